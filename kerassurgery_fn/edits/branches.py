@@ -1,0 +1,180 @@
+"""Deleting channels to the last one: branches that carry nothing any more go."""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from kerassurgery_fn.channels import FIXED, has_ids, size
+from kerassurgery_fn.edits.cutting import cut, keeper
+from kerassurgery_fn.errors import NothingLeft, SurgeryError
+from kerassurgery_fn.flow import Flow
+from kerassurgery_fn.graph import Call, Ref, is_input, read_graph, refs
+from kerassurgery_fn.rules.registry import key_of
+from kerassurgery_fn.snapshot import Snapshot, Training
+from kerassurgery_fn.wiring import Port, Rewiring, rewire
+
+JOINS = {"Concatenate", "ops.Concatenate"}
+SUMS = {"Add", "ops.Add"}
+
+
+@dataclass
+class Removal:
+    """What goes when ids die: calls that make nothing any more, and the inputs that merges lose."""
+
+    dead: np.ndarray
+    gone: set[Ref] = field(default_factory=set)
+    lost: dict[tuple[str, tuple[int, ...]], set[int]] = field(default_factory=dict)
+
+
+def cut_branches(snapshot: Snapshot, flow: Flow, removal: Removal) -> Snapshot:
+    """The snapshot without the channels of dead ids and the branches that carried nothing else.
+
+    Raises:
+        NothingLeft: an output of the model, or the inside of a layer, would be left without channels.
+    """
+    for ref in flow.graph.outputs:
+        if ref in removal.gone:
+            raise NothingLeft(
+                f"nothing would be left of the output that {ref.path!r} makes: every channel on a way to it would go; "
+                "keep at least one channel of each layer on that way"
+            )
+    rewiring = rewiring_of(flow, removal)
+    smaller = cut(snapshot, flow, removal.dead)
+    record = rewire(smaller.record, rewiring)
+    paths = flow.graph.places.keys() if record is smaller.record else read_graph(Snapshot(record, {})).places.keys()
+    refuse_hollow(flow, removal.dead, paths)
+    if record is smaller.record:
+        return smaller
+    weights = {path: arrays for path, arrays in smaller.weights.items() if path in paths}
+    return Snapshot(record, weights, trained(smaller.training, paths))
+
+
+def removed(flow: Flow, dead: np.ndarray) -> Removal:
+    """What goes with dead ids, in rounds: a join that loses an input loses that input's channels."""
+    while True:
+        removal = Removal(dead.copy())
+        empty = _Emptiness(flow, removal.dead)
+        for call in flow.graph.calls:
+            _follow(flow, call, removal, empty)
+        if (removal.dead == dead).all():
+            return removal
+        dead = removal.dead
+
+
+def _follow(flow: Flow, call: Call, removal: Removal, empty: _Emptiness) -> None:
+    """Whether a call goes, or loses some of its inputs."""
+    read = refs([call.args, call.kwargs])
+    missing = {ref for ref in read if ref in removal.gone or empty(ref)}
+    made = Ref(call.path, call.node, 0)
+    if missing and len(missing) < len(set(read)) and not empty(made) and _spares(flow, call, missing, removal):
+        removal.lost[call.path, call.node] = {i for i, ref in enumerate(operands(call)) if ref in missing}
+    elif missing or empty(made):
+        removal.gone |= {ref for ref in flow.tensors if ref.path == call.path and ref.node == call.node}
+
+
+def _spares(flow: Flow, call: Call, missing: Set[Ref], removal: Removal) -> bool:
+    """Whether a call goes on without some of its inputs: a sum, or a join along channels, which then lose theirs."""
+    key = key_of(call.record)
+    if not missing <= set(operands(call)):
+        return False
+    if key not in JOINS:
+        return key in SUMS
+    lost = [(flow.tensors[ref] or ())[call.record["config"]["axis"]] for ref in missing]
+    if not all(map(has_ids, lost)):
+        return False
+    for axis in lost:
+        removal.dead[flow.fates.resolve(axis)] = True
+    removal.dead[FIXED] = False
+    return True
+
+
+def operands(call: Call) -> list[Any]:
+    """What a merge merges: the items of its first argument, or its arguments."""
+    return call.args[0] if call.args and isinstance(call.args[0], list) else call.args
+
+
+class _Emptiness:
+    """Whether some axis of a tensor has lost its last position; each map is looked at once."""
+
+    def __init__(self, flow: Flow, dead: np.ndarray) -> None:
+        self.tensors, self.keep = flow.tensors, keeper(flow, dead.copy())
+
+    def __call__(self, ref: Ref) -> bool:
+        return any((kept := self.keep(axis)) is not None and not len(kept) for axis in self.tensors.get(ref) or ())
+
+
+def rewiring_of(flow: Flow, removal: Removal) -> Rewiring:
+    """The rewiring that takes out what is gone, merges of a single tensor, and what nothing reads any more."""
+    if not removal.gone and not removal.lost:
+        return Rewiring()
+    used = _used(flow, removal)
+    dropped = {(c.path, c.node) for c in flow.graph.calls if not is_input(c.record) and (c.path, c.node) not in used}
+    dropped |= {
+        (path, node) for path, node, made in flow.graph.models if not any((r.path, r.node) in used for r in made)
+    }
+    shortened, replaced = {}, {}
+    for call in flow.graph.calls:
+        if (call.path, call.node) in dropped or (call.path, call.node) not in removal.lost:
+            continue
+        lost = removal.lost[call.path, call.node]
+        left = [i for i in range(len(operands(call))) if i not in lost]
+        if len(left) > 1:
+            shortened[call.path, call.node[-1]] = lost
+        else:
+            replaced[(call.path, call.node[-1], 0)] = _port(call, left[0])
+            dropped.add((call.path, call.node))
+    return Rewiring(_in_every_call(flow, dropped), shortened, replaced)
+
+
+def _used(flow: Flow, removal: Removal) -> set[tuple[str, tuple[int, ...]]]:
+    """The calls that outputs of the model still depend on."""
+    used = {(ref.path, ref.node) for ref in flow.graph.outputs}
+    for call in reversed(flow.graph.calls):
+        if (call.path, call.node) in used:
+            lost = removal.lost.get((call.path, call.node), set())
+            kept = [arg for i, arg in enumerate(operands(call)) if i not in lost] if lost else [call.args, call.kwargs]
+            used |= {(ref.path, ref.node) for ref in refs(kept)}
+    return used
+
+
+def _port(call: Call, index: int) -> Port:
+    """An operand of a merge as the record names it in the call's own model."""
+    args = call.record["inbound_nodes"][call.node[-1]]["args"]
+    operand = (args[0] if isinstance(args[0], list) else args)[index]
+    name, node, output = operand["config"]["keras_history"]
+    scope, _, _ = call.path.rpartition("/")
+    return (f"{scope}/{name}" if scope else name, node, output)
+
+
+def _in_every_call(flow: Flow, dropped: set[tuple[str, tuple[int, ...]]]) -> set[tuple[str, int]]:
+    """Calls that go, as their records count them. Inside a nested model they must go in every call of that model."""
+    every = [(c.path, c.node) for c in flow.graph.calls] + [(path, node) for path, node, _ in flow.graph.models]
+    names = {(path, node[-1]) for path, node in dropped}
+    for path, node in every:
+        if (path, node[-1]) in names and (path, node) not in dropped:
+            raise SurgeryError(
+                f"{path!r} would go in one call of its model and stay in another; give each call a model of its own"
+            )
+    return names
+
+
+def refuse_hollow(flow: Flow, dead: np.ndarray, paths: Set[str]) -> None:
+    """Raises NothingLeft where a layer that stays would be left without any channel of some kind."""
+    for maker in flow.makers.values():
+        if maker.path in paths and size(maker.axis) and not len(flow.fates.kept(maker.axis, dead)):  # type: ignore[arg-type]
+            raise NothingLeft(
+                f"layer {maker.path!r} would be left without any of its {size(maker.axis)} channels ({maker.kind}), and it "
+                "is needed; keep at least one of them"
+            )
+
+
+def trained(training: Training | None, paths: Set[str]) -> Training | None:
+    """The optimizer's state less the slots of layers that are gone."""
+    if training is None:
+        return None
+    left = [i for i, owner in enumerate(training.slots) if owner is None or owner[0] in paths]
+    return Training(tuple(training.slots[i] for i in left), tuple(training.values[i] for i in left))

@@ -1,0 +1,209 @@
+"""Deleting and keeping channels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kerassurgery_fn.channels import FIXED, size
+from kerassurgery_fn.edits.base import edit
+from kerassurgery_fn.edits.branches import cut_branches, removed
+from kerassurgery_fn.errors import ChannelOutOfRange, PartialLines, PinnedChannels
+from kerassurgery_fn.flow import Flow, analyse
+from kerassurgery_fn.frozen import FrozenDict
+from kerassurgery_fn.rules.layer import Maker
+from kerassurgery_fn.snapshot import Snapshot
+
+Channels = Mapping[str, tuple[int, ...]]
+
+
+class _ChannelEdit:
+    """What deleting and keeping have in common: the form in which channels are given, and the cut."""
+
+    channels: Channels
+    allow_output_change: bool
+
+    def __init__(
+        self,
+        layer: Any,
+        channels: Iterable[int] | int | None = None,
+        *,
+        allow_output_change: bool = False,
+        **kinds: Iterable[int] | int,
+    ) -> None:
+        given = dict(layer) if isinstance(layer, Mapping) else {layer: channels} if channels is not None else {}
+        named = {_name(address): _indices(wanted) for address, wanted in given.items()}
+        named |= {f"{_name(layer)}:{kind}": _indices(wanted) for kind, wanted in kinds.items()}
+        object.__setattr__(self, "channels", FrozenDict(named))
+        object.__setattr__(self, "allow_output_change", allow_output_change)
+
+    def dying(self, flow: Flow) -> np.ndarray:
+        """Which final ids die, shaped as by `flow.fates.nobody()`."""
+        raise NotImplementedError
+
+    def __call__(self, snapshot: Snapshot) -> Snapshot:
+        flow = analyse(snapshot)
+        return delete(snapshot, flow, self.dying(flow), allow_output_change=self.allow_output_change)
+
+
+@edit
+@dataclass(frozen=True, init=False)
+class DeleteChannels(_ChannelEdit):
+    """Channels of some layers deleted, with all that lives and dies with them.
+
+    Every axis of every weight that reads or carries a deleted channel loses its position; layers that are tied to it
+    (the other branch of an Add, the gate of a Multiply) lose theirs. A branch that loses all its channels goes, up to
+    the first Concatenate or Add.
+
+    Args:
+        layer: a layer's name or path, or a mapping of these to channels. `attention:num_heads` addresses one kind of
+            a layer's channels; so does `DeleteChannels("attention", num_heads=[0])`.
+        channels: indices, negative ones from the end as in numpy; duplicates count once. A boolean mask will do.
+        allow_output_change: whether outputs of the model may lose channels.
+
+    Raises (when called on a snapshot):
+        UnknownLayer, AmbiguousLayer: no layer, or several, of that name.
+        NoChannels: the layer makes no channels.
+        ChannelOutOfRange: it has fewer.
+        PinnedChannels: they cannot be cut; the message says why.
+        PartialLines: positions of a grid that do not make up whole lines.
+        NothingLeft: nothing of the model would be left.
+
+    >>> DeleteChannels("conv_1", [0, 4, -1])
+    DeleteChannels(channels={'conv_1': (0, 4, -1)}, allow_output_change=False)
+    >>> DeleteChannels("attention", num_heads=[0]) == DeleteChannels({"attention:num_heads": [0]})
+    True
+    """
+
+    channels: Channels
+    allow_output_change: bool = False
+
+    __init__ = _ChannelEdit.__init__
+
+    def dying(self, flow: Flow) -> np.ndarray:
+        return _dying(flow, _chosen(flow, self.channels))
+
+
+@edit
+@dataclass(frozen=True, init=False)
+class KeepChannels(_ChannelEdit):
+    """Channels of some layers kept and all others of these layers deleted, as `DeleteChannels` does.
+
+    Takes and raises what `DeleteChannels` does. The channels keep their order, whatever the order of the indices.
+
+    >>> KeepChannels({"conv_1": [1, 2]})
+    KeepChannels(channels={'conv_1': (1, 2)}, allow_output_change=False)
+    """
+
+    channels: Channels
+    allow_output_change: bool = False
+
+    __init__ = _ChannelEdit.__init__
+
+    def dying(self, flow: Flow) -> np.ndarray:
+        return _dying(flow, [(maker, ~chosen) for maker, chosen in _chosen(flow, self.channels)])
+
+
+def delete(snapshot: Snapshot, flow: Flow, dead: np.ndarray, *, allow_output_change: bool = False) -> Snapshot:
+    """The snapshot without the channels of dead final ids and without the branches of which nothing is left.
+
+    Raises:
+        PinnedChannels: some of the ids cannot be cut.
+        NothingLeft: an output of the model would be left without a tensor to read.
+    """
+    if not dead.any():
+        return snapshot
+    refuse_pinned(flow, dead, allow_output_change)
+    removal = removed(flow, dead)
+    refuse_pinned(flow, removal.dead, allow_output_change)
+    return cut_branches(snapshot, flow, removal)
+
+
+def refuse_pinned(flow: Flow, dead: np.ndarray, allow_output_change: bool) -> None:
+    """Raises PinnedChannels where an id that is pinned would die, naming the layers and every reason."""
+    held = np.flatnonzero(dead & flow.fates.pinned(output=not allow_output_change))
+    if not held.size:
+        return
+    pins = [pin for one in held.tolist() for pin in flow.fates.reasons[one]]
+    reasons = list(dict.fromkeys(pin.reason for pin in pins if not (pin.output and allow_output_change)))
+    makers = [name for name, positions in located(flow, held).items() if positions]
+    hint = (
+        " Pass allow_output_change=True if the model's output is to change."
+        if all(pin.output for pin in pins)
+        else " Leave these channels alone, or take the layer that holds them out of the model first."
+    )
+    raise PinnedChannels(
+        f"{len(held)} channels of {', '.join(makers) or 'the model'} cannot be deleted: {'; '.join(reasons[:4])}.{hint}"
+    )
+
+
+def located(flow: Flow, ids: np.ndarray) -> dict[str, list[int]]:
+    """Where final ids are made: address of a layer's channels -> positions."""
+    found = {}
+    for maker in flow.makers.values():
+        resolved = flow.fates.resolve(maker.axis)  # type: ignore[arg-type]
+        found[maker.path] = np.flatnonzero(np.isin(resolved, ids).any(axis=0)).tolist()
+    return {name: positions for name, positions in found.items() if positions}
+
+
+def _name(layer: Any) -> str:
+    return layer if isinstance(layer, str) else layer.name
+
+
+def _indices(channels: Any) -> tuple[int, ...]:
+    """Channel indices as a tuple of ints; a boolean mask becomes the indices at which it is true."""
+    array = np.atleast_1d(np.asarray(channels if isinstance(channels, (np.ndarray, int)) else list(channels)))
+    if array.dtype == bool:
+        array = np.flatnonzero(array)
+    if array.size and not np.issubdtype(array.dtype, np.integer):
+        raise ChannelOutOfRange(f"channels are indices or a boolean mask, not {array.dtype}: {channels!r}")
+    return tuple(array.ravel().tolist())
+
+
+def _chosen(flow: Flow, channels: Channels) -> list[tuple[Maker, np.ndarray]]:
+    """For each address the channels it names, as (maker, bool for each position)."""
+    found = []
+    for address, wanted in channels.items():
+        maker = flow.maker(address)
+        n = size(maker.axis) or 0
+        if outside := [c for c in wanted if not -n <= c < n]:
+            raise ChannelOutOfRange(
+                f"layer {address!r} has {n} channels (0 to {n - 1}, or {-n} to -1), so there is no {outside[0]}"
+            )
+        mask = np.zeros(n, bool)
+        mask[list(wanted)] = True
+        found.append((maker, mask))
+    return found
+
+
+def _dying(flow: Flow, chosen: Iterable[tuple[Maker, np.ndarray]]) -> np.ndarray:
+    dead = flow.fates.nobody()
+    for maker, mask in chosen:
+        dead[whole_lines(flow, maker, mask)] = True
+    return dead
+
+
+def whole_lines(flow: Flow, maker: Maker, mask: np.ndarray) -> np.ndarray:
+    """The final ids whose death deletes just the chosen positions of a layer's channels.
+
+    Raises:
+        PartialLines: the positions are part of lines of a grid that would go as a whole.
+    """
+    resolved = flow.fates.resolve(maker.axis)  # type: ignore[arg-type]
+    spared = np.unique(resolved[:, ~mask])
+    doomed = np.setdiff1d(np.unique(resolved[:, mask]), [*spared.tolist(), FIXED])
+    reached = np.isin(resolved, doomed).any(axis=0)
+    if (reached | ~mask).all():
+        return doomed
+    left = np.flatnonzero(mask & ~reached)
+    lines = {
+        tuple(np.flatnonzero((resolved == one).any(axis=0)).tolist()) for one in np.unique(resolved[:, left]).tolist()
+    }
+    shown = "; ".join(str(list(line)) for line in sorted(lines, key=len)[:4])
+    raise PartialLines(
+        f"channels {left.tolist()} of {maker.path!r} belong to lines of a grid (heads, groups) that go only as a "
+        f"whole: delete all of one of {shown}"
+    )

@@ -1,0 +1,126 @@
+"""The one generic step behind every deletion: keep the positions whose ids survive, and count again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from kerassurgery_fn.channels import Axis, has_ids
+from kerassurgery_fn.flow import Flow
+from kerassurgery_fn.frozen import Location, get_in, set_all
+from kerassurgery_fn.graph import map_leaves
+from kerassurgery_fn.rules.layer import Tensor
+from kerassurgery_fn.snapshot import Snapshot, Training
+
+Keep = Callable[[Axis], np.ndarray | None]
+
+
+def cut(snapshot: Snapshot, flow: Flow, dead: np.ndarray) -> Snapshot:
+    """The snapshot without every position of every axis that a dead id makes die.
+
+    Arrays and parts of the config that lose nothing are shared with the old snapshot.
+
+    Args:
+        snapshot: the model.
+        flow: its channels.
+        dead: which final ids die, shaped as by `flow.fates.nobody()`.
+    """
+    keep = keeper(flow, dead)
+    weights = {path: cut_layer(flow, path, arrays, keep) for path, arrays in snapshot.weights.items()}
+    return Snapshot(
+        set_all(snapshot.record, recounted(snapshot, flow, keep)), weights, cut_training(snapshot.training, flow, keep)
+    )
+
+
+def keeper(flow: Flow, dead: np.ndarray) -> Keep:
+    """A function from an axis to the positions that survive, None where all do; each map is looked at once."""
+    known: dict[int, tuple[Axis, np.ndarray | None]] = {}
+
+    def keep(axis: Axis) -> np.ndarray | None:
+        if not isinstance(axis, np.ndarray):
+            return None
+        if id(axis) not in known:
+            kept = flow.fates.kept(axis, dead)
+            known[id(axis)] = axis, None if len(kept) == axis.shape[1] else kept
+        return known[id(axis)][1]
+
+    return keep
+
+
+def cut_array(array: np.ndarray, axes: Tensor, keep: Keep) -> np.ndarray:
+    """The positions of an array that survive along each of its axes; the very array if all do."""
+    for index, axis in enumerate(axes):
+        kept = keep(axis)
+        if kept is not None:
+            array = np.take(array, kept, axis=index, mode="clip")
+    return array
+
+
+def cut_layer(flow: Flow, path: str, arrays: tuple[np.ndarray, ...], keep: Keep) -> tuple[np.ndarray, ...]:
+    """The weights of one layer, cut; the very tuple if nothing of them goes."""
+    if path not in flow.weights:
+        return arrays
+    made = tuple(cut_array(a, weight.axes, keep) for a, weight in zip(arrays, flow.weights[path], strict=True))
+    return arrays if all(new is old for new, old in zip(made, arrays, strict=True)) else made
+
+
+def cut_training(training: Training | None, flow: Flow, keep: Keep) -> Training | None:
+    """The state of the optimizer, each slot cut like the weight that it belongs to."""
+    if training is None:
+        return None
+    values = tuple(
+        cut_slot(value, owner, flow, keep) for value, owner in zip(training.values, training.slots, strict=True)
+    )
+    return Training(training.slots, values)
+
+
+def cut_slot(value: np.ndarray, owner: tuple[str, int] | None, flow: Flow, keep: Keep) -> np.ndarray:
+    if owner is None or owner[0] not in flow.weights:
+        return value
+    axes = flow.weights[owner[0]][owner[1]].axes
+    return cut_array(value, axes, keep) if value.ndim == len(axes) else value
+
+
+def recounted(snapshot: Snapshot, flow: Flow, keep: Keep) -> dict[Location, Any]:
+    """The new value of every place in the record that states a size, a shape or a constant that a cut changes."""
+    changes: dict[Location, Any] = {}
+    for place, axis in flow.sizes.items():
+        if (kept := keep(axis)) is not None:
+            changes[place] = len(kept)
+    for place, axes in flow.constants.items():
+        if any(keep(axis) is not None for axis in axes):
+            changes[place] = cut_array(np.asarray(get_in(snapshot.record, place)), axes, keep).tolist()
+    for place, ref in flow.graph.shapes.items():
+        changes |= reshaped(snapshot, place, flow.tensors.get(ref), keep)
+    for place, refs in flow.graph.structures.items():
+        changes |= reshaped(snapshot, place, map_leaves(flow.tensors.get, refs), keep)
+    for place, (args, kwargs) in flow.builds.items():
+        changes |= rebuilt(snapshot, place, args, kwargs, keep)
+    return changes
+
+
+def rebuilt(
+    snapshot: Snapshot, place: Location, args: Any, kwargs: Mapping[str, Any], keep: Keep
+) -> dict[Location, Any]:
+    """A layer's `build_config` after a cut: `input_shape` is that of its first argument, others go by name."""
+    config = get_in(snapshot.record, place) or {}
+    if config.get("input_shape") and args:
+        return reshaped(snapshot, (*place, "input_shape"), args[0], keep)
+    return {}
+
+
+def reshaped(snapshot: Snapshot, place: Location, axes: Any, keep: Keep) -> dict[Location, Any]:
+    """What changes of the shapes that stand at a place, for tensors with these axes."""
+    if isinstance(axes, list):
+        found = [reshaped(snapshot, (*place, i), one, keep) for i, one in enumerate(axes)]
+        return {where: n for one in found for where, n in one.items()}
+    if isinstance(axes, dict):
+        found = [reshaped(snapshot, (*place, key), one, keep) for key, one in axes.items()]
+        return {where: n for one in found for where, n in one.items()}
+    return {
+        (*place, i): len(kept)
+        for i, axis in enumerate(axes or ())
+        if has_ids(axis) and (kept := keep(axis)) is not None
+    }

@@ -1,0 +1,46 @@
+"""One exception for each mistake that a user can fix.
+
+Every message names the thing, states the facts and shows the way out.
+"""
+
+from __future__ import annotations
+
+
+class SurgeryError(ValueError):
+    """Anything that surgery refuses to do. Nothing has been changed when it is raised."""
+
+
+class UnknownLayer(SurgeryError):
+    """A name that no layer of the model has."""
+
+
+class AmbiguousLayer(SurgeryError):
+    """A bare name that several layers of nested models share."""
+
+
+class NoChannels(SurgeryError):
+    """A layer that makes no channels of its own, or none of the kind asked for."""
+
+
+class ChannelOutOfRange(SurgeryError):
+    """A channel index beyond the channels that there are."""
+
+
+class PinnedChannels(SurgeryError):
+    """Channels that cannot be cut, and why."""
+
+
+class PartialLines(SurgeryError):
+    """Positions of a grid (heads, groups) that do not make up whole lines of it."""
+
+
+class NothingLeft(SurgeryError):
+    """A deletion that would leave no channel where the model needs one."""
+
+
+class NotAGraph(SurgeryError):
+    """A model that has no config to read: not built, or subclassed without a graph."""
+
+
+class BrokenSnapshot(SurgeryError):
+    """A snapshot that Keras cannot rebuild."""

@@ -1,0 +1,204 @@
+"""Rules over a graph: the channel map of every tensor and every weight."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from kerassurgery_fn.channels import Axis, Fates, size
+from kerassurgery_fn.errors import NoChannels
+from kerassurgery_fn.frozen import Location
+from kerassurgery_fn.graph import Call, Constant, Graph, Record, Ref, find_layer, leaves, map_leaves, read_graph, refs
+from kerassurgery_fn.rules import Layer, NoRule
+from kerassurgery_fn.rules.layer import Inexact, Maker, Notes, Tensor, Weight
+from kerassurgery_fn.snapshot import Snapshot
+
+
+@dataclass(frozen=True)
+class Flow:
+    """What is known of every channel of a model.
+
+    - `tensors`: the axes of each tensor of the graph; None where nothing is known of a tensor;
+    - `weights`: the axes of each weight, by layer path, in the order of `get_weights()`;
+    - `constants`: the axes of each array that stands in a call's arguments, by its place in the record;
+    - `sizes`, `builds`: the places in the record that count an axis, or repeat the shapes of a layer's inputs;
+    - `makers`: which channels a layer makes, by (layer path, kind);
+    - `inexact`: channels whose deletion changes more than their consumers;
+    - `opaque`: layers that nothing is known of, and why;
+    - `fates`: what lives and dies together, and what is pinned.
+    """
+
+    graph: Graph
+    tensors: Mapping[Ref, Tensor | None] = field(repr=False)
+    weights: Mapping[str, list[Weight]] = field(repr=False)
+    constants: Mapping[Location, Tensor] = field(repr=False)
+    sizes: Mapping[Location, Axis] = field(repr=False)
+    builds: Mapping[Location, Any] = field(repr=False)
+    makers: Mapping[tuple[str, str], Maker] = field(repr=False)
+    inexact: list[Inexact] = field(repr=False)
+    opaque: Mapping[str, str]
+    fates: Fates = field(repr=False)
+
+    def maker(self, address: Any) -> Maker:
+        """The channels at an address: a layer's own (`conv_1`), or those of one kind (`attention:num_heads`).
+
+        Raises:
+            UnknownLayer, AmbiguousLayer: the name is of no layer, or of several.
+            NoChannels: the layer makes no channels, or none of that kind.
+        """
+        name, kind = address, None
+        if isinstance(address, str) and address not in self.graph.places and ":" in address:
+            name, _, kind = address.rpartition(":")
+        path = find_layer(self.graph, name)
+        own = {k: maker for (p, k), maker in self.makers.items() if p == path}
+        if not own:
+            reason = f" It {self.opaque[path]}." if path in self.opaque else ""
+            raise NoChannels(
+                f"layer {path!r} makes no channels of its own; delete those of the layers that feed it.{reason}"
+            )
+        if kind is None:
+            return next(iter(own.values()))
+        if kind not in own:
+            raise NoChannels(f"layer {path!r} has channels of the kinds {', '.join(own)}, but none of {kind!r}")
+        return own[kind]
+
+
+def analyse(snapshot: Snapshot) -> Flow:
+    """The channels of every tensor and weight of a snapshot, and what becomes of each when others go.
+
+    Layers without a rule pin all they touch and are listed as opaque; nothing is guessed.
+    """
+    return _Walk(snapshot).flow()
+
+
+class _Walk:
+    """One walk through a graph, call by call."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self.graph = read_graph(snapshot)
+        self.notes = Notes()
+        self.tensors: dict[Ref, Tensor | None] = {}
+        self.constants: dict[Location, Tensor] = {}
+
+    def flow(self) -> Flow:
+        notes, graph = self.notes, self.graph
+        for call in graph.calls:
+            self.visit(call)
+        for first, later in graph.twins:
+            self.tie_twins(first, later)
+        for path, arrays in self.snapshot.weights.items():
+            self.check_weights(path, arrays)
+        for ref in graph.outputs:
+            for axis in self.tensors.get(ref) or ():
+                notes.ledger.pin(axis, f"it is an output of the model, made by {ref.path!r}", output=True)
+        return Flow(
+            graph, self.tensors, notes.weights, self.constants, notes.sizes, notes.builds, notes.makers,
+            notes.inexact, notes.opaque, notes.ledger.settle(),
+        )  # fmt: skip
+
+    def visit(self, call: Call) -> None:
+        """Applies the rule of a call's layer; whatever goes wrong with it makes the layer opaque."""
+        layer = Layer(self.notes, call.path, call.where, call.record)
+        first = self.notes.ledger.count
+        try:
+            if any(self.tensors.get(ref) is None for ref in refs([call.args, call.kwargs])):
+                raise NoRule("reads a tensor of unknown shape")
+            args, kwargs = map_leaves(self.axes, call.args), map_leaves(self.axes, call.kwargs)
+            made = leaves(layer(*args, **kwargs))
+            self.tensors.update((ref, self.filled(ref, axes)) for ref, axes in zip(_outputs(call), made, strict=False))
+        except NoRule as reason:
+            self.shut(layer, call, str(reason), first)
+        except Exception as error:  # a rule that fails on a config nobody thought of must not be trusted
+            self.shut(
+                layer, call, f"is used in a way that its rule cannot follow ({type(error).__name__}: {error})", first
+            )
+
+    def axes(self, leaf: Any) -> Any:
+        """A leaf of a call's arguments with its axes in place of a tensor or an array."""
+        if isinstance(leaf, Ref):
+            return self.tensors[leaf]
+        if isinstance(leaf, Constant):
+            fresh = self.notes.ledger.fresh
+            return self.constants.setdefault(leaf.where, tuple(fresh(n) if n > 1 else n for n in leaf.array.shape))
+        return leaf
+
+    def filled(self, ref: Ref, axes: Tensor) -> Tensor:
+        """The axes with unknown sizes taken from the record.
+
+        Raises:
+            NoRule: the record states another shape.
+        """
+        recorded = self.graph.recorded.get(ref)
+        if recorded is None:
+            return tuple(axes)
+        sizes = [size(axis) for axis in axes]
+        if len(sizes) != len(recorded) or any(
+            a != b and None not in (a, b) for a, b in zip(sizes, recorded, strict=True)
+        ):
+            if len(ref.node) > 1 and len(sizes) == len(recorded):
+                return tuple(axes)
+            raise NoRule(f"makes a tensor of shape {recorded}, where its rule expects {sizes}")
+        return tuple(stated if axis is None else axis for axis, stated in zip(axes, recorded, strict=True))
+
+    def shut(self, layer: Layer, call: Call, reason: str, first: int) -> None:
+        """Pins all that an opaque layer touches."""
+        self.notes.opaque.setdefault(call.path, reason)
+        ledger = self.notes.ledger
+        ledger.pin(np.arange(first, ledger.count)[None], layer.says(reason))
+        for ref in refs([call.args, call.kwargs]):
+            layer.pin(self.tensors.get(ref) or (), reason)
+        for weight in self.notes.weights.get(call.path, ()):
+            layer.pin(weight.axes, reason)
+        for ref in _outputs(call, 64):
+            recorded = self.graph.recorded.get(ref)
+            self.tensors[ref] = None if recorded is None else tuple(recorded)
+
+    def tie_twins(self, first: Ref, later: Ref) -> None:
+        """The same tensor of a nested model in two calls: its recorded shape holds for both."""
+        for index in range(64):
+            a, b = (self.tensors.get(ref._replace(output=ref.output + index)) for ref in (first, later))
+            if a is None or b is None:
+                break
+            for x, y in zip(a, b, strict=False):
+                if size(x) == size(y):
+                    self.notes.ledger.tie(x, y, f"{later.path!r} is called several times, on different channels")
+
+    def check_weights(self, path: str, arrays: Iterable[np.ndarray]) -> None:
+        """A layer whose weights are not as its rule says (quantised, adapted) is opaque after all."""
+        spelled = self.notes.weights.get(path, [])
+        expected = [[size(axis) for axis in weight.axes] for weight in spelled]
+        actual = [list(array.shape) for array in arrays]
+        if path not in self.notes.opaque and not _fits(expected, actual):
+            self.notes.opaque[path] = f"has weights of shapes {actual}, where its rule expects {expected}"
+        if path in self.notes.opaque:
+            reason = f"{path!r} {self.notes.opaque[path]}"
+            for weight in self.notes.weights.pop(path, []):
+                for axis in weight.axes:
+                    self.notes.ledger.pin(axis, reason)
+            for (owner, _), maker in self.notes.makers.items():
+                if owner == path:
+                    self.notes.ledger.pin(maker.axis, reason)
+
+
+def _outputs(call: Call, count: int = 1 << 16) -> Iterator[Ref]:
+    return (Ref(call.path, call.node, index) for index in range(count))
+
+
+def _fits(expected: list[list[int | None]], actual: list[list[int]]) -> bool:
+    """Whether actual shapes are as expected, where None is any size."""
+    return len(expected) == len(actual) and all(
+        len(a) == len(b) and all(x in (None, y) for x, y in zip(a, b, strict=True))
+        for a, b in zip(expected, actual, strict=True)
+    )
+
+
+def layer_record(snapshot: Snapshot, where: Location) -> Record:
+    """The record of a layer by its place."""
+    record: Any = snapshot.record
+    for key in where:
+        record = record[key]
+    return record

@@ -1,0 +1,133 @@
+"""Immutable dicts and lists, and new ones made from old ones that share what has not changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NoReturn
+
+Location = tuple[str | int, ...]
+
+
+def _refuse(self: object, *_: object, **__: object) -> NoReturn:
+    raise TypeError(
+        f"a {type(self).__name__} cannot be changed; build a new one with set_in() or {{**old, key: value}}"
+    )
+
+
+class FrozenDict(dict[str, Any]):
+    """A dict that cannot be changed. It compares, prints, pickles and dumps as JSON like any other.
+
+    >>> FrozenDict(a=1) == {"a": 1}
+    True
+    """
+
+    __setitem__ = __delitem__ = __ior__ = _refuse
+    clear = pop = popitem = setdefault = update = _refuse
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(frozenset(self.items()))
+
+    def __copy__(self) -> FrozenDict:
+        return self
+
+    def __deepcopy__(self, _: object) -> FrozenDict:
+        return self
+
+    def __reduce__(self) -> tuple[type, tuple[dict[str, Any]]]:
+        return FrozenDict, (dict(self),)
+
+
+class FrozenList(list[Any]):
+    """A list that cannot be changed. It compares, prints, pickles and dumps as JSON like any other.
+
+    >>> FrozenList([1, 2]) == [1, 2]
+    True
+    """
+
+    __setitem__ = __delitem__ = __iadd__ = __imul__ = _refuse
+    append = clear = extend = insert = pop = remove = reverse = sort = _refuse
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(tuple(self))
+
+    def __copy__(self) -> FrozenList:
+        return self
+
+    def __deepcopy__(self, _: object) -> FrozenList:
+        return self
+
+    def __reduce__(self) -> tuple[type, tuple[list[Any]]]:
+        return FrozenList, (list(self),)
+
+
+def freeze(value: Any) -> Any:
+    """The value with every dict, list and tuple in it frozen; what is frozen already is shared.
+
+    >>> freeze({"a": [1, (2, 3)]})
+    {'a': [1, [2, 3]]}
+    """
+    if isinstance(value, (FrozenDict, FrozenList)):
+        return value
+    if isinstance(value, Mapping):
+        return FrozenDict({key: freeze(item) for key, item in value.items()})
+    if isinstance(value, (list, tuple)):
+        return FrozenList([freeze(item) for item in value])
+    return value
+
+
+def thaw(value: Any) -> Any:
+    """A deep copy of the value in ordinary dicts and lists, for those who change what they are given.
+
+    >>> type(thaw(freeze({"a": []}))["a"])
+    <class 'list'>
+    """
+    if isinstance(value, dict):
+        return {key: thaw(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [thaw(item) for item in value]
+    return value
+
+
+def get_in(value: Any, location: Iterable[str | int]) -> Any:
+    """The part of a nested value at a location.
+
+    >>> get_in({"a": [1, {"b": 2}]}, ("a", 1, "b"))
+    2
+    """
+    for key in location:
+        value = value[key]
+    return value
+
+
+def set_in(value: Any, location: Location, new: Any) -> Any:
+    """The nested value with one part replaced; everything beside the way there is shared.
+
+    >>> set_in(freeze({"a": [1, 2], "b": 3}), ("a", 0), 9)
+    {'a': [9, 2], 'b': 3}
+    """
+    return set_all(value, {location: new})
+
+
+def set_all(value: Any, changes: Mapping[Location, Any]) -> Any:
+    """The nested value with the part at each location replaced; everything beside the ways there is shared.
+
+    Where no part changes the very same object comes back.
+
+    >>> old = freeze({"a": [1, 2], "b": {"c": 3}})
+    >>> new = set_all(old, {("a", 1): 5})
+    >>> new, new["b"] is old["b"], set_all(old, {("a", 1): 2}) is old
+    ({'a': [1, 5], 'b': {'c': 3}}, True, True)
+    """
+    if () in changes:
+        return freeze(changes[()])
+    below: dict[str | int, dict[Location, Any]] = {}
+    for location, new in changes.items():
+        below.setdefault(location[0], {})[location[1:]] = new
+    parts = {key: set_all(value[key], inner) if any(inner) else freeze(inner[()]) for key, inner in below.items()}
+    if all(
+        part is value[key] or (type(part) is type(value[key]) and part == value[key]) for key, part in parts.items()
+    ):
+        return value
+    if isinstance(value, dict):
+        return FrozenDict(value | parts)
+    return FrozenList([parts.get(index, item) for index, item in enumerate(value)])

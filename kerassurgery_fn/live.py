@@ -1,0 +1,195 @@
+"""The door to live models: `capture` makes a snapshot of one, `rebuild` makes one of a snapshot."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from kerassurgery_fn.errors import BrokenSnapshot, NotAGraph
+from kerassurgery_fn.frozen import thaw
+from kerassurgery_fn.graph import is_model, join_path
+from kerassurgery_fn.snapshot import Snapshot, Training
+
+
+def capture(model: keras.Model) -> Snapshot:
+    """The snapshot of a built Sequential or Functional model.
+
+    A subclass of Functional whose `get_config` returns constructor arguments, as backbones of model collections have
+    it, is captured as the plain graph that it is; so are those nested in another model. The state of a model's
+    optimizer comes along. The model is not changed, and later training does not change the snapshot.
+
+    Raises:
+        NotAGraph: the model is not built, or it is subclassed and has no graph.
+    """
+    record = json.loads(json.dumps(_record(model)))
+    return Snapshot(record, dict(_weights(model, record, "")), _training(model, record))
+
+
+def rebuild(
+    snapshot: Snapshot, *, custom_objects: Mapping[str, Any] | None = None, safe_mode: bool = True
+) -> keras.Model:
+    """A new Keras model that computes what the snapshot says, ready for `predict`, `compile`, `fit` and `save`.
+
+    It is compiled as the captured model was, with its optimizer's state. What it saves is an ordinary Keras file.
+
+    Args:
+        snapshot: the model as a value; it is not changed.
+        custom_objects: classes and functions by name, as in `keras.models.load_model`.
+        safe_mode: refuse to revive Python lambdas, as in `keras.models.load_model`.
+
+    Raises:
+        BrokenSnapshot: Keras cannot rebuild the model, or weights do not fit it.
+    """
+    record = thaw(snapshot.record)
+    compile_config = record.pop("compile_config", None)
+    model = _deserialize(record, snapshot, custom_objects, safe_mode)
+    if compile_config:
+        with keras.saving.custom_object_scope(dict(custom_objects or {})):
+            model.compile_from_config(compile_config)
+        _resume(model, snapshot)
+    return model
+
+
+def _record(model: keras.Model) -> dict[str, Any]:
+    """The serialised record of a model, plain graphs in place of subclasses of Functional."""
+    if not isinstance(model, keras.Model):
+        raise NotAGraph(f"expected a keras.Model, got {type(model).__name__}")
+    if isinstance(model, keras.Sequential):
+        if not model.built or getattr(model, "_functional", None) is None:
+            raise NotAGraph(f"Sequential model {model.name!r} is not built; call model.build(input_shape) first")
+        record = keras.saving.serialize_keras_object(model)
+    elif not isinstance(model, _Functional):
+        raise NotAGraph(
+            f"model {model.name!r} ({type(model).__name__}) is subclassed: it is code, and its layers form no graph; "
+            "write it with the Functional API, or capture the Functional models in it"
+        )
+    elif _overrides_call(model):
+        raise NotAGraph(
+            f"model {model.name!r} ({type(model).__name__}) is Functional but overrides call(), so that its graph is "
+            "not what it computes; capture keras.Model(model.inputs, model.outputs) if the graph is what you mean"
+        )
+    else:
+        record = keras.saving.serialize_keras_object(_plain(model))
+        if (compile_config := model.get_compile_config()) is not None:
+            record["compile_config"] = keras.saving.serialize_keras_object(compile_config)
+    layers = {
+        layer["config"]["name"] if "name" not in layer else layer["name"]: layer for layer in record["config"]["layers"]
+    }
+    for layer in model.layers:
+        if isinstance(layer, _Functional | keras.Sequential) and not _overrides_call(layer):
+            nested = layers[layer.name]
+            nested.update(
+                {**_record(layer), **{key: nested[key] for key in ("name", "inbound_nodes") if key in nested}}
+            )
+            nested.pop("compile_config", None)
+    return record
+
+
+_Functional = type(keras.Model(inputs=(_x := keras.Input((1,))), outputs=_x))
+
+
+def _plain(model: keras.Model) -> keras.Model:
+    """The model itself if its class writes its graph, else a plain model of the same graph."""
+    if "layers" in model.get_config() and type(model).__module__.startswith("keras."):
+        return model
+    plain = _Functional(model.input, model.output, name=model.name)
+    plain._trainable = model.trainable
+    return plain
+
+
+def _overrides_call(model: keras.Model) -> bool:
+    home = keras.Sequential if isinstance(model, keras.Sequential) else _Functional
+    return type(model).call is not home.call
+
+
+def _layers(model: keras.Model, record: Mapping[str, Any], scope: str) -> Iterator[tuple[str, keras.layers.Layer]]:
+    """Every layer of a model that is no nested model, with its path."""
+    records = {layer.get("name") or layer["config"]["name"]: layer for layer in record["config"]["layers"]}
+    for layer in model.layers:
+        path = join_path(scope, layer.name)
+        if is_model(records[layer.name]):
+            yield from _layers(layer, records[layer.name], path)
+        else:
+            yield path, layer
+
+
+def _weights(model: keras.Model, record: Mapping[str, Any], scope: str) -> Iterator[tuple[str, tuple[np.ndarray, ...]]]:
+    for path, layer in _layers(model, record, scope):
+        if layer.weights:
+            yield path, tuple(np.array(array) for array in layer.get_weights())
+
+
+class _Given:
+    """An initializer that hands out an array: no random numbers are drawn that the weights would overwrite."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array
+
+    def __call__(self, shape: Any, dtype: Any = None) -> Any:
+        return keras.ops.convert_to_tensor(self.array, dtype=dtype)
+
+
+def _deserialize(record: dict[str, Any], snapshot: Snapshot, custom_objects: Any, safe_mode: bool) -> keras.Model:
+    """The model of a record with its weights: variables wait in a stateless scope until each is given its array."""
+    try:
+        with keras.StatelessScope():
+            model = _from_record(record, custom_objects, safe_mode)
+            for path, layer in _layers(model, snapshot.record, ""):
+                _fill(path, layer, snapshot.weights.get(path, ()))
+    except BrokenSnapshot:
+        raise
+    except Exception as error:
+        raise BrokenSnapshot(f"Keras cannot rebuild {snapshot.name!r}: {error}") from error
+    for _, layer in _layers(model, snapshot.record, ""):
+        if hasattr(layer, "finalize_state"):
+            layer.finalize_state()
+    return model
+
+
+def _from_record(record: dict[str, Any], custom_objects: Any, safe_mode: bool) -> keras.Model:
+    return keras.saving.deserialize_keras_object(record, custom_objects=dict(custom_objects or {}), safe_mode=safe_mode)
+
+
+def _fill(path: str, layer: keras.layers.Layer, arrays: tuple[np.ndarray, ...]) -> None:
+    shapes = [tuple(variable.shape) for variable in layer.weights]
+    if shapes != [array.shape for array in arrays]:
+        raise BrokenSnapshot(
+            f"layer {path!r} has weights of shapes {shapes} by its config, but the snapshot holds "
+            f"{[array.shape for array in arrays]}"
+        )
+    for variable, array in zip(layer.weights, arrays, strict=True):
+        variable._initializer = _Given(array)
+
+
+def _slots(model: keras.Model, record: Mapping[str, Any]) -> tuple[tuple[str, int] | None, ...]:
+    """The weight that each variable of the optimizer belongs to, by the name that the optimizer gives it."""
+    owners = {
+        variable.path.replace("/", "_"): (path, index)
+        for path, layer in _layers(model, record, "")
+        for index, variable in enumerate(layer.weights)
+    }
+    lengths = sorted(owners, key=len, reverse=True)
+    return tuple(
+        next((owners[name] for name in lengths if variable.name.startswith(f"{name}_")), None)
+        for variable in model.optimizer.variables
+    )
+
+
+def _training(model: keras.Model, record: Mapping[str, Any]) -> Training | None:
+    optimizer = getattr(model, "optimizer", None)
+    if optimizer is None or not optimizer.built:
+        return None
+    return Training(_slots(model, record), tuple(np.array(variable) for variable in optimizer.variables))
+
+
+def _resume(model: keras.Model, snapshot: Snapshot) -> None:
+    """Gives the optimizer of a rebuilt model the state that the snapshot carries."""
+    if snapshot.training is None:
+        return
+    model.optimizer.build(model.trainable_variables)
+    for variable, value in zip(model.optimizer.variables, snapshot.training.values, strict=True):
+        variable.assign(value)

@@ -1,0 +1,104 @@
+"""Convolutions: plain, grouped, transposed, depthwise and separable, in one to three dimensions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from kerassurgery_fn.channels import Axis, merge, size
+from kerassurgery_fn.rules.activations import activated
+from kerassurgery_fn.rules.layer import Layer, Tensor, joined, parts, plain
+from kerassurgery_fn.rules.registry import rule
+
+
+@rule("Conv1D", "Conv2D", "Conv3D")
+def conv(layer: Layer, x: Tensor, **_: Any) -> Tensor:
+    batch, space, channel = parts(layer, x)
+    i, o = grouped(layer, channel, layer.fresh("filters"))
+    layer.weights(kernel="..io", bias="o", space=layer["kernel_size"], i=i, o=o)
+    return activated(layer, joined(layer, batch, slid(layer, space), o))
+
+
+def grouped(layer: Layer, channel: Axis, o: Axis) -> tuple[Axis, Axis]:
+    """Input and output axis of a kernel: (group, place) each, the groups the same, the kernel reads only the place."""
+    groups = layer["groups"]
+    if groups == 1:
+        return channel, o
+    group_in, place_in = layer.grid(channel, (groups, (size(channel) or 0) // groups))
+    group_out, _ = layer.grid(o, (groups, (size(o) or 0) // groups))
+    layer.tie(group_in, group_out)
+    layer.size("groups", group_out)
+    return place_in, o
+
+
+@rule("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose")
+def conv_transpose(layer: Layer, x: Tensor, **_: Any) -> Tensor:
+    batch, space, channel = parts(layer, x)
+    o = layer.fresh("filters")
+    layer.weights(kernel="..oi", bias="o", space=layer["kernel_size"], i=channel, o=o)
+    return activated(layer, joined(layer, batch, spread(layer, space), o))
+
+
+@rule("DepthwiseConv1D", "DepthwiseConv2D")
+def depthwise(layer: Layer, x: Tensor, **_: Any) -> Tensor:
+    batch, space, channel = parts(layer, x)
+    m, w = multiplied(layer, channel)
+    layer.weights(kernel="..im", bias="w", space=layer["kernel_size"], i=channel, m=m, w=w)
+    return activated(layer, joined(layer, batch, slid(layer, space), w))
+
+
+@rule("SeparableConv1D", "SeparableConv2D")
+def separable(layer: Layer, x: Tensor, **_: Any) -> Tensor:
+    batch, space, channel = parts(layer, x)
+    m, w = multiplied(layer, channel)
+    o = layer.fresh("filters")
+    layer.weights(
+        depthwise_kernel="..im", pointwise_kernel="..wo", bias="o", space=layer["kernel_size"], i=channel, m=m, w=w, o=o
+    )
+    return activated(layer, joined(layer, batch, slid(layer, space), o))
+
+
+def multiplied(layer: Layer, channel: Axis) -> tuple[Axis, Axis]:
+    """The multiplier's axis of a depthwise kernel, and what the kernel makes: each channel as often, in a row."""
+    times = layer["depth_multiplier"]
+    if times == 1:
+        return 1, channel
+    m = layer.fresh("depth_multiplier")
+    return m, merge([channel, m])
+
+
+def slid(layer: Layer, space: Sequence[Axis], window: str = "kernel_size") -> list[int | None]:
+    """The sizes left after a window has slid over the space."""
+    sizes = plain(layer, space, "slides a window")
+    windows, strides, dilations = (_each(layer, name, len(sizes)) for name in (window, "strides", "dilation_rate"))
+    if layer["padding"] == "valid":
+        reach = [d * (k - 1) for k, d in zip(windows, dilations, strict=True)]
+    else:
+        reach = [0] * len(sizes)
+    return [n if n is None else (n - r - 1) // s + 1 for n, r, s in zip(sizes, reach, strides, strict=True)]
+
+
+def spread(layer: Layer, space: Sequence[Axis]) -> list[int | None]:
+    """The sizes of a transposed convolution's output."""
+    sizes = plain(layer, space, "slides a window")
+    windows, strides, dilations = (
+        _each(layer, name, len(sizes)) for name in ("kernel_size", "strides", "dilation_rate")
+    )
+    extra = layer.get("output_padding")
+    extras = extra if isinstance(extra, list) else [extra] * len(sizes)
+    return [
+        n if n is None else _spread(n, (k - 1) * d + 1, s, layer["padding"], e)
+        for n, k, s, d, e in zip(sizes, windows, strides, dilations, extras, strict=True)
+    ]
+
+
+def _spread(n: int, window: int, stride: int, padding: str, extra: int | None) -> int:
+    if padding == "same":
+        return n * stride if extra is None else (n - 1) * stride + window % 2 + extra
+    return (n - 1) * stride + window + (max(stride - window, 0) if extra is None else extra)
+
+
+def _each(layer: Layer, name: str, rank: int) -> list[int]:
+    """A field with a number for each dimension, where one number may stand for all and none for 1."""
+    value = layer.get(name) or 1
+    return list(value) if isinstance(value, list) else [value] * rank

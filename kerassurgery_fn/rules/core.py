@@ -1,0 +1,56 @@
+"""Dense, embeddings and layers that leave every channel where it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kerassurgery_fn.channels import size
+from kerassurgery_fn.rules.activations import activated
+from kerassurgery_fn.rules.layer import Layer, Tensor
+from kerassurgery_fn.rules.registry import rule
+
+
+@rule("InputLayer")
+def input_layer(layer: Layer) -> Tensor:
+    return tuple(layer["batch_shape"])
+
+
+@rule("Dense")
+def dense(layer: Layer, x: Tensor, **_: Any) -> Tensor:
+    o = layer.fresh("units")
+    layer.weights(kernel="io", bias="o", i=x[-1], o=o)
+    return activated(layer, (*x[:-1], o))
+
+
+@rule("Embedding")
+def embedding(layer: Layer, x: Tensor, **_: Any) -> Tensor:
+    o = layer.fresh("output_dim")
+    layer.weights(embeddings="vo", v=layer["input_dim"], o=o)
+    return (*x, o)
+
+
+@rule("Identity", "ActivityRegularization", "GaussianNoise", "GaussianDropout", "AlphaDropout")
+@rule("SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D")
+def unchanged(layer: Layer, x: Tensor, **_: Any) -> Tensor:
+    return x
+
+
+@rule("Dropout")
+def dropout(layer: Layer, x: Tensor, **_: Any) -> Tensor:
+    for i, n in enumerate(layer.get("noise_shape") or ()):
+        if n == size(x[i]) and n != 1:
+            layer.size(("noise_shape", i), x[i])
+    return x
+
+
+@rule("Rescaling")
+def rescaling(layer: Layer, x: Tensor, **_: Any) -> Tensor:
+    if any(isinstance(layer[name], (list, dict)) for name in ("scale", "offset")):
+        layer.pin(x[-1], "scales it by constants of its config")
+    return x
+
+
+@rule("Masking")
+def masking(layer: Layer, x: Tensor, **_: Any) -> Tensor:
+    layer.inexact(x[-1], "masks a step in which all channels have one value")
+    return x

@@ -1,0 +1,189 @@
+"""What a rule is given: one call of a layer, and the words in which to say what it does to channels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, NamedTuple
+
+from kerassurgery_fn.channels import Axis, Ledger, has_ids, same_axis, size
+from kerassurgery_fn.frozen import Location
+from kerassurgery_fn.graph import Record
+from kerassurgery_fn.rules.registry import RULES, key_of
+
+Tensor = tuple[Axis, ...]
+
+SWITCHES = {"bias": "use_bias", "gamma": "scale", "beta": "center"}
+STATE = {"moving_mean", "moving_variance", "mean", "variance", "count", "seed_generator_state", "states"}
+
+
+class Weight(NamedTuple):
+    """A weight of a layer: its name in Keras, its axes, and whether training changes it."""
+
+    name: str
+    axes: Tensor
+    trainable: bool
+
+
+class Maker(NamedTuple):
+    """Channels that a layer makes: whose, of which kind (the field of the config that counts them), and their map."""
+
+    path: str
+    kind: str
+    axis: Axis
+
+
+class Inexact(NamedTuple):
+    """Channels after whose deletion the rest of the model does not compute just what it did, and why."""
+
+    path: str
+    axis: Axis
+    reason: str
+
+
+@dataclass
+class Notes:
+    """All that the rules say on a walk through a model."""
+
+    ledger: Ledger = field(default_factory=Ledger)
+    makers: dict[tuple[str, str], Maker] = field(default_factory=dict)
+    weights: dict[str, list[Weight]] = field(default_factory=dict)
+    sizes: dict[Location, Axis] = field(default_factory=dict)
+    builds: dict[Location, Any] = field(default_factory=dict)
+    inexact: list[Inexact] = field(default_factory=list)
+    opaque: dict[str, str] = field(default_factory=dict)
+
+
+class Layer:
+    """One call of a layer or operation, as its rule sees it. `layer["units"]` is a field of the layer's config."""
+
+    def __init__(self, notes: Notes, path: str, where: Location, record: Record, cursor: Iterator[int] | None = None):
+        self.notes, self.path, self.where, self.record = notes, path, where, record
+        self.config: Mapping[str, Any] = record["config"]
+        self._cursor = count() if cursor is None else cursor
+
+    def __getitem__(self, name: str) -> Any:
+        return self.config[name]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return self.config.get(name, default)
+
+    def fresh(self, name: str, kind: str | None = None) -> Axis:
+        """The channels that this layer makes, as many as the field `name` of its config counts.
+
+        They are the same ones at every call of the layer.
+        """
+        key = (self.path, kind or name)
+        if key not in self.notes.makers:
+            self.notes.makers[key] = Maker(*key, self.notes.ledger.fresh(self[name]))
+        axis = self.notes.makers[key].axis
+        self.size(name, axis)
+        return axis
+
+    def size(self, place: str | Location, axis: Axis) -> None:
+        """A field of the config, or a place in it, counts the positions of an axis."""
+        if has_ids(axis):
+            place = (place,) if isinstance(place, str) else place
+            self.notes.sizes.setdefault((*self.where, "config", *place), axis)
+
+    def weights(self, *, space: Sequence[int] = (), **spelled: Any) -> None:
+        """The layer's weights in the order of `get_weights()`, spelled with a letter an axis.
+
+        `layer.weights(kernel="..io", bias="o", space=(3, 3), i=x[-1], o=o)`: one-letter arguments say which axes the
+        letters stand for, `..` stands for `space`, a digit for itself. A bias, gamma or beta that the config
+        switches off is left out.
+        """
+        letters = {name: axis for name, axis in spelled.items() if len(name) == 1}
+        for name, word in spelled.items():
+            if len(name) > 1 and self.get(SWITCHES.get(name, ""), True):
+                start = tuple(space) if word.startswith("..") else ()
+                rest = tuple(int(c) if c.isdigit() else letters[c] for c in word.removeprefix(".."))
+                self.weight(name, start + rest)
+
+    def weight(self, name: str, axes: Tensor) -> None:
+        """The next weight of the layer. At a second call of the layer its axes are tied to those of the first."""
+        known = self.notes.weights.setdefault(self.path, [])
+        index = next(self._cursor)
+        if index == len(known):
+            known.append(Weight(name, tuple(axes), bool(self.get("trainable", True)) and name not in STATE))
+            return
+        for a, b in zip(known[index].axes, axes, strict=True):
+            if not same_axis(a, b):
+                self.tie(a, b, "is called several times, on different channels")
+
+    def tie(self, a: Axis, b: Axis, reason: str = "joins it with positions that are no channels") -> None:
+        """Position by position the same fate. If that cannot be, both are pinned for the reason."""
+        self.notes.ledger.tie(a, b, self.says(reason))
+
+    def pin(self, axes: Axis | Sequence[Any], reason: str) -> None:
+        """No position of an axis, or of any of several, can be cut."""
+        for axis in axes if isinstance(axes, (tuple, list)) else [axes]:
+            if isinstance(axis, (tuple, list)):
+                self.pin(axis, reason)
+            elif not isinstance(axis, Sequence):
+                self.notes.ledger.pin(axis, self.says(reason))
+
+    def grid(self, axis: Axis, sizes: Sequence[int]) -> list[Axis]:
+        """The axes of an axis seen as a grid."""
+        return self.notes.ledger.grid(axis, sizes, self.says("sees it as a grid across another grid"))
+
+    def reshape(self, axes: Sequence[Axis], sizes: Sequence[int | None]) -> list[Axis]:
+        """The axes of a reshaped tensor, sizes without the -1."""
+        return self.notes.ledger.reshape(axes, sizes, self.says("reshapes it in a way that mixes channels"))
+
+    def inexact(self, axis: Axis, reason: str) -> None:
+        """Cutting this axis changes more than what reads the channels that go."""
+        if has_ids(axis):
+            self.notes.inexact.append(Inexact(self.path, axis, reason))
+
+    def says(self, reason: str) -> str:
+        return f"{self.path!r} ({self.record['class_name']}) {reason}"
+
+    def inner(self, name: str | Location) -> Layer:
+        """The layer that stands in a field of this one's config. Its weights follow those named so far."""
+        place = (name,) if isinstance(name, str) else name
+        record: Any = self.config
+        for key in place:
+            record = record[key]
+        return Layer(self.notes, self.path, (*self.where, "config", *place), record, self._cursor)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The axes that this call makes, by the rule for the layer's class.
+
+        Raises:
+            NoRule: there is no rule for the class.
+        """
+        key = key_of(self.record)
+        if key not in RULES:
+            raise NoRule(
+                f"is of the class {key}, which has no rule; teach it by a function under "
+                f'@kerassurgery_fn.rule("{self.record.get("registered_name") or key}")'
+            )
+        if "build_config" in self.record:
+            self.notes.builds.setdefault((*self.where, "build_config"), (args, kwargs))
+        return RULES[key](self, *args, **kwargs)
+
+
+class NoRule(Exception):
+    """A class that the library knows nothing about, or a use of a known one that it cannot follow."""
+
+
+def parts(layer: Layer, x: Tensor) -> tuple[Axis, list[Axis], Axis]:
+    """Batch, space and channel of a tensor in the layer's `data_format`."""
+    if layer.get("data_format") == "channels_first":
+        return x[0], list(x[2:]), x[1]
+    return x[0], list(x[1:-1]), x[-1]
+
+
+def joined(layer: Layer, batch: Axis, space: Sequence[Axis], channel: Axis) -> Tensor:
+    """The tensor that `parts` takes apart."""
+    if layer.get("data_format") == "channels_first":
+        return (batch, channel, *space)
+    return (batch, *space, channel)
+
+
+def plain(layer: Layer, axes: Sequence[Axis], verb: str) -> list[int | None]:
+    """The sizes of axes that the layer mixes, so that none of their positions can be cut."""
+    layer.pin(list(axes), f"{verb} along it")
+    return [size(axis) for axis in axes]

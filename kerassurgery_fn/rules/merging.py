@@ -1,0 +1,69 @@
+"""Layers that merge several tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from kerassurgery_fn.channels import Axis, has_ids, join, size
+from kerassurgery_fn.rules.layer import Layer, Tensor
+from kerassurgery_fn.rules.registry import rule
+
+
+@rule("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum")
+def elementwise(layer: Layer, inputs: list[Tensor], **_: Any) -> Tensor:
+    rank = max(map(len, inputs))
+    return broadcast(layer, [(x[0], *[1] * (rank - len(x)), *x[1:]) for x in inputs])
+
+
+@rule("Concatenate")
+def concatenate(layer: Layer, inputs: list[Tensor], **_: Any) -> Tensor:
+    return concatenated(layer, inputs, layer["axis"])
+
+
+@rule("Dot")
+def dot(layer: Layer, inputs: list[Tensor], **_: Any) -> Tensor:
+    x, y = inputs
+    axes = layer["axes"]
+    i, j = axes if isinstance(axes, list) else (axes, axes)
+    i, j = i % len(x), j % len(y)
+    layer.tie(x[i], y[j])
+    if layer["normalize"]:
+        layer.inexact(x[i], "normalises over the channels")
+    rest = (*without(x, i), *without(y, j)[1:])
+    return rest if len(rest) > 1 else (*rest, 1)
+
+
+def without(x: Tensor, *axes: int) -> Tensor:
+    """The tensor less some axes."""
+    return tuple(axis for i, axis in enumerate(x) if i not in axes)
+
+
+def concatenated(layer: Layer, inputs: Sequence[Tensor], axis: int) -> Tensor:
+    """Tensors joined along one axis; all others must agree."""
+    axis %= len(inputs[0])
+    joined = join([x[axis] for x in inputs])
+    if joined is None:
+        layer.pin([x[axis] for x in inputs], "joins it with an axis of unknown size")
+    others = broadcast(layer, [without(x, axis) for x in inputs])
+    return (*others[:axis], joined, *others[axis:])
+
+
+def broadcast(layer: Layer, inputs: Sequence[Tensor]) -> Tensor:
+    """What tensors make that are combined element by element, aligned at their last axes.
+
+    Axes that meet are tied; an axis of size 1 has no say over the axis it meets.
+    """
+    rank = max(map(len, inputs))
+    return tuple(meet(layer, axes) for axes in zip(*[(1,) * (rank - len(x)) + tuple(x) for x in inputs], strict=True))
+
+
+def meet(layer: Layer, axes: Sequence[Axis]) -> Axis:
+    """One axis of a broadcast: all that are wider than one position share their fate, or else all that are not."""
+    wide = [axis for axis in axes if size(axis) != 1] or list(axes)
+    first = next((axis for axis in wide if has_ids(axis)), None)
+    if first is None:
+        return next((axis for axis in wide if axis is not None), None)
+    for axis in wide:
+        layer.tie(first, axis)
+    return first

@@ -1,0 +1,49 @@
+"""The table of rules: what each class of layer and operation does to channels.
+
+A rule is the layer's call on channel maps instead of tensors: it takes the `Layer` and the arguments of the call,
+with a tuple of axes in place of every tensor, and returns the axes of what the call makes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Rule = Callable[..., Any]
+RULES: dict[str, Rule] = {}
+
+
+def rule(*classes: str) -> Callable[[Rule], Rule]:
+    """Registers a rule for classes of layers.
+
+    Args:
+        *classes: names under which a rule is looked up, see `key_of`: `Dense` for a layer of Keras, `ops.Matmul` for
+            an operation, `package>Class` for a layer registered with `keras.saving.register_keras_serializable`.
+    """
+
+    def register(function: Rule) -> Rule:
+        RULES.update(dict.fromkeys(classes, function))
+        return function
+
+    return register
+
+
+def key_of(record: Mapping[str, Any]) -> str:
+    """The name under which the rule for a record is looked up.
+
+    >>> key_of({"module": "keras.layers", "class_name": "Add", "registered_name": None})
+    'Add'
+    >>> key_of({"module": "keras.src.ops.numpy", "class_name": "Add", "registered_name": "Add"})
+    'ops.Add'
+    >>> key_of({"module": "mine", "class_name": "Gate", "registered_name": "pack>Gate"})
+    'pack>Gate'
+    >>> key_of({"module": "mine", "class_name": "Dense", "registered_name": "Dense"})
+    'mine>Dense'
+    """
+    module, name = record.get("module") or "", record["class_name"]
+    registered = record.get("registered_name") or ""
+    if ">" in registered:
+        return registered
+    if module.startswith(("keras.src.ops", "keras.ops")):
+        return f"ops.{name}"
+    return name if module.startswith(("keras.layers", "keras.src.layers")) else f"{module}>{name}"

@@ -1,0 +1,80 @@
+"""Layers that move, merge, split, crop or repeat axes."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+from kerassurgery_fn.channels import Axis, merge, size
+from kerassurgery_fn.rules.layer import Layer, Tensor, joined, parts, plain
+from kerassurgery_fn.rules.registry import rule
+
+
+@rule("Flatten")
+def flatten(layer: Layer, x: Tensor, **_: Any) -> Tensor:
+    batch, space, channel = parts(layer, x)
+    if len(x) == 1:
+        return (batch, 1)
+    flat = merge([*space, channel])
+    if flat is None:
+        layer.pin(x, "flattens it with axes of unknown size")
+    return (batch, flat)
+
+
+@rule("Reshape")
+def reshape(layer: Layer, x: Tensor, **_: Any) -> Tensor:
+    made = layer.reshape(x[1:], inferred(layer["target_shape"], [size(axis) for axis in x[1:]]))
+    for i, axis in enumerate(made):
+        if layer["target_shape"][i] != -1:
+            layer.size(("target_shape", i), axis)
+    return (x[0], *made)
+
+
+def inferred(target: list[int | None], sizes: list[int | None]) -> list[int | None]:
+    """A target shape with its -1 worked out, None where a size that is needed is unknown.
+
+    >>> inferred([-1, 4], [2, 8]), inferred([-1, 4], [None, 8])
+    ([4, 4], [None, 4])
+    """
+    known = None if None in sizes else prod(sizes) // prod(n for n in target if n not in (-1, None))  # type: ignore[arg-type]
+    return [known if n in (-1, None) else n for n in target]
+
+
+@rule("Permute")
+def permute(layer: Layer, x: Tensor, **_: Any) -> Tensor:
+    return (x[0], *(x[i] for i in layer["dims"]))
+
+
+@rule("RepeatVector")
+def repeat_vector(layer: Layer, x: Tensor, **_: Any) -> Tensor:
+    return (x[0], layer["n"], *x[1:])
+
+
+@rule("ZeroPadding1D", "ZeroPadding2D", "ZeroPadding3D")
+def zero_padding(layer: Layer, x: Tensor, **_: Any) -> Tensor:
+    batch, space, channel = parts(layer, x)
+    sizes = plain(layer, space, "pads")
+    made = [n if n is None else n + sum(pad) for n, pad in zip(sizes, _pairs(layer["padding"]), strict=True)]
+    return joined(layer, batch, made, channel)
+
+
+@rule("Cropping1D", "Cropping2D", "Cropping3D")
+def cropping(layer: Layer, x: Tensor, **_: Any) -> Tensor:
+    batch, space, channel = parts(layer, x)
+    sizes = plain(layer, space, "crops")
+    made = [n if n is None else n - sum(crop) for n, crop in zip(sizes, _pairs(layer["cropping"]), strict=True)]
+    return joined(layer, batch, made, channel)
+
+
+def _pairs(value: list[Any]) -> list[list[int]]:
+    """Pairs of (before, after): for one dimension the config has the pair itself."""
+    return [value] if isinstance(value[0], int) else value
+
+
+@rule("UpSampling1D", "UpSampling2D", "UpSampling3D")
+def up_sampling(layer: Layer, x: Tensor, **_: Any) -> Tensor:
+    batch, space, channel = parts(layer, x)
+    sizes = plain(layer, space, "repeats steps")
+    times = layer["size"] if isinstance(layer["size"], list) else [layer["size"]] * len(sizes)
+    made: list[Axis] = [n if n is None else n * t for n, t in zip(sizes, times, strict=True)]
+    return joined(layer, batch, made, channel)

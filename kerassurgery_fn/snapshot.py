@@ -1,0 +1,121 @@
+"""A trained model as a value: its serialised record and its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from kerassurgery_fn.frozen import FrozenDict, freeze
+
+Weights = Mapping[str, tuple[np.ndarray, ...]]
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """A Keras model as an immutable value.
+
+    `record` is what `keras.saving.serialize_keras_object(model)` gives, as JSON would give it back: the keys
+    `module`, `class_name`, `config`, `registered_name`, `build_config` and, for a compiled model, `compile_config`.
+    `weights` has the arrays of every layer that has any, by the layer's path (`backbone/conv_1` inside a nested
+    model), in the order of `layer.get_weights()`; they are read-only. `training` is the optimizer's state, see
+    `Training`, or None.
+
+    Two snapshots are equal when their records and all their arrays are equal.
+
+    >>> Snapshot({"class_name": "Sequential", "config": {"name": "m", "layers": []}}, {}).name
+    'm'
+    """
+
+    record: Mapping[str, Any]
+    weights: Weights
+    training: Training | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "record", freeze(self.record))
+        object.__setattr__(
+            self, "weights", FrozenDict({path: read_only(arrays) for path, arrays in self.weights.items()})
+        )
+
+    @property
+    def name(self) -> str:
+        return self.record["config"]["name"]
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        return self.record["config"]
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Snapshot):
+            return NotImplemented
+        return (
+            self.record == other.record
+            and same_weights(self.weights, other.weights)
+            and self.training == other.training
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        count = sum(array.size for arrays in self.weights.values() for array in arrays)
+        return f"<Snapshot of {self.name!r}: {len(self.weights)} layers with weights, {count:,} parameters>"
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """The state of an optimizer, so that training goes on where it stopped.
+
+    `slots` has, for each variable of the optimizer in its own order, the weight that it belongs to, as
+    (layer path, index in `layer.get_weights()`), or None for the optimizer's own (iterations, learning rate).
+    """
+
+    slots: tuple[tuple[str, int] | None, ...]
+    values: tuple[np.ndarray, ...] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "values", read_only(self.values))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Training):
+            return NotImplemented
+        return self.slots == other.slots and same_arrays(self.values, other.values)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def read_only(arrays: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
+    """The arrays with writing switched off: those that are writeable as views, the rest themselves.
+
+    >>> read_only([np.zeros(2)])[0].flags.writeable
+    False
+    """
+    if isinstance(arrays, tuple) and not any(array.flags.writeable for array in arrays):
+        return arrays
+    views = [array.view() if array.flags.writeable else array for array in arrays]
+    for view in views:
+        view.flags.writeable = False
+    return tuple(views)
+
+
+def same_weights(a: Weights, b: Weights) -> bool:
+    """Whether two sets of weights have the same paths and equal arrays."""
+    return a.keys() == b.keys() and all(same_arrays(arrays, b[path]) for path, arrays in a.items())
+
+
+def same_arrays(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> bool:
+    """Whether the arrays are equal one by one: dtype, shape and every element, NaN like NaN.
+
+    >>> same_arrays([np.array([1.0, np.nan])], [np.array([1.0, np.nan])]), same_arrays([np.zeros(2)], [np.zeros(3)])
+    (True, False)
+    """
+    return len(a) == len(b) and all(map(_same, a, b))
+
+
+def _same(a: np.ndarray, b: np.ndarray) -> bool:
+    if a is b:
+        return True
+    if a.dtype != b.dtype or a.shape != b.shape:
+        return False
+    return bool(np.array_equal(a, b)) or bool(((a == b) | ((a != a) & (b != b))).all())

@@ -1,0 +1,6 @@
+"""Settings that must be in the environment before anything imports TensorFlow."""
+
+import os
+
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"  # errors only
+os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # the same arithmetic on every machine
