@@ -2,5 +2,9 @@
 
 import os
 
+import pytest
+
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"  # errors only
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # the same arithmetic on every machine
+
+pytest.register_assert_rewrite("laws")

@@ -1,0 +1,298 @@
+"""The laws of surgery as checks on live models, for the tests of rules, edits and whole networks.
+
+`check_law(model)` fills a model with random weights that its outputs feel, cuts some of its channels and holds the
+result against a judge that knows nothing of channel maps. Every law stands next to its sabotage, so that a comparison
+which could not fail is found out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+from kerassurgery_fn import analyse, capture, rebuild
+from kerassurgery_fn.channels import FIXED, has_ids, size
+from kerassurgery_fn.edits.channels import delete
+from kerassurgery_fn.flow import Flow
+from kerassurgery_fn.snapshot import Snapshot
+
+TOLERANCE = 2e-5  # of a right surgery, relative to the spread of the output: float32 gives about 5e-7
+VISIBLE = 1e-3  # of a wrong one, at the least
+
+Edit = Callable[[Snapshot], Snapshot]
+
+
+class Verdict(NamedTuple):
+    """What a check measured: the deviation from the judge, that of the sabotaged result, and the share of the
+    channels that could have been cut."""
+
+    deviation: float
+    sabotaged: float
+    prunable: float
+    smaller: Snapshot
+
+
+def check_law(
+    model: keras.Model,
+    edit: Edit | None = None,
+    *,
+    seed: int = 0,
+    inputs: Any = None,
+    inexact: bool = False,
+    pinned: bool = False,
+    opaque: set[str] = frozenset(),  # type: ignore[assignment]
+) -> Verdict:
+    """Every law on one model, which gets random weights.
+
+    Args:
+        model: a built Sequential or Functional model.
+        edit: a function from snapshot to snapshot; a random cut of 30 to 50 % of all channels by default.
+        seed: of weights, cut and inputs.
+        inputs: what the model is called on; random numbers by default.
+        inexact: the rules must say that the cut is not exact, and the judge is not asked.
+        pinned: the rules must leave nothing to cut.
+        opaque: paths of the layers that must be opaque.
+    """
+    randomise(model, seed)
+    inputs = random_inputs(model, seed) if inputs is None else inputs
+    snapshot = capture(model)
+    flow = analyse(snapshot)
+    edit = edit or (lambda before: random_cut(before, seed))
+    assert set(flow.opaque) == set(opaque), flow.opaque
+    check_shapes(model, flow)
+    check_round_trip(snapshot)
+    if pinned:
+        assert not free_ids(flow).size, "everything was to be pinned"
+        return Verdict(0, 1, prunable(flow), snapshot)
+    smaller = check_purity(snapshot, edit)
+    assert parameters(smaller) < parameters(snapshot), "nothing was cut"
+    check_rebuilt_record(smaller)
+    if inexact:
+        assert flow.inexact, "the rules were to say that the cut is not exact"
+        return Verdict(0, 1, prunable(flow), smaller)
+    result, sabotaged = compute(smaller, inputs), compute(sabotage(smaller), inputs)
+    truth = compute(judge(snapshot, smaller), inputs)
+    verdict = Verdict(deviation(result, truth), deviation(sabotaged, truth), prunable(flow), smaller)
+    assert verdict.deviation < TOLERANCE, verdict
+    assert verdict.sabotaged > VISIBLE, f"{verdict}: a wrong surgery would have passed"
+    return verdict
+
+
+# --- weights that carry signal
+
+
+def randomise(model: keras.Model, seed: int = 0) -> None:
+    """Fills a model with random weights that its outputs depend on, all elements of an array different.
+
+    Kernels keep the variance of what they read, and batch normalisation has the statistics of one random batch.
+    """
+    rng = np.random.default_rng(seed)
+    for layer in model._flatten_layers():
+        for variable in [*layer._trainable_variables, *layer._non_trainable_variables]:
+            if "float" in variable.dtype:
+                variable.assign(distinct(drawn(rng, layer, variable)))
+    norms = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
+    with without_momentum(norms):
+        model(random_inputs(model, seed + 1, batch=16), training=True)
+    for norm in norms:
+        for variable in (norm.moving_mean, norm.moving_variance):
+            variable.assign(distinct(np.array(variable)))
+
+
+def drawn(rng: np.random.Generator, layer: keras.layers.Layer, variable: Any) -> np.ndarray:
+    """Random values for a variable, by its name and the fan-in of its layer."""
+    shape, name = tuple(variable.shape), variable.name
+    if name in {"gamma", "variance", "moving_variance", "scale"}:
+        return rng.uniform(0.5, 1.5, shape).astype("float32")
+    if name == "alpha":
+        return rng.uniform(0.1, 0.4, shape).astype("float32")
+    spread = (2 / fan_in(type(layer).__name__, name, shape)) ** 0.5 if len(shape) > 1 and "bias" not in name else 0.3
+    return (spread * rng.standard_normal(shape)).astype("float32")
+
+
+def fan_in(layer: str, name: str, shape: tuple[int, ...]) -> int:
+    """How many numbers an element of a kernel's product sums up.
+
+    >>> fan_in("Conv2D", "kernel", (3, 3, 4, 8)), fan_in("DepthwiseConv2D", "kernel", (3, 3, 4, 1))
+    (36, 9)
+    """
+    if layer == "Embedding":
+        return 1
+    if layer.startswith("DepthwiseConv") or name == "depthwise_kernel":
+        return int(np.prod(shape[:-2]))
+    if layer.endswith("Transpose"):
+        return int(np.prod(shape[:-2])) * shape[-1]
+    return int(np.prod(shape[:-1]))
+
+
+def distinct(array: np.ndarray) -> np.ndarray:
+    """The array with no two elements alike: equal bit patterns are moved on by a few units in the last place.
+
+    >>> distinct(np.array([2, 1, 2, 2], "float32"))
+    array([2.       , 1.       , 2.0000002, 2.0000005], dtype=float32)
+    """
+    flat = array.ravel()
+    bits = flat.view(f"u{array.itemsize}").astype("int64")
+    order, steps = np.argsort(bits, kind="stable"), np.arange(len(bits))
+    bits[order] = np.maximum.accumulate(bits[order] - steps) + steps
+    return bits.astype(f"u{array.itemsize}").view(array.dtype).reshape(array.shape)
+
+
+@contextmanager
+def without_momentum(norms: list[keras.layers.BatchNormalization]) -> Iterator[None]:
+    """Within it one call in training mode sets the moving statistics to those of the batch."""
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    yield
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+
+
+def random_inputs(model: keras.Model, seed: int = 0, batch: int = 4) -> Any:
+    """Random tensors in the structure of a model's inputs; unknown sizes become 8, integers are below 6."""
+    rng = np.random.default_rng(seed + 1000)
+
+    def tensor(spec: Any) -> Any:
+        shape = (spec.shape[0] or batch, *(n or 8 for n in spec.shape[1:]))
+        if "int" in spec.dtype:
+            return rng.integers(0, 6, shape).astype(spec.dtype)
+        return rng.standard_normal(shape).astype("float32")
+
+    return keras.tree.map_structure(tensor, model.inputs[0] if isinstance(model, keras.Sequential) else model.input)
+
+
+# --- the judge
+
+
+def judge(snapshot: Snapshot, smaller: Snapshot) -> Snapshot:
+    """The original with every element of its weights set to zero that is not found in the smaller model.
+
+    Elements are told apart by their bit patterns alone, array by array: what was cut is read off the result, and no
+    mistake of the channel maps can be shared.
+    """
+    weights = {
+        path: tuple(
+            np.where(np.isin(bits(array), bits(left)), array, array.dtype.type(0))
+            for array, left in zip(
+                arrays, smaller.weights.get(path, [np.zeros(0, a.dtype) for a in arrays]), strict=True
+            )
+        )
+        for path, arrays in snapshot.weights.items()
+    }
+    return Snapshot(snapshot.record, weights)
+
+
+def bits(array: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(array).view(f"u{array.itemsize}")
+
+
+def compute(snapshot: Snapshot, inputs: Any) -> list[np.ndarray]:
+    """What the model of a snapshot makes of inputs, its outputs one after the other."""
+    outputs = rebuild(snapshot)(inputs, training=False)
+    return [keras.ops.convert_to_numpy(keras.ops.cast(one, "float32")) for one in keras.tree.flatten(outputs)]
+
+
+def deviation(results: list[np.ndarray], truths: list[np.ndarray]) -> float:
+    """The largest difference, relative to how much the output varies; infinite for other shapes."""
+    if [r.shape for r in results] != [t.shape for t in truths]:
+        return float("inf")
+    return max(float(np.abs(r - t).max() / t.std()) for r, t in zip(results, truths, strict=True))
+
+
+def sabotage(snapshot: Snapshot) -> Snapshot:
+    """The snapshot with two channels of its first kernel swapped."""
+    path, index, axis = next(
+        (path, index, axis)
+        for path, arrays in snapshot.weights.items()
+        for index, array in enumerate(arrays)
+        if array.ndim > 1
+        for axis in reversed(range(array.ndim))
+        if array.shape[axis] > 1
+    )
+    arrays = list(snapshot.weights[path])
+    order = np.arange(arrays[index].shape[axis])
+    order[[0, -1]] = order[[-1, 0]]
+    arrays[index] = np.take(arrays[index], order, axis)
+    return Snapshot(snapshot.record, {**snapshot.weights, path: tuple(arrays)}, snapshot.training)
+
+
+# --- cuts
+
+
+def free_ids(flow: Flow) -> np.ndarray:
+    """The final ids of all channels that can be cut."""
+    held = flow.fates.pinned()
+    ids = np.unique(np.concatenate([[FIXED], *(flow.fates.resolve(m.axis).ravel() for m in flow.makers.values())]))
+    return ids[(ids != FIXED) & ~held[ids]]
+
+
+def random_dead(flow: Flow, seed: int) -> np.ndarray:
+    """30 to 50 % of all channels that can be cut, so that every axis keeps one position at least."""
+    rng = np.random.default_rng(seed + 2000)
+    dead, free = flow.fates.nobody(), free_ids(flow)
+    dead[rng.choice(free, max(1, round(len(free) * rng.uniform(0.3, 0.5))), replace=False)] = True
+    maps = [m.axis for m in flow.makers.values()] + [a for t in flow.tensors.values() for a in t or () if has_ids(a)]
+    for axis in maps:
+        if not len(flow.fates.kept(axis, dead)):
+            dead[flow.fates.resolve(axis)[:, rng.integers(axis.shape[1])]] = False
+    return dead
+
+
+def random_cut(snapshot: Snapshot, seed: int) -> Snapshot:
+    flow = analyse(snapshot)
+    return delete(snapshot, flow, random_dead(flow, seed))
+
+
+def prunable(flow: Flow) -> float:
+    """The share of the channels that are not pinned, of all that the layers make."""
+    held = flow.fates.pinned()
+    free = [~held[flow.fates.resolve(maker.axis)].any(axis=0) for maker in flow.makers.values()]
+    return float(np.concatenate(free).mean()) if free else 0.0
+
+
+def parameters(snapshot: Snapshot) -> int:
+    return sum(array.size for arrays in snapshot.weights.values() for array in arrays)
+
+
+# --- the other laws
+
+
+def check_shapes(model: keras.Model, flow: Flow) -> None:
+    """The sizes of the rules' axes are those that Keras works out, for every output of the model.
+
+    Tensors within it are compared with the record by the analysis itself, which calls a layer opaque that differs.
+    """
+    for ref, tensor in zip(flow.graph.outputs, model.outputs, strict=True):
+        axes = flow.tensors[ref]
+        assert axes is None or [size(axis) for axis in axes] == list(tensor.shape), (ref, axes, tensor.shape)
+
+
+def check_round_trip(snapshot: Snapshot) -> None:
+    assert capture(rebuild(snapshot)) == snapshot
+
+
+def check_rebuilt_record(smaller: Snapshot) -> None:
+    """After an edit the record is what Keras writes of the rebuilt model, to the last derived shape."""
+    again = capture(rebuild(smaller))
+    assert again.record == smaller.record
+    assert again == smaller
+
+
+def check_purity(snapshot: Snapshot, edit: Edit) -> Snapshot:
+    """An edit leaves its argument as it was and does the same thing twice; its result."""
+    before = frozen_copy(snapshot)
+    once, twice = edit(snapshot), edit(snapshot)
+    assert once == twice
+    assert frozen_copy(snapshot) == before
+    assert not any(a.flags.writeable for s in (snapshot, once) for arrays in s.weights.values() for a in arrays)
+    return once
+
+
+def frozen_copy(snapshot: Snapshot) -> tuple[str, dict[str, list[bytes]]]:
+    return json.dumps(snapshot.record), {p: [a.tobytes() for a in arrays] for p, arrays in snapshot.weights.items()}
