@@ -285,7 +285,7 @@ class Fates:
         return np.zeros(self.table.shape[1], bool)
 
     def pinned(self, *, output: bool = True) -> np.ndarray:
-        """Which final ids are pinned, shaped like `nobody`; if not `output`, without those that only an output holds."""
+        """Which final ids are pinned, like `nobody`; if not `output`, without those that only an output holds."""
         mask = self.nobody()
         mask[[final for final, pins in self.reasons.items() if output or not all(pin.output for pin in pins)]] = True
         return mask

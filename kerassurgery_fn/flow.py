@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from kerassurgery_fn.channels import Axis, Fates, size
+from kerassurgery_fn.channels import Fates, size
 from kerassurgery_fn.errors import NoChannels
 from kerassurgery_fn.frozen import Location
 from kerassurgery_fn.graph import Call, Constant, Graph, Record, Ref, find_layer, leaves, map_leaves, read_graph, refs
 from kerassurgery_fn.rules import Layer, NoRule
+from kerassurgery_fn.rules.counts import Count
 from kerassurgery_fn.rules.layer import Inexact, Maker, Notes, Tensor, Weight
 from kerassurgery_fn.snapshot import Snapshot
 
@@ -24,7 +25,7 @@ class Flow:
     - `tensors`: the axes of each tensor of the graph; None where nothing is known of a tensor;
     - `weights`: the axes of each weight, by layer path, in the order of `get_weights()`;
     - `constants`: the axes of each array that stands in a call's arguments, by its place in the record;
-    - `sizes`, `builds`: the places in the record that count an axis, or repeat the shapes of a layer's inputs;
+    - `sizes`, `builds`: the places in the record that state something of an axis, or repeat the shapes of inputs;
     - `makers`: which channels a layer makes, by (layer path, kind);
     - `inexact`: channels whose deletion changes more than their consumers;
     - `opaque`: layers that nothing is known of, and why;
@@ -35,7 +36,7 @@ class Flow:
     tensors: Mapping[Ref, Tensor | None] = field(repr=False)
     weights: Mapping[str, list[Weight]] = field(repr=False)
     constants: Mapping[Location, Tensor] = field(repr=False)
-    sizes: Mapping[Location, Axis] = field(repr=False)
+    sizes: Mapping[Location, Count] = field(repr=False)
     builds: Mapping[Location, Any] = field(repr=False)
     makers: Mapping[tuple[str, str], Maker] = field(repr=False)
     inexact: list[Inexact] = field(repr=False)
@@ -102,7 +103,7 @@ class _Walk:
 
     def visit(self, call: Call) -> None:
         """Applies the rule of a call's layer; whatever goes wrong with it makes the layer opaque."""
-        layer = Layer(self.notes, call.path, call.where, call.record)
+        layer = Layer(self.notes, call.path, call.where, call.record, call.node[-1])
         first = self.notes.ledger.count
         try:
             if any(self.tensors.get(ref) is None for ref in refs([call.args, call.kwargs])):

@@ -167,8 +167,8 @@ def refuse_hollow(flow: Flow, dead: np.ndarray, paths: Set[str]) -> None:
     for maker in flow.makers.values():
         if maker.path in paths and size(maker.axis) and not len(flow.fates.kept(maker.axis, dead)):  # type: ignore[arg-type]
             raise NothingLeft(
-                f"layer {maker.path!r} would be left without any of its {size(maker.axis)} channels ({maker.kind}), and it "
-                "is needed; keep at least one of them"
+                f"layer {maker.path!r} would be left without any of its {size(maker.axis)} channels ({maker.kind}), "
+                "and it is needed; keep at least one of them"
             )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from kerassurgery_fn.channels import Axis, has_ids
 from kerassurgery_fn.flow import Flow
 from kerassurgery_fn.frozen import Location, get_in, set_all
 from kerassurgery_fn.graph import map_leaves
-from kerassurgery_fn.rules.layer import Tensor
+from kerassurgery_fn.rules.layer import Tensor, Weight
 from kerassurgery_fn.snapshot import Snapshot, Training
 
 Keep = Callable[[Axis], np.ndarray | None]
@@ -58,11 +58,17 @@ def cut_array(array: np.ndarray, axes: Tensor, keep: Keep) -> np.ndarray:
     return array
 
 
+def cut_weight(array: np.ndarray, weight: Weight, keep: Keep) -> np.ndarray:
+    """A weight, cut; multiplied where the layer will divide by the root of a smaller size than before."""
+    made, kept = cut_array(array, weight.axes, keep), keep(weight.root)
+    return made if kept is None else (made * np.sqrt(len(kept) / weight.root.shape[1])).astype(array.dtype)  # type: ignore[union-attr]
+
+
 def cut_layer(flow: Flow, path: str, arrays: tuple[np.ndarray, ...], keep: Keep) -> tuple[np.ndarray, ...]:
     """The weights of one layer, cut; the very tuple if nothing of them goes."""
     if path not in flow.weights:
         return arrays
-    made = tuple(cut_array(a, weight.axes, keep) for a, weight in zip(arrays, flow.weights[path], strict=True))
+    made = tuple(cut_weight(a, weight, keep) for a, weight in zip(arrays, flow.weights[path], strict=True))
     return arrays if all(new is old for new, old in zip(made, arrays, strict=True)) else made
 
 
@@ -86,39 +92,27 @@ def cut_slot(value: np.ndarray, owner: tuple[str, int] | None, flow: Flow, keep:
 def recounted(snapshot: Snapshot, flow: Flow, keep: Keep) -> dict[Location, Any]:
     """The new value of every place in the record that states a size, a shape or a constant that a cut changes."""
     changes: dict[Location, Any] = {}
-    for place, axis in flow.sizes.items():
-        if (kept := keep(axis)) is not None:
-            changes[place] = len(kept)
+    for place, stated in flow.sizes.items():
+        if (kept := keep(stated.axis)) is not None:
+            changes[place] = stated.after(kept)
     for place, axes in flow.constants.items():
         if any(keep(axis) is not None for axis in axes):
             changes[place] = cut_array(np.asarray(get_in(snapshot.record, place)), axes, keep).tolist()
     for place, ref in flow.graph.shapes.items():
-        changes |= reshaped(snapshot, place, flow.tensors.get(ref), keep)
+        changes |= reshaped(place, flow.tensors.get(ref), keep)
     for place, refs in flow.graph.structures.items():
-        changes |= reshaped(snapshot, place, map_leaves(flow.tensors.get, refs), keep)
-    for place, (args, kwargs) in flow.builds.items():
-        changes |= rebuilt(snapshot, place, args, kwargs, keep)
+        changes |= reshaped(place, map_leaves(flow.tensors.get, refs), keep)
+    for place, shapes in flow.builds.items():
+        for inner, axes in shapes.items():
+            changes |= reshaped((*place, *inner), axes, keep)
     return changes
 
 
-def rebuilt(
-    snapshot: Snapshot, place: Location, args: Any, kwargs: Mapping[str, Any], keep: Keep
-) -> dict[Location, Any]:
-    """A layer's `build_config` after a cut: `input_shape` is that of its first argument, others go by name."""
-    config = get_in(snapshot.record, place) or {}
-    if config.get("input_shape") and args:
-        return reshaped(snapshot, (*place, "input_shape"), args[0], keep)
-    return {}
-
-
-def reshaped(snapshot: Snapshot, place: Location, axes: Any, keep: Keep) -> dict[Location, Any]:
+def reshaped(place: Location, axes: Any, keep: Keep) -> dict[Location, Any]:
     """What changes of the shapes that stand at a place, for tensors with these axes."""
-    if isinstance(axes, list):
-        found = [reshaped(snapshot, (*place, i), one, keep) for i, one in enumerate(axes)]
-        return {where: n for one in found for where, n in one.items()}
-    if isinstance(axes, dict):
-        found = [reshaped(snapshot, (*place, key), one, keep) for key, one in axes.items()]
-        return {where: n for one in found for where, n in one.items()}
+    if isinstance(axes, (list, dict)):
+        inner = axes.items() if isinstance(axes, dict) else enumerate(axes)
+        return {where: n for key, one in inner for where, n in reshaped((*place, key), one, keep).items()}
     return {
         (*place, i): len(kept)
         for i, axis in enumerate(axes or ())

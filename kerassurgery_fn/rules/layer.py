@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, NamedTuple
 
 from kerassurgery_fn.channels import Axis, Ledger, has_ids, same_axis, size
-from kerassurgery_fn.frozen import Location
+from kerassurgery_fn.frozen import Location, get_in
 from kerassurgery_fn.graph import Record
+from kerassurgery_fn.rules.counts import Count, Size
 from kerassurgery_fn.rules.registry import RULES, key_of
 
 Tensor = tuple[Axis, ...]
@@ -19,11 +21,15 @@ STATE = {"moving_mean", "moving_variance", "mean", "variance", "count", "seed_ge
 
 
 class Weight(NamedTuple):
-    """A weight of a layer: its name in Keras, its axes, and whether training changes it."""
+    """A weight of a layer: its name in Keras, its axes, and whether training changes it.
+
+    `root` is an axis whose size the layer divides by the root of: where it gets shorter the weight makes up for it.
+    """
 
     name: str
     axes: Tensor
     trainable: bool
+    root: Axis = None
 
 
 class Maker(NamedTuple):
@@ -49,7 +55,7 @@ class Notes:
     ledger: Ledger = field(default_factory=Ledger)
     makers: dict[tuple[str, str], Maker] = field(default_factory=dict)
     weights: dict[str, list[Weight]] = field(default_factory=dict)
-    sizes: dict[Location, Axis] = field(default_factory=dict)
+    sizes: dict[Location, Count] = field(default_factory=dict)
     builds: dict[Location, Any] = field(default_factory=dict)
     inexact: list[Inexact] = field(default_factory=list)
     opaque: dict[str, str] = field(default_factory=dict)
@@ -58,9 +64,20 @@ class Notes:
 class Layer:
     """One call of a layer or operation, as its rule sees it. `layer["units"]` is a field of the layer's config."""
 
-    def __init__(self, notes: Notes, path: str, where: Location, record: Record, cursor: Iterator[int] | None = None):
+    def __init__(
+        self,
+        notes: Notes,
+        path: str,
+        where: Location,
+        record: Record,
+        node: int = 0,
+        part: str = "",
+        cursor: Iterator[int] | None = None,
+    ):
         self.notes, self.path, self.where, self.record = notes, path, where, record
         self.config: Mapping[str, Any] = record["config"]
+        self.call_place: Location = (*where, "inbound_nodes", node)
+        self._part = part
         self._cursor = count() if cursor is None else cursor
 
     def __getitem__(self, name: str) -> Any:
@@ -69,23 +86,35 @@ class Layer:
     def get(self, name: str, default: Any = None) -> Any:
         return self.config.get(name, default)
 
-    def fresh(self, name: str, kind: str | None = None) -> Axis:
-        """The channels that this layer makes, as many as the field `name` of its config counts.
-
-        They are the same ones at every call of the layer.
-        """
-        key = (self.path, kind or name)
-        if key not in self.notes.makers:
-            self.notes.makers[key] = Maker(*key, self.notes.ledger.fresh(self[name]))
-        axis = self.notes.makers[key].axis
-        self.size(name, axis)
+    def fresh(self, kind: str, place: Location | None = None) -> Axis:
+        """The channels of a kind that this layer makes, as many as the field of that name in its config counts, or the
+        number at a place in the config. They are the same ones at every call of the layer."""
+        place = place or (kind,)
+        axis = self.made(kind, lambda: self.notes.ledger.fresh(get_in(self.config, place)))
+        self.size(place, axis)
         return axis
+
+    def made(self, kind: str, make: Callable[[], Axis]) -> Axis:
+        """The channels of a kind, made at the first call of the layer."""
+        key = (self.path, f"{self._part}{kind}")
+        if key not in self.notes.makers:
+            self.notes.makers[key] = Maker(*key, make())
+        return self.notes.makers[key].axis
 
     def size(self, place: str | Location, axis: Axis) -> None:
         """A field of the config, or a place in it, counts the positions of an axis."""
-        if has_ids(axis):
+        self.states(place, Size(axis))
+
+    def states(self, place: str | Location, what: Count) -> None:
+        """A field of the config, or a place in it, states something of an axis."""
+        if has_ids(what.axis):
             place = (place,) if isinstance(place, str) else place
-            self.notes.sizes.setdefault((*self.where, "config", *place), axis)
+            self.notes.sizes.setdefault((*self.where, "config", *place), what)
+
+    def argues(self, place: Location, what: Count) -> None:
+        """An argument of this call, at a place like `("args", 1, 0)`, states something of an axis."""
+        if has_ids(what.axis):
+            self.notes.sizes.setdefault((*self.call_place, *place), what)
 
     def weights(self, *, space: Sequence[int] = (), **spelled: Any) -> None:
         """The layer's weights in the order of `get_weights()`, spelled with a letter an axis.
@@ -101,12 +130,12 @@ class Layer:
                 rest = tuple(int(c) if c.isdigit() else letters[c] for c in word.removeprefix(".."))
                 self.weight(name, start + rest)
 
-    def weight(self, name: str, axes: Tensor) -> None:
+    def weight(self, name: str, axes: Tensor, root: Axis = None) -> None:
         """The next weight of the layer. At a second call of the layer its axes are tied to those of the first."""
         known = self.notes.weights.setdefault(self.path, [])
         index = next(self._cursor)
         if index == len(known):
-            known.append(Weight(name, tuple(axes), bool(self.get("trainable", True)) and name not in STATE))
+            known.append(Weight(name, tuple(axes), bool(self.get("trainable", True)) and name not in STATE, root))
             return
         for a, b in zip(known[index].axes, axes, strict=True):
             if not same_axis(a, b):
@@ -140,13 +169,17 @@ class Layer:
     def says(self, reason: str) -> str:
         return f"{self.path!r} ({self.record['class_name']}) {reason}"
 
-    def inner(self, name: str | Location) -> Layer:
-        """The layer that stands in a field of this one's config. Its weights follow those named so far."""
+    def inner(self, name: str | Location, part: str = "") -> Layer:
+        """The layer that stands in a field of this one's config. Its weights follow those named so far.
+
+        `part` sets the kinds of its channels apart from those of other inner layers: `forward.units`.
+        """
         place = (name,) if isinstance(name, str) else name
         record: Any = self.config
         for key in place:
             record = record[key]
-        return Layer(self.notes, self.path, (*self.where, "config", *place), record, self._cursor)
+        part = f"{self._part}{part}." if part else self._part
+        return Layer(self.notes, self.path, (*self.where, "config", *place), record, 0, part, self._cursor)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The axes that this call makes, by the rule for the layer's class.
@@ -161,8 +194,17 @@ class Layer:
                 f'@kerassurgery_fn.rule("{self.record.get("registered_name") or key}")'
             )
         if "build_config" in self.record:
-            self.notes.builds.setdefault((*self.where, "build_config"), (args, kwargs))
+            self.notes.builds.setdefault((*self.where, "build_config"), self.built(RULES[key], args, kwargs))
         return RULES[key](self, *args, **kwargs)
+
+    def built(self, rule: Callable[..., Any], args: Any, kwargs: Any) -> dict[Location, Any]:
+        """The tensors whose shapes the layer's `build_config` repeats, by the place of each: `input_shape` is the first
+        argument's, others go by the argument's name."""
+        config = self.record["build_config"] or {}
+        if "shapes_dict" not in config:
+            return {("input_shape",): next(iter([*args, *kwargs.values()]), None)} if config.get("input_shape") else {}
+        named = inspect.signature(rule).bind(self, *args, **kwargs).arguments
+        return {("shapes_dict", key): named.get(key.removesuffix("_shape")) for key in config["shapes_dict"]}
 
 
 class NoRule(Exception):

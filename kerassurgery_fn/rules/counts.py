@@ -1,0 +1,92 @@
+"""Numbers in a config or a call that depend on an axis, and what they are when positions of it are gone."""
+
+from __future__ import annotations
+
+from math import sqrt
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from kerassurgery_fn.channels import Axis
+
+
+class Count(Protocol):
+    """Something that is stated of an axis. `after` gives its value when only some positions are kept."""
+
+    @property
+    def axis(self) -> Axis: ...
+
+    def after(self, kept: np.ndarray) -> Any: ...
+
+
+class Size(NamedTuple):
+    """How many positions an axis has.
+
+    >>> Size(np.array([[7, 8, 9]])).after(np.array([0, 2]))
+    2
+    """
+
+    axis: Axis
+
+    def after(self, kept: np.ndarray) -> int:
+        return len(kept)
+
+
+class Before(NamedTuple):
+    """How many positions stand before a given one: the index of that position, or where a slice starts or stops.
+
+    >>> Before(np.array([[5, 6, 7, 8]]), 3).after(np.array([0, 2, 3]))
+    2
+    """
+
+    axis: Axis
+    position: int
+
+    def after(self, kept: np.ndarray) -> int:
+        return int(np.searchsorted(kept, self.position))
+
+
+class Bounds(NamedTuple):
+    """Where an axis is split: a number of equal sections as long as they stay equal, or else the first of each.
+
+    >>> sections = Bounds(np.arange(6)[None], (2, 4))
+    >>> sections.after(np.array([0, 2, 4])), sections.after(np.array([0, 1, 2]))
+    (3, [2, 3])
+    """
+
+    axis: Axis
+    positions: tuple[int, ...]
+
+    def after(self, kept: np.ndarray) -> int | list[int]:
+        starts = np.searchsorted(kept, self.positions).tolist()
+        equal = len({b - a for a, b in zip([0, *starts], [*starts, len(kept)], strict=True)}) == 1
+        return len(starts) + 1 if equal else starts
+
+
+class Among(NamedTuple):
+    """Indices of positions that are read one by one.
+
+    >>> Among(np.arange(4)[None], (3, 0, 1, 3)).after(np.array([1, 3]))
+    [1, 0, 1]
+    """
+
+    axis: Axis
+    positions: tuple[int, ...]
+
+    def after(self, kept: np.ndarray) -> list[int]:
+        number = {position: i for i, position in enumerate(kept.tolist())}
+        return [number[position] for position in self.positions if position in number]
+
+
+class InverseRoot(NamedTuple):
+    """The scale of attention scores where the call leaves it open: one over the root of the size that the axis had.
+
+    >>> InverseRoot(np.arange(4)[None]).after(np.array([0]))
+    0.5
+    """
+
+    axis: Axis
+
+    def after(self, kept: np.ndarray) -> float:
+        assert isinstance(self.axis, np.ndarray)
+        return 1 / sqrt(self.axis.shape[1])
