@@ -52,8 +52,9 @@ def separable(layer: Layer, x: Tensor, **_: Any) -> Tensor:
     batch, space, channel = parts(layer, x)
     m, w = multiplied(layer, channel)
     o = layer.fresh("filters")
+    pointwise = "1" * len(space) + "wo"
     layer.weights(
-        depthwise_kernel="..im", pointwise_kernel="..wo", bias="o", space=layer["kernel_size"], i=channel, m=m, w=w, o=o
+        depthwise_kernel="..im", pointwise_kernel=pointwise, bias="o", space=layer["kernel_size"], i=channel, m=m, w=w, o=o
     )
     return activated(layer, joined(layer, batch, slid(layer, space), o))
 

@@ -17,7 +17,7 @@ from kerassurgery_fn.rules.registry import RULES, key_of
 Tensor = tuple[Axis, ...]
 
 SWITCHES = {"bias": "use_bias", "gamma": "scale", "beta": "center"}
-STATE = {"moving_mean", "moving_variance", "mean", "variance", "count", "seed_generator_state", "states"}
+STATE = {"moving_mean", "moving_variance", "mean", "variance", "count", "seed_generator_state"}
 
 
 class Weight(NamedTuple):

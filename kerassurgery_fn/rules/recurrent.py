@@ -39,8 +39,5 @@ def run(layer: Layer, x: Tensor, states: list[Axis], initial: Any) -> Any:
         layer.tie(state, given[-1])
     for field in ("activation", "recurrent_activation"):
         activated(layer, (batch, states[0]), field)
-    if layer["stateful"]:
-        for state in states:
-            layer.weight("states", (batch, state))
     output = (batch, time, states[0]) if layer["return_sequences"] else (batch, states[0])
     return [output, *((batch, state) for state in states)] if layer["return_state"] else output
