@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import keras
@@ -13,6 +14,8 @@ from kerassurgery_fn.errors import BrokenSnapshot, NotAGraph
 from kerassurgery_fn.frozen import thaw
 from kerassurgery_fn.graph import is_model, join_path
 from kerassurgery_fn.snapshot import Snapshot, Training
+
+Fill = Callable[[keras.Variable, np.ndarray], None]
 
 
 def capture(model: keras.Model) -> Snapshot:
@@ -44,12 +47,10 @@ def rebuild(
     Raises:
         BrokenSnapshot: Keras cannot rebuild the model, or weights do not fit it.
     """
-    record = thaw(snapshot.record)
-    compile_config = record.pop("compile_config", None)
-    model = _deserialize(record, snapshot, custom_objects, safe_mode)
-    if compile_config:
+    model = _deserialize(snapshot, custom_objects, safe_mode)
+    if compile_config := snapshot.record.get("compile_config"):
         with keras.saving.custom_object_scope(dict(custom_objects or {})):
-            model.compile_from_config(compile_config)
+            model.compile_from_config(thaw(compile_config))
         _resume(model, snapshot)
     return model
 
@@ -133,28 +134,50 @@ class _Given:
         return keras.ops.convert_to_tensor(self.array, dtype=dtype)
 
 
-def _deserialize(record: dict[str, Any], snapshot: Snapshot, custom_objects: Any, safe_mode: bool) -> keras.Model:
-    """The model of a record with its weights: variables wait in a stateless scope until each is given its array."""
+def _deserialize(snapshot: Snapshot, custom_objects: Any, safe_mode: bool) -> keras.Model:
+    """The model of a snapshot with its weights.
+
+    Its variables wait in a stateless scope until each is given its array. Where some layer cannot be built in one, as
+    stateful recurrent layers cannot, the model is built with random weights first.
+    """
     try:
-        with keras.StatelessScope():
-            model = _from_record(record, custom_objects, safe_mode)
-            for path, layer in _layers(model, snapshot.record, ""):
-                _fill(path, layer, snapshot.weights.get(path, ()))
+        return _filled(snapshot, custom_objects, safe_mode, keras.StatelessScope(), _defer)
     except BrokenSnapshot:
         raise
-    except Exception as error:
-        raise BrokenSnapshot(f"Keras cannot rebuild {snapshot.name!r}: {error}") from error
+    except Exception:
+        try:
+            return _filled(snapshot, custom_objects, safe_mode, nullcontext(), _assign)
+        except Exception as error:
+            raise BrokenSnapshot(f"Keras cannot rebuild {snapshot.name!r}: {error}") from error
+
+
+def _filled(
+    snapshot: Snapshot, custom_objects: Any, safe_mode: bool, scope: AbstractContextManager[Any], fill: Fill
+) -> keras.Model:
+    with scope:
+        model = _from_record(snapshot, custom_objects, safe_mode)
+        for path, layer in _layers(model, snapshot.record, ""):
+            _fill(path, layer, snapshot.weights.get(path, ()), fill)
     for _, layer in _layers(model, snapshot.record, ""):
         if hasattr(layer, "finalize_state"):
             layer.finalize_state()
     return model
 
 
-def _from_record(record: dict[str, Any], custom_objects: Any, safe_mode: bool) -> keras.Model:
+def _from_record(snapshot: Snapshot, custom_objects: Any, safe_mode: bool) -> keras.Model:
+    record = {key: thaw(value) for key, value in snapshot.record.items() if key != "compile_config"}
     return keras.saving.deserialize_keras_object(record, custom_objects=dict(custom_objects or {}), safe_mode=safe_mode)
 
 
-def _fill(path: str, layer: keras.layers.Layer, arrays: tuple[np.ndarray, ...]) -> None:
+def _defer(variable: keras.Variable, array: np.ndarray) -> None:
+    variable._initializer = _Given(array)
+
+
+def _assign(variable: keras.Variable, array: np.ndarray) -> None:
+    variable.assign(array)
+
+
+def _fill(path: str, layer: keras.layers.Layer, arrays: tuple[np.ndarray, ...], fill: Fill) -> None:
     shapes = [tuple(variable.shape) for variable in layer.weights]
     if shapes != [array.shape for array in arrays]:
         raise BrokenSnapshot(
@@ -162,7 +185,7 @@ def _fill(path: str, layer: keras.layers.Layer, arrays: tuple[np.ndarray, ...]) 
             f"{[array.shape for array in arrays]}"
         )
     for variable, array in zip(layer.weights, arrays, strict=True):
-        variable._initializer = _Given(array)
+        fill(variable, array)
 
 
 def _slots(model: keras.Model, record: Mapping[str, Any]) -> tuple[tuple[str, int] | None, ...]:
