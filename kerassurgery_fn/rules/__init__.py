@@ -5,18 +5,27 @@ To support a layer, write its rule in the file of its family: the layer's call o
 
 from kerassurgery_fn.rules import (
     activations,
+    attention,
     convolution,
     core,
+    elementwise,
     merging,
+    moving,
     normalization,
     pooling,
+    preprocessing,
+    products,
     recurrent,
+    reductions,
     shaping,
+    wrappers,
 )
 from kerassurgery_fn.rules.layer import Layer, NoRule
 from kerassurgery_fn.rules.registry import RULES, key_of, rule
 
-__all__ = [
-    "RULES", "Layer", "NoRule", "activations", "convolution", "core", "key_of", "merging", "normalization", "pooling",
-    "recurrent", "rule", "shaping",
-]  # fmt: skip
+FAMILIES = (
+    core, convolution, attention, recurrent, wrappers, normalization, activations, pooling, merging, shaping,
+    preprocessing, elementwise, moving, products, reductions,
+)  # fmt: skip
+
+__all__ = ["FAMILIES", "RULES", "Layer", "NoRule", "key_of", "rule"]

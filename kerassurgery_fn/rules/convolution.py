@@ -54,7 +54,14 @@ def separable(layer: Layer, x: Tensor, **_: Any) -> Tensor:
     o = layer.fresh("filters")
     pointwise = "1" * len(space) + "wo"
     layer.weights(
-        depthwise_kernel="..im", pointwise_kernel=pointwise, bias="o", space=layer["kernel_size"], i=channel, m=m, w=w, o=o
+        depthwise_kernel="..im",
+        pointwise_kernel=pointwise,
+        bias="o",
+        space=layer["kernel_size"],
+        i=channel,
+        m=m,
+        w=w,
+        o=o,
     )
     return activated(layer, joined(layer, batch, slid(layer, space), o))
 
@@ -68,10 +75,10 @@ def multiplied(layer: Layer, channel: Axis) -> tuple[Axis, Axis]:
     return m, merge([channel, m])
 
 
-def slid(layer: Layer, space: Sequence[Axis], window: str = "kernel_size") -> list[int | None]:
-    """The sizes left after a window has slid over the space."""
+def slid(layer: Layer, space: Sequence[Axis], windows: Any = None) -> list[int | None]:
+    """The sizes left after a window has slid over the space; its size is the layer's `kernel_size` if not given."""
     sizes = plain(layer, space, "slides a window")
-    windows, strides, dilations = (_each(layer, name, len(sizes)) for name in (window, "strides", "dilation_rate"))
+    windows, strides, dilations = geometry(layer, len(sizes), windows)
     if layer["padding"] == "valid":
         reach = [d * (k - 1) for k, d in zip(windows, dilations, strict=True)]
     else:
@@ -79,27 +86,34 @@ def slid(layer: Layer, space: Sequence[Axis], window: str = "kernel_size") -> li
     return [n if n is None else (n - r - 1) // s + 1 for n, r, s in zip(sizes, reach, strides, strict=True)]
 
 
-def spread(layer: Layer, space: Sequence[Axis]) -> list[int | None]:
+def spread(layer: Layer, space: Sequence[Axis], windows: Any = None) -> list[int | None]:
     """The sizes of a transposed convolution's output."""
     sizes = plain(layer, space, "slides a window")
-    windows, strides, dilations = (
-        _each(layer, name, len(sizes)) for name in ("kernel_size", "strides", "dilation_rate")
-    )
-    extra = layer.get("output_padding")
-    extras = extra if isinstance(extra, list) else [extra] * len(sizes)
+    windows, strides, dilations = geometry(layer, len(sizes), windows)
+    extras = each(layer.get("output_padding"), len(sizes))
     return [
         n if n is None else _spread(n, (k - 1) * d + 1, s, layer["padding"], e)
         for n, k, s, d, e in zip(sizes, windows, strides, dilations, extras, strict=True)
     ]
 
 
+def geometry(layer: Layer, rank: int, windows: Any = None) -> tuple[list[int], list[int], list[int]]:
+    """Window, strides and dilation in each dimension. Strides not given are 1, but for pooling the window's."""
+    windows = each(layer["kernel_size"] if windows is None else windows, rank)
+    strides = layer.get("strides") or (windows if "pool_size" in layer.config else 1)
+    return windows, each(strides, rank), each(layer.get("dilation_rate") or 1, rank)
+
+
+def each(value: Any, rank: int) -> list[Any]:
+    """A field with a number for each dimension, where one number may stand for all.
+
+    >>> each(2, 3), each([1, 2], 2)
+    ([2, 2, 2], [1, 2])
+    """
+    return list(value) if isinstance(value, (list, tuple)) else [value] * rank
+
+
 def _spread(n: int, window: int, stride: int, padding: str, extra: int | None) -> int:
     if padding == "same":
         return n * stride if extra is None else (n - 1) * stride + window % 2 + extra
     return (n - 1) * stride + window + (max(stride - window, 0) if extra is None else extra)
-
-
-def _each(layer: Layer, name: str, rank: int) -> list[int]:
-    """A field with a number for each dimension, where one number may stand for all and none for 1."""
-    value = layer.get(name) or 1
-    return list(value) if isinstance(value, list) else [value] * rank

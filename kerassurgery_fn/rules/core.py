@@ -29,6 +29,18 @@ def embedding(layer: Layer, x: Tensor, **_: Any) -> Tensor:
     return (*x, o)
 
 
+@rule("ReversibleEmbedding")
+def reversible_embedding(layer: Layer, inputs: Tensor, reverse: bool = False, **_: Any) -> Tensor:
+    v, o = layer["input_dim"], layer.fresh("output_dim")
+    layer.weights(embeddings="vo", v=v, o=o)
+    if not layer["tie_weights"]:
+        layer.weights(reverse_embeddings="ov", v=v, o=o)
+    if not reverse:
+        return (*inputs, o)
+    layer.tie(inputs[-1], o)
+    return (*inputs[:-1], v)
+
+
 @rule("Identity", "ActivityRegularization", "GaussianNoise", "GaussianDropout", "AlphaDropout")
 @rule("SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D")
 def unchanged(layer: Layer, x: Tensor, **_: Any) -> Tensor:

@@ -17,7 +17,8 @@ from kerassurgery_fn.rules.registry import RULES, key_of
 Tensor = tuple[Axis, ...]
 
 SWITCHES = {"bias": "use_bias", "gamma": "scale", "beta": "center"}
-STATE = {"moving_mean", "moving_variance", "mean", "variance", "count", "seed_generator_state"}
+STATE = {"moving_mean", "moving_variance", "moving_stddev", "renorm_mean", "renorm_stddev"}
+STATE |= {"mean", "variance", "count", "seed_generator_state"}
 
 
 class Weight(NamedTuple):

@@ -4,13 +4,57 @@ from __future__ import annotations
 
 from typing import Any
 
-from kerassurgery_fn.rules.layer import Layer, Tensor
+from kerassurgery_fn.channels import Axis, select, size
+from kerassurgery_fn.rules.layer import Layer, NoRule, Tensor
 from kerassurgery_fn.rules.registry import rule
 
 
 @rule("BatchNormalization")
 def batch_normalization(layer: Layer, x: Tensor, **_: Any) -> Tensor:
-    layer.weights(gamma="c", beta="c", moving_mean="c", moving_variance="c", c=x[layer["axis"]])
+    c = x[layer["axis"]]
+    layer.weights(gamma="c", beta="c", moving_mean="c", moving_variance="c", c=c)
+    if layer.get("renorm"):
+        layer.weights(moving_stddev="c", renorm_mean="c", renorm_stddev="c", c=c)
+    return x
+
+
+@rule("LayerNormalization")
+def layer_normalization(layer: Layer, x: Tensor, **_: Any) -> Tensor:
+    axes = normalised_over(layer, x, layer["axis"])
+    if layer["scale"] or layer.get("rms_scaling"):
+        layer.weight("gamma", axes)
+    if layer["center"] and not layer.get("rms_scaling"):
+        layer.weight("beta", axes)
+    return x
+
+
+@rule("RMSNormalization")
+def rms_normalization(layer: Layer, x: Tensor, **_: Any) -> Tensor:
+    layer.weight("scale", normalised_over(layer, x, layer["axis"]))
+    return x
+
+
+@rule("UnitNormalization")
+def unit_normalization(layer: Layer, x: Tensor, **_: Any) -> Tensor:
+    normalised_over(layer, x, layer["axis"])
+    return x
+
+
+@rule("GroupNormalization")
+def group_normalization(layer: Layer, x: Tensor, **_: Any) -> Tensor:
+    channel, groups = x[layer["axis"]], layer["groups"]
+    n = size(channel)
+    layer.weights(gamma="c", beta="c", c=channel)
+    if n is None:
+        raise NoRule("normalises an axis of unknown size")
+    if groups in (-1, n):
+        if groups != -1:
+            layer.size("groups", channel)
+        return x
+    each = n // groups
+    for group in range(1, groups):
+        layer.tie(select(channel, slice(each)), select(channel, slice(group * each, (group + 1) * each)))
+    layer.inexact(channel, "normalises over the channels of a group")
     return x
 
 
@@ -25,3 +69,11 @@ def normalization(layer: Layer, x: Tensor, **_: Any) -> Tensor:
     else:
         layer.pin(kept, "has its mean and variance in its config")
     return x
+
+
+def normalised_over(layer: Layer, x: Tensor, axes: int | list[int]) -> tuple[Axis, ...]:
+    """The axes that a layer normalises over: what is left of them is normalised differently after a cut."""
+    found = tuple(x[axis] for axis in (axes if isinstance(axes, list) else [axes]))
+    for axis in found:
+        layer.inexact(axis, "normalises over the channels")
+    return found

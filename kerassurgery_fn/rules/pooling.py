@@ -13,7 +13,7 @@ from kerassurgery_fn.rules.registry import rule
 def pooling(layer: Layer, x: Tensor, **_: Any) -> Tensor:
     batch, space, channel = parts(layer, x)
     plain(layer, space, "pools")
-    return joined(layer, batch, slid(layer, space, "pool_size"), channel)
+    return joined(layer, batch, slid(layer, space, layer["pool_size"]), channel)
 
 
 @rule("GlobalMaxPooling1D", "GlobalMaxPooling2D", "GlobalMaxPooling3D")

@@ -1,43 +1,103 @@
-"""Recurrent layers."""
+"""Recurrent layers and their cells."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from kerassurgery_fn.channels import Axis, tile
+from kerassurgery_fn.graph import leaves
 from kerassurgery_fn.rules.activations import activated
-from kerassurgery_fn.rules.layer import Layer, Tensor
+from kerassurgery_fn.rules.convolution import geometry, slid
+from kerassurgery_fn.rules.layer import Layer, Tensor, joined, parts
 from kerassurgery_fn.rules.registry import rule
 
+States = list[Axis]
 
-@rule("LSTM")
-def lstm(layer: Layer, x: Tensor, initial_state: Any = None, **_: Any) -> Any:
+
+def lstm(layer: Layer, i: Axis) -> States:
     o = layer.fresh("units")
-    layer.weights(kernel="ig", recurrent_kernel="og", bias="g", i=x[-1], o=o, g=tile(o, 4))
-    return run(layer, x, [o, o], initial_state)
+    layer.weights(kernel="ig", recurrent_kernel="og", bias="g", i=i, o=o, g=tile(o, 4))
+    return [o, o]
 
 
-@rule("GRU")
-def gru(layer: Layer, x: Tensor, initial_state: Any = None, **_: Any) -> Any:
+def gru(layer: Layer, i: Axis) -> States:
     o = layer.fresh("units")
     bias = "2g" if layer["reset_after"] else "g"
-    layer.weights(kernel="ig", recurrent_kernel="og", bias=bias, i=x[-1], o=o, g=tile(o, 3))
-    return run(layer, x, [o], initial_state)
+    layer.weights(kernel="ig", recurrent_kernel="og", bias=bias, i=i, o=o, g=tile(o, 3))
+    return [o]
 
 
-@rule("SimpleRNN")
-def simple_rnn(layer: Layer, x: Tensor, initial_state: Any = None, **_: Any) -> Any:
+def simple_rnn(layer: Layer, i: Axis) -> States:
     o = layer.fresh("units")
-    layer.weights(kernel="io", recurrent_kernel="oo", bias="o", i=x[-1], o=o)
-    return run(layer, x, [o], initial_state)
+    layer.weights(kernel="io", recurrent_kernel="oo", bias="o", i=i, o=o)
+    return [o]
 
 
-def run(layer: Layer, x: Tensor, states: list[Axis], initial: Any) -> Any:
-    """What a recurrent layer makes of a sequence: its last output or all of them, and its states if asked for."""
-    batch, time, _ = x
-    for state, given in zip(states, [initial] if isinstance(initial, tuple) else initial or (), strict=False):
-        layer.tie(state, given[-1])
+def register(name: str, states_of: Callable[[Layer, Axis], States]) -> None:
+    """The rules for a recurrent layer and for its cell, which have the same weights."""
+
+    @rule(name)
+    def recurrent(layer: Layer, sequences: Tensor, initial_state: Any = None, *_: Any, **__: Any) -> Any:
+        return run(layer, sequences, gated(layer, states_of(layer, sequences[-1])), initial_state)
+
+    @rule(f"{name}Cell")
+    def cell(layer: Layer, inputs: Tensor, *_: Any, **__: Any) -> list[Tensor]:
+        states = gated(layer, states_of(layer, inputs[-1]))
+        return [(inputs[0], state) for state in [states[0], *states]]
+
+
+register("LSTM", lstm)
+register("GRU", gru)
+register("SimpleRNN", simple_rnn)
+
+
+@rule("StackedRNNCells")
+def stacked_cells(layer: Layer, inputs: Tensor, *_: Any, **__: Any) -> list[Tensor]:
+    states: list[Tensor] = []
+    for index in range(len(layer["cells"])):
+        inputs, *own = layer.inner(("cells", index), f"cells.{index}")(inputs)
+        states += own
+    return [inputs, *states]
+
+
+@rule("RNN")
+def rnn(layer: Layer, sequences: Tensor, initial_state: Any = None, *_: Any, **__: Any) -> Any:
+    made, *states = layer.inner("cell", "cell")((sequences[0], *sequences[2:]))
+    return run(layer, sequences, [state[-1] for state in states], initial_state, made[-1])
+
+
+@rule("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")
+def conv_lstm(layer: Layer, sequences: Tensor, initial_state: Any = None, *_: Any, **__: Any) -> Any:
+    o = layer.fresh("filters")
+    batch, space, i = parts(layer, (sequences[0], *sequences[2:]))
+    layer.weights(
+        kernel="..ig", recurrent_kernel="..og", bias="g", space=geometry(layer, len(space))[0], i=i, o=o, g=tile(o, 4)
+    )
+    gated(layer, [o])
+    state = joined(layer, batch, slid(layer, space), o)
+    for given in given_states(initial_state):
+        layer.tie(o, parts(layer, given)[2])
+    made = (batch, sequences[1], *state[1:]) if layer["return_sequences"] else state
+    return [made, state, state] if layer["return_state"] else made
+
+
+def gated(layer: Layer, states: States) -> States:
+    """The states after the layer's activations, for those that look across channels."""
     for field in ("activation", "recurrent_activation"):
-        activated(layer, (batch, states[0]), field)
-    output = (batch, time, states[0]) if layer["return_sequences"] else (batch, states[0])
-    return [output, *((batch, state) for state in states)] if layer["return_state"] else output
+        activated(layer, (None, states[0]), field)
+    return states
+
+
+def given_states(initial: Any) -> list[Tensor]:
+    return [state for state in leaves(initial) if isinstance(state, tuple)]
+
+
+def run(layer: Layer, x: Tensor, states: States, initial: Any, output: Axis = None) -> Any:
+    """What a recurrent layer makes of a sequence: its last output or all of them, and its states if asked for."""
+    batch, time, *_ = x
+    for state, given in zip(states, given_states(initial), strict=False):
+        layer.tie(state, given[-1])
+    last = states[0] if output is None else output
+    made = (batch, time, last) if layer["return_sequences"] else (batch, last)
+    return [made, *((batch, state) for state in states)] if layer["return_state"] else made

@@ -1,0 +1,59 @@
+"""Layers that wrap other layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kerassurgery_fn.channels import join
+from kerassurgery_fn.graph import is_model
+from kerassurgery_fn.rules.layer import Layer, NoRule, Tensor, Weight
+from kerassurgery_fn.rules.merging import broadcast
+from kerassurgery_fn.rules.recurrent import given_states
+from kerassurgery_fn.rules.registry import rule
+
+
+@rule("TimeDistributed")
+def time_distributed(layer: Layer, inputs: Tensor, *_: Any, **__: Any) -> Tensor:
+    inner = layer.inner("layer")
+    if is_model(inner.record):
+        raise NoRule("wraps a whole model; call the model on the steps by a reshape instead")
+    batch, *rest = inner((inputs[0], *inputs[2:]))
+    return (batch, inputs[1], *rest)
+
+
+@rule("Bidirectional")
+def bidirectional(layer: Layer, sequences: Tensor, initial_state: Any = None, *_: Any, **__: Any) -> Any:
+    given = given_states(initial_state)
+    halves = [given[: len(given) // 2], given[len(given) // 2 :]]
+    forward, backward = (
+        layer.inner(field, part)(sequences, initial_state=half or None)
+        for field, part, half in zip(("layer", "backward_layer"), ("forward", "backward"), halves, strict=True)
+    )
+    states = []
+    if isinstance(forward, list):
+        (forward, *ahead), (backward, *behind) = forward, backward
+        states = [*ahead, *behind]
+    for a, b in zip(forward, backward, strict=True):
+        layer.tie(a, b) if a is not None else None
+    made = merged(layer, forward, backward)
+    return [*made, *states] if states else made if len(made) > 1 else made[0]
+
+
+def merged(layer: Layer, forward: Tensor, backward: Tensor) -> list[Tensor]:
+    """The outputs of both directions in the layer's merge mode. Keras takes them to be of one size."""
+    match layer["merge_mode"]:
+        case "concat":
+            return [(*forward[:-1], join([forward[-1], backward[-1]]))]
+        case None:
+            return [forward, backward]
+        case _:
+            return [broadcast(layer, [forward, backward])]
+
+
+@rule("SpectralNormalization")
+def spectral_normalization(layer: Layer, inputs: Tensor, *_: Any, **__: Any) -> Tensor:
+    weights = layer.notes.weights.setdefault(layer.path, [])
+    known = [weights.pop(1)] if weights else []
+    made = layer.inner("layer")(inputs)
+    weights[1:1] = known or [Weight("vector_u", (1, weights[0].axes[-1]), False)]
+    return made
