@@ -95,7 +95,9 @@ _Functional = type(keras.Model(inputs=(_x := keras.Input((1,))), outputs=_x))
 
 def _plain(model: keras.Model) -> keras.Model:
     """The model itself if its class writes its graph, else a plain model of the same graph."""
-    if "layers" in model.get_config() and type(model).__module__.startswith("keras."):
+    if type(model) is _Functional:
+        return model
+    if type(model).__module__.startswith("keras.") and "layers" in model.get_config():
         return model
     plain = _Functional(model.input, model.output, name=model.name)
     plain._trainable = model.trainable
@@ -121,7 +123,12 @@ def _layers(model: keras.Model, record: Mapping[str, Any], scope: str) -> Iterat
 def _weights(model: keras.Model, record: Mapping[str, Any], scope: str) -> Iterator[tuple[str, tuple[np.ndarray, ...]]]:
     for path, layer in _layers(model, record, scope):
         if layer.weights:
-            yield path, tuple(np.array(array) for array in layer.get_weights())
+            yield path, tuple(_owned(array) for array in layer.get_weights())
+
+
+def _owned(array: np.ndarray) -> np.ndarray:
+    """The array itself if its memory is its own, else a copy: some backends hand out the variable's memory."""
+    return array if array.flags.owndata else array.copy()
 
 
 class _Given:
