@@ -128,6 +128,7 @@ def _weights(model: keras.Model, record: Mapping[str, Any], scope: str) -> Itera
 
 def _owned(array: np.ndarray) -> np.ndarray:
     """The array itself if its memory is its own, else a copy: some backends hand out the variable's memory."""
+    array = np.asarray(array)  # get_weights() gives a number as a numpy scalar
     return array if array.flags.owndata else array.copy()
 
 

@@ -43,6 +43,8 @@ def check_law(
     *,
     seed: int = 0,
     inputs: Any = None,
+    tolerance: float = TOLERANCE,
+    visible: float = VISIBLE,
     inexact: bool = False,
     pinned: bool = False,
     opaque: set[str] = frozenset(),  # type: ignore[assignment]
@@ -54,6 +56,8 @@ def check_law(
         edit: a function from snapshot to snapshot; a random cut of 30 to 50 % of all channels by default.
         seed: of weights, cut and inputs.
         inputs: what the model is called on; random numbers by default.
+        tolerance: the largest deviation of a right surgery, relative to the spread of the output.
+        visible: the least one of a wrong surgery.
         inexact: the rules must say that the cut is not exact, and the judge is not asked.
         pinned: the rules must leave nothing to cut.
         opaque: paths of the layers that must be opaque.
@@ -78,8 +82,8 @@ def check_law(
     result, sabotaged = compute(smaller, inputs), compute(sabotage(smaller), inputs)
     truth = compute(judge(snapshot, smaller), inputs)
     verdict = Verdict(deviation(result, truth), deviation(sabotaged, truth), prunable(flow), smaller)
-    assert verdict.deviation < TOLERANCE, verdict
-    assert verdict.sabotaged > VISIBLE, f"{verdict}: a wrong surgery would have passed"
+    assert verdict.deviation < tolerance, verdict
+    assert verdict.sabotaged > visible, f"{verdict}: a wrong surgery would have passed"
     return verdict
 
 
@@ -95,17 +99,18 @@ def randomise(model: keras.Model, seed: int = 0) -> None:
     for layer in model._flatten_layers():
         for variable in [*layer._trainable_variables, *layer._non_trainable_variables]:
             if "float" in variable.dtype:
-                variable.assign(distinct(drawn(rng, layer, variable)))
+                values = keras.ops.cast(drawn(rng, layer, variable), variable.dtype)
+                variable.assign(distinct(keras.ops.convert_to_numpy(values)))
     norms = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
     with without_momentum(norms):
         model(random_inputs(model, seed + 1, batch=16), training=True)
     for norm in norms:
         for variable in (norm.moving_mean, norm.moving_variance):
-            variable.assign(distinct(np.array(variable)))
+            variable.assign(distinct(keras.ops.convert_to_numpy(variable)))
 
 
 def drawn(rng: np.random.Generator, layer: keras.layers.Layer, variable: Any) -> np.ndarray:
-    """Random values for a variable, by its name and the fan-in of its layer."""
+    """Random float32 values for a variable, by its name and the fan-in of its layer."""
     shape, name = tuple(variable.shape), variable.name
     if name in {"gamma", "variance", "moving_variance", "scale"}:
         return rng.uniform(0.5, 1.5, shape).astype("float32")
@@ -136,11 +141,10 @@ def distinct(array: np.ndarray) -> np.ndarray:
     >>> distinct(np.array([2, 1, 2, 2], "float32"))
     array([2.       , 1.       , 2.0000002, 2.0000005], dtype=float32)
     """
-    flat = array.ravel()
-    bits = flat.view(f"u{array.itemsize}").astype("int64")
-    order, steps = np.argsort(bits, kind="stable"), np.arange(len(bits))
-    bits[order] = np.maximum.accumulate(bits[order] - steps) + steps
-    return bits.astype(f"u{array.itemsize}").view(array.dtype).reshape(array.shape)
+    flat = bits(array).ravel().astype("int64")
+    order, steps = np.argsort(flat, kind="stable"), np.arange(len(flat))
+    flat[order] = np.maximum.accumulate(flat[order] - steps) + steps
+    return flat.astype(f"u{array.itemsize}").view(array.dtype).reshape(array.shape)
 
 
 @contextmanager
@@ -189,7 +193,8 @@ def judge(snapshot: Snapshot, smaller: Snapshot) -> Snapshot:
 
 
 def bits(array: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(array).view(f"u{array.itemsize}")
+    """The bit patterns of an array as unsigned integers, in its shape."""
+    return array.ravel().view(f"u{array.itemsize}").reshape(array.shape)
 
 
 def compute(snapshot: Snapshot, inputs: Any) -> list[np.ndarray]:
