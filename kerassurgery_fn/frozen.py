@@ -119,15 +119,25 @@ def set_all(value: Any, changes: Mapping[Location, Any]) -> Any:
     ({'a': [1, 5], 'b': {'c': 3}}, True, True)
     """
     if () in changes:
-        return freeze(changes[()])
+        return value if _same(value, changes[()]) else freeze(changes[()])
     below: dict[str | int, dict[Location, Any]] = {}
     for location, new in changes.items():
         below.setdefault(location[0], {})[location[1:]] = new
-    parts = {key: set_all(value[key], inner) if any(inner) else freeze(inner[()]) for key, inner in below.items()}
-    if all(
-        part is value[key] or (type(part) is type(value[key]) and part == value[key]) for key, part in parts.items()
-    ):
+    parts = {key: set_all(value[key], inner) for key, inner in below.items()}
+    if all(part is value[key] for key, part in parts.items()):
         return value
     if isinstance(value, dict):
         return FrozenDict(value | parts)
-    return FrozenList([parts.get(index, item) for index, item in enumerate(value)])
+    items = list(value)
+    for index, part in parts.items():
+        items[index] = part  # type: ignore[index]
+    return FrozenList(items)
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Whether two values are the same JSON, in which 1, 1.0 and true are three things."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(_same(item, b[key]) for key, item in a.items())
+    if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
+        return len(a) == len(b) and all(map(_same, a, b))
+    return a is b or (type(a) is type(b) and a == b)

@@ -58,6 +58,9 @@ class Snapshot:
 
     __hash__ = None  # type: ignore[assignment]
 
+    def __reduce__(self) -> tuple[Any, ...]:  # pickle forgets that arrays are read-only
+        return Snapshot, (self.record, self.weights, self.training)
+
     def __repr__(self) -> str:
         count = sum(array.size for arrays in self.weights.values() for array in arrays)
         return f"<Snapshot of {self.name!r}: {len(self.weights)} layers with weights, {count:,} parameters>"
@@ -83,6 +86,9 @@ class Training:
         return self.slots == other.slots and same_arrays(self.values, other.values)
 
     __hash__ = None  # type: ignore[assignment]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Training, (self.slots, self.values)
 
 
 def read_only(arrays: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
