@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Set
 from dataclasses import dataclass, field
 from typing import Any
@@ -69,11 +70,12 @@ def _follow(flow: Flow, call: Call, removal: Removal, empty: _Emptiness) -> None
     """Whether a call goes, or loses some of its inputs."""
     read = refs([call.args, call.kwargs])
     missing = {ref for ref in read if ref in removal.gone or empty(ref)}
-    made = Ref(call.path, call.node, 0)
-    if missing and len(missing) < len(set(read)) and not empty(made) and _spares(flow, call, missing, removal):
+    made = empty.made[call.path, call.node]
+    hollow = bool(made) and all(map(empty, made))
+    if missing and len(missing) < len(set(read)) and not hollow and _spares(flow, call, missing, removal):
         removal.lost[call.path, call.node] = {i for i, ref in enumerate(operands(call)) if ref in missing}
-    elif missing or empty(made):
-        removal.gone |= {ref for ref in flow.tensors if ref.path == call.path and ref.node == call.node}
+    elif missing or hollow:
+        removal.gone |= set(made)
 
 
 def _spares(flow: Flow, call: Call, missing: Set[Ref], removal: Removal) -> bool:
@@ -98,10 +100,14 @@ def operands(call: Call) -> list[Any]:
 
 
 class _Emptiness:
-    """Whether some axis of a tensor has lost its last position; each map is looked at once."""
+    """Whether some axis of a tensor has lost its last position; each map is looked at once. `made` has every call's
+    outputs."""
 
     def __init__(self, flow: Flow, dead: np.ndarray) -> None:
         self.tensors, self.keep = flow.tensors, keeper(flow, dead.copy())
+        self.made: dict[tuple[str, tuple[int, ...]], list[Ref]] = defaultdict(list)
+        for ref in flow.tensors:
+            self.made[ref.path, ref.node].append(ref)
 
     def __call__(self, ref: Ref) -> bool:
         return any((kept := self.keep(axis)) is not None and not len(kept) for axis in self.tensors.get(ref) or ())
