@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kerassurgery_fn.errors import AmbiguousLayer, BrokenSnapshot, UnknownLayer
+from kerassurgery_fn.errors import AmbiguousLayer, BrokenSnapshot, SurgeryError, UnknownLayer
 from kerassurgery_fn.frozen import Location
 from kerassurgery_fn.snapshot import Snapshot
 
@@ -81,7 +81,14 @@ def read_graph(snapshot: Snapshot) -> Graph:
         BrokenSnapshot: the config is of no Sequential or Functional model, or its calls cannot be put in order.
     """
     reader = _Reader()
-    outputs = reader.model(snapshot.record, (), "", (), None)
+    try:
+        outputs = reader.model(snapshot.record, (), "", (), None)
+    except SurgeryError:
+        raise
+    except Exception as error:  # a config may be broken in any way there is
+        raise BrokenSnapshot(
+            f"the config is not as Keras 3 writes it ({type(error).__name__}: {error}); take snapshots with capture()"
+        ) from error
     inputs = [Ref(call.path, call.node, 0) for call in reader.calls if not call.args and is_input(call.record)]
     return Graph(
         reader.calls, inputs, outputs, reader.places, reader.shapes, reader.structures, reader.recorded, reader.twins,
@@ -167,7 +174,8 @@ def find_layer(graph: Graph, name: Any) -> str:
     if matches:
         raise AmbiguousLayer(f"{len(matches)} layers are named {name!r}: {', '.join(matches)}; give one of these paths")
     close = difflib.get_close_matches(str(name), graph.places, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(list(graph.places)[:8])}, ..."
+    known = ", ".join([*graph.places][:8]) + (", ..." if len(graph.places) > 8 else "")
+    hint = f"; did you mean {close[0]!r}?" if close else f"; there are {known}"
     raise UnknownLayer(f"no layer named {name!r} among {len(graph.places)} layers{hint}")
 
 
@@ -201,10 +209,12 @@ class _Reader:
             if is_input(layer):
                 current = self.input(layer, place, path, node, current)
                 self.note_structure(record, where, current)
-            else:
+            elif current is not None:
                 if shape := (layer.get("build_config") or {}).get("input_shape"):
                     self.recorded.setdefault(current, shape)
                 current = self.call(layer, place, path, (*node, 0), [current], {})[0]
+        if current is None:
+            raise BrokenSnapshot(f"Sequential model {name_of(record)!r} has no input: build it before it is captured")
         return [current]
 
     def functional(self, record: Record, where: Location, scope: str, node: tuple[int, ...], given: Any) -> list[Ref]:
@@ -247,13 +257,18 @@ class _Reader:
                     f"the calls of {names} wait for tensors that nothing makes; check their inbound_nodes"
                 )
             waiting = late
-        return [
-            _lookup(tensors, name, n - (name in functionals), index)
-            for name, n, index in _triples(config["output_layers"])
-        ]
+        ends = [(name, n - (name in functionals), index) for name, n, index in _triples(config["output_layers"])]
+        try:
+            return [_lookup(tensors, *end) for end in ends]
+        except _NotYet:
+            raise BrokenSnapshot(
+                f"nothing makes some output of {name_of(record)!r}: they are {config['output_layers']}"
+            ) from None
 
     def place(self, layer: Record, place: Location, scope: str) -> str:
         path = join_path(scope, name_of(layer))
+        if not isinstance(layer["config"], dict):
+            raise BrokenSnapshot(f"layer {path!r} has no config to read, but {layer['config']!r}")
         if self.places.setdefault(path, place) != place:
             raise BrokenSnapshot(f"two layers have the path {path!r}; give the layers of a model different names")
         return path
