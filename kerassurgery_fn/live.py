@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import warnings
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -13,7 +15,7 @@ import numpy as np
 from kerassurgery_fn.errors import BrokenSnapshot, NotAGraph
 from kerassurgery_fn.frozen import thaw
 from kerassurgery_fn.graph import is_model, join_path
-from kerassurgery_fn.snapshot import Snapshot, Training
+from kerassurgery_fn.snapshot import Snapshot, Training, Weights
 
 Fill = Callable[[keras.Variable, np.ndarray], None]
 
@@ -29,7 +31,8 @@ def capture(model: keras.Model) -> Snapshot:
         NotAGraph: the model is not built, or it is subclassed and has no graph.
     """
     record = json.loads(json.dumps(_record(model)))
-    return Snapshot(record, dict(_weights(model, record, "")), _training(model, record))
+    weights = dict(_weights(model, record, ""))
+    return Snapshot(record, weights, _training(model, record, weights))
 
 
 def rebuild(
@@ -196,31 +199,49 @@ def _fill(path: str, layer: keras.layers.Layer, arrays: tuple[np.ndarray, ...], 
         fill(variable, array)
 
 
-def _slots(model: keras.Model, record: Mapping[str, Any]) -> tuple[tuple[str, int] | None, ...]:
-    """The weight that each variable of the optimizer belongs to, by the name that the optimizer gives it."""
-    owners = {
-        variable.path.replace("/", "_"): (path, index)
-        for path, layer in _layers(model, record, "")
-        for index, variable in enumerate(layer.weights)
-    }
-    lengths = sorted(owners, key=len, reverse=True)
-    return tuple(
-        next((owners[name] for name in lengths if variable.name.startswith(f"{name}_")), None)
-        for variable in model.optimizer.variables
-    )
-
-
-def _training(model: keras.Model, record: Mapping[str, Any]) -> Training | None:
+def _training(model: keras.Model, record: Mapping[str, Any], weights: Weights) -> Training | None:
+    """The state of a model's optimizer, None before its first step and where a part of it belongs to no one weight."""
     optimizer = getattr(model, "optimizer", None)
-    if optimizer is None or not optimizer.built:
+    if optimizer is None or not any(v.name == "iteration" and v.numpy() for v in optimizer.variables):
         return None
-    return Training(_slots(model, record), tuple(np.array(variable) for variable in optimizer.variables))
+    slots = _slots(model, record)
+    values = tuple(_owned(keras.ops.convert_to_numpy(variable)) for variable in optimizer.variables)
+    for owner, value in zip(slots, values, strict=True):
+        if value.ndim and (owner is None or value.shape != weights[owner[0]][owner[1]].shape):
+            warnings.warn(
+                f"the state of the optimizer ({type(optimizer).__name__}) stays behind: it has a variable of shape "
+                f"{value.shape} that is not shaped like any weight; after rebuild() it starts anew",
+                stacklevel=3,
+            )
+            return None
+    return Training(slots, values)
+
+
+def _slots(model: keras.Model, record: Mapping[str, Any]) -> tuple[tuple[str, int] | None, ...]:
+    """The weight that each variable of the optimizer belongs to, by the name that the optimizer gives it.
+
+    Weights of one name, as nested models may have them, take turns in the order of the model.
+    """
+    owners: dict[str, list[tuple[str, int]]] = defaultdict(list)
+    for path, layer in _layers(model, record, ""):
+        for index, variable in enumerate(layer.weights):
+            if variable.trainable:
+                owners[variable.path.replace("/", "_")].append((path, index))
+    names = sorted(owners, key=len, reverse=True)
+    seen: Counter[str] = Counter()
+    slots: list[tuple[str, int] | None] = []
+    for variable in model.optimizer.variables:
+        name = next((name for name in names if variable.name.startswith(f"{name}_")), None)
+        slots.append(owners[name][seen[variable.name] % len(owners[name])] if name else None)
+        seen[variable.name] += 1
+    return tuple(slots)
 
 
 def _resume(model: keras.Model, snapshot: Snapshot) -> None:
     """Gives the optimizer of a rebuilt model the state that the snapshot carries."""
     if snapshot.training is None:
         return
-    model.optimizer.build(model.trainable_variables)
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
     for variable, value in zip(model.optimizer.variables, snapshot.training.values, strict=True):
         variable.assign(value)

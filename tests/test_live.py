@@ -1,0 +1,310 @@
+"""The door to live models: what `capture` takes, and that what `rebuild` gives is an ordinary Keras model."""
+
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from keras import layers as L
+from laws import check_law, random_cut, random_inputs, randomise
+
+from kerassurgery_fn import DeleteChannels, KeepChannels, capture, rebuild
+from kerassurgery_fn.errors import BrokenSnapshot, NotAGraph
+
+pytestmark = pytest.mark.keras
+
+
+def small(**kwargs):
+    x = keras.Input((6,), name="x")
+    y = L.Dense(8, name="hidden", **kwargs)(x)
+    y = L.BatchNormalization(name="norm")(y)
+    return keras.Model(x, L.Dense(3, name="top")(L.ReLU()(y)), name="small")
+
+
+@keras.saving.register_keras_serializable("tests")
+class Backbone(keras.Model):
+    """A Functional model whose config is what its constructor is called with, as model collections write them."""
+
+    def __init__(self, width=8, **kwargs):
+        x = keras.Input((7, 7, 3))
+        y = L.ReLU()(L.BatchNormalization()(L.Conv2D(width, 3, name="stem")(x)))
+        super().__init__(inputs=x, outputs=L.Conv2D(width, 1, name="head")(y), **kwargs)
+        self.width = width
+
+    def get_config(self):
+        return {"width": self.width, "name": self.name, "trainable": self.trainable}
+
+
+@keras.saving.register_keras_serializable("tests")
+class Twisted(keras.Model):
+    """A Functional model whose call() is not its graph."""
+
+    def __init__(self, **kwargs):
+        x = keras.Input((6,))
+        super().__init__(inputs=x, outputs=L.Dense(4)(x), **kwargs)
+
+    def call(self, inputs, training=None, mask=None):
+        return -super().call(inputs, training=training, mask=mask)
+
+
+@keras.saving.register_keras_serializable("tests")
+class Subclassed(keras.Model):
+    def __init__(self, **kwargs):
+        super().__init__(name="coded")
+        self.dense = L.Dense(3)
+
+    def call(self, x):
+        return self.dense(x)
+
+
+# --- capture
+
+
+def test_a_subclass_of_functional_is_captured_as_its_graph():
+    model = Backbone(name="net")
+    check_law(model, lambda snapshot: DeleteChannels("stem", [0, 5])(snapshot))
+    assert type(rebuild(capture(model))).__name__ == "Functional"
+
+
+def test_a_nested_subclass_of_functional_is_captured_as_its_graph():
+    x = keras.Input((7, 7, 3))
+    model = keras.Model(x, L.Dense(4)(L.Flatten()(Backbone(6, name="backbone")(x))))
+    smaller = check_law(model).smaller
+    assert {"backbone/stem", "backbone/head"} < set(smaller.weights)
+
+
+def test_a_subclass_of_functional_in_a_sequential_model_is_captured_as_its_graph():
+    check_law(keras.Sequential([keras.Input((7, 7, 3)), Backbone(6), L.Flatten(), L.Dense(4)]))
+
+
+def test_a_frozen_subclass_of_functional_stays_frozen():
+    backbone = Backbone(name="backbone")
+    backbone.trainable = False
+    assert rebuild(capture(backbone)).trainable is False
+    x = keras.Input((7, 7, 3))
+    assert rebuild(capture(keras.Model(x, backbone(x)))).get_layer("backbone").trainable is False
+
+
+def built_subclassed():
+    model = Subclassed()
+    model(np.zeros((1, 4), "float32"))
+    return model
+
+
+NO_GRAPHS = {
+    "an unbuilt sequential": (lambda: keras.Sequential([L.Dense(3)], name="bare"), "'bare' is not built; call model.b"),
+    "a subclassed model": (Subclassed, "'coded' (Subclassed) is subclassed"),
+    "a built subclassed model": (built_subclassed, "'coded' (Subclassed) is subclassed"),
+    "a call of its own": (lambda: Twisted(name="twisted"), "overrides call()"),
+    "a layer": (lambda: L.Dense(3), "expected a keras.Model, got Dense"),
+    "nothing": (lambda: None, "expected a keras.Model, got NoneType"),
+}
+
+
+@pytest.mark.parametrize("name", NO_GRAPHS)
+def test_what_has_no_graph_is_refused(name):
+    make, words = NO_GRAPHS[name]
+    with pytest.raises(NotAGraph) as refusal:
+        capture(make())
+    assert words in str(refusal.value)
+
+
+@pytest.mark.parametrize("inner", [Subclassed, lambda: Twisted(name="twisted")], ids=["subclassed", "twisted"])
+def test_a_nested_model_without_a_graph_is_an_opaque_layer(inner):
+    x = keras.Input((6,))
+    y = inner()(L.Dense(6, name="before")(L.Dense(5, name="first")(x)))
+    model = keras.Model(x, L.Dense(2)(L.Dense(4, name="after")(y)))
+    name = model.layers[3].name
+    check_law(model, opaque={name})
+
+
+def test_the_structure_of_inputs_and_outputs_is_kept():
+    x = keras.Input((6,), name="x")
+    y = L.Dense(3, name="y")(x)
+    single, lists = capture(keras.Model(x, y)), capture(keras.Model([x], [y]))
+    assert (single.config["input_layers"], single.config["output_layers"]) == (["x", 0, 0], ["y", 0, 0])
+    assert (lists.config["input_layers"], lists.config["output_layers"]) == ([["x", 0, 0]], [["y", 0, 0]])
+    for snapshot in (single, lists):
+        assert capture(rebuild(snapshot)) == snapshot
+
+
+def test_training_does_not_change_a_snapshot():
+    model = small()
+    model.compile("adam", "mse")
+    snapshot, data = capture(model), random_inputs(model, batch=8)
+    before = {path: [array.copy() for array in arrays] for path, arrays in snapshot.weights.items()}
+    model.fit(data, np.ones((8, 3)), verbose=0)
+    for path, arrays in before.items():
+        for then, now in zip(arrays, snapshot.weights[path], strict=True):
+            np.testing.assert_array_equal(then, now)
+    assert capture(model) != snapshot
+
+
+def test_training_a_rebuilt_model_does_not_change_the_snapshot():
+    snapshot = capture(small())
+    again = capture(rebuild(snapshot))
+    model = rebuild(snapshot)
+    model.compile("adam", "mse")
+    model.fit(random_inputs(model, batch=8), np.ones((8, 3)), verbose=0)
+    assert again == snapshot
+
+
+# --- rebuild
+
+LOAD = """
+import sys
+import numpy as np, keras
+model = keras.saving.load_model(sys.argv[1])
+np.save(sys.argv[3], model.predict(np.load(sys.argv[2]), verbose=0))
+assert not any(name.startswith("kerassurgery") for name in sys.modules)
+"""
+
+
+@pytest.mark.parametrize("suffix", ["keras", "h5"])
+def test_a_pruned_model_is_an_ordinary_keras_model(tmp_path, suffix):
+    model = small()
+    model.compile(keras.optimizers.SGD(0.1, momentum=0.9), keras.losses.MeanSquaredError())
+    model.fit(random_inputs(model, batch=8), np.ones((8, 3)), verbose=0)
+    smaller = rebuild(random_cut(capture(model), 0))
+    data = random_inputs(smaller, 3)
+    smaller.fit(data, np.ones((4, 3)), verbose=0)
+    answer = smaller.predict(data, verbose=0)
+    file, given, made = tmp_path / f"model.{suffix}", tmp_path / "given.npy", tmp_path / "made.npy"
+    smaller.save(file)
+    np.save(given, data)
+    run = subprocess.run(
+        [sys.executable, "-c", LOAD, str(file), str(given), str(made)],
+        capture_output=True, text=True, check=False, cwd=tmp_path,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr[-2000:]
+    np.testing.assert_allclose(np.load(made), answer, rtol=1e-6)
+
+
+def test_a_rebuilt_model_can_be_compiled_anew():
+    model = rebuild(random_cut(capture(small()), 0))
+    model.compile(keras.optimizers.Adam(0.03), "mse")
+    first, *_, last = model.fit(random_inputs(model, batch=16), np.ones((16, 3)), epochs=30, verbose=0).history["loss"]
+    assert last < first / 2
+
+
+def test_weights_that_do_not_fit_are_refused():
+    snapshot = capture(small())
+    kernel, bias = snapshot.weights["hidden"]
+    broken = type(snapshot)(snapshot.record, {**snapshot.weights, "hidden": (kernel[:, 1:], bias)})
+    with pytest.raises(BrokenSnapshot, match="layer 'hidden' has weights of shapes"):
+        rebuild(broken)
+
+
+def test_what_keras_cannot_rebuild_is_refused():
+    @keras.saving.register_keras_serializable("tests")
+    class Unknown(L.Layer):
+        def call(self, x):
+            return 2 * x
+
+    x = keras.Input((6,))
+    snapshot = capture(keras.Model(x, L.Dense(3)(Unknown()(x))))
+    keras.saving.get_custom_objects().pop("tests>Unknown")
+    with pytest.raises(BrokenSnapshot, match="Keras cannot rebuild"):
+        rebuild(snapshot)
+    assert rebuild(snapshot, custom_objects={"tests>Unknown": Unknown}).output_shape == (None, 3)
+
+
+# --- compiled models
+
+
+def compiled(optimizer, steps=3):
+    """A small model after some steps of training, its optimizer full of state."""
+    model = small(kernel_regularizer="l2")
+    randomise(model)
+    model.compile(optimizer, {"top": "mse"}, metrics=["mae"], loss_weights=[0.5], run_eagerly=True)
+    for step in range(steps):
+        model.train_on_batch(random_inputs(model, step, batch=8), np.ones((8, 3)))
+    return model
+
+
+OPTIMIZERS = {
+    "sgd": lambda: keras.optimizers.SGD(0.01),
+    "sgd with momentum": lambda: keras.optimizers.SGD(0.01, momentum=0.9, nesterov=True),
+    "adam": lambda: keras.optimizers.Adam(0.01),
+    "amsgrad": lambda: keras.optimizers.Adam(0.01, amsgrad=True),
+    "adam with averages": lambda: keras.optimizers.Adam(0.01, use_ema=True),
+    "adam with accumulation": lambda: keras.optimizers.Adam(0.01, gradient_accumulation_steps=2),
+    "adam with a schedule": lambda: keras.optimizers.Adam(keras.optimizers.schedules.ExponentialDecay(0.01, 2, 0.5)),
+    "adamw": lambda: keras.optimizers.AdamW(0.01),
+    "adamax": lambda: keras.optimizers.Adamax(0.01),
+    "nadam": lambda: keras.optimizers.Nadam(0.01),
+    "rmsprop": lambda: keras.optimizers.RMSprop(0.01, momentum=0.5, centered=True),
+    "adagrad": lambda: keras.optimizers.Adagrad(0.01),
+    "adadelta": lambda: keras.optimizers.Adadelta(0.01),
+    "ftrl": lambda: keras.optimizers.Ftrl(0.01),
+    "lion": lambda: keras.optimizers.Lion(0.01),
+    "lamb": lambda: keras.optimizers.Lamb(0.01),
+    "muon": lambda: keras.optimizers.Muon(0.01),
+    "loss scale": lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(0.01)),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_training_goes_on_where_it_stopped(name):
+    """One more step of the model and of its rebuilt twin, after an edit that changes nothing, are the same."""
+    model = compiled(OPTIMIZERS[name]())
+    snapshot = capture(model)
+    same = KeepChannels("hidden", range(8))(snapshot)
+    assert same == snapshot
+    twin = rebuild(same)
+    assert capture(twin) == snapshot
+    assert twin.get_compile_config() == model.get_compile_config()
+    data = random_inputs(model, 9, batch=8)
+    losses = [one.train_on_batch(data, np.ones((8, 3))) for one in (model, twin)]
+    np.testing.assert_allclose(*losses, rtol=1e-6)
+    for a, b in zip(model.get_weights(), twin.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_optimizers_state_is_cut_like_the_weights(name):
+    snapshot = capture(compiled(OPTIMIZERS[name]()))
+    smaller = DeleteChannels("hidden", [1, 6])(snapshot)
+    model = rebuild(smaller)
+    assert capture(model) == smaller
+    kept = [0, 2, 3, 4, 5, 7]
+    axes = {("hidden", 0): 1, ("hidden", 1): 0, ("norm", 0): 0, ("norm", 1): 0, ("top", 0): 0}
+    for owner, old, new in zip(snapshot.training.slots, snapshot.training.values, smaller.training.values, strict=True):
+        full = owner in axes and old.shape == snapshot.weights[owner[0]][owner[1]].shape
+        np.testing.assert_array_equal(np.take(old, kept, axes[owner]) if full else old, new)
+    assert np.isfinite(model.train_on_batch(random_inputs(model, 9, batch=8), np.ones((8, 3)))).all()
+
+
+def test_weights_of_one_name_keep_their_own_state():
+    """Layers of two nested models have one name in Keras' paths: the optimizer's variables are told apart by order."""
+    x = keras.Input((6,))
+    a, b = (keras.Sequential([keras.Input((6,)), L.Dense(n, name="d")], name=name) for n, name in ((6, "a"), (7, "b")))
+    model = keras.Model(x, L.Dense(3)(b(a(x))))
+    model.compile(keras.optimizers.Adam(0.01), "mse")
+    model.train_on_batch(random_inputs(model), np.ones((4, 3)))
+    snapshot = capture(model)
+    for owner, value in zip(snapshot.training.slots, snapshot.training.values, strict=True):
+        assert owner is None or value.shape == snapshot.weights[owner[0]][owner[1]].shape
+    again = rebuild(DeleteChannels({"a/d": [0], "b/d": [1, 2]})(snapshot))
+    again.train_on_batch(random_inputs(again), np.ones((4, 3)))
+
+
+def test_state_that_is_not_shaped_like_weights_stays_behind():
+    model = compiled(keras.optimizers.Adafactor(0.01))
+    with pytest.warns(UserWarning, match="Adafactor"):
+        snapshot = capture(model)
+    assert snapshot.training is None
+    model = rebuild(DeleteChannels("hidden", [1, 6])(snapshot))
+    assert np.isfinite(model.train_on_batch(random_inputs(model, 9, batch=8), np.ones((8, 3)))).all()
+
+
+def test_a_model_whose_optimizer_has_not_started():
+    model = small()
+    model.compile("adam", "mse")
+    snapshot = capture(model)
+    smaller = DeleteChannels("hidden", [1, 6])(snapshot)
+    again = rebuild(smaller)
+    assert capture(rebuild(snapshot)) == snapshot
+    assert capture(again) == smaller
+    assert np.isfinite(again.train_on_batch(random_inputs(again, 9, batch=8), np.ones((8, 3))))
