@@ -41,7 +41,7 @@ def rewire(record: Record, changes: Rewiring, scope: str = "") -> Record:
     nested = [rewire(one, changes, join_path(scope, name_of(one))) if is_model(one) else one for one in layers]
     if not is_functional(record):
         kept = [one for one in nested if (join_path(scope, name_of(one)), 0) not in changes.dropped]
-        return freeze({**record, "config": {**record["config"], "layers": kept}})
+        return _unless_same(record, {**record, "config": {**record["config"], "layers": kept}})
     model = _Model(changes, scope, {name_of(one) for one in layers if is_functional(one)})
     config = record["config"]
     made = {
@@ -50,7 +50,12 @@ def rewire(record: Record, changes: Rewiring, scope: str = "") -> Record:
         "input_layers": config["input_layers"],
         "output_layers": model.outputs(config["output_layers"]),
     }
-    return freeze({**record, "config": made})
+    return _unless_same(record, {**record, "config": made})
+
+
+def _unless_same(old: Record, new: Record) -> Record:
+    """The new record, frozen; the very old one if nothing in it has changed."""
+    return old if new == old else freeze(new)
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,7 @@ class _Model:
         if (path, 0) in self.changes.shortened and (layer.get("build_config") or {}).get("input_shape"):
             shapes = self.shorten((path, 0), layer["build_config"]["input_shape"])
             made["build_config"] = {**layer["build_config"], "input_shape": shapes}
-        return layer if made == layer else freeze(made)
+        return _unless_same(layer, made)
 
     def call(self, node: Node, data: Mapping[str, Any]) -> Mapping[str, Any]:
         args = data["args"]
