@@ -182,7 +182,7 @@ def judge(snapshot: Snapshot, smaller: Snapshot) -> Snapshot:
     """
     weights = {
         path: tuple(
-            np.where(np.isin(bits(array), bits(left)), array, array.dtype.type(0))
+            np.where(found(array, left), array, array.dtype.type(0))
             for array, left in zip(
                 arrays, smaller.weights.get(path, [np.zeros(0, a.dtype) for a in arrays]), strict=True
             )
@@ -190,6 +190,23 @@ def judge(snapshot: Snapshot, smaller: Snapshot) -> Snapshot:
         for path, arrays in snapshot.weights.items()
     }
     return Snapshot(snapshot.record, weights)
+
+
+def found(array: np.ndarray, left: np.ndarray) -> np.ndarray:
+    """Which elements of an array are among those left of it.
+
+    Those left may all have been multiplied by the root of how much shorter an axis has become, as it is where a layer
+    divides by the root of a size.
+
+    >>> found(np.array([1.0, 2.0, 3.0]), np.array([3.0, 1.0]))
+    array([ True, False,  True])
+    >>> found(np.array([1.0, 2.0, 3.0]), np.array([3.0, 1.0]) * np.sqrt(2 / 3))
+    array([ True, False,  True])
+    """
+    ratios = [b / a for a, b in zip(array.shape, left.shape, strict=False) if a > b]
+    scaled = [array, *((array * np.sqrt(ratio)).astype(array.dtype) for ratio in ratios)]
+    hits = [np.isin(bits(one), bits(left)) for one in scaled]
+    return next((hit for hit in hits if hit.sum() >= left.size > 0), hits[0])
 
 
 def bits(array: np.ndarray) -> np.ndarray:
