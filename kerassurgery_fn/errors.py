@@ -44,3 +44,7 @@ class NotAGraph(SurgeryError):
 
 class BrokenSnapshot(SurgeryError):
     """A snapshot that Keras cannot rebuild."""
+
+
+class WrongShape(SurgeryError):
+    """A shape that does not fit a model's input."""
