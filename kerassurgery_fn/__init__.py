@@ -9,11 +9,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kerassurgery_fn.cost import cost
+    from kerassurgery_fn.costs import cost
+    from kerassurgery_fn.coupling import groups
     from kerassurgery_fn.edits import DeleteChannels, KeepChannels
     from kerassurgery_fn.errors import SurgeryError
     from kerassurgery_fn.flow import analyse
-    from kerassurgery_fn.groups import groups
     from kerassurgery_fn.live import capture, rebuild
     from kerassurgery_fn.plan import Plan
     from kerassurgery_fn.probe import score_by_apoz
@@ -30,8 +30,8 @@ _ROOMS = {
     "SurgeryError": "errors",
     "analyse": "flow",
     "capture": "live",
-    "cost": "cost",
-    "groups": "groups",
+    "cost": "costs",
+    "groups": "coupling",
     "rebuild": "live",
     "rule": "rules",
     "score_by_apoz": "probe",

@@ -1,0 +1,146 @@
+"""The table of multiply-accumulates: how often each class of layer uses its kernels.
+
+An entry is the layer's call on shapes instead of tensors: it takes the `Use` and the arguments of the call, with a
+tuple of sizes in place of every tensor, and returns the multiply-accumulates of the call. A class without an entry
+uses every element of its kernels once for each position of its output, which is right for dense layers and for plain,
+grouped, depthwise and separable convolutions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any
+
+from kerassurgery_fn.graph import Record
+from kerassurgery_fn.rules.layer import STATE
+from kerassurgery_fn.rules.registry import key_of
+
+Shape = tuple[int, ...]
+Entry = Callable[..., int]
+MACS: dict[str, Entry] = {}
+
+
+def macs(*classes: str) -> Callable[[Entry], Entry]:
+    """Registers an entry for classes of layers and operations, named as rules are: `Dense`, `ops.Matmul`."""
+
+    def register(entry: Entry) -> Entry:
+        MACS.update(dict.fromkeys(classes, entry))
+        return entry
+
+    return register
+
+
+@dataclass(frozen=True)
+class Use:
+    """One call of a layer as its entry sees it: the layer's record, its weights as (name, shape), and the shapes of
+    what the call makes. `use["units"]` is a field of the layer's config."""
+
+    record: Record
+    weights: Sequence[tuple[str, Shape]]
+    outputs: Sequence[Shape]
+
+    def __getitem__(self, name: str) -> Any:
+        return self.record["config"][name]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return self.record["config"].get(name, default)
+
+    @property
+    def kernels(self) -> int:
+        """How many elements the kernels have: the weights of two axes and more that are no biases and no statistics.
+
+        >>> Use({}, [("kernel", (3, 3, 8, 16)), ("bias", (16,))], []).kernels
+        1152
+        """
+        return sum(
+            prod(shape) for name, shape in self.weights if len(shape) > 1 and "bias" not in name and name not in STATE
+        )
+
+    def weight(self, name: str) -> Shape:
+        """The shape of the weight of that name."""
+        return next(shape for given, shape in self.weights if given == name)
+
+    def positions(self, shape: Shape) -> int:
+        """How many positions a tensor has, in all axes but that of its channels.
+
+        >>> Use({"config": {}}, [], []).positions((1, 28, 28, 16))
+        784
+        >>> Use({"config": {"data_format": "channels_first"}}, [], []).positions((1, 16, 28, 28))
+        784
+        """
+        channel = 1 if self.get("data_format") == "channels_first" else len(shape) - 1
+        return prod(n for axis, n in enumerate(shape) if axis != channel)
+
+    def inner(self, name: str) -> Use:
+        """The same use of the layer that stands in a field of the config."""
+        return replace(self, record=self[name])
+
+    def __call__(self, *args: Any, **kwargs: Any) -> int:
+        """The multiply-accumulates of the call, by the entry for the layer's class."""
+        return MACS.get(key_of(self.record), once_per_output_position)(self, *args, **kwargs)
+
+
+def once_per_output_position(use: Use, *_: Any, **__: Any) -> int:
+    """Every kernel element once for each position of what the layer makes."""
+    return use.kernels * use.positions(use.outputs[0]) if use.kernels else 0
+
+
+@macs("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose")
+def once_per_input_position(use: Use, x: Shape, *_: Any, **__: Any) -> int:
+    """Every kernel element once for each position of what the layer reads, cropped ones included."""
+    return use.kernels * use.positions(x)
+
+
+@macs("LSTM", "GRU", "SimpleRNN", "RNN")
+def once_per_step(use: Use, x: Shape, *_: Any, **__: Any) -> int:
+    """Every kernel element once for each step of time."""
+    return use.kernels * prod(x[:2])
+
+
+@macs("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")
+def once_per_step_and_position(use: Use, x: Shape, *_: Any, **__: Any) -> int:
+    """Every kernel element once for each step of time and position of the state."""
+    state = use.outputs[0][2:] if use["return_sequences"] else use.outputs[0][1:]
+    return use.kernels * prod(x[:2]) * use.positions((1, *state))
+
+
+@macs("Bidirectional")
+def both_ways(use: Use, x: Shape, *args: Any, **kwargs: Any) -> int:
+    """Two layers, whose kernels stand together."""
+    return use.inner("layer")(x, *args, **kwargs)
+
+
+@macs("TimeDistributed")
+def step_by_step(use: Use, x: Shape, *args: Any, **kwargs: Any) -> int:
+    """The layer within, called on every step of time as if it were one more sample."""
+    steps = [(prod(shape[:2]), *shape[2:]) for shape in (x, *use.outputs)]
+    return replace(use.inner("layer"), outputs=steps[1:])(steps[0], *args, **kwargs)
+
+
+@macs("SpectralNormalization")
+def normalised(use: Use, *args: Any, **kwargs: Any) -> int:
+    """The layer within; the norm of its kernel is worked out in training only."""
+    own = [(name, shape) for name, shape in use.weights if name != "vector_u"]
+    return replace(use.inner("layer"), weights=own)(*args, **kwargs)
+
+
+@macs("Dot")
+def dot(use: Use, inputs: Sequence[Shape], *_: Any, **__: Any) -> int:
+    """Each element made is a sum as long as the axis that is contracted."""
+    axes = use["axes"]
+    return prod(use.outputs[0]) * inputs[0][axes[0] if isinstance(axes, list) else axes]
+
+
+@macs("Embedding", "PReLU", "LayerNormalization", "Normalization")
+def nothing(use: Use, *_: Any, **__: Any) -> int:
+    """Weights that are looked up, or combined with the input element by element."""
+    return 0
+
+
+@macs("ReversibleEmbedding")
+def reversible_embedding(use: Use, x: Shape, reverse: bool = False, **_: Any) -> int:
+    """A table for looking up one way, a dense layer the other way."""
+    kernels = [shape for _, shape in use.weights]
+    return prod(x[:-1]) * prod(kernels[-1]) if reverse else 0
