@@ -46,5 +46,29 @@ class BrokenSnapshot(SurgeryError):
     """A snapshot that Keras cannot rebuild."""
 
 
+class BadData(SurgeryError):
+    """Data on which a model cannot be run."""
+
+
 class WrongShape(SurgeryError):
     """A shape that does not fit a model's input."""
+
+
+class NotEncodable(SurgeryError):
+    """A value that has no form in a document."""
+
+
+class BadDocument(SurgeryError):
+    """A document that is not what this library writes; the message names the place in it."""
+
+
+class UnknownVersion(BadDocument):
+    """A document of a version that this library does not know."""
+
+
+class UnknownEdit(BadDocument):
+    """A document with an edit that this library does not know."""
+
+
+class OtherModel(SurgeryError):
+    """A plan or a difference that was made for another model."""

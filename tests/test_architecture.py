@@ -30,6 +30,7 @@ ROOMS = (
     "costs",
     "edits",
     "plan",
+    "preconditions",
     "codec",
     "diff",
     "scores",

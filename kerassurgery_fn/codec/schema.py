@@ -1,0 +1,193 @@
+"""The JSON Schema of plans, made of the hints of the edits' fields.
+
+`python -m kerassurgery_fn.codec` writes it to `kerassurgery_fn/schema/plan-1.json`, where tools find it.
+"""
+
+from __future__ import annotations
+
+import json
+import types
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin
+
+import numpy as np
+from jsonschema import Draft202012Validator, validators
+
+from kerassurgery_fn.codec.arrays import DTYPES
+from kerassurgery_fn.codec.types import edit_classes, field_hints, value_classes
+from kerassurgery_fn.edits.base import Edit
+
+FORMAT, VERSION = "kerassurgery_fn/plan", 1
+PATH = Path(__file__).parent.parent / "schema" / f"plan-{VERSION}.json"
+
+VALUE: dict[str, Any] = {"$ref": "#/$defs/value"}
+EDIT: dict[str, Any] = {"$ref": "#/$defs/edit"}
+PLAIN: dict[Any, dict[str, Any]] = {
+    str: {"type": "string"},
+    bool: {"type": "boolean"},
+    int: {"type": "integer"},
+    type(None): {"type": "null"},
+    float: {"anyOf": [{"type": "number"}, {"$ref": "#/$defs/$float"}]},
+    np.ndarray: {"$ref": "#/$defs/$array"},
+    Edit: EDIT,
+}
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of a document with an edit, for every class of edits that there is."""
+    return _schema(tuple(edit_classes().values()), tuple(value_classes().values()))
+
+
+def validator() -> Any:
+    """The validator for `schema()`; 1.0 is no integer to it."""
+    return _validator(tuple(edit_classes().values()), tuple(value_classes().values()))
+
+
+@cache
+def _validator(*classes: tuple[type, ...]) -> Any:
+    return validator_of(_schema(*classes))
+
+
+def validator_of(rules: Mapping[str, Any]) -> Any:
+    """A validator in which only what JSON writes as an integer is one."""
+    strict = Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda _, one: type(one) is int)
+    return validators.extend(Draft202012Validator, type_checker=strict)(rules)
+
+
+@cache
+def _schema(edits: tuple[type, ...], values: tuple[type, ...]) -> dict[str, Any]:
+    named = {"edit": edits, "$type": values}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "An edit or plan of kerassurgery_fn",
+        "type": "object",
+        "required": ["format", "version", "plan"],
+        "additionalProperties": False,
+        "properties": {"format": {"const": FORMAT}, "version": {"const": VERSION}, "plan": EDIT},
+        "$defs": {
+            **GENERAL,
+            **{key: _choice(key, classes) for key, classes in named.items()},
+            **{cls.__name__: _record(key, cls) for key, classes in named.items() for cls in classes},
+        },
+    }
+
+
+def _choice(key: str, classes: Sequence[type]) -> dict[str, Any]:
+    """One of several dataclasses, told apart by the name under a key."""
+    names = [cls.__name__ for cls in classes]
+    return {
+        "type": "object",
+        "required": [key],
+        "properties": {key: {"enum": names}},
+        "allOf": [
+            {"if": {"properties": {key: {"const": name}}}, "then": {"$ref": f"#/$defs/{name}"}} for name in names
+        ],
+    }
+
+
+def _record(key: str, cls: type) -> dict[str, Any]:
+    """A dataclass: its name under a key, and its fields."""
+    hints = field_hints(cls)
+    return {
+        "description": (cls.__doc__ or "").partition("\n\n")[0].strip(),
+        "type": "object",
+        "required": [key, *hints],
+        "additionalProperties": False,
+        "properties": {key: {"const": cls.__name__}, **{name: of_hint(hint) for name, hint in hints.items()}},
+    }
+
+
+def of_hint(hint: Any) -> dict[str, Any]:
+    """The schema of the values that a hint allows; of any value where the hint says nothing that JSON could.
+
+    >>> of_hint(tuple[int, ...]), of_hint(str | None)
+    ({'type': 'array', 'items': {'type': 'integer'}}, {'anyOf': [{'type': 'string'}, {'type': 'null'}]})
+    """
+    origin, args = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        return {"anyOf": [of_hint(arg) for arg in args]}
+    if origin is Literal:
+        return {"enum": list(args)}
+    if origin is tuple and args[1:] == (...,):
+        return {"type": "array", "items": of_hint(args[0])}
+    if origin is tuple:
+        return {"type": "array", "prefixItems": [of_hint(arg) for arg in args], "minItems": len(args), "items": False}
+    if isinstance(origin, type) and issubclass(origin, Mapping) and args[0] is str:
+        return _mapping(of_hint(args[1]))
+    if isinstance(hint, type) and hint not in PLAIN:
+        for key, classes in (("edit", edit_classes()), ("$type", value_classes())):
+            if classes.get(hint.__name__) is hint:
+                return {"type": "object", "required": [key], "$ref": f"#/$defs/{hint.__name__}"}
+    return PLAIN.get(hint, VALUE) if not isinstance(hint, (list, dict)) else VALUE
+
+
+def _mapping(item: dict[str, Any]) -> dict[str, Any]:
+    """A mapping from names: an object, or pairs where a name is one of those that mean something in a document."""
+    pair = {"type": "array", "prefixItems": [{"type": "string"}, item], "minItems": 2, "items": False}
+    forms = {"$map": {"properties": {"$map": {"type": "array", "items": pair}}}}
+    if item == VALUE:
+        forms["$json"] = VALUE
+    return {
+        "type": "object",
+        "allOf": [{"if": {"required": [tag]}, "then": form} for tag, form in forms.items()],
+        "if": {"anyOf": [{"required": [tag]} for tag in forms]},
+        "else": {"propertyNames": {"pattern": r"^(?!\$)"}, "additionalProperties": item},
+    }
+
+
+def _tagged(tag: str, item: dict[str, Any], description: str) -> dict[str, Any]:
+    return {
+        "description": description,
+        "type": "object",
+        "required": [tag],
+        "additionalProperties": False,
+        "properties": {tag: item},
+    }
+
+
+_ARRAY = {
+    "type": "object",
+    "required": ["dtype", "shape"],
+    "additionalProperties": False,
+    "oneOf": [{"required": ["base64"]}, {"required": ["name"]}],
+    "properties": {
+        "dtype": {"enum": list(DTYPES)},
+        "shape": {"type": "array", "maxItems": 32, "items": {"type": "integer", "minimum": 0, "maximum": 2**40}},
+        "base64": {"type": "string"},
+        "name": {"type": "string"},
+    },
+}
+_PAIRS = {"type": "array", "items": {"type": "array", "minItems": 2, "maxItems": 2, "items": VALUE}}
+_VALUES = {"type": "array", "items": VALUE}
+_TAGS = {
+    "$array": _tagged("$array", _ARRAY, "An array of numbers: little-endian bytes, the last axis fastest."),
+    "$json": _tagged("$json", {"type": ["array", "object"]}, "Plain JSON, in which arrays are lists."),
+    "$list": _tagged("$list", _VALUES, "A list; an array alone is a tuple."),
+    "$set": _tagged("$set", _VALUES, "A set."),
+    "$map": _tagged("$map", _PAIRS, "A mapping as pairs, where its keys are not all names."),
+    "$float": _tagged("$float", {"enum": ["inf", "-inf"]}, "An infinite number."),
+}
+GENERAL: dict[str, Any] = {
+    **_TAGS,
+    "value": {
+        "description": "Anything that may stand in a field whose form is left open.",
+        "if": {"type": "object"},
+        "then": {
+            "if": {"anyOf": [{"required": [key]} for key in ("edit", "$type", *_TAGS)]},
+            "then": {
+                "allOf": [
+                    {"if": {"required": [key]}, "then": {"$ref": f"#/$defs/{key}"}} for key in ("edit", "$type", *_TAGS)
+                ]
+            },
+            "else": {"propertyNames": {"pattern": "^(?!\\$)"}, "additionalProperties": VALUE},
+        },
+        "else": {"items": VALUE},
+    },
+}
+
+
+def published() -> str:
+    """The text of the file that the schema is published in."""
+    return json.dumps(schema(), indent=1) + "\n"
