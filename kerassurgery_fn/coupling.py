@@ -25,6 +25,10 @@ class Carrier(NamedTuple):
     axis: int
     positions: np.ndarray
 
+    def __repr__(self) -> str:
+        n, each = self.positions.shape
+        return f"<{self.path} {self.name}, axis {self.axis}: {n} channels{f' of {each} positions' if each > 1 else ''}>"
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Group:

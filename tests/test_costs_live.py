@@ -1,5 +1,7 @@
 """What models cost by Keras' own figures, by adding up ones, and by the figures that everybody knows."""
 
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -14,6 +16,8 @@ from kerassurgery_fn.costs import cost_of
 from kerassurgery_fn.edits.channels import delete
 
 pytestmark = pytest.mark.keras
+
+README = Path(__file__).parent.parent / "README.md"
 
 
 @pytest.fixture(scope="module")
@@ -223,6 +227,12 @@ APPLICATIONS = {
 @pytest.mark.parametrize("name", APPLICATIONS)
 def test_whole_networks(name):
     check_application(getattr(keras.applications, name)(weights=None), APPLICATIONS[name])
+
+
+def test_the_readme_shows_the_cost_of_resnet():
+    lines = repr(cost(capture(keras.applications.ResNet50(weights=None)))).splitlines()
+    shown = README.read_text(encoding="utf-8")
+    assert all(line in shown for line in [*lines[:4], *lines[-3:-1]])
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
 """What goes together: groups on models written by hand, and the round trip to deletions on live ones."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from records import call, constant, functional, layer, operation, sequential, snapshot
@@ -9,6 +11,7 @@ from kerassurgery_fn.channels import FIXED
 from kerassurgery_fn.coupling import groups_of
 from kerassurgery_fn.errors import ChannelOutOfRange, NoChannels
 
+README = Path(__file__).parent.parent / "README.md"
 IMAGE = (None, 6, 6, 3)
 
 
@@ -40,7 +43,8 @@ def half_joined():
         call(conv("p", 4), "x"),
         call(conv("q", 2), "x"),
         call(layer("Concatenate", "pq"), ["p", "q"]),
-        call(layer("Add", "sum"), ["wide", "pq"]),
+        call(layer("ReLU", "relu"), "wide"),
+        call(layer("Add", "sum"), ["relu", "pq"]),
         call(conv("out", 2), "sum"),
         outputs="out",
     )  # fmt: skip
@@ -188,6 +192,12 @@ def test_a_second_kind_of_channels_has_its_address():
 # --- printing
 
 
+def test_a_carrier_prints_its_weight_and_axis():
+    first, _ = groups(snapshot(flattened()))
+    assert repr(first.carried[0]) == "<a kernel, axis 3: 3 channels>"
+    assert repr(first.carried[-1]) == "<out kernel, axis 0: 3 channels of 4 positions>"
+
+
 def test_a_group_prints_as_a_line():
     both, _ = groups(snapshot(residual()))
     assert repr(both) == "4 channels: a + b, 6 weight axes, free"
@@ -283,3 +293,16 @@ def test_groups_of_live_models():
             check_deletion(flow)
         except AssertionError as error:
             raise AssertionError(f"the model {name!r}") from error
+
+
+@pytest.mark.keras
+def test_the_readme_shows_the_groups_of_resnet():
+    import keras
+
+    from kerassurgery_fn import capture
+
+    found = groups(capture(keras.applications.ResNet50(weights=None)))
+    shown = README.read_text(encoding="utf-8")
+    assert all(line in shown for line in repr(found).splitlines()[:5])
+    assert repr(found[-1]).partition(", inexact")[0] in shown
+    assert list(found[3].channels([0, 7]).values()) == [(0, 7)] * 4
