@@ -49,7 +49,6 @@ def mentioned(classes: Iterable[type]) -> Iterator[type]:
                     yield cls
 
 
-@cache
 def field_hints(cls: type) -> Mapping[str, Any]:
     """The hint of each field of a dataclass."""
     hints = get_type_hints(cls)
