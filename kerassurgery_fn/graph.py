@@ -257,7 +257,7 @@ class _Reader:
                     f"the calls of {names} wait for tensors that nothing makes; check their inbound_nodes"
                 )
             waiting = late
-        ends = [(name, n - (name in functionals), index) for name, n, index in _triples(config["output_layers"])]
+        ends = [(name, n - (name in functionals), index) for name, n, index in triples(config["output_layers"])]
         try:
             return [_lookup(tensors, *end) for end in ends]
         except _NotYet:
@@ -338,16 +338,16 @@ def _lookup(tensors: dict[tuple[str, int, int], Ref], name: str, node: int, inde
     raise _NotYet
 
 
-def _triples(tree: Any) -> Iterator[list[Any]]:
+def triples(tree: Any) -> Iterator[list[Any]]:
     """The [layer, node, tensor] leaves of `input_layers` or `output_layers`."""
     if isinstance(tree, list) and len(tree) == 3 and isinstance(tree[0], str):
         yield tree
     elif isinstance(tree, dict):
         for key in sorted(tree):
-            yield from _triples(tree[key])
+            yield from triples(tree[key])
     else:
         for item in tree:
-            yield from _triples(item)
+            yield from triples(item)
 
 
 def _keys(tree: Any) -> Any:
@@ -363,7 +363,7 @@ def _bind(input_layers: Any, given: Any) -> dict[str, Ref]:
     """Name of each input layer -> the tensor that a call gives for it."""
     if given is None:
         return {}
-    names = [name for name, _, _ in _triples(input_layers)]
+    names = [name for name, _, _ in triples(input_layers)]
     if isinstance(given, dict) and not isinstance(input_layers, dict):
         return {name: given[name] for name in names}
     return dict(zip(names, refs(given), strict=True))

@@ -243,5 +243,6 @@ def _resume(model: keras.Model, snapshot: Snapshot) -> None:
         return
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
-    for variable, value in zip(model.optimizer.variables, snapshot.training.values, strict=True):
-        variable.assign(value)
+    values = {owner: iter(own) for owner, own in snapshot.training.by_owner().items()}
+    for variable, owner in zip(model.optimizer.variables, _slots(model, snapshot.record), strict=True):
+        variable.assign(next(values[owner]))

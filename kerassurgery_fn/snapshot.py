@@ -72,6 +72,9 @@ class Training:
 
     `slots` has, for each variable of the optimizer in its own order, the weight that it belongs to, as
     (layer path, index in `layer.get_weights()`), or None for the optimizer's own (iterations, learning rate).
+
+    Two are equal when each weight's variables, and the optimizer's own, are equal one after the other: optimizers of
+    models whose layers stand in another order have their variables in another order.
     """
 
     slots: tuple[tuple[str, int] | None, ...]
@@ -83,7 +86,15 @@ class Training:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Training):
             return NotImplemented
-        return self.slots == other.slots and same_arrays(self.values, other.values)
+        mine, theirs = self.by_owner(), other.by_owner()
+        return mine.keys() == theirs.keys() and all(same_arrays(mine[owner], theirs[owner]) for owner in mine)
+
+    def by_owner(self) -> dict[tuple[str, int] | None, list[np.ndarray]]:
+        """The weight -> its variables, in the optimizer's order."""
+        found: dict[tuple[str, int] | None, list[np.ndarray]] = {}
+        for owner, value in zip(self.slots, self.values, strict=True):
+            found.setdefault(owner, []).append(value)
+        return found
 
     __hash__ = None  # type: ignore[assignment]
 

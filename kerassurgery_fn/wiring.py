@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any
 
 from kerassurgery_fn.frozen import freeze
-from kerassurgery_fn.graph import Record, is_functional, is_model, join_path, name_of
+from kerassurgery_fn.graph import Record, is_functional, is_model, join_path, name_of, triples
 
 Node = tuple[str, int]
 Port = tuple[str, int, int]
@@ -37,20 +37,19 @@ def rewire(record: Record, changes: Rewiring, scope: str = "") -> Record:
     """
     if not (changes.dropped or changes.shortened or changes.replaced):
         return record
-    layers = record["config"]["layers"]
-    nested = [rewire(one, changes, join_path(scope, name_of(one))) if is_model(one) else one for one in layers]
-    if not is_functional(record):
-        kept = [one for one in nested if (join_path(scope, name_of(one)), 0) not in changes.dropped]
-        return _unless_same(record, {**record, "config": {**record["config"], "layers": kept}})
+    config, layers = record["config"], record["config"]["layers"]
     model = _Model(changes, scope, {name_of(one) for one in layers if is_functional(one)})
-    config = record["config"]
+    kept = [
+        rewire(one, changes, model.path(name_of(one))) if is_model(one) else one for one in layers if model.lives(one)
+    ]
+    if not is_functional(record):
+        return _unless_same(record, {**record, "config": {**config, "layers": kept}})
     made = {
         **config,
-        "layers": [model.layer(one) for one in nested if model.lives(one)],
-        "input_layers": config["input_layers"],
+        "layers": [model.layer(one) for one in kept],
         "output_layers": model.outputs(config["output_layers"]),
     }
-    return _unless_same(record, {**record, "config": made})
+    return _unless_same(record, {**record, "config": {**made, "layers": in_order(made)}})
 
 
 def _unless_same(old: Record, new: Record) -> Record:
@@ -70,7 +69,8 @@ class _Model:
         return join_path(self.scope, name)
 
     def lives(self, layer: Record) -> bool:
-        path, nodes = self.path(name_of(layer)), layer["inbound_nodes"]
+        """Whether a call of the layer is left; in a Sequential model each is called once, an input layer never."""
+        path, nodes = self.path(name_of(layer)), layer.get("inbound_nodes", [None])
         return not nodes or any((path, n) not in self.changes.dropped for n in range(len(nodes)))
 
     def layer(self, layer: Record) -> Record:
@@ -121,3 +121,56 @@ class _Model:
         if isinstance(tree, dict):
             return {key: self.outputs(item) for key, item in tree.items()}
         return [self.outputs(item) for item in tree]
+
+
+def in_order(config: Mapping[str, Any]) -> list[Record]:
+    """The layers of a Functional model's config in the order in which Keras writes them.
+
+    That is by their distance from the outputs, the farthest first, and among equals as they are met on a walk from
+    the outputs to the inputs.
+    """
+    layers = {name_of(layer): layer for layer in config["layers"]}
+    met, finished = _walk(layers, config["output_layers"])
+    depths: dict[Node, int] = {}
+    depth_of: dict[str, int] = {}
+    for node in reversed(finished):
+        depth_of[node[0]] = depths[node] = max(depths.get(node, 0), depth_of.get(node[0], 0))
+        for parent in _parents(layers, node):
+            depths[parent] = max(depths[node] + 1, depths.get(parent, 0))
+    place = {name: index for index, name in enumerate(met)}
+    return sorted(layers.values(), key=lambda one: (-depth_of.get(name_of(one), 0), place.get(name_of(one), -1)))
+
+
+def _walk(layers: Mapping[str, Record], outputs: Any) -> tuple[list[str], list[Node]]:
+    """Layers as they are met on a depth-first walk from the outputs, and calls as the walk is done with them."""
+    met: dict[str, None] = {}
+    started: set[Node] = set()
+    finished: list[Node] = []
+    ends = [(name, node - is_functional(layers[name])) for name, node, _ in triples(outputs)]
+    stack: list[tuple[Node | None, Iterator[Node]]] = [(None, iter(ends))]
+    while stack:
+        here, ahead = stack[-1]
+        node = next((node for node in ahead if node not in started), None)
+        if node is not None:
+            started.add(node)
+            met.setdefault(node[0])
+            stack.append((node, iter(_parents(layers, node))))
+        else:
+            stack.pop()
+            finished += [] if here is None else [here]
+    return list(met), finished
+
+
+def _parents(layers: Mapping[str, Record], node: Node) -> list[Node]:
+    """The calls whose outputs a call reads, in the order of its arguments."""
+    nodes = layers[node[0]]["inbound_nodes"]
+    return list(_histories([nodes[node[1]]["args"], nodes[node[1]]["kwargs"]])) if nodes else []
+
+
+def _histories(tree: Any) -> Iterator[Node]:
+    if isinstance(tree, dict) and tree.get("class_name") == "__keras_tensor__":
+        name, node, _ = tree["config"]["keras_history"]
+        yield name, node
+    elif isinstance(tree, (dict, list)):
+        for item in [tree[key] for key in sorted(tree)] if isinstance(tree, dict) else tree:
+            yield from _histories(item)

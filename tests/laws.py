@@ -19,7 +19,9 @@ from kerassurgery_fn import analyse, capture, rebuild
 from kerassurgery_fn.channels import FIXED, has_ids, size
 from kerassurgery_fn.edits.channels import delete
 from kerassurgery_fn.flow import Flow
+from kerassurgery_fn.graph import is_functional, is_model, name_of
 from kerassurgery_fn.snapshot import Snapshot
+from kerassurgery_fn.wiring import in_order
 
 TOLERANCE = 2e-5  # of a right surgery, relative to the spread of the output: float32 gives about 5e-7
 VISIBLE = 1e-3  # of a wrong one, at the least
@@ -297,13 +299,40 @@ def check_shapes(model: keras.Model, flow: Flow) -> None:
 
 def check_round_trip(snapshot: Snapshot) -> None:
     assert capture(rebuild(snapshot)) == snapshot
+    check_order(snapshot.record)
+
+
+def check_order(record: Any) -> None:
+    """The layers of what Keras wrote are in the order that rewiring gives them."""
+    if is_functional(record):
+        assert [name_of(layer) for layer in in_order(record["config"])] == [
+            name_of(layer) for layer in record["config"]["layers"]
+        ]
+    for layer in record["config"]["layers"]:
+        if is_model(layer):
+            check_order(layer)
 
 
 def check_rebuilt_record(smaller: Snapshot) -> None:
     """After an edit the record is what Keras writes of the rebuilt model, to the last derived shape."""
     again = capture(rebuild(smaller))
-    assert again.record == smaller.record
+    assert differences(smaller.record, again.record) == []
     assert again == smaller
+
+
+def differences(ours: Any, theirs: Any, where: str = "") -> list[str]:
+    """Where two records differ, and how.
+
+    >>> differences({"a": [1, 2], "b": 3}, {"a": [1, 4], "b": 3})
+    ['a.1: 2 != 4']
+    """
+    if isinstance(ours, dict) and isinstance(theirs, dict) and ours.keys() == theirs.keys():
+        pairs: Any = ((key, ours[key], theirs[key]) for key in ours)
+    elif isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
+        pairs = zip(range(len(ours)), ours, theirs, strict=True)
+    else:
+        return [] if ours == theirs else [f"{where}: {ours} != {theirs}"]
+    return [line for key, a, b in pairs for line in differences(a, b, f"{where}.{key}".lstrip("."))]
 
 
 def check_purity(snapshot: Snapshot, edit: Edit) -> Snapshot:

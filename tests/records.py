@@ -20,6 +20,7 @@ from math import prod
 import numpy as np
 
 from kerassurgery_fn.snapshot import Snapshot
+from kerassurgery_fn.wiring import in_order
 
 # --- the parts of records
 
@@ -180,6 +181,7 @@ def functional(name, inputs, *calls, outputs, feeds=None):
         "name": name, "trainable": True, "layers": list(records.values()), "input_layers": _ends(feeds, records),
         "output_layers": _ends(outputs, records),
     }  # fmt: skip
+    config["layers"] = in_order(config)
     made = Model(thing("keras.src.models.functional", "Functional", config, "Functional"))
     made["build_config"] = {"input_shape": None}
     made.shapes = [shapes[_port(one)] for one in _names(outputs)]

@@ -118,6 +118,7 @@ def rewiring_of(flow: Flow, removal: Removal) -> Rewiring:
     if not removal.gone and not removal.lost:
         return Rewiring()
     used = _used(flow, removal)
+    _refuse_lost_outputs(flow, removal, used)
     dropped = {(c.path, c.node) for c in flow.graph.calls if not is_input(c.record) and (c.path, c.node) not in used}
     dropped |= {
         (path, node) for path, node, made in flow.graph.models if not any((r.path, r.node) in used for r in made)
@@ -137,8 +138,35 @@ def rewiring_of(flow: Flow, removal: Removal) -> Rewiring:
 
 
 def _used(flow: Flow, removal: Removal) -> set[tuple[str, tuple[int, ...]]]:
-    """The calls that outputs of the model still depend on."""
-    used = {(ref.path, ref.node) for ref in flow.graph.outputs}
+    """The calls that outputs of the model still depend on. A nested model that is used needs all of its outputs."""
+    ends = {(ref.path, ref.node) for ref in flow.graph.outputs}
+    while True:
+        used = _above(flow, removal, ends)
+        more = {
+            (ref.path, ref.node)
+            for _, _, made in flow.graph.models
+            if any((ref.path, ref.node) in used for ref in made)
+            for ref in made
+        }
+        if more <= used:
+            return used
+        ends |= more
+
+
+def _refuse_lost_outputs(flow: Flow, removal: Removal, used: Set[tuple[str, tuple[int, ...]]]) -> None:
+    """Raises NothingLeft where a nested model that stays would lose one of its outputs."""
+    for path, _, made in flow.graph.models:
+        lost = [ref.path for ref in made if ref in removal.gone]
+        if lost and any((ref.path, ref.node) in used for ref in made):
+            raise NothingLeft(
+                f"nothing would be left of the output of nested model {path!r} that {lost[0]!r} makes, while others of "
+                "its outputs are still read; keep at least one channel of each layer on the way to it"
+            )
+
+
+def _above(flow: Flow, removal: Removal, ends: set[tuple[str, tuple[int, ...]]]) -> set[tuple[str, tuple[int, ...]]]:
+    """The calls that some calls depend on, themselves among them."""
+    used = set(ends)
     for call in reversed(flow.graph.calls):
         if (call.path, call.node) in used:
             lost = removal.lost.get((call.path, call.node), set())
@@ -157,15 +185,25 @@ def _port(call: Call, index: int) -> Port:
 
 
 def _in_every_call(flow: Flow, dropped: set[tuple[str, tuple[int, ...]]]) -> set[tuple[str, int]]:
-    """Calls that go, as their records count them. Inside a nested model they must go in every call of that model."""
+    """Calls that go, as their records count them. Inside a nested model they must go in every call of it that stays."""
     every = [(c.path, c.node) for c in flow.graph.calls] + [(path, node) for path, node, _ in flow.graph.models]
-    names = {(path, node[-1]) for path, node in dropped}
+    every = [(path, node) for path, node in every if not dropped & set(_around(path, node))]
+    names = {(path, node[-1]) for path, node in every if (path, node) in dropped}
     for path, node in every:
         if (path, node[-1]) in names and (path, node) not in dropped:
             raise SurgeryError(
                 f"{path!r} would go in one call of its model and stay in another; give each call a model of its own"
             )
     return names
+
+
+def _around(path: str, node: tuple[int, ...]) -> list[tuple[str, tuple[int, ...]]]:
+    """The calls of nested models that a call is part of.
+
+    >>> _around("a/b/conv", (0, 1, 2))
+    [('a/b', (0, 1)), ('a', (0,))]
+    """
+    return [(path.rsplit("/", up)[0], node[:-up]) for up in range(1, len(node))]
 
 
 def refuse_hollow(flow: Flow, dead: np.ndarray, paths: Set[str]) -> None:

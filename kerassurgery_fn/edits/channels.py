@@ -56,7 +56,7 @@ class DeleteChannels(_ChannelEdit):
 
     Every axis of every weight that reads or carries a deleted channel loses its position; layers that are tied to it
     (the other branch of an Add, the gate of a Multiply) lose theirs. A branch that loses all its channels goes, up to
-    the first Concatenate or Add.
+    the first Concatenate or Add; the constant that it would still have added to a sum, its biases, goes with it.
 
     Args:
         layer: a layer's name or path, or a mapping of these to channels. `attention:num_heads` addresses one kind of
