@@ -50,6 +50,18 @@ def half_joined():
     )  # fmt: skip
 
 
+def half_twice():
+    """A dense layer that reads the first half of another's channels twice."""
+    return functional(
+        "net", {"x": (None, 5)},
+        call(layer("Dense", "a", units=4), "x"),
+        call(operation("Split", "half", indices_or_sections=2, axis=-1), "a", out=[(None, 2), (None, 2)]),
+        call(layer("Concatenate", "more"), ["a", ("half", 0, 0)]),
+        call(layer("Dense", "out", units=2), "more"),
+        outputs="out",
+    )  # fmt: skip
+
+
 def flattened():
     return sequential(
         "net", (None, 2, 2, 3), conv("a", 3), layer("Flatten", "flat"), layer("Dense", "out", units=2)
@@ -96,6 +108,12 @@ def test_a_flattened_channel_has_several_positions():
     group, _ = groups(snapshot(flattened()))
     assert carriers(group)["out", 0, "kernel", 0] == [[0, 3, 6, 9], [1, 4, 7, 10], [2, 5, 8, 11]]
     assert carriers(group)["a", 0, "kernel", 3] == [[0], [1], [2]]
+
+
+def test_channels_that_stand_more_often_in_an_axis_are_a_group_of_their_own():
+    twice, once, _ = groups(snapshot(half_twice()))
+    assert carriers(twice)["out", 0, "kernel", 0] == [[0, 4], [1, 5]]
+    assert carriers(once)["out", 0, "kernel", 0] == [[2], [3]]
 
 
 def test_the_lines_of_a_grid_are_groups():
@@ -257,7 +275,7 @@ def check_deletion(flow, seed=0):
             assert np.flatnonzero(dead).tolist() == sorted(group.ids[wanted].tolist()), group
 
 
-RECORDS = [chain, residual, half_joined, flattened, grouped]
+RECORDS = [chain, residual, half_joined, half_twice, flattened, grouped]
 
 
 @pytest.mark.parametrize("record", RECORDS)
