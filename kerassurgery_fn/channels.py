@@ -68,7 +68,7 @@ def select(axis: Axis, index: slice | Sequence[int] | np.ndarray) -> Axis:
         return axis[:, index]
     if axis is None:
         return None if isinstance(index, slice) else len(index)
-    return len(range(axis)[index]) if isinstance(index, slice) else len(index)
+    return len(np.arange(axis)[index])
 
 
 def join(axes: Sequence[Axis]) -> Axis:
