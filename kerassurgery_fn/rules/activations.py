@@ -28,7 +28,7 @@ def prelu(layer: Layer, x: Tensor, **_: Any) -> Tensor:
     return x
 
 
-@rule("Softmax")
+@rule("Softmax", approximate="over channels")
 def softmax(layer: Layer, x: Tensor, **_: Any) -> Tensor:
     axes = layer["axis"]
     for axis in axes if isinstance(axes, list) else [axes]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from kerassurgery_fn.channels import Axis, merge
+from kerassurgery_fn.channels import Axis, has_ids, merge
 from kerassurgery_fn.frozen import Location
-from kerassurgery_fn.rules.activations import activated
-from kerassurgery_fn.rules.layer import Layer, NoRule, Tensor
+from kerassurgery_fn.rules.activations import across, activated
+from kerassurgery_fn.rules.layer import Layer, Tensor
 from kerassurgery_fn.rules.products import letters_of
 from kerassurgery_fn.rules.registry import rule
 
@@ -16,34 +16,47 @@ from kerassurgery_fn.rules.registry import rule
 def multi_head_attention(
     layer: Layer, query: Tensor, value: Tensor, key: Tensor | None = None, *masks: Any, **options: Any
 ) -> Any:
+    key = key or value
     h, k, v = layer.fresh("num_heads"), layer.fresh("key_dim"), layer.fresh("value_dim")
-    shape = layer["output_shape"]
-    if isinstance(shape, list) and len(shape) > 1:
-        raise NoRule("projects its output to several axes")
-    o = layer.fresh("output_shape", ("output_shape", 0)) if shape else query[-1]
-    project(layer, "query", "ihk", i=query[-1], h=h, k=k, root=k)
-    project(layer, "key", "ihk", i=(key or value)[-1], h=h, k=k)
+    made = projected_to(layer, query[-1])
+    project(layer, "query", (query[-1], h, k), root=k)
+    project(layer, "key", (key[-1], h, k))
     if layer.get("use_gate"):
-        project(layer, "gate", "ihv", i=query[-1], h=h, v=v)
-    project(layer, "value", "ihv", i=value[-1], h=h, v=v)
-    project(layer, "output", "hvo", inputs=2, h=h, v=v, o=o)
-    return with_scores(options, (*query[:-1], o), (query[0], h, *query[1:-1], *value[1:-1]))
+        project(layer, "gate", (query[-1], h, v))
+    project(layer, "value", (value[-1], h, v))
+    project(layer, "output", (h, v, *made), inputs=2)
+    over = [axis % len(query) for axis in layer.get("attention_axes") or range(1, len(query) - 1)]
+    scores = scored(layer, query, value, key, over, h)
+    mask(layer, [query[i] for i in over] + [value[i] for i in over], [*masks, *options.values()], options)
+    return with_scores(options, (*query[:-1], *made), scores)
+
+
+def projected_to(layer: Layer, default: Axis) -> list[Axis]:
+    """The axes that attention projects its heads to: those of `output_shape`, or one like the query's channels."""
+    shape = layer["output_shape"]
+    if not shape:
+        return [default]
+    kinds = ["output_shape"] if len(shape) == 1 else [f"output_shape.{i}" for i in range(len(shape))]
+    return [layer.fresh(kind, ("output_shape", i)) for i, kind in enumerate(kinds)]
 
 
 @rule("GroupQueryAttention")
 def group_query_attention(
     layer: Layer, query: Tensor, value: Tensor, key: Tensor | None = None, *masks: Any, **options: Any
 ) -> Any:
+    key = key or value
     g, d = layer.fresh("num_key_value_heads"), layer.fresh("head_dim")
     h = query_heads(layer, g)
-    o = query[-1]
-    project(layer, "query", "ihd", i=query[-1], h=h, d=d, root=d)
-    project(layer, "key", "igd", i=(key or value)[-1], g=g, d=d)
+    layer.tie(query[-1], value[-1])  # Keras wants as many channels in both
+    project(layer, "query", (query[-1], h, d), root=d)
+    project(layer, "key", (key[-1], g, d))
     if layer.get("use_gate"):
-        project(layer, "gate", "ihd", i=query[-1], h=h, d=d)
-    project(layer, "value", "igd", i=value[-1], g=g, d=d)
-    project(layer, "output", "hdo", inputs=2, h=h, d=d, o=o)
-    return with_scores(options, (*query[:-1], o), (query[0], h, *query[1:-1], *value[1:-1]))
+        project(layer, "gate", (query[-1], h, d))
+    project(layer, "value", (value[-1], g, d))
+    project(layer, "output", (h, d, query[-1]), inputs=2)
+    scores = scored(layer, query, value, key, [1], h)
+    mask(layer, [query[1], value[1]], [*masks, *options.values()], options)
+    return with_scores(options, query, scores)
 
 
 def query_heads(layer: Layer, groups: Axis) -> Axis:
@@ -56,11 +69,34 @@ def query_heads(layer: Layer, groups: Axis) -> Axis:
     return made
 
 
-def project(layer: Layer, name: str, word: str, *, inputs: int = 1, root: Axis = None, **letters: Axis) -> None:
+def project(layer: Layer, name: str, axes: Tensor, *, inputs: int = 1, root: Axis = None) -> None:
     """The kernel of one of attention's projections, and its bias over the axes that the projection makes."""
-    layer.weight(f"{name}_kernel", tuple(letters[c] for c in word), root)
+    layer.weight(f"{name}_kernel", axes, root)
     if layer["use_bias"]:
-        layer.weight(f"{name}_bias", tuple(letters[c] for c in word[inputs:]), root)
+        layer.weight(f"{name}_bias", axes[inputs:], root)
+
+
+def scored(layer: Layer, query: Tensor, value: Tensor, key: Tensor, over: list[int], *heads: Axis) -> Tensor:
+    """The axes of the scores: positions of the query against positions of key and value, which they sum over.
+
+    Keras states the sizes of queries for those of values, so that sizes are left to what it states.
+    """
+    apart = [i for i in range(1, len(query) - 1) if i not in over]
+    for i in range(1, len(query) - 1):
+        layer.tie(value[i], key[i]) if has_ids(value[i]) or has_ids(key[i]) else None
+        if i in over:
+            across(layer, value[i])
+        elif has_ids(query[i]) or has_ids(value[i]):
+            layer.tie(query[i], value[i])
+    axes = [query[i] for i in apart], heads, [query[i] for i in over], [value[i] for i in over]
+    return (query[0], *(axis if has_ids(axis) else None for part in axes for axis in part))
+
+
+def mask(layer: Layer, positions: list[Axis], masks: list[Any], options: dict[str, Any]) -> None:
+    """Masks hold the positions that they are of; those that look at the order of positions hold all of them."""
+    layer.pin(masks, "masks attention with it")
+    if any(isinstance(one, tuple) for one in masks) or options.get("use_causal_mask") or layer.get("sliding_window"):
+        layer.pin(positions, "masks its positions by their order")
 
 
 def with_scores(options: dict[str, Any], output: Tensor, scores: Tensor) -> Any:
@@ -68,26 +104,28 @@ def with_scores(options: dict[str, Any], output: Tensor, scores: Tensor) -> Any:
 
 
 @rule("Attention")
-def attention(layer: Layer, inputs: list[Tensor], *_: Any, **options: Any) -> Any:
+def attention(layer: Layer, inputs: list[Tensor], *masks: Any, **options: Any) -> Any:
     for name, used in (("scale", layer["use_scale"]), ("concat_score_weight", layer["score_mode"] == "concat")):
         if used:
             layer.weight(name, ())
-    return attended(layer, inputs, options)
+    return attended(layer, inputs, [*masks, *options.values()], options)
 
 
 @rule("AdditiveAttention")
-def additive_attention(layer: Layer, inputs: list[Tensor], *_: Any, **options: Any) -> Any:
+def additive_attention(layer: Layer, inputs: list[Tensor], *masks: Any, **options: Any) -> Any:
     if layer["use_scale"]:
         layer.weight("scale", (inputs[0][-1],))
-    return attended(layer, inputs, options)
+    return attended(layer, inputs, [*masks, *options.values()], options)
 
 
-def attended(layer: Layer, inputs: list[Tensor], options: dict[str, Any]) -> Any:
+def attended(layer: Layer, inputs: list[Tensor], masks: list[Any], options: dict[str, Any]) -> Any:
     """Values weighed by how well keys fit queries, whose channels are summed over."""
     query, value = inputs[:2]
     key = inputs[2] if len(inputs) > 2 else value
     layer.tie(query[-1], key[-1])
-    return with_scores(options, (*query[:-1], value[-1]), (*query[:-1], value[1]))
+    scores = scored(layer, query, value, key, [len(query) - 2])
+    mask(layer, [query[-2], value[-2]], masks, options)
+    return with_scores(options, (*query[:-1], value[-1]), scores)
 
 
 @rule("EinsumDense")
@@ -95,7 +133,7 @@ def einsum_dense(layer: Layer, x: Tensor, **_: Any) -> Tensor:
     ins, kernel, out = letters_of(layer["equation"], [len(x), None])
     axes: dict[str, Axis] = dict(zip(ins, x, strict=True))
     for i, letter in enumerate(out):
-        place = output_place(layer, i - len(out))
+        place = output_place(layer, i, len(out))
         if letter not in axes:
             axes[letter] = layer.fresh(letter, place)
         elif place:
@@ -108,10 +146,11 @@ def einsum_dense(layer: Layer, x: Tensor, **_: Any) -> Tensor:
     return activated(layer, tuple(axes[letter] for letter in out))
 
 
-def output_place(layer: Layer, index: int) -> Location | None:
-    """Where `output_shape` counts an axis of the output, numbered from the end; None where it leaves it open."""
+def output_place(layer: Layer, index: int, rank: int) -> Location | None:
+    """Where `output_shape` counts an axis of the output, None where it does not.
+
+    It leaves out the batch, and what an ellipsis stands for: on the left of the equation Keras counts from the end.
+    """
     shape = layer["output_shape"]
-    if not isinstance(shape, list):
-        return ("output_shape",) if index == -1 else None
-    place = index + len(shape)
-    return ("output_shape", place) if place >= 0 and shape[place] is not None else None
+    place = index - rank + len(shape) if "..." in layer["equation"].partition(",")[0][:3] else index - 1
+    return ("output_shape", place) if 0 <= place < len(shape) and shape[place] is not None else None

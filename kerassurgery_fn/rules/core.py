@@ -7,7 +7,12 @@ from typing import Any
 from kerassurgery_fn.channels import size
 from kerassurgery_fn.rules.activations import activated
 from kerassurgery_fn.rules.layer import Layer, Tensor
-from kerassurgery_fn.rules.registry import rule
+from kerassurgery_fn.rules.registry import pins, rule
+
+pins("runs a Python function, which may do anything with channels", "Lambda")
+pins("runs a model of another framework, whose insides no config tells", "FlaxLayer", "JaxLayer", "TorchModuleWrapper")
+pins("runs a SavedModel, whose insides no config tells", "TFSMLayer")
+pins("is a base class of layers, and says nothing of what they do", "Layer", "Wrapper")
 
 
 @rule("InputLayer")
@@ -62,7 +67,7 @@ def rescaling(layer: Layer, x: Tensor, **_: Any) -> Tensor:
     return x
 
 
-@rule("Masking")
+@rule("Masking", approximate="where channels that go would have told a masked step from another")
 def masking(layer: Layer, x: Tensor, **_: Any) -> Tensor:
     layer.inexact(x[-1], "masks a step in which all channels have one value")
     return x

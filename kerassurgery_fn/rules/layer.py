@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from inspect import signature
 from itertools import count
 from typing import Any, NamedTuple
 
 from kerassurgery_fn.channels import Axis, Ledger, has_ids, same_axis, size
 from kerassurgery_fn.frozen import Location, get_in
-from kerassurgery_fn.graph import Record
+from kerassurgery_fn.graph import Record, leaves
 from kerassurgery_fn.rules.counts import Count, Size
-from kerassurgery_fn.rules.registry import RULES, key_of
+from kerassurgery_fn.rules.registry import PINS, RULES, key_of
 
 Tensor = tuple[Axis, ...]
 
 SWITCHES = {"bias": "use_bias", "gamma": "scale", "beta": "center"}
 STATE = {"moving_mean", "moving_variance", "moving_stddev", "renorm_mean", "renorm_stddev"}
-STATE |= {"mean", "variance", "count", "seed_generator_state"}
+STATE |= {"mean", "variance", "count", "seed_generator_state", "vector_u"}
 
 
 class Weight(NamedTuple):
@@ -58,6 +59,7 @@ class Notes:
     weights: dict[str, list[Weight]] = field(default_factory=dict)
     sizes: dict[Location, Count] = field(default_factory=dict)
     builds: dict[Location, Any] = field(default_factory=dict)
+    constants: dict[Location, Tensor] = field(default_factory=dict)
     inexact: list[Inexact] = field(default_factory=list)
     opaque: dict[str, str] = field(default_factory=dict)
 
@@ -170,7 +172,7 @@ class Layer:
     def says(self, reason: str) -> str:
         return f"{self.path!r} ({self.record['class_name']}) {reason}"
 
-    def inner(self, name: str | Location, part: str = "") -> Layer:
+    def inner(self, name: str | Location, part: str = "", kind: type[Layer] | None = None) -> Layer:
         """The layer that stands in a field of this one's config. Its weights follow those named so far.
 
         `part` sets the kinds of its channels apart from those of other inner layers: `forward.units`.
@@ -180,32 +182,41 @@ class Layer:
         for key in place:
             record = record[key]
         part = f"{self._part}{part}." if part else self._part
-        return Layer(self.notes, self.path, (*self.where, "config", *place), record, 0, part, self._cursor)
+        return (kind or Layer)(self.notes, self.path, (*self.where, "config", *place), record, 0, part, self._cursor)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The axes that this call makes, by the rule for the layer's class.
+
+        Tensors that the rule takes as `*_` or `**_` (a mask, for one) it does not look at: they are pinned.
 
         Raises:
             NoRule: there is no rule for the class.
         """
         key = key_of(self.record)
+        if key in PINS:
+            raise NoRule(PINS[key])
         if key not in RULES:
             raise NoRule(
                 f"is of the class {key}, which has no rule; teach it by a function under "
                 f'@kerassurgery_fn.rule("{self.record.get("registered_name") or key}")'
             )
+        rule, bound = RULES[key], signature_of(RULES[key]).bind(self, *args, **kwargs)
         if "build_config" in self.record:
-            self.notes.builds.setdefault((*self.where, "build_config"), self.built(RULES[key], args, kwargs))
-        return RULES[key](self, *args, **kwargs)
+            self.notes.builds.setdefault((*self.where, "build_config"), self.built(bound.arguments, args, kwargs))
+        for ignored in leaves([bound.arguments.get("_"), bound.arguments.get("__")]):
+            self.pin(ignored, "reads it in a way that is not known to treat every channel alone")
+        return rule(self, *args, **kwargs)
 
-    def built(self, rule: Callable[..., Any], args: Any, kwargs: Any) -> dict[Location, Any]:
+    def built(self, named: Mapping[str, Any], args: Any, kwargs: Any) -> dict[Location, Any]:
         """The tensors whose shapes the layer's `build_config` repeats, by the place of each: `input_shape` is the first
         argument's, others go by the argument's name."""
         config = self.record["build_config"] or {}
         if "shapes_dict" not in config:
             return {("input_shape",): next(iter([*args, *kwargs.values()]), None)} if config.get("input_shape") else {}
-        named = inspect.signature(rule).bind(self, *args, **kwargs).arguments
         return {("shapes_dict", key): named.get(key.removesuffix("_shape")) for key in config["shapes_dict"]}
+
+
+signature_of = cache(signature)
 
 
 class NoRule(Exception):
@@ -224,6 +235,15 @@ def joined(layer: Layer, batch: Axis, space: Sequence[Axis], channel: Axis) -> T
     if layer.get("data_format") == "channels_first":
         return (batch, channel, *space)
     return (batch, *space, channel)
+
+
+def listed(value: Any) -> list[Any]:
+    """A field that holds one thing or a list of them, as a list.
+
+    >>> listed(2), listed([0, 1])
+    ([2], [0, 1])
+    """
+    return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
 def plain(layer: Layer, axes: Sequence[Axis], verb: str) -> list[int | None]:

@@ -21,7 +21,7 @@ def concatenate(layer: Layer, inputs: list[Tensor], **_: Any) -> Tensor:
     return concatenated(layer, inputs, layer["axis"])
 
 
-@rule("Dot")
+@rule("Dot", approximate="if it normalises")
 def dot(layer: Layer, inputs: list[Tensor], **_: Any) -> Tensor:
     x, y = inputs
     axes = layer["axes"]

@@ -18,7 +18,7 @@ def batch_normalization(layer: Layer, x: Tensor, **_: Any) -> Tensor:
     return x
 
 
-@rule("LayerNormalization")
+@rule("LayerNormalization", approximate="over channels")
 def layer_normalization(layer: Layer, x: Tensor, **_: Any) -> Tensor:
     axes = normalised_over(layer, x, layer["axis"])
     if layer["scale"] or layer.get("rms_scaling"):
@@ -28,23 +28,26 @@ def layer_normalization(layer: Layer, x: Tensor, **_: Any) -> Tensor:
     return x
 
 
-@rule("RMSNormalization")
+@rule("RMSNormalization", approximate="over channels")
 def rms_normalization(layer: Layer, x: Tensor, **_: Any) -> Tensor:
     layer.weight("scale", normalised_over(layer, x, layer["axis"]))
     return x
 
 
-@rule("UnitNormalization")
+@rule("UnitNormalization", approximate="over channels")
 def unit_normalization(layer: Layer, x: Tensor, **_: Any) -> Tensor:
     normalised_over(layer, x, layer["axis"])
     return x
 
 
-@rule("GroupNormalization")
+@rule("GroupNormalization", approximate="unless each channel is a group of its own")
 def group_normalization(layer: Layer, x: Tensor, **_: Any) -> Tensor:
     channel, groups = x[layer["axis"]], layer["groups"]
     n = size(channel)
     layer.weights(gamma="c", beta="c", c=channel)
+    for i, axis in enumerate(x):
+        if i != layer["axis"] % len(x):
+            layer.inexact(axis, "normalises over space")
     if n is None:
         raise NoRule("normalises an axis of unknown size")
     if groups in (-1, n):

@@ -5,29 +5,48 @@ from __future__ import annotations
 from typing import Any
 
 from kerassurgery_fn.rules.layer import Layer, NoRule, Tensor, joined, parts, plain
-from kerassurgery_fn.rules.registry import rule
+from kerassurgery_fn.rules.registry import pins, rule
+
+pins(
+    "mixes the colours of images",
+    "RandomColorDegeneration", "RandomColorJitter", "RandomGrayscale", "RandomHue", "RandomSaturation", "RandAugment",
+    "AugMix",
+)  # fmt: skip
+pins("reads all its inputs together, as codes", "CategoryEncoding", "HashedCrossing", "TextVectorization")
+pins("transforms signals by filters of its own", "MelSpectrogram", "STFTSpectrogram")
 
 
-@rule("AutoContrast", "Equalization", "Solarization")
-@rule(
-    "RandomBrightness", "RandomContrast", "RandomInvert", "RandomPosterization", "RandomSharpness", "RandomGaussianBlur"
-)
-def each_channel_alone(layer: Layer, images: Any, *_: Any, **__: Any) -> Tensor:
+@rule("Solarization", "RandomBrightness", "RandomInvert", "RandomPosterization")
+@rule("CutMix", "MixUp", "MaxNumBoundingBoxes")
+def each_pixel_alone(layer: Layer, images: Any, *_: Any, **__: Any) -> Tensor:
+    return image(images)
+
+
+@rule("AutoContrast")
+def stretched(layer: Layer, images: Any, *_: Any, **__: Any) -> Tensor:
+    for axis in image(images)[1:3]:
+        layer.inexact(axis, "looks for extremes over it")
     return image(images)
 
 
 @rule("RandomFlip", "RandomRotation", "RandomZoom", "RandomTranslation", "RandomShear", "RandomPerspective")
-@rule("RandomElasticTransform", "RandomErasing")
-def moved(layer: Layer, images: Any, *_: Any, **__: Any) -> Tensor:
-    plain(layer, parts(layer, image(images))[1], "moves it")
+@rule("RandomElasticTransform", "RandomContrast", "RandomSharpness", "RandomGaussianBlur")
+@rule("Equalization", "ContrastLimitedAdaptiveHistogramEqualization")
+def each_channel_alone(layer: Layer, images: Any, *_: Any, **__: Any) -> Tensor:
+    plain(layer, parts(layer, image(images))[1], "mixes pixels")
     return image(images)
+
+
+@rule("RandomErasing")
+def erased(layer: Layer, images: Any, *_: Any, **__: Any) -> Tensor:
+    if isinstance(layer["fill_value"], list):
+        layer.pin(parts(layer, image(images))[2], "fills it with a colour")
+    return each_channel_alone(layer, images)
 
 
 @rule("CenterCrop", "RandomCrop", "Resizing")
 def resized(layer: Layer, images: Any, *_: Any, **__: Any) -> Tensor:
-    if len(image(images)) != 4:
-        raise NoRule("transforms a single image")
-    batch, space, channel = parts(layer, images)
+    batch, space, channel = parts(layer, image(images))
     plain(layer, space, "crops or resizes")
     return joined(layer, batch, [layer["height"], layer["width"]], channel)
 
@@ -35,21 +54,13 @@ def resized(layer: Layer, images: Any, *_: Any, **__: Any) -> Tensor:
 def image(images: Any) -> Tensor:
     if not isinstance(images, tuple):
         raise NoRule("transforms images together with their labels or boxes")
+    if len(images) != 4:
+        raise NoRule("transforms something that is no batch of images")
     return images
 
 
-@rule("RandomColorDegeneration", "RandomColorJitter", "RandomGrayscale", "RandomHue", "RandomSaturation")
-@rule("AugMix", "ContrastLimitedAdaptiveHistogramEqualization", "CutMix", "MixUp", "RandAugment")
-def mixes_colours(layer: Layer, *_: Any, **__: Any) -> Any:
-    raise NoRule("mixes the colours of images, or images of a batch")
-
-
-@rule("CategoryEncoding", "Discretization", "HashedCrossing", "Hashing", "IntegerLookup", "StringLookup")
-@rule("TextVectorization")
-def encodes(layer: Layer, *_: Any, **__: Any) -> Any:
-    raise NoRule("reads its inputs as values or codes, not as channels")
-
-
-@rule("MelSpectrogram", "STFTSpectrogram")
-def transforms_signals(layer: Layer, *_: Any, **__: Any) -> Any:
-    raise NoRule("transforms signals by filters of its own")
+@rule("Discretization", "Hashing", "IntegerLookup", "StringLookup")
+def encoded(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
+    if layer["output_mode"] != "int":
+        raise NoRule("lays its inputs out as indicators of codes")
+    return inputs

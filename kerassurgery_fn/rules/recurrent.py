@@ -9,7 +9,7 @@ from kerassurgery_fn.channels import Axis, tile
 from kerassurgery_fn.graph import leaves
 from kerassurgery_fn.rules.activations import activated
 from kerassurgery_fn.rules.convolution import geometry, slid
-from kerassurgery_fn.rules.layer import Layer, Tensor, joined, parts
+from kerassurgery_fn.rules.layer import Layer, Tensor, joined, parts, plain
 from kerassurgery_fn.rules.registry import rule
 
 States = list[Axis]
@@ -75,10 +75,11 @@ def conv_lstm(layer: Layer, sequences: Tensor, initial_state: Any = None, *_: An
         kernel="..ig", recurrent_kernel="..og", bias="g", space=geometry(layer, len(space))[0], i=i, o=o, g=tile(o, 4)
     )
     gated(layer, [o])
+    time = stepped(layer, sequences)
     state = joined(layer, batch, slid(layer, space), o)
     for given in given_states(initial_state):
         layer.tie(o, parts(layer, given)[2])
-    made = (batch, sequences[1], *state[1:]) if layer["return_sequences"] else state
+    made = (batch, time, *state[1:]) if layer["return_sequences"] else state
     return [made, state, state] if layer["return_state"] else made
 
 
@@ -93,9 +94,14 @@ def given_states(initial: Any) -> list[Tensor]:
     return [state for state in leaves(initial) if isinstance(state, tuple)]
 
 
+def stepped(layer: Layer, x: Tensor) -> Axis:
+    """The time axis of a sequence, none of whose steps can be cut."""
+    return plain(layer, [x[1]], "goes step by step")[0]
+
+
 def run(layer: Layer, x: Tensor, states: States, initial: Any, output: Axis = None) -> Any:
     """What a recurrent layer makes of a sequence: its last output or all of them, and its states if asked for."""
-    batch, time, *_ = x
+    batch, time = x[0], stepped(layer, x)
     for state, given in zip(states, given_states(initial), strict=False):
         layer.tie(state, given[-1])
     last = states[0] if output is None else output

@@ -11,21 +11,32 @@ from typing import Any
 
 Rule = Callable[..., Any]
 RULES: dict[str, Rule] = {}
+APPROXIMATE: dict[str, str] = {}
+PINS: dict[str, str] = {}
 
 
-def rule(*classes: str) -> Callable[[Rule], Rule]:
+def rule(*classes: str, approximate: str = "") -> Callable[[Rule], Rule]:
     """Registers a rule for classes of layers.
 
     Args:
         *classes: names under which a rule is looked up, see `key_of`: `Dense` for a layer of Keras, `ops.Matmul` for
             an operation, `package>Class` for a layer registered with `keras.saving.register_keras_serializable`.
+        approximate: where a cut is not exact, and why, in words for the table of what is supported; nothing if it is
+            exact everywhere.
     """
 
     def register(function: Rule) -> Rule:
         RULES.update(dict.fromkeys(classes, function))
+        if approximate:
+            APPROXIMATE.update(dict.fromkeys(classes, approximate))
         return function
 
     return register
+
+
+def pins(reason: str, *classes: str) -> None:
+    """Lists classes that no rule can be written for: they pin all channels that they touch, and this is why."""
+    PINS.update(dict.fromkeys(classes, reason))
 
 
 def key_of(record: Mapping[str, Any]) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from kerassurgery_fn.channels import join
+from kerassurgery_fn.channels import Axis, join
 from kerassurgery_fn.graph import is_model
-from kerassurgery_fn.rules.layer import Layer, NoRule, Tensor, Weight
+from kerassurgery_fn.rules.layer import Layer, NoRule, Tensor
 from kerassurgery_fn.rules.merging import broadcast
 from kerassurgery_fn.rules.recurrent import given_states
 from kerassurgery_fn.rules.registry import rule
@@ -52,8 +52,23 @@ def merged(layer: Layer, forward: Tensor, backward: Tensor) -> list[Tensor]:
 
 @rule("SpectralNormalization")
 def spectral_normalization(layer: Layer, inputs: Tensor, *_: Any, **__: Any) -> Tensor:
-    weights = layer.notes.weights.setdefault(layer.path, [])
-    known = [weights.pop(1)] if weights else []
-    made = layer.inner("layer")(inputs)
-    weights[1:1] = known or [Weight("vector_u", (1, weights[0].axes[-1]), False)]
-    return made
+    return layer.inner("layer", kind=Normalised)(inputs)
+
+
+class Normalised(Layer):
+    """A layer whose first weight is followed by a vector that spectral normalisation keeps of it."""
+
+    def weight(self, name: str, axes: Tensor, root: Axis = None) -> None:
+        super().weight(name, axes, root)
+        if not self.started:
+            self.started = True
+            super().weight("vector_u", (1, axes[-1]))
+
+    started = False
+
+
+@rule("Pipeline")
+def pipeline(layer: Layer, inputs: Any, **_: Any) -> Any:
+    for index in range(len(layer["layers"])):
+        inputs = layer.inner(("layers", index), f"layers.{index}")(inputs)
+    return inputs
