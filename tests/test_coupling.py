@@ -141,6 +141,47 @@ def test_an_output_splits_off_what_it_pins():
     ]  # fmt: skip
 
 
+def halves(*calls, outputs):
+    return functional(
+        "net", {"x": (None, 5)},
+        call(layer("Dense", "a", units=4), "x"),
+        call(operation("Split", "half", indices_or_sections=2, axis=-1), "a", out=[(None, 2), (None, 2)]),
+        *calls,
+        outputs=outputs,
+    )  # fmt: skip
+
+
+def test_channels_of_one_layer_that_are_pinned_for_different_reasons_are_apart():
+    pinned, free, _ = groups(snapshot(halves(
+        call(layer("Dense", "out", units=2), "a"), outputs=["out", ("half", 0, 0)]
+    )))  # fmt: skip
+    assert (pinned.made["a"].tolist(), pinned.pinned) == ([[0], [1]], True)
+    assert (free.made["a"].tolist(), free.pinned) == ([[2], [3]], False)
+
+
+def test_channels_of_one_layer_are_apart_where_only_some_are_inexact():
+    inexact, exact, _ = groups(snapshot(halves(
+        call(layer("Softmax", "soft"), ("half", 0, 0)),
+        call(layer("Concatenate", "both"), ["soft", ("half", 0, 1)]),
+        call(layer("Dense", "out", units=2), "both"),
+        outputs="out",
+    )))  # fmt: skip
+    assert (inexact.made["a"].tolist(), inexact.inexact) == ([[0], [1]], ("'soft' normalises over the channels",))
+    assert (exact.made["a"].tolist(), exact.inexact) == ([[2], [3]], ())
+
+
+def test_an_output_is_not_all_that_pins_where_an_opaque_layer_reads_it_too():
+    odd = layer("Identity", "odd", module="mine", registered_name="mine>Odd")
+    record = functional(
+        "net", {"x": (None, 5)},
+        call(layer("Dense", "a", units=4), "x"),
+        call(odd, "a", out=(None, 4)),
+        outputs=["a", "odd"],
+    )  # fmt: skip
+    (group,) = groups(snapshot(record))
+    assert (group.pinned, group.output_only, len(group.reasons)) == (True, False, 2)
+
+
 def test_what_an_opaque_layer_reads_is_pinned_for_a_reason_of_its_own():
     record = sequential(
         "net", (None, 5), layer("Dense", "a", units=4),
