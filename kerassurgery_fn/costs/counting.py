@@ -146,7 +146,7 @@ def cost_of(snapshot: Snapshot, flow: Flow, dead: np.ndarray | None = None) -> C
         totals[call.path] += macs
         if note:
             notes[call.path] = note
-    batch = max(1, *(measure(axes[0]) for axes in map(flow.tensors.get, flow.graph.inputs) if axes))
+    batch = max([1, *(measure(axes[0]) for axes in map(flow.tensors.get, flow.graph.inputs) if axes)])
     trains = bool(snapshot.config.get("trainable", True))
     records = {call.path: call.record for call in flow.graph.calls}
     return Cost(
