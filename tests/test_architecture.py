@@ -32,7 +32,7 @@ ROOMS = (
     "plan",
     "preconditions",
     "codec",
-    "diff",
+    "differences",
     "scores",
     "pruning",
     "live",

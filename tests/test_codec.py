@@ -15,7 +15,7 @@ from records import call, functional, layer, numbers, sequential, snapshot
 
 from kerassurgery_fn.codec import decode, encode, load_plan, save_plan, schema
 from kerassurgery_fn.codec.documents import dumps, loads
-from kerassurgery_fn.codec.schema import PATH, published
+from kerassurgery_fn.codec.schema import PLAN, published
 from kerassurgery_fn.codec.types import edit_classes, field_hints, value_classes
 from kerassurgery_fn.codec.values import TAGS, from_data, is_reserved, to_data
 from kerassurgery_fn.edits import EDITS, DeleteChannels, KeepChannels
@@ -67,7 +67,7 @@ def test_an_edit_gives_the_same_text_after_a_round_trip(edit):
 
 @of_all_classes
 def test_a_document_has_the_published_form(edit):
-    jsonschema.validate(encode(edit), json.loads(PATH.read_text(encoding="utf-8")))
+    jsonschema.validate(encode(edit), json.loads(PLAN.path.read_text(encoding="utf-8")))
 
 
 @pytest.mark.parametrize("cls", [*edit_classes().values(), *value_classes().values()], ids=lambda cls: cls.__name__)
@@ -77,7 +77,7 @@ def test_no_field_has_a_name_that_means_something_else(cls):
 
 def test_the_published_schema_is_that_of_the_edits():
     jsonschema.Draft202012Validator.check_schema(schema())
-    assert PATH.read_text(encoding="utf-8") == published(), "run `python -m kerassurgery_fn.codec`"
+    assert PLAN.path.read_text(encoding="utf-8") == published(), "run `python -m kerassurgery_fn.codec`"
 
 
 # --- any value that the hints of fields allow

@@ -6,15 +6,17 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
 from jsonschema.exceptions import best_match
 
-from kerassurgery_fn.codec.schema import FORMAT, VERSION, validator
+from kerassurgery_fn.codec.arrays import array_to_data
+from kerassurgery_fn.codec.schema import PLAN, Kind, validator
 from kerassurgery_fn.codec.types import edit_classes
-from kerassurgery_fn.codec.values import from_data, to_data
+from kerassurgery_fn.codec.values import ArraySink, from_data, to_data
 from kerassurgery_fn.edits.base import Edit
 from kerassurgery_fn.errors import BadDocument, NotEncodable, UnknownEdit, UnknownVersion
 from kerassurgery_fn.preconditions import MadeFor
@@ -37,7 +39,7 @@ def encode(edit: Edit) -> dict[str, Any]:
     """
     if edit_classes().get(type(edit).__name__) is not type(edit):
         raise NotEncodable(f"{edit!r} is no edit that can be written; there are {', '.join(edit_classes())}")
-    return checked({"format": FORMAT, "version": VERSION, "plan": to_data(edit, "$.plan")})
+    return to_document(edit, PLAN)
 
 
 def decode(data: Any) -> Any:
@@ -52,16 +54,33 @@ def decode(data: Any) -> Any:
     >>> decode(encode(DeleteChannels("conv_1", [0, 4])))
     DeleteChannels(channels={'conv_1': (0, 4)}, allow_output_change=False)
     """
+    return from_document(data, PLAN)
+
+
+def to_document(value: Any, kind: Kind, sink: ArraySink = array_to_data) -> dict[str, Any]:
+    """A document of a kind with a value in it; `sink` makes JSON of arrays."""
+    data = to_data(value, f"$.{kind.key}", sink, kind.more)
+    return checked({"format": kind.form, "version": kind.version, kind.key: data})
+
+
+def from_document(data: Any, kind: Kind, beside: Mapping[str, np.ndarray] | None = None) -> Any:
+    """The value in a document of a kind; `beside` has the arrays that the document names."""
     check_tree(data)
-    check_head(data, FORMAT, VERSION)
-    for place, name in _edits_in(data.get("plan"), "$.plan"):
+    check_head(data, kind)
+    place = f"$.{kind.key}"
+    _check_edits(data.get(kind.key), place)
+    check_schema(data, validator(kind))
+    return from_data(data[kind.key], place, beside, kind.more)
+
+
+def _check_edits(data: Any, place: str) -> None:
+    """Raises UnknownEdit where data names an edit that there is none of."""
+    for where, name in _edits_in(data, place):
         if name not in edit_classes():
             raise UnknownEdit(
-                f"{place}: there is no edit {name!r}; there are {', '.join(sorted(edit_classes()))}. It may come from "
+                f"{where}: there is no edit {name!r}; there are {', '.join(sorted(edit_classes()))}. It may come from "
                 "a newer version of the library, or from a package that lists it with @edit once it is imported"
             )
-    check_schema(data, validator())
-    return from_data(data["plan"], "$.plan")
 
 
 def save_plan(plan: Edit, path: Path_) -> None:
@@ -177,14 +196,14 @@ def _finite(node: Any) -> bool:
     return isinstance(node, float) and math.isfinite(node)
 
 
-def check_head(data: Any, form: str, version: int) -> None:
-    """Raises BadDocument or UnknownVersion where data does not say that it is of a format and a version."""
-    if not isinstance(data, dict) or data.get("format") != form:
+def check_head(data: Any, kind: Kind) -> None:
+    """Raises BadDocument or UnknownVersion where data does not say that it is of a kind."""
+    if not isinstance(data, dict) or data.get("format") != kind.form:
         said = data.get("format") if isinstance(data, dict) else None
-        raise BadDocument(f'$.format: expected an object whose "format" is {form!r}, found {said!r}')
-    if data.get("version") != version or isinstance(data["version"], bool):
+        raise BadDocument(f'$.format: expected an object whose "format" is {kind.form!r}, found {said!r}')
+    if data.get("version") != kind.version or isinstance(data["version"], bool):
         raise UnknownVersion(
-            f"$.version: this library reads version {version}, the document is of {data.get('version')!r}; "
+            f"$.version: this library reads version {kind.version}, the document is of {data.get('version')!r}; "
             "install the release that wrote it"
         )
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 import types
 from collections.abc import Mapping, Sequence
+from dataclasses import is_dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
 import numpy as np
 from jsonschema import Draft202012Validator, validators
@@ -18,9 +19,6 @@ from jsonschema import Draft202012Validator, validators
 from kerassurgery_fn.codec.arrays import DTYPES
 from kerassurgery_fn.codec.types import edit_classes, field_hints, value_classes
 from kerassurgery_fn.edits.base import Edit
-
-FORMAT, VERSION = "kerassurgery_fn/plan", 1
-PATH = Path(__file__).parent.parent / "schema" / f"plan-{VERSION}.json"
 
 VALUE: dict[str, Any] = {"$ref": "#/$defs/value"}
 EDIT: dict[str, Any] = {"$ref": "#/$defs/edit"}
@@ -35,37 +33,59 @@ PLAIN: dict[Any, dict[str, Any]] = {
 }
 
 
-def schema() -> dict[str, Any]:
-    """The JSON Schema (2020-12) of a document with an edit, for every class of edits that there is."""
-    return _schema(tuple(edit_classes().values()), tuple(value_classes().values()))
+class Kind(NamedTuple):
+    """A kind of document: its format and version, and the key under which a value of which class stands in it."""
+
+    form: str
+    version: int
+    key: str
+    hint: Any
+    title: str
+
+    @property
+    def more(self) -> tuple[type, ...]:
+        """The class that the document may name beside those of edits."""
+        return () if self.hint is Edit else (self.hint,)
+
+    @property
+    def path(self) -> Path:
+        """Where the schema is published."""
+        return Path(__file__).parent.parent / "schema" / f"{self.key}-{self.version}.json"
 
 
-def validator() -> Any:
-    """The validator for `schema()`; 1.0 is no integer to it."""
-    return _validator(tuple(edit_classes().values()), tuple(value_classes().values()))
+PLAN = Kind("kerassurgery_fn/plan", 1, "plan", Edit, "An edit or plan of kerassurgery_fn")
+
+
+def schema(kind: Kind = PLAN) -> dict[str, Any]:
+    """The JSON Schema (2020-12) of a kind of document, with every class of edits that there is."""
+    return _schema(kind, tuple(edit_classes().values()))
+
+
+def validator(kind: Kind = PLAN) -> Any:
+    """The validator for a kind of document; 1.0 is no integer to it."""
+    return _validator(kind, tuple(edit_classes().values()))
 
 
 @cache
-def _validator(*classes: tuple[type, ...]) -> Any:
-    return validator_of(_schema(*classes))
-
-
-def validator_of(rules: Mapping[str, Any]) -> Any:
-    """A validator in which only what JSON writes as an integer is one."""
+def _validator(kind: Kind, edits: tuple[type, ...]) -> Any:
     strict = Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda _, one: type(one) is int)
-    return validators.extend(Draft202012Validator, type_checker=strict)(rules)
+    return validators.extend(Draft202012Validator, type_checker=strict)(_schema(kind, edits))
 
 
 @cache
-def _schema(edits: tuple[type, ...], values: tuple[type, ...]) -> dict[str, Any]:
-    named = {"edit": edits, "$type": values}
+def _schema(kind: Kind, edits: tuple[type, ...]) -> dict[str, Any]:
+    named = {"edit": edits, "$type": tuple(value_classes(kind.more).values())}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "An edit or plan of kerassurgery_fn",
+        "title": kind.title,
         "type": "object",
-        "required": ["format", "version", "plan"],
+        "required": ["format", "version", kind.key],
         "additionalProperties": False,
-        "properties": {"format": {"const": FORMAT}, "version": {"const": VERSION}, "plan": EDIT},
+        "properties": {
+            "format": {"const": kind.form},
+            "version": {"const": kind.version},
+            kind.key: of_hint(kind.hint),
+        },
         "$defs": {
             **GENERAL,
             **{key: _choice(key, classes) for key, classes in named.items()},
@@ -116,11 +136,9 @@ def of_hint(hint: Any) -> dict[str, Any]:
         return {"type": "array", "prefixItems": [of_hint(arg) for arg in args], "minItems": len(args), "items": False}
     if isinstance(origin, type) and issubclass(origin, Mapping) and args[0] is str:
         return _mapping(of_hint(args[1]))
-    if isinstance(hint, type) and hint not in PLAIN:
-        for key, classes in (("edit", edit_classes()), ("$type", value_classes())):
-            if classes.get(hint.__name__) is hint:
-                return {"type": "object", "required": [key], "$ref": f"#/$defs/{hint.__name__}"}
-    return PLAIN.get(hint, VALUE) if not isinstance(hint, (list, dict)) else VALUE
+    if isinstance(hint, type) and is_dataclass(hint):
+        return {"type": "object", "$ref": f"#/$defs/{hint.__name__}"}
+    return PLAIN.get(hint, VALUE)
 
 
 def _mapping(item: dict[str, Any]) -> dict[str, Any]:
@@ -188,6 +206,6 @@ GENERAL: dict[str, Any] = {
 }
 
 
-def published() -> str:
-    """The text of the file that the schema is published in."""
-    return json.dumps(schema(), indent=1) + "\n"
+def published(kind: Kind = PLAN) -> str:
+    """The text of the file that a schema is published in."""
+    return json.dumps(schema(kind), indent=1) + "\n"

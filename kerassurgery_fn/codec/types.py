@@ -21,15 +21,16 @@ def edit_classes() -> dict[str, type]:
     return {**EDITS, **PLANS}
 
 
-def value_classes() -> dict[str, type]:
-    """Every class of which instances may stand in the fields of edits, by its name."""
-    return _value_classes(tuple(edit_classes().values()))
+def value_classes(more: tuple[type, ...] = ()) -> dict[str, type]:
+    """Every class of which instances may stand in the fields of edits, by its name, and `more` with theirs."""
+    return _value_classes(tuple(edit_classes().values()), more)
 
 
 @cache
-def _value_classes(edits: tuple[type, ...]) -> dict[str, type]:
-    others = [cls for cls in mentioned([*edits, *VALUES.values()]) if cls not in edits]
-    return VALUES | {cls.__name__: cls for cls in others}
+def _value_classes(edits: tuple[type, ...], more: tuple[type, ...]) -> dict[str, type]:
+    own = [*VALUES.values(), *more]
+    others = [cls for cls in mentioned([*edits, *own]) if cls not in edits]
+    return {cls.__name__: cls for cls in [*own, *others]}
 
 
 def mentioned(classes: Iterable[type]) -> Iterator[type]:

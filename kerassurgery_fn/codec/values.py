@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,13 +22,14 @@ FLOATS = {"inf": math.inf, "-inf": -math.inf}
 ArraySink = Callable[[np.ndarray, str], dict[str, Any]]
 
 
-def to_data(value: Any, place: str = "$", sink: ArraySink = array_to_data) -> Any:
+def to_data(value: Any, place: str = "$", sink: ArraySink = array_to_data, more: tuple[type, ...] = ()) -> Any:
     """A value as JSON.
 
     Args:
         value: an edit, or anything that may stand in the field of one.
         place: where it stands, for errors.
         sink: what makes JSON of an array.
+        more: dataclasses that the document may name beside those of edits.
 
     Raises:
         NotEncodable: some part of the value has no form in a document, such as a function or a NaN.
@@ -37,12 +38,14 @@ def to_data(value: Any, place: str = "$", sink: ArraySink = array_to_data) -> An
     ([1, 2.5, {'a': None}], {'$json': [1]})
     """
     try:
-        return _Writer(sink).write(value, place)
+        return _Writer(sink, more).write(value, place)
     except RecursionError:
         raise NotEncodable(f"{place}: the value is nested too deeply to be written") from None
 
 
-def from_data(data: Any, place: str = "$", beside: Mapping[str, np.ndarray] | None = None) -> Any:
+def from_data(
+    data: Any, place: str = "$", beside: Mapping[str, np.ndarray] | None = None, more: tuple[type, ...] = ()
+) -> Any:
     """The value that `to_data` wrote.
 
     Raises:
@@ -51,12 +54,13 @@ def from_data(data: Any, place: str = "$", beside: Mapping[str, np.ndarray] | No
     >>> from_data([1, 2.5, {"a": None}])
     (1, 2.5, {'a': None})
     """
-    return _Reader(beside or {}).read(data, place)
+    return _Reader(beside or {}, more).read(data, place)
 
 
 @dataclass(frozen=True)
 class _Writer:
     sink: ArraySink
+    more: tuple[type, ...]
 
     def write(self, value: Any, place: str) -> Any:
         match value:
@@ -90,7 +94,7 @@ class _Writer:
         return {"$float": str(value)}
 
     def mapping(self, value: Mapping[Any, Any], place: str) -> Any:
-        if _has_list(value) and _is_json(value):
+        if any(isinstance(item, list) for item in value.values()) and _is_json(value):
             return {"$json": _sorted(value)}
         if not all(isinstance(key, str) and not is_reserved(key) for key in value):
             pairs = [[self.write(key, place), self.write(item, f"{place}[{key!r}]")] for key, item in value.items()]
@@ -100,7 +104,7 @@ class _Writer:
     def record(self, value: Any, place: str) -> Any:
         """A dataclass of the tables: its name and its fields."""
         name = type(value).__name__
-        for key, classes in (("edit", edit_classes()), ("$type", value_classes())):
+        for key, classes in (("edit", edit_classes()), ("$type", value_classes(self.more))):
             if classes.get(name) is type(value):
                 own = {each: self.write(getattr(value, each), f"{place}.{each}") for each in field_hints(type(value))}
                 return {key: name, **own}
@@ -112,7 +116,8 @@ class _Writer:
 
 @dataclass(frozen=True)
 class _Reader:
-    beside: Mapping[str, np.ndarray] = field(repr=False)
+    beside: Mapping[str, np.ndarray]
+    more: tuple[type, ...]
 
     def read(self, data: Any, place: str) -> Any:
         if isinstance(data, list):
@@ -122,7 +127,7 @@ class _Reader:
         if "edit" in data:
             return self.record(edit_classes(), data, "edit", place)
         if "$type" in data:
-            return self.record(value_classes(), data, "$type", place)
+            return self.record(value_classes(self.more), data, "$type", place)
         if (tag := next((key for key in data if key.startswith("$")), None)) is not None:
             return self.tagged(tag, data, place)
         return FrozenDict({key: self.read(item, f"{place}.{key}") for key, item in data.items()})
@@ -183,12 +188,6 @@ def is_reserved(key: str) -> bool:
     (True, True, False)
     """
     return key.startswith("$") or key == "edit"
-
-
-def _has_list(value: Any) -> bool:
-    if isinstance(value, Mapping):
-        return any(map(_has_list, value.values()))
-    return isinstance(value, list)
 
 
 def _is_json(value: Any) -> bool:

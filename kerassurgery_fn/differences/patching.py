@@ -1,0 +1,147 @@
+"""`patch`: a model made of another one and a difference."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+
+from kerassurgery_fn.differences.form import Diff, Piece, Stored
+from kerassurgery_fn.differences.matching import default_source, paired
+from kerassurgery_fn.differences.sheets import Sheets, layers_of, record_of, sheets_of
+from kerassurgery_fn.differences.slices import taken
+from kerassurgery_fn.differences.trees import apply
+from kerassurgery_fn.errors import OtherModel
+from kerassurgery_fn.frozen import freeze, set_in
+from kerassurgery_fn.graph import Record
+from kerassurgery_fn.preconditions import digest_of_arrays
+from kerassurgery_fn.snapshot import Snapshot, Training
+
+
+def patch(a: Snapshot, difference: Diff, *, check: bool = True) -> Snapshot:
+    """The model that a difference makes of `a`. What does not change is shared with `a`.
+
+    Args:
+        a: the model that the difference was taken from.
+        difference: what `diff(a, b)` gave.
+        check: whether `a` must be that very model. If not, the difference is tried on any model that has the layers,
+            places and sizes it speaks of: that of a pruned model on a fine-tuned copy, say.
+
+    Raises:
+        OtherModel: it is another model.
+    """
+    if check:
+        _check(a, difference)
+    try:
+        return _Patch(a, difference).snapshot()
+    except (KeyError, IndexError, ValueError, TypeError) as error:
+        if isinstance(error, OtherModel):
+            raise
+        raise OtherModel(f"the difference does not fit {a.name!r}: {type(error).__name__}: {error}") from error
+
+
+def digests(snapshot: Snapshot) -> tuple[str, str]:
+    """Digests of a snapshot's record and of its arrays, the optimizer's among them."""
+    state = blake2b(json.dumps(snapshot.record, sort_keys=True).encode(), digest_size=8)
+    arrays = [f"{path} {digest_of_arrays(snapshot.weights[path])}" for path in sorted(snapshot.weights)]
+    if snapshot.training is not None:
+        arrays.append(digest_of_arrays(snapshot.training.values))
+    return state.hexdigest(), blake2b("\n".join(arrays).encode(), digest_size=8).hexdigest()
+
+
+def _check(a: Snapshot, difference: Diff) -> None:
+    found = zip(("config", "weights"), difference.base, digests(a), strict=True)
+    if other := [what for what, there, here in found if there != here]:
+        raise OtherModel(
+            f"the difference was taken from another model: {a.name!r} has another {' and other '.join(other)}. "
+            "To try it all the same: patch(a, difference, check=False)"
+        )
+
+
+class _Patch:
+    def __init__(self, a: Snapshot, difference: Diff) -> None:
+        self.a, self.difference = a, difference
+        self.old: Sheets = sheets_of(a.record)
+        self.sources: dict[str, str] = {}
+        self.new: dict[str, Record] = {}
+
+    def snapshot(self) -> Snapshot:
+        record = record_of("", self.sheet)
+        weights = {path: arrays for path in self.new if (arrays := self.weights(path)) is not None}
+        return Snapshot(record, weights, self.training())
+
+    def sheet(self, path: str) -> Record:
+        """The sheet of a layer of the new model."""
+        if path in self.difference.added:
+            self.new[path] = self.difference.added[path]
+            return self.new[path]
+        source = self.difference.sources.get(path, default_source(path, self.sources))
+        if source not in self.old:
+            raise OtherModel(f"the difference speaks of a layer {source!r}, which {self.a.name!r} does not have")
+        self.sources[path] = source
+        self.new[path] = self.changed(path, self.old[source])
+        return self.new[path]
+
+    def changed(self, path: str, sheet: Record) -> Record:
+        changed = self.difference.changed.get(path, {})
+        set_to = {where: now for where, (_, now) in changed.items()} | dict(self.difference.appeared.get(path, {}))
+        if path in self.difference.order:
+            names = expanded(layers_of(sheet) or [], self.difference.order[path])
+            sheet = set_in(sheet, ("config", "layers"), names)
+        return apply(sheet, set_to, [*self.difference.dropped.get(path, {})], f"layer {path!r}")
+
+    def weights(self, path: str) -> tuple[np.ndarray, ...] | None:
+        old = self.a.weights.get(self.sources[path]) if path in self.sources else None
+        if path not in self.difference.weights:
+            return old
+        pieces = self.difference.weights[path]
+        if pieces is None:
+            return None
+        padded = [*(old or ()), *[None] * len(pieces)]
+        return tuple(self.made(array, piece) for array, piece in zip(padded, pieces, strict=False))
+
+    def made(self, old: np.ndarray | None, piece: Piece) -> np.ndarray:
+        """The array that becomes of another one."""
+        if isinstance(piece, Stored) and piece.picks is None:
+            return piece.values
+        if old is None:
+            raise OtherModel("the difference speaks of slices of an array that is not there")
+        picks = piece.picks if isinstance(piece, Stored) else piece
+        made = old if picks is None else taken(old, self.axes(old, picks))
+        if not isinstance(piece, Stored) or piece.mask is None:
+            return made
+        mask = np.unpackbits(piece.mask, count=made.size).astype(bool).reshape(made.shape)
+        made = made.copy()
+        made[mask] = piece.values
+        return made
+
+    def axes(self, old: np.ndarray, picks: Sequence[int | None]) -> list[np.ndarray]:
+        made = []
+        for size, index in zip(old.shape, picks, strict=True):
+            picked = None if index is None else self.difference.pick(index)
+            if picked is not None and picked.of != size:
+                raise OtherModel(f"the difference speaks of an axis of {picked.of} positions, here it has {size}")
+            made.append(np.arange(size) if picked is None else picked.positions)
+        return made
+
+    def training(self) -> Training | None:
+        state = self.difference.training
+        if isinstance(state, str):
+            return self.a.training if state == "same" else None
+        olds = paired(self.a.training, state.slots, self.sources)
+        return Training(state.slots, tuple(self.made(old, one) for old, one in zip(olds, state.values, strict=True)))
+
+
+def expanded(before: Sequence[str], order: Sequence[Any]) -> list[str]:
+    """The names that runs of those of before, and new ones, stand for.
+
+    >>> expanded(["a", "b", "c", "d"], ((0, 2), "x", (3, 4)))
+    ['a', 'b', 'x', 'd']
+    """
+    made: list[str] = []
+    for run in order:
+        made += [run] if isinstance(run, str) else before[run[0] : run[1]]
+    return freeze(made)
