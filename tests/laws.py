@@ -206,9 +206,10 @@ def found(array: np.ndarray, left: np.ndarray) -> np.ndarray:
     array([ True, False,  True])
     """
     ratios = [b / a for a, b in zip(array.shape, left.shape, strict=False) if a > b]
-    scaled = [array, *((array * np.sqrt(ratio)).astype(array.dtype) for ratio in ratios)]
-    hits = [np.isin(bits(one), bits(left)) for one in scaled]
-    return next((hit for hit in hits if hit.sum() >= left.size > 0), hits[0])
+    hit = plain = np.isin(bits(array), bits(left))
+    while ratios and hit.sum() < left.size:
+        hit = np.isin(bits((array * np.sqrt(ratios.pop(0))).astype(array.dtype)), bits(left))
+    return hit if hit.sum() >= left.size else plain
 
 
 def bits(array: np.ndarray) -> np.ndarray:
@@ -256,11 +257,12 @@ def free_ids(flow: Flow) -> np.ndarray:
     return ids[(ids != FIXED) & ~held[ids]]
 
 
-def random_dead(flow: Flow, seed: int) -> np.ndarray:
-    """30 to 50 % of all channels that can be cut, so that every axis keeps one position at least."""
+def random_dead(flow: Flow, seed: int, share: float | None = None) -> np.ndarray:
+    """A share of all channels that can be cut, 0.3 to 0.5 by default, so that every axis keeps a position at least."""
     rng = np.random.default_rng(seed + 2000)
     dead, free = flow.fates.nobody(), free_ids(flow)
-    dead[rng.choice(free, max(1, round(len(free) * rng.uniform(0.3, 0.5))), replace=False)] = True
+    share = share or rng.uniform(0.3, 0.5)
+    dead[rng.choice(free, max(1, round(len(free) * share)), replace=False)] = True
     maps = [m.axis for m in flow.makers.values()] + [a for t in flow.tensors.values() for a in t or () if has_ids(a)]
     for axis in maps:
         if not len(flow.fates.kept(axis, dead)):
@@ -268,15 +270,15 @@ def random_dead(flow: Flow, seed: int) -> np.ndarray:
     return dead
 
 
-def random_cut(snapshot: Snapshot, seed: int) -> Snapshot:
+def random_cut(snapshot: Snapshot, seed: int, share: float | None = None) -> Snapshot:
     flow = analyse(snapshot)
-    return delete(snapshot, flow, random_dead(flow, seed))
+    return delete(snapshot, flow, random_dead(flow, seed, share))
 
 
 def prunable(flow: Flow) -> float:
-    """The share of the channels that are not pinned, of all that the layers make."""
+    """The share of the channels that can be cut, of all that the layers make: those with an id that is not pinned."""
     held = flow.fates.pinned()
-    free = [~held[flow.fates.resolve(maker.axis)].any(axis=0) for maker in flow.makers.values()]
+    free = [~held[flow.fates.resolve(maker.axis)].all(axis=0) for maker in flow.makers.values()]
     return float(np.concatenate(free).mean()) if free else 0.0
 
 
