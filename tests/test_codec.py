@@ -77,7 +77,7 @@ def test_no_field_has_a_name_that_means_something_else(cls):
 
 def test_the_published_schema_is_that_of_the_edits():
     jsonschema.Draft202012Validator.check_schema(schema())
-    assert PLAN.path.read_text(encoding="utf-8") == published(), "run `python -m kerassurgery_fn.codec`"
+    assert PLAN.path.read_text(encoding="utf-8") == published(), "run `python -m kerassurgery_fn.schema`"
 
 
 # --- any value that the hints of fields allow

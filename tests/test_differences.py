@@ -458,7 +458,7 @@ def test_positions_that_do_not_fit_their_axis_are_refused():
 
 
 def test_the_published_schema_is_that_of_differences():
-    assert DIFF.path.read_text(encoding="utf-8") == published(DIFF), "run `python -m kerassurgery_fn.codec`"
+    assert DIFF.path.read_text(encoding="utf-8") == published(DIFF), "run `python -m kerassurgery_fn.schema`"
 
 
 def test_a_difference_is_an_edit_that_prints_in_a_line():

@@ -1,6 +1,6 @@
 """The JSON Schema of plans, made of the hints of the edits' fields.
 
-`python -m kerassurgery_fn.codec` writes it to `kerassurgery_fn/schema/plan-1.json`, where tools find it.
+`python -m kerassurgery_fn.schema` writes it to `kerassurgery_fn/schema/plan-1.json`, where tools find it.
 """
 
 from __future__ import annotations
