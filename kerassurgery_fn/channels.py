@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import NamedTuple
 
@@ -165,12 +165,21 @@ class Pin(NamedTuple):
     output: bool = False
 
 
+class Tie(NamedTuple):
+    """Maps that live and die together position by position, and what ties them in words."""
+
+    a: np.ndarray
+    b: np.ndarray
+    reason: str
+
+
 class Ledger:
     """What a walk through a model learns about its ids."""
 
     def __init__(self) -> None:
         self.count = 0
         self.pins: list[Pin] = []
+        self.ties: list[Tie] = []
         self._ties: list[tuple[np.ndarray, np.ndarray]] = []
         self._composite: list[tuple[np.ndarray, np.ndarray]] = []
         self._grids: list[tuple[np.ndarray, np.ndarray]] = []
@@ -193,6 +202,7 @@ class Ledger:
             self.pin(a, reason)
             self.pin(b, reason)
             return
+        self.ties.append(Tie(a, b, reason))
         (self._ties if len(a) == len(b) == 1 else self._composite).append((a, b))
 
     def grid(self, axis: Axis, sizes: Sequence[int], reason: str) -> list[Axis]:
@@ -221,6 +231,7 @@ class Ledger:
                 parts = merge([lines.get(i, n) for i, n in enumerate(sizes)])
                 assert isinstance(parts, np.ndarray)
                 self._grids.append((row, parts))
+                self.ties.append(Tie(row[None], parts, reason))
                 for i, line in lines.items():
                     rows[i].append(line)
         return [np.concatenate(maps) if maps else n for maps, n in zip(rows, sizes, strict=True)]
@@ -261,11 +272,12 @@ class Fates:
     """What has become of each id after all ties, grids and pins.
 
     `table` has, for each id, the final ids it stands for: shape (k, ids + 1), the last column for `FIXED`. `reasons`
-    has the pins of each final id that has any.
+    has the pins of each final id that has any. `ties` has all that was said to live and die together.
     """
 
     table: np.ndarray
     reasons: dict[int, list[Pin]]
+    ties: list[Tie] = field(default_factory=list, repr=False)
 
     @property
     def ids(self) -> int:
@@ -297,6 +309,7 @@ class _Settling:
     def __init__(self, ledger: Ledger) -> None:
         self.root = np.arange(ledger.count + 1)
         self.pins = list(ledger.pins)
+        self.ties = ledger.ties
         self.stands: list[tuple[int, tuple[int, ...]]] = []
         self.parts: dict[int, list[int]] = {}
         self._unite(ledger._ties)
@@ -390,7 +403,7 @@ class _Settling:
         for pin in self.pins:
             for one in np.unique(table[:, pin.ids[pin.ids != FIXED]]).tolist():
                 reasons[one].append(pin)
-        return Fates(table, dict(reasons))
+        return Fates(table, dict(reasons), self.ties)
 
     def _follow(self, root: int, final: dict[int, tuple[int, ...]], above: frozenset[int]) -> tuple[int, ...]:
         """The last ids that a root stands for; one that stands for itself is pinned."""
