@@ -81,7 +81,7 @@ class _Walk:
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
         self.graph = read_graph(snapshot)
-        self.notes = Notes()
+        self.notes = Notes(enter=self.enter)
         self.tensors: dict[Ref, Tensor | None] = {}
         self.constants: dict[Location, Tensor] = {}
 
@@ -103,7 +103,7 @@ class _Walk:
 
     def visit(self, call: Call) -> None:
         """Applies the rule of a call's layer; whatever goes wrong with it makes the layer opaque."""
-        layer = Layer(self.notes, call.path, call.where, call.record, call.node[-1])
+        layer = Layer(self.notes, call.path, call.where, call.record, call.node)
         first = self.notes.ledger.count
         try:
             if any(self.tensors.get(ref) is None for ref in refs([call.args, call.kwargs])):
@@ -117,6 +117,21 @@ class _Walk:
             self.shut(
                 layer, call, f"is used in a way that its rule cannot follow ({type(error).__name__}: {error})", first
             )
+
+    def enter(self, place: Location, node: tuple[int, ...], step: Tensor) -> Tensor:
+        """What the model that a layer wraps makes of one step, the layer being called the `node`-th time.
+
+        Raises:
+            NoRule: nothing is known of what the model makes.
+        """
+        inner = self.graph.inner[place, node]
+        self.tensors[inner.step] = step
+        for call in inner.calls:
+            self.visit(call)
+        made = self.tensors.get(inner.made)
+        if made is None:
+            raise NoRule("wraps a model that makes a tensor of unknown shape")
+        return made
 
     def axes(self, leaf: Any) -> Any:
         """A leaf of a call's arguments with its axes in place of a tensor or an array."""

@@ -36,6 +36,15 @@ class Constant(NamedTuple):
     array: np.ndarray
 
 
+class Inner(NamedTuple):
+    """What happens inside a layer that wraps a whole model, in one call of it: the calls of that model, the tensor that
+    stands for one step of what the layer is called on, and what the model makes of it."""
+
+    calls: list[Call]
+    step: Ref
+    made: Ref
+
+
 class Call(NamedTuple):
     """One call of a layer or operation.
 
@@ -60,7 +69,8 @@ class Graph:
     - `structures`: place of every `build_config` or `build_input_shape` of a model -> the tensors it is called on;
     - `recorded`: tensor -> the shape that the record states where the tensor is first used;
     - `twins`: pairs of tensors that are one tensor of a nested model, in its first call and in a later one;
-    - `models`: every call of a nested model, as (path, node, its output tensors).
+    - `models`: every call of a nested model, as (path, node, its output tensors);
+    - `inner`: place of a model that a layer wraps, and node of the layer's call -> what happens inside it.
     """
 
     calls: list[Call]
@@ -72,6 +82,12 @@ class Graph:
     recorded: dict[Ref, list[int | None]] = field(repr=False)
     twins: list[tuple[Ref, Ref]] = field(repr=False)
     models: list[tuple[str, tuple[int, ...], list[Ref]]] = field(repr=False)
+    inner: dict[tuple[Location, tuple[int, ...]], Inner] = field(repr=False)
+
+    def within(self, call: Call) -> Inner | None:
+        """What happens inside a layer in a call of it, if it wraps a model."""
+        wrapped = wrapped_model(call.record, call.where)
+        return self.inner[wrapped[1], call.node] if wrapped else None
 
 
 def read_graph(snapshot: Snapshot) -> Graph:
@@ -92,17 +108,35 @@ def read_graph(snapshot: Snapshot) -> Graph:
     inputs = [Ref(call.path, call.node, 0) for call in reader.calls if not call.args and is_input(call.record)]
     return Graph(
         reader.calls, inputs, outputs, reader.places, reader.shapes, reader.structures, reader.recorded, reader.twins,
-        reader.models,
+        reader.models, reader.inner,
     )  # fmt: skip
 
 
 def is_model(record: Record) -> bool:
     """Whether a layer's record is that of a nested model whose graph can be read.
 
-    >>> is_model({"config": {"layers": []}}), is_model({"config": {"units": 3}})
+    >>> is_model({"class_name": "Sequential", "config": {"layers": []}}), is_model({"config": {"units": 3}})
     (True, False)
     """
-    return isinstance(record.get("config"), dict) and isinstance(record["config"].get("layers"), list)
+    config = record.get("config")
+    return (
+        isinstance(config, dict)
+        and isinstance(config.get("layers"), list)
+        and (record.get("class_name") == "Sequential" or bool({"input_layers", "build_input_shape"} & config.keys()))
+    )
+
+
+def wrapped_model(record: Record, where: Location = ()) -> tuple[Record, Location] | None:
+    """The record of the model that a TimeDistributed layer wraps, and its place; None for any other layer.
+
+    >>> model = {"class_name": "Sequential", "config": {"layers": []}}
+    >>> wrapped_model({"class_name": "TimeDistributed", "config": {"layer": model}})
+    ({'class_name': 'Sequential', 'config': {'layers': []}}, ('config', 'layer'))
+    """
+    if record.get("class_name") != "TimeDistributed" or not isinstance(record["config"].get("layer"), dict):
+        return None
+    record, where = record["config"]["layer"], (*where, "config", "layer")
+    return (record, where) if is_model(record) else wrapped_model(record, where)
 
 
 def is_functional(record: Record) -> bool:
@@ -190,6 +224,7 @@ class _Reader:
         self.recorded: dict[Ref, list[int | None]] = {}
         self.twins: list[tuple[Ref, Ref]] = []
         self.models: list[tuple[str, tuple[int, ...], list[Ref]]] = []
+        self.inner: dict[tuple[Location, tuple[int, ...]], Inner] = {}
 
     def model(self, record: Record, where: Location, scope: str, node: tuple[int, ...], given: Any) -> list[Ref]:
         """Adds the calls of a model that is called on `given` (None: on its own inputs); its output tensors."""
@@ -292,11 +327,22 @@ class _Reader:
             outputs = self.model(layer, place, path, node, args[0] if args else next(iter(kwargs.values())))
             self.models.append((path, node, outputs))
             return outputs
+        if wrapped := wrapped_model(layer, place):
+            self.inside(*wrapped, path, node)
         self.calls.append(Call(path, node, layer, place, args, kwargs))
         made = Ref(path, node, 0)
         if len(node) > 1 and any(node[:-1]):
             self.twins.append((Ref(path, (*(0 for _ in node[:-1]), node[-1]), 0), made))
         return [made]
+
+    def inside(self, record: Record, place: Location, path: str, node: tuple[int, ...]) -> None:
+        """Reads the model that a layer wraps, whose calls are no calls of the graph."""
+        calls, models = self.calls, self.models
+        self.calls, self.models = [], []
+        step = Ref(f"{path}/(step)", node, 0)
+        made = self.model(record, place, path, node, step)
+        self.inner[place, node] = Inner(self.calls, step, made[0])
+        self.calls, self.models = calls, models
 
     def resolve(self, arg: Any, where: Location, tensors: dict[tuple[str, int, int], Ref]) -> Any:
         """A call's argument with tensors looked up and constants read."""

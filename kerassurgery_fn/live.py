@@ -14,7 +14,7 @@ import numpy as np
 
 from kerassurgery_fn.errors import BrokenSnapshot, NotAGraph
 from kerassurgery_fn.frozen import thaw
-from kerassurgery_fn.graph import is_model, join_path
+from kerassurgery_fn.graph import is_model, join_path, wrapped_model
 from kerassurgery_fn.snapshot import Snapshot, Training, Weights
 
 Fill = Callable[[keras.Variable, np.ndarray], None]
@@ -84,10 +84,12 @@ def _record(model: keras.Model) -> dict[str, Any]:
         layer["config"]["name"] if "name" not in layer else layer["name"]: layer for layer in record["config"]["layers"]
     }
     for layer in model.layers:
-        if isinstance(layer, _Functional | keras.Sequential) and not _overrides_call(layer):
-            nested = layers[layer.name]
+        inner, nested = layer, layers[layer.name]
+        while type(inner) is keras.layers.TimeDistributed:
+            inner, nested = inner.layer, nested["config"]["layer"]
+        if isinstance(inner, _Functional | keras.Sequential) and (is_model(nested) or not _overrides_call(inner)):
             nested.update(
-                {**_record(layer), **{key: nested[key] for key in ("name", "inbound_nodes") if key in nested}}
+                {**_record(inner), **{key: nested[key] for key in ("name", "inbound_nodes") if key in nested}}
             )
             nested.pop("compile_config", None)
     return record
@@ -113,14 +115,19 @@ def _overrides_call(model: keras.Model) -> bool:
 
 
 def _layers(model: keras.Model, record: Mapping[str, Any], scope: str) -> Iterator[tuple[str, keras.layers.Layer]]:
-    """Every layer of a model that is no nested model, with its path."""
+    """Every layer of a model that neither is nor wraps a model, with its path."""
     records = {layer.get("name") or layer["config"]["name"]: layer for layer in record["config"]["layers"]}
     for layer in model.layers:
+        inner, own = layer, records[layer.name]
+        if wrapped := wrapped_model(own):
+            own, where = wrapped
+            for _ in where[::2]:
+                inner = inner.layer
         path = join_path(scope, layer.name)
-        if is_model(records[layer.name]):
-            yield from _layers(layer, records[layer.name], path)
+        if is_model(own):
+            yield from _layers(inner, own, path)
         else:
-            yield path, layer
+            yield path, inner
 
 
 def _weights(model: keras.Model, record: Mapping[str, Any], scope: str) -> Iterator[tuple[str, tuple[np.ndarray, ...]]]:

@@ -16,7 +16,7 @@ from kerassurgery_fn.costs.table import Shape, Use
 from kerassurgery_fn.errors import UnknownLayer, WrongShape
 from kerassurgery_fn.flow import Flow, analyse
 from kerassurgery_fn.frozen import get_in, set_all
-from kerassurgery_fn.graph import Call, Constant, Record, Ref, leaves, map_leaves, read_graph
+from kerassurgery_fn.graph import Call, Constant, Record, Ref, leaves, map_leaves, read_graph, refs
 from kerassurgery_fn.snapshot import Snapshot
 
 Measure = Callable[[Axis], int]
@@ -138,23 +138,34 @@ def cost_of(snapshot: Snapshot, flow: Flow, dead: np.ndarray | None = None) -> C
         dead: which final ids die, shaped as by `flow.fates.nobody()`; none by default.
     """
     measure = _measure(flow, dead)
-    weights = {path: _shapes(snapshot, flow, path, measure) for path in dict.fromkeys(c.path for c in flow.graph.calls)}
+    calls = list(_calls(flow, flow.graph.calls, measure))
+    weights = {path: _shapes(snapshot, flow, path, measure) for path in dict.fromkeys(call.path for call, _ in calls)}
     totals = dict.fromkeys(weights, 0)
     notes: dict[str, str] = {}
-    for call in flow.graph.calls:
+    for call, times in calls:
         macs, note = _macs(flow, call, weights[call.path], measure)
-        totals[call.path] += macs
+        totals[call.path] += times * macs
         if note:
             notes[call.path] = note
     batch = max([1, *(measure(axes[0]) for axes in map(flow.tensors.get, flow.graph.inputs) if axes)])
     trains = bool(snapshot.config.get("trainable", True))
-    records = {call.path: call.record for call in flow.graph.calls}
+    records = {call.path: call.record for call, _ in calls}
     return Cost(
         tuple(
             _row(snapshot, flow, path, records[path], shapes, trains, totals[path] // batch, notes.get(path, ""))
             for path, shapes in weights.items()
         )
     )
+
+
+def _calls(flow: Flow, calls: Sequence[Call], measure: Measure, times: int = 1) -> Iterator[tuple[Call, int]]:
+    """All calls and how often each is made: those of a model that a layer wraps at every step of time."""
+    for call in calls:
+        yield call, times
+        if inner := flow.graph.within(call):
+            whole, step = (flow.tensors.get(ref) or () for ref in (*refs(call.args)[:1], inner.step))
+            steps = prod(map(measure, whole[1 : 1 + len(whole) - len(step)]))
+            yield from _calls(flow, inner.calls, measure, times * steps)
 
 
 def _row(

@@ -52,8 +52,9 @@ class Inexact(NamedTuple):
 
 @dataclass
 class Notes:
-    """All that the rules say on a walk through a model."""
+    """All that the rules say on a walk through a model, and the way into the models that layers wrap."""
 
+    enter: Callable[[Location, tuple[int, ...], Tensor], Tensor]
     ledger: Ledger = field(default_factory=Ledger)
     makers: dict[tuple[str, str], Maker] = field(default_factory=dict)
     weights: dict[str, list[Weight]] = field(default_factory=dict)
@@ -73,13 +74,14 @@ class Layer:
         path: str,
         where: Location,
         record: Record,
-        node: int = 0,
+        node: tuple[int, ...] = (0,),
         part: str = "",
         cursor: Iterator[int] | None = None,
     ):
         self.notes, self.path, self.where, self.record = notes, path, where, record
         self.config: Mapping[str, Any] = record["config"]
-        self.call_place: Location = (*where, "inbound_nodes", node)
+        self.node = node
+        self.call_place: Location = (*where, "inbound_nodes", node[-1])
         self._part = part
         self._cursor = count() if cursor is None else cursor
 
@@ -182,7 +184,9 @@ class Layer:
         for key in place:
             record = record[key]
         part = f"{self._part}{part}." if part else self._part
-        return (kind or Layer)(self.notes, self.path, (*self.where, "config", *place), record, 0, part, self._cursor)
+        return (kind or Layer)(
+            self.notes, self.path, (*self.where, "config", *place), record, self.node, part, self._cursor
+        )
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The axes that this call makes, by the rule for the layer's class.

@@ -6,7 +6,7 @@ from typing import Any
 
 from kerassurgery_fn.channels import Axis, join
 from kerassurgery_fn.graph import is_model
-from kerassurgery_fn.rules.layer import Layer, NoRule, Tensor
+from kerassurgery_fn.rules.layer import Layer, Tensor
 from kerassurgery_fn.rules.merging import broadcast
 from kerassurgery_fn.rules.recurrent import given_states
 from kerassurgery_fn.rules.registry import rule
@@ -14,10 +14,8 @@ from kerassurgery_fn.rules.registry import rule
 
 @rule("TimeDistributed")
 def time_distributed(layer: Layer, inputs: Tensor, *_: Any, **__: Any) -> Tensor:
-    inner = layer.inner("layer")
-    if is_model(inner.record):
-        raise NoRule("wraps a whole model; call the model on the steps by a reshape instead")
-    batch, *rest = inner((inputs[0], *inputs[2:]))
+    inner, step = layer.inner("layer"), (inputs[0], *inputs[2:])
+    batch, *rest = layer.notes.enter(inner.where, inner.node, step) if is_model(inner.record) else inner(step)
     return (batch, inputs[1], *rest)
 
 
