@@ -8,7 +8,7 @@ from functools import reduce
 import numpy as np
 
 from kerassurgery_fn.edits.base import Edit
-from kerassurgery_fn.edits.channels import _ChannelEdit, delete
+from kerassurgery_fn.edits.channels import _ChannelEdit, delete, refuse_pinned
 from kerassurgery_fn.errors import SurgeryError
 from kerassurgery_fn.flow import analyse
 from kerassurgery_fn.snapshot import Snapshot
@@ -53,5 +53,8 @@ class AtOnce:
     def __call__(self, snapshot: Snapshot) -> Snapshot:
         flow = analyse(snapshot)
         edits = [edit for edit in self.edits if isinstance(edit, _ChannelEdit)]
-        dead = np.logical_or.reduce([flow.fates.nobody(), *(edit.dying(flow) for edit in edits)])
+        dying = [edit.dying(flow) for edit in edits]
+        for edit, own in zip(edits, dying, strict=True):
+            refuse_pinned(flow, own, edit.allow_output_change)
+        dead = np.logical_or.reduce([flow.fates.nobody(), *dying])
         return delete(snapshot, flow, dead, allow_output_change=any(edit.allow_output_change for edit in edits))

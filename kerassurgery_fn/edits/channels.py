@@ -11,7 +11,7 @@ import numpy as np
 from kerassurgery_fn.channels import FIXED, size
 from kerassurgery_fn.edits.base import edit
 from kerassurgery_fn.edits.branches import cut_branches, removed
-from kerassurgery_fn.errors import ChannelOutOfRange, PartialLines, PinnedChannels
+from kerassurgery_fn.errors import ChannelOutOfRange, PartialLines, PinnedChannels, SurgeryError
 from kerassurgery_fn.flow import Flow, analyse
 from kerassurgery_fn.frozen import FrozenDict
 from kerassurgery_fn.rules.layer import Maker
@@ -34,6 +34,11 @@ class _ChannelEdit:
         allow_output_change: bool = False,
         **kinds: Iterable[int] | int,
     ) -> None:
+        if isinstance(layer, Mapping) == (channels is not None or bool(kinds)):
+            raise SurgeryError(
+                f"{type(self).__name__} takes a layer and its channels, or a mapping of layers to channels and nothing "
+                f"else; not {layer!r} and {channels if channels is not None else kinds}"
+            )
         given = dict(layer) if isinstance(layer, Mapping) else {layer: channels} if channels is not None else {}
         named = {_name(address): _indices(wanted) for address, wanted in given.items()}
         named |= {f"{_name(layer)}:{kind}": _indices(wanted) for kind, wanted in kinds.items()}
@@ -129,7 +134,7 @@ def refuse_pinned(flow: Flow, dead: np.ndarray, allow_output_change: bool) -> No
         return
     pins = [pin for one in held.tolist() for pin in flow.fates.reasons[one]]
     reasons = list(dict.fromkeys(pin.reason for pin in pins if not (pin.output and allow_output_change)))
-    makers = [name for name, positions in located(flow, held).items() if positions]
+    makers = located(flow, held)
     hint = (
         " Pass allow_output_change=True if the model's output is to change."
         if all(pin.output for pin in pins)
@@ -140,13 +145,14 @@ def refuse_pinned(flow: Flow, dead: np.ndarray, allow_output_change: bool) -> No
     )
 
 
-def located(flow: Flow, ids: np.ndarray) -> dict[str, list[int]]:
-    """Where final ids are made: address of a layer's channels -> positions."""
-    found = {}
-    for maker in flow.makers.values():
-        resolved = flow.fates.resolve(maker.axis)  # type: ignore[arg-type]
-        found[maker.path] = np.flatnonzero(np.isin(resolved, ids).any(axis=0)).tolist()
-    return {name: positions for name, positions in found.items() if positions}
+def located(flow: Flow, ids: np.ndarray) -> list[str]:
+    """The addresses of the channels among which final ids are: a layer's path for its first kind."""
+    first = {maker.path: maker.kind for maker in reversed([*flow.makers.values()])}
+    return [
+        maker.path if maker.kind == first[maker.path] else f"{maker.path}:{maker.kind}"
+        for maker in flow.makers.values()
+        if np.isin(flow.fates.resolve(maker.axis), ids).any()  # type: ignore[arg-type]
+    ]
 
 
 def _name(layer: Any) -> str:
@@ -155,7 +161,8 @@ def _name(layer: Any) -> str:
 
 def _indices(channels: Any) -> tuple[int, ...]:
     """Channel indices as a tuple of ints; a boolean mask becomes the indices at which it is true."""
-    array = np.atleast_1d(np.asarray(channels if isinstance(channels, (np.ndarray, int)) else list(channels)))
+    listed = list(channels) if np.iterable(channels) and not isinstance(channels, np.ndarray) else channels
+    array = np.atleast_1d(np.asarray(listed))
     if array.dtype == bool:
         array = np.flatnonzero(array)
     if array.size and not np.issubdtype(array.dtype, np.integer):
@@ -202,7 +209,7 @@ def whole_lines(flow: Flow, maker: Maker, mask: np.ndarray) -> np.ndarray:
     lines = {
         tuple(np.flatnonzero((resolved == one).any(axis=0)).tolist()) for one in np.unique(resolved[:, left]).tolist()
     }
-    shown = "; ".join(str(list(line)) for line in sorted(lines, key=len)[:4])
+    shown = "; ".join(str(list(line)) for line in sorted(lines, key=lambda line: (len(line), line))[:4])
     raise PartialLines(
         f"channels {left.tolist()} of {maker.path!r} belong to lines of a grid (heads, groups) that go only as a "
         f"whole: delete all of one of {shown}"
