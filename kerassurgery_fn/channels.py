@@ -254,13 +254,15 @@ class Ledger:
         return made
 
     def _reshape_around_unknown(self, axes: Sequence[Axis], sizes: Sequence[int | None], reason: str) -> list[Axis]:
-        """Equal axes at both ends stay; what lies between is pinned."""
-        last = 0
-        while last < min(len(axes), len(sizes)) and None is not size(axes[-1 - last]) == sizes[-1 - last]:
-            last += 1
-        for axis in axes[: len(axes) - last]:
+        """The longest ends of known and equal products are reshaped; what stands before them is pinned."""
+        olds = [size(axis) for axis in axes]
+        ends = [
+            (i, j) for i in range(len(olds)) for j in range(len(sizes)) if _product(olds[i:]) == _product(sizes[j:])
+        ]
+        i, j = next(((i, j) for i, j in ends if None not in olds[i:]), (len(olds), len(sizes)))
+        for axis in axes[:i]:
             self.pin(axis, reason)
-        return [*sizes[: len(sizes) - last], *axes[len(axes) - last :]]
+        return [*sizes[:j], *(self.reshape(axes[i:], sizes[j:], reason) if i < len(olds) else ())]
 
     def settle(self) -> Fates:
         """The fate of every id: components of the ties, grids resolved, pins spread to all they reach."""

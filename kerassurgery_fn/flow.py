@@ -13,6 +13,7 @@ from kerassurgery_fn.errors import NoChannels
 from kerassurgery_fn.frozen import Location
 from kerassurgery_fn.graph import Call, Constant, Graph, Record, Ref, find_layer, leaves, map_leaves, read_graph, refs
 from kerassurgery_fn.rules import Layer, NoRule
+from kerassurgery_fn.rules.constants import given
 from kerassurgery_fn.rules.counts import Count
 from kerassurgery_fn.rules.layer import Inexact, Maker, Notes, Tensor, Weight
 from kerassurgery_fn.snapshot import Snapshot
@@ -24,7 +25,7 @@ class Flow:
 
     - `tensors`: the axes of each tensor of the graph; None where nothing is known of a tensor;
     - `weights`: the axes of each weight, by layer path, in the order of `get_weights()`;
-    - `constants`: the axes of each array that stands in a call's arguments, by its place in the record;
+    - `constants`: the axes of each array that stands in a call or an operation's config, by its place in the record;
     - `sizes`, `builds`: the places in the record that state something of an axis, or repeat the shapes of inputs;
     - `makers`: which channels a layer makes, by (layer path, kind);
     - `inexact`: channels whose deletion changes more than their consumers;
@@ -83,7 +84,6 @@ class _Walk:
         self.graph = read_graph(snapshot)
         self.notes = Notes(enter=self.enter)
         self.tensors: dict[Ref, Tensor | None] = {}
-        self.constants: dict[Location, Tensor] = {}
 
     def flow(self) -> Flow:
         notes, graph = self.notes, self.graph
@@ -97,7 +97,7 @@ class _Walk:
             for axis in self.tensors.get(ref) or ():
                 notes.ledger.pin(axis, f"it is an output of the model, made by {ref.path!r}", output=True)
         return Flow(
-            graph, self.tensors, notes.weights, self.constants, notes.sizes, notes.builds, notes.makers,
+            graph, self.tensors, notes.weights, notes.constants, notes.sizes, notes.builds, notes.makers,
             notes.inexact, notes.opaque, notes.ledger.settle(),
         )  # fmt: skip
 
@@ -138,8 +138,7 @@ class _Walk:
         if isinstance(leaf, Ref):
             return self.tensors[leaf]
         if isinstance(leaf, Constant):
-            fresh = self.notes.ledger.fresh
-            return self.constants.setdefault(leaf.where, tuple(fresh(n) if n > 1 else n for n in leaf.array.shape))
+            return given(self.notes, leaf.where, leaf.array)
         return leaf
 
     def filled(self, ref: Ref, axes: Tensor) -> Tensor:

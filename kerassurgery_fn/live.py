@@ -174,6 +174,7 @@ def _filled(
 ) -> keras.Model:
     with scope:
         model = _from_record(snapshot, custom_objects, safe_mode)
+        _name_operations(model, snapshot.record)
         for path, layer in _layers(model, snapshot.record, ""):
             _fill(path, layer, snapshot.weights.get(path, ()), fill)
     for _, layer in _layers(model, snapshot.record, ""):
@@ -185,6 +186,17 @@ def _filled(
 def _from_record(snapshot: Snapshot, custom_objects: Any, safe_mode: bool) -> keras.Model:
     record = {key: thaw(value) for key, value in snapshot.record.items() if key != "compile_config"}
     return keras.saving.deserialize_keras_object(record, custom_objects=dict(custom_objects or {}), safe_mode=safe_mode)
+
+
+def _name_operations(model: keras.Model, record: Mapping[str, Any]) -> None:
+    """Gives operations whose class writes no name into its config the name that they had."""
+    if not isinstance(model, _Functional):
+        return
+    for operation, one in zip(model.operations, record["config"]["layers"], strict=True):
+        if is_model(one):
+            _name_operations(operation, one)
+        elif operation.name != one["name"] and type(operation).__name__ == one["class_name"]:
+            operation.name = one["name"]
 
 
 def _defer(variable: keras.Variable, array: np.ndarray) -> None:

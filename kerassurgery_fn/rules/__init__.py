@@ -9,9 +9,13 @@ from kerassurgery_fn.rules import (
     convolution,
     core,
     elementwise,
+    imaging,
+    joining,
     merging,
     moving,
     normalization,
+    picking,
+    pins,
     pooling,
     preprocessing,
     products,
@@ -21,11 +25,11 @@ from kerassurgery_fn.rules import (
     wrappers,
 )
 from kerassurgery_fn.rules.layer import Layer, NoRule
-from kerassurgery_fn.rules.registry import RULES, key_of, rule
+from kerassurgery_fn.rules.registry import PINS, RULES, key_of, rule
 
 FAMILIES = (
     core, convolution, attention, recurrent, wrappers, normalization, activations, pooling, merging, shaping,
-    preprocessing, elementwise, moving, products, reductions,
+    preprocessing, elementwise, moving, picking, joining, imaging, products, reductions, pins,
 )  # fmt: skip
 
-__all__ = ["FAMILIES", "RULES", "Layer", "NoRule", "key_of", "rule"]
+__all__ = ["FAMILIES", "PINS", "RULES", "Layer", "NoRule", "key_of", "rule"]

@@ -46,6 +46,24 @@ class Before(NamedTuple):
         return int(np.searchsorted(kept, self.position))
 
 
+class BlockStart(NamedTuple):
+    """Where a slice in steps starts: its axis is cut into blocks as long as a step, which go as a whole.
+
+    >>> BlockStart(np.arange(6)[None], 3, 2).after(np.array([2, 3, 4, 5])), BlockStart(np.arange(6)[None], 3, 1).after(
+    ...     np.array([2, 4, 5])
+    ... )
+    (1, 1)
+    """
+
+    axis: Axis
+    position: int
+    step: int
+
+    def after(self, kept: np.ndarray) -> int:
+        within = self.position % self.step
+        return int(np.searchsorted(kept, self.position - within)) + within
+
+
 class Bounds(NamedTuple):
     """Where an axis is split: a number of equal sections as long as they stay equal, or else the first of each.
 

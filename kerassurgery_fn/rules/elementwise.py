@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from kerassurgery_fn.rules.activations import across, elementwise
-from kerassurgery_fn.rules.layer import Layer, NoRule, Tensor
+from kerassurgery_fn.channels import select, size
+from kerassurgery_fn.rules.activations import across
+from kerassurgery_fn.rules.constants import operand, stored
+from kerassurgery_fn.rules.layer import Layer, Tensor
 from kerassurgery_fn.rules.merging import broadcast
 from kerassurgery_fn.rules.normalization import normalised_over
 from kerassurgery_fn.rules.registry import rule
@@ -21,7 +21,7 @@ ALONE = (
     "Arccos", "Arctan", "Sinh", "Cosh", "Tanh", "Arcsinh", "Arccosh", "Arctanh", "Sinc", "I0", "Deg2rad", "Rad2deg",
     # complex numbers, bits and tests
     "Real", "Imag", "Conj", "Conjugate", "Angle", "BitwiseInvert", "BitwiseNot", "LogicalNot", "Isfinite", "Isinf",
-    "Isnan", "Isneginf", "Isposinf", "Isreal", "OnesLike", "ZerosLike", "EmptyLike",
+    "Isnan", "Isneginf", "Isposinf", "Isreal", "OnesLike", "ZerosLike", "EmptyLike", "Clip",
     # activations
     "Relu", "Relu6", "LeakyRelu", "Elu", "Celu", "Selu", "Gelu", "Silu", "Sigmoid", "LogSigmoid", "HardSigmoid",
     "HardSilu", "HardTanh", "HardShrink", "SoftShrink", "TanhShrink", "Threshold", "Softplus", "Softsign", "Squareplus",
@@ -33,52 +33,85 @@ TOGETHER = (
     "Maximum", "Minimum", "Fmax", "Fmin", "Arctan2", "Hypot", "Logaddexp", "Logaddexp2", "Ldexp", "Nextafter",
     "Heaviside", "Gcd", "Lcm", "Equal", "NotEqual", "Greater", "GreaterEqual", "Less", "LessEqual", "Isclose",
     "LogicalAnd", "LogicalOr", "LogicalXor", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "BitwiseLeftShift",
-    "BitwiseRightShift", "LeftShift", "RightShift", "Where",
+    "BitwiseRightShift", "LeftShift", "RightShift", "Where", "Polar",
 )  # fmt: skip
 
-rule(*(f"ops.{name}" for name in ALONE))(elementwise)
+
+@rule(*(f"ops.{name}" for name in ALONE))
+def alone(layer: Layer, x: Tensor) -> Tensor:
+    return broadcast(layer, [x, *stored(layer)])
 
 
 @rule(*(f"ops.{name}" for name in TOGETHER))
 def together(layer: Layer, *operands: Any) -> Tensor:
-    return broadcast(layer, [operand(x) for x in operands if x is not None])
+    return broadcast(layer, [operand(layer, ("args", i), x) for i, x in enumerate(operands) if x is not None])
 
 
-@rule("ops.Clip")
-def clip(layer: Layer, x: Tensor, *_: Any) -> Tensor:
-    return broadcast(layer, [x, *(operand(layer[name]) for name in ("x_min", "x_max") if layer[name] is not None)])
+@rule("ops.FullLike")
+def full_like(layer: Layer, x: Tensor, fill_value: Any) -> Tensor:
+    return together(layer, x, fill_value)
 
 
-def operand(value: Any) -> Tensor:
-    """The axes of an operand that may be a number or a nested list of numbers, neither of which can be cut."""
-    if isinstance(value, tuple):
-        return value
-    if isinstance(value, dict):
-        raise NoRule("combines it with something that is no tensor")
-    return tuple(np.shape(value))
+@rule("ops.Select")
+def select_(layer: Layer, condlist: list[Tensor], choicelist: list[Tensor], default: Any = 0) -> Tensor:
+    return broadcast(layer, [*condlist, *choicelist, operand(layer, ("args", 2), default)])
 
 
-@rule("ops.Softmax", "ops.LogSoftmax", "ops.Sparsemax", "ops.Normalize")
-def over_an_axis(layer: Layer, x: Tensor, **_: Any) -> Tensor:
-    axes = layer.get("axis", -1)
+@rule("ops.Digitize", "ops.IsIn")
+def looked_up(layer: Layer, x: Tensor, table: Any) -> Tensor:
+    layer.pin(operand(layer, ("args", 1), table), "looks values up in it")
+    return x
+
+
+@rule("ops.Glu")
+def glu(layer: Layer, x: Tensor) -> Tensor:
+    axis = layer["axis"] % len(x)
+    half = (size(x[axis]) or 0) // 2
+    values, gates = select(x[axis], slice(half)), select(x[axis], slice(half, None))
+    layer.tie(values, gates)
+    return (*x[:axis], values, *x[axis + 1 :])
+
+
+# --- over an axis
+
+
+@rule("ops.Softmax", "ops.LogSoftmax", "ops.Sparsemax", approximate="over channels")
+def over_an_axis(layer: Layer, x: Tensor) -> Tensor:
+    axes = layer["axis"]
     for axis in range(len(x)) if axes is None else axes if isinstance(axes, list) else [axes]:
         across(layer, x[axis])
     return x
 
 
-@rule("ops.LayerNorm", "ops.RMSNorm")
-def norm(layer: Layer, x: Tensor, *vectors: Any, **named: Any) -> Tensor:
-    axes = normalised_over(layer, x, layer["axis"])
-    for vector in [*vectors, *named.values()]:
-        if isinstance(vector, tuple):
-            for kept, own in zip(axes[len(axes) - len(vector) :], vector, strict=True):
-                layer.tie(kept, own)
+@rule("ops.Normalize")
+def to_unit_norm(layer: Layer, x: Tensor) -> Tensor:
+    """A channel that is gone counts as zero in a norm."""
     return x
 
 
+@rule("ops.LayerNorm", approximate="over channels")
+def layer_norm(layer: Layer, x: Tensor, gamma: Any = None, beta: Any = None) -> Tensor:
+    axes = layer["axis"] if isinstance(layer["axis"], list) else [layer["axis"]]
+    normalised = normalised_over(layer, x, sorted(axis % len(x) for axis in axes))
+    for i, vector in enumerate((gamma, beta)):
+        scaled_by(layer, x, normalised, operand(layer, ("args", 1 + i), vector))
+    return x
+
+
+@rule("ops.RMSNorm", approximate="over channels")
+def rms_norm(layer: Layer, x: Tensor, scale: Any = None) -> Tensor:
+    normalised_over(layer, x, layer["axis"])
+    return broadcast(layer, [x, operand(layer, ("kwargs", "scale"), scale)])
+
+
+def scaled_by(layer: Layer, x: Tensor, normalised: Tensor, vector: Tensor) -> None:
+    """Scales stand for the axes that are normalised, or for all of them."""
+    broadcast(layer, [x if len(vector) == len(x) else normalised, vector])
+
+
 @rule("ops.BatchNorm")
-def batch_norm(layer: Layer, x: Tensor, *vectors: Any, **named: Any) -> Tensor:
+def batch_norm(layer: Layer, x: Tensor, *vectors: Tensor | None, **named: Tensor | None) -> Tensor:
     for vector in [*vectors, *named.values()]:
-        if isinstance(vector, tuple):
+        if vector is not None:
             layer.tie(x[layer["axis"]], vector[0])
     return x

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from kerassurgery_fn.channels import Axis, size
+from kerassurgery_fn.channels import Axis, has_ids, merge, size
+from kerassurgery_fn.rules.activations import across
 from kerassurgery_fn.rules.convolution import slid, spread
 from kerassurgery_fn.rules.counts import InverseRoot
 from kerassurgery_fn.rules.layer import Layer, NoRule, Tensor, joined, parts
@@ -90,20 +91,62 @@ def outer(layer: Layer, x1: Tensor, x2: Tensor) -> Tensor:
     return (*x1, *x2)
 
 
+@rule("ops.Vdot")
+def vdot(layer: Layer, x1: Tensor, x2: Tensor) -> Tensor:
+    if len(x1) != len(x2):
+        raise NoRule("lays tensors of different ranks flat")
+    for a, b in zip(x1, x2, strict=True):
+        layer.tie(a, b)
+    return ()
+
+
+@rule("ops.CDist")
+def distances(layer: Layer, x: Tensor, y: Tensor) -> Tensor:
+    layer.tie(x[-1], y[-1])
+    return (*broadcast(layer, [x[:-2], y[:-2]]), x[-2], y[-2])
+
+
+@rule("ops.Trace")
+def trace(layer: Layer, x: Tensor) -> Tensor:
+    return diagonal(layer, x)[:-1]
+
+
+@rule("ops.Diagonal")
+def diagonal(layer: Layer, x: Tensor) -> Tensor:
+    i, j = layer["axis1"] % len(x), layer["axis2"] % len(x)
+    rows, columns, offset = size(x[i]), size(x[j]), layer["offset"]
+    rest = without(x, i, j)
+    if offset == 0 and rows == columns:
+        layer.tie(x[i], x[j])
+        return (*rest, x[i] if has_ids(x[i]) else x[j])
+    layer.pin((x[i], x[j]), "reads a diagonal of it")
+    if rows is None or columns is None:
+        return (*rest, None)
+    return (*rest, max(0, min(rows, columns, columns - offset if offset > 0 else rows + offset)))
+
+
 @rule("ops.DotProductAttention")
-def dot_product_attention(layer: Layer, query: Tensor, key: Tensor, value: Tensor, **options: Any) -> Tensor:
+def dot_product_attention(
+    layer: Layer, query: Tensor, key: Tensor, value: Tensor, bias: Any = None, mask: Any = None, scale: Any = None
+) -> Tensor:
     layer.tie(query[-1], key[-1])
+    layer.tie(query[-1], value[-1])  # Keras takes what this makes to be shaped like the query
     layer.tie(key[-2], value[-2])
-    if size(key[-2]) == size(query[-2]):
+    many, few = size(query[-2]) or 0, size(key[-2]) or 1
+    if many == few:
         layer.tie(query[-2], key[-2])
     else:
-        layer.pin((query[-2], key[-2]), "attends from fewer heads to many")
-    for name in ("bias", "mask"):
-        if isinstance(options.get(name), tuple):
-            layer.pin(options[name], "masks attention with it")
-    if options.get("scale") is None:
+        layer.tie(layer.grid(query[-2], [few, many // few])[0], key[-2])
+        layer.pin(key[-2], "repeats heads, which Keras does for two or more only")
+    for scores in (bias, mask):
+        if isinstance(scores, tuple):
+            broadcast(layer, [(query[0], query[-2], query[1], key[1]), scores])
+    across(layer, key[1])
+    if scale is None:
         layer.argues(("kwargs", "scale"), InverseRoot(query[-1]))
-    return (*query[:-1], value[-1])
+    elif isinstance(scale, tuple):
+        layer.pin(scale, "scales scores by it")
+    return query
 
 
 @rule("ops.Conv")
@@ -126,17 +169,14 @@ def transposed(layer: Layer, x: Tensor, kernel: Tensor) -> Tensor:
 def depthwise(layer: Layer, x: Tensor, kernel: Tensor) -> Tensor:
     batch, space, channel = parts(layer, x)
     layer.tie(channel, kernel[-2])
-    if size(kernel[-1]) != 1:
-        raise NoRule("multiplies channels by a kernel that is a tensor")
-    return joined(layer, batch, slid(layer, space, windows=windows(layer, kernel)), channel)
+    return joined(layer, batch, slid(layer, space, windows=windows(layer, kernel)), merge([channel, kernel[-1]]))
 
 
 @rule("ops.SeparableConv")
-def separable(layer: Layer, x: Tensor, kernel: Tensor, pointwise: Tensor) -> Tensor:
-    made = depthwise(layer, x, kernel)
-    layer.tie(parts(layer, made)[2], pointwise[-2])
-    batch, space, _ = parts(layer, made)
-    return joined(layer, batch, space, pointwise[-1])
+def separable(layer: Layer, x: Tensor, depthwise_kernel: Tensor, pointwise_kernel: Tensor) -> Tensor:
+    batch, space, made = parts(layer, depthwise(layer, x, depthwise_kernel))
+    layer.tie(made, pointwise_kernel[-2])
+    return joined(layer, batch, space, pointwise_kernel[-1])
 
 
 def windows(layer: Layer, kernel: Tensor) -> list[int]:

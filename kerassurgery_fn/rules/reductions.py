@@ -4,54 +4,110 @@ from __future__ import annotations
 
 from typing import Any
 
-from kerassurgery_fn.channels import Axis
+import numpy as np
+
+from kerassurgery_fn.channels import Axis, size
 from kerassurgery_fn.rules.layer import Layer, NoRule, Tensor
+from kerassurgery_fn.rules.merging import broadcast, without
 from kerassurgery_fn.rules.registry import rule
 
-EXACT = ("Sum", "Nansum", "CountNonzero")  # a channel that is gone counts as zero
+EXACT = ("Sum", "Nansum", "CountNonzero", "Any")  # a channel that is gone counts as zero
 INEXACT = (
     "Mean", "Nanmean", "Max", "Min", "Amax", "Amin", "Nanmax", "Nanmin", "Prod", "Nanprod", "Var", "Nanvar", "Std",
-    "Nanstd", "Median", "Nanmedian", "Logsumexp", "All", "Any", "Ptp", "Norm", "Average",
+    "Nanstd", "Median", "Nanmedian", "Logsumexp", "All", "Ptp",
 )  # fmt: skip
+QUANTILES = ("Quantile", "Percentile", "Nanquantile", "Nanpercentile")
 INDICES = ("Argmax", "Argmin", "Nanargmax", "Nanargmin")
-IN_ORDER = ("Sort", "Argsort", "Cumsum", "Cumprod", "Nancumsum", "Nancumprod")
+RUNNING_SUMS = ("Cumsum", "Nancumsum")
+IN_ORDER = ("Sort", "Argsort", "Argpartition", "Cumprod", "Nancumprod")
 
 
 @rule(*(f"ops.{name}" for name in EXACT))
-def summed(layer: Layer, x: Tensor, **_: Any) -> Tensor:
+def summed(layer: Layer, x: Tensor) -> Tensor:
     return reduced(layer, x)
 
 
-@rule(*(f"ops.{name}" for name in INEXACT))
-def reduced_inexactly(layer: Layer, x: Tensor, *_: Any, **__: Any) -> Tensor:
+@rule(*(f"ops.{name}" for name in INEXACT), approximate="over channels")
+def reduced_inexactly(layer: Layer, x: Tensor) -> Tensor:
     for axis in reduced_axes(layer, x):
         layer.inexact(x[axis], "reduces over the channels")
     return reduced(layer, x)
 
 
+@rule("ops.Norm", approximate="over channels, if the order is negative")
+def norm(layer: Layer, x: Tensor) -> Tensor:
+    """Zeros count for nothing in a norm, except for the smallest element."""
+    least = isinstance(layer["ord"], (int, float)) and layer["ord"] < 0
+    return reduced_inexactly(layer, x) if least else reduced(layer, x)
+
+
+@rule("ops.Average", approximate="over channels")
+def average(layer: Layer, x: Tensor, weights: Any = None) -> Tensor:
+    if isinstance(weights, tuple):
+        broadcast(layer, [x if len(weights) == len(x) else (x[layer["axis"]],), weights])
+    elif weights is not None:
+        layer.pin(x, "averages it by weights of its call")
+    return reduced_inexactly(layer, x)
+
+
+@rule(*(f"ops.{name}" for name in QUANTILES), approximate="over channels")
+def quantile(layer: Layer, x: Tensor, q: Any) -> Tensor:
+    made = reduced_inexactly(layer, x)
+    layer.pin(q if isinstance(q, tuple) else (), "reads quantiles from it")
+    asked = q if isinstance(q, tuple) else np.shape(q)
+    return (*map(size, asked), *made)
+
+
 @rule(*(f"ops.{name}" for name in INDICES))
-def index_of(layer: Layer, x: Tensor, **_: Any) -> Tensor:
+def index_of(layer: Layer, x: Tensor) -> Tensor:
     layer.pin([x[axis] for axis in reduced_axes(layer, x)], "makes indices of its positions")
     return reduced(layer, x)
 
 
-@rule(*(f"ops.{name}" for name in IN_ORDER))
-def in_order(layer: Layer, x: Tensor, **_: Any) -> Any:
-    if layer.get("axis", -1) is None:
+@rule(*(f"ops.{name}" for name in RUNNING_SUMS))
+def running_sum(layer: Layer, x: Tensor) -> Tensor:
+    if layer["axis"] is None:
         raise NoRule("lays it flat")
-    layer.pin(x[layer.get("axis", -1)], "looks at the order of its positions")
     return x
 
 
+@rule(*(f"ops.{name}" for name in IN_ORDER))
+def in_order(layer: Layer, x: Tensor) -> Tensor:
+    if layer["axis"] is None:
+        raise NoRule("lays it flat")
+    layer.pin(x[layer["axis"]], "looks at the order of its positions")
+    return x
+
+
+@rule("ops.Diff")
+def difference(layer: Layer, a: Tensor) -> Tensor:
+    axis = layer["axis"] % len(a)
+    n = size(a[axis])
+    layer.pin(a[axis], "subtracts neighbours on it")
+    return (*a[:axis], n if n is None else max(n - layer["n"], 0), *a[axis + 1 :])
+
+
+@rule("ops.Trapezoid")
+def trapezoid(layer: Layer, y: Tensor) -> Tensor:
+    layer.pin(y[layer["axis"]], "integrates between neighbours on it")
+    return without(y, layer["axis"] % len(y))
+
+
 @rule("ops.TopK")
-def top_k(layer: Layer, x: Tensor, **_: Any) -> list[Tensor]:
+def top_k(layer: Layer, x: Tensor) -> list[Tensor]:
     layer.pin(x[-1], "makes indices of its positions")
     return [(*x[:-1], layer["k"])] * 2
 
 
-@rule("ops.Moments")
-def moments(layer: Layer, x: Tensor, **_: Any) -> list[Tensor]:
+@rule("ops.Moments", approximate="over channels")
+def moments(layer: Layer, x: Tensor) -> list[Tensor]:
     return [reduced_inexactly(layer, x), reduced(layer, x)]
+
+
+@rule("ops.SegmentSum", "ops.SegmentMax", "ops.SegmentMin", "ops.SegmentProd")
+def segments(layer: Layer, data: Tensor, segment_ids: Any) -> Tensor:
+    layer.pin([data[0], segment_ids if isinstance(segment_ids, tuple) else ()], "puts its positions into segments")
+    return (layer["num_segments"], *data[1:])
 
 
 def reduced_axes(layer: Layer, x: Tensor) -> list[int]:

@@ -1,0 +1,86 @@
+"""Operations that repeat and pad axes, and join several tensors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kerassurgery_fn.channels import Axis, has_ids, join, repeat, size, tile
+from kerassurgery_fn.rules.layer import Layer, NoRule, Tensor, listed
+from kerassurgery_fn.rules.merging import broadcast, concatenated
+from kerassurgery_fn.rules.registry import rule
+
+
+@rule("ops.Repeat")
+def repeat_(layer: Layer, x: Tensor) -> Tensor:
+    times, axis = layer["repeats"], layer["axis"]
+    if axis is None or not isinstance(times, int):
+        raise NoRule("repeats positions by different numbers, or lays them flat")
+    axis %= len(x)
+    return (*x[:axis], repeat(x[axis], times), *x[axis + 1 :])
+
+
+@rule("ops.Tile")
+def tile_(layer: Layer, x: Tensor) -> Tensor:
+    times = listed(layer["repeats"])
+    rank = max(len(times), len(x))
+    times, axes = [1] * (rank - len(times)) + times, (1,) * (rank - len(x)) + x
+    return tuple(tile(axis, t) if t != 1 else axis for axis, t in zip(axes, times, strict=True))
+
+
+@rule("ops.BroadcastTo")
+def broadcast_to(layer: Layer, x: Tensor) -> Tensor:
+    shape = layer["shape"]
+    axes = (1,) * (len(shape) - len(x)) + x
+    for i, axis in enumerate(axes):
+        if size(axis) == shape[i]:
+            layer.size(("shape", i), axis)
+        elif has_ids(axis):
+            layer.pin(axis, "repeats its only position")
+    return tuple(axis if size(axis) in (n, None) else n for axis, n in zip(axes, shape, strict=True))
+
+
+@rule("ops.Pad")
+def pad(layer: Layer, x: Tensor, constant_values: Any = None) -> Tensor:
+    widths = layer["pad_width"]
+    pairs = [widths] * len(x) if isinstance(widths, int) or not isinstance(widths[0], list) else widths
+    pairs = [[p, p] if isinstance(p, int) else p for p in pairs]
+    pairs = pairs * len(x) if len(pairs) == 1 else pairs
+    made: list[Axis] = []
+    for axis, (before, after) in zip(x, pairs, strict=True):
+        if layer["mode"] != "constant" and (before or after):
+            layer.pin(axis, "pads it with copies of positions")
+        made.append(join([before, axis, after]) if before or after else axis)
+    return tuple(made)
+
+
+@rule("ops.Concatenate")
+def concatenate(layer: Layer, xs: list[Tensor]) -> Tensor:
+    return concatenated(layer, xs, layer["axis"])
+
+
+@rule("ops.Append")
+def append(layer: Layer, x1: Tensor, x2: Tensor) -> Tensor:
+    if layer["axis"] is None:
+        raise NoRule("lays its operands flat")
+    return concatenated(layer, [x1, x2], layer["axis"])
+
+
+@rule("ops.Hstack", "ops.Vstack", "ops.Dstack")
+def stack_along(layer: Layer, xs: list[Tensor]) -> Tensor:
+    axis = {"Hstack": 1, "Vstack": 0, "Dstack": 2}[layer.record["class_name"]]
+    if min(map(len, xs)) <= axis:
+        raise NoRule("stacks tensors of too few axes")
+    return concatenated(layer, xs, axis)
+
+
+@rule("ops.Stack")
+def stack(layer: Layer, x: list[Tensor]) -> Tensor:
+    axis = layer["axis"] % (len(x[0]) + 1)
+    made = broadcast(layer, x)
+    return (*made[:axis], len(x), *made[axis:])
+
+
+@rule("ops.OneHot")
+def one_hot(layer: Layer, x: Tensor) -> Tensor:
+    axis = layer["axis"] % (len(x) + 1)
+    return (*x[:axis], layer["num_classes"], *x[axis:])

@@ -1,0 +1,185 @@
+"""Operations that pick some of the positions of an axis."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from kerassurgery_fn.channels import Axis, has_ids, select, size
+from kerassurgery_fn.frozen import Location
+from kerassurgery_fn.rules.constants import Given
+from kerassurgery_fn.rules.counts import Among, Before, BlockStart, Bounds
+from kerassurgery_fn.rules.layer import Layer, NoRule, Tensor
+from kerassurgery_fn.rules.merging import broadcast, meet, without
+from kerassurgery_fn.rules.registry import rule
+
+
+@rule("ops.GetItem")
+def get_item(layer: Layer, x: Tensor, key: Any) -> Tensor:
+    items, place = (key, ("args", 1)) if isinstance(key, list) else ([key], ("args",))
+    given = sum(item is not None and not is_special(item, "__ellipsis__") for item in items)
+    made: list[Axis] = []
+    at = 0
+    for i, item in enumerate(items):
+        if item is None:
+            made.append(1)
+        elif is_special(item, "__ellipsis__"):
+            made += x[at : at + len(x) - given]
+            at += len(x) - given
+        else:
+            made += picked(layer, x[at], item, (*place, i if isinstance(key, list) else 1))
+            at += 1
+    return (*made, *x[at:])
+
+
+def is_special(item: Any, name: str) -> bool:
+    return isinstance(item, dict) and item.get("class_name") == name
+
+
+def picked(layer: Layer, axis: Axis, item: Any, place: Location) -> list[Axis]:
+    """What an index leaves of an axis: a slice some of it, a number nothing."""
+    if isinstance(item, int):
+        return one(layer, axis, item, place)
+    if not is_special(item, "__slice__"):
+        raise NoRule("is indexed by something that is neither a slice nor a number")
+    start, stop, step = (item["config"][name] for name in ("start", "stop", "step"))
+    if not all(value is None or isinstance(value, int) for value in (start, stop, step)):
+        raise NoRule("is sliced by tensors")
+    if axis is None:
+        return [axis if (start, stop, step) == (None, None, None) else None]
+    if has_ids(axis):
+        bounded(layer, axis, slice(start, stop, step), place)
+    return [select(axis, slice(start, stop, step))]
+
+
+def one(layer: Layer, axis: Axis, index: int, place: Location) -> list[Axis]:
+    """A position that is read by its index, which stays."""
+    if has_ids(axis):
+        index %= size(axis) or 1
+        layer.pin(select(axis, [index]), "reads this position by its index")
+        layer.argues(place, Before(axis, index))
+    return []
+
+
+def bounded(layer: Layer, axis: Axis, part: slice, place: Location) -> None:
+    """Where a slice starts and stops. One in steps cuts the axis into blocks as long as a step, which go as a whole."""
+    n, step = size(axis) or 0, part.step or 1
+    start, stop, _ = part.indices(n)
+    if step < 0:
+        if (part.start, part.stop, step) != (None, None, -1):
+            layer.pin(axis, "reads it backwards between bounds")
+        return
+    if step > 1:
+        whole = n - n % step
+        _, places = layer.grid(select(axis, slice(whole)), [whole // step, step])
+        layer.pin([places, select(axis, slice(whole, None))], "reads it in steps")
+    if part.start is not None:
+        layer.argues((*place, "config", "start"), BlockStart(axis, start, step))
+    if part.stop is not None:
+        layer.argues((*place, "config", "stop"), Before(axis, stop))
+
+
+@rule("ops.Take")
+def take(layer: Layer, x: Tensor, indices: Any) -> Tensor:
+    if layer["axis"] is None:
+        raise NoRule("takes from it laid flat")
+    axis = layer["axis"] % len(x)
+    if isinstance(indices, int):
+        return (*x[:axis], *one(layer, x[axis], indices, ("args", 1)), *x[axis + 1 :])
+    values = indices.array if isinstance(indices, Given) else indices
+    if not isinstance(values, tuple) and np.ndim(values) == 1 and size(x[axis]):
+        positions = tuple(int(i) % size(x[axis]) for i in values)  # type: ignore[operator]
+        place = ("args", 1, "config", "value") if isinstance(indices, Given) else ("args", 1)
+        layer.argues(place, Among(x[axis], positions))
+        return (*x[:axis], select(x[axis], list(positions)), *x[axis + 1 :])
+    layer.pin(x[axis], "takes positions of it by indices")
+    shape = indices if isinstance(indices, tuple) else np.shape(indices)
+    return (*x[:axis], *shape, *x[axis + 1 :])
+
+
+@rule("ops.TakeAlongAxis")
+def take_along_axis(layer: Layer, x: Tensor, indices: Any) -> Tensor:
+    if layer["axis"] is None or not isinstance(indices, tuple):
+        raise NoRule("takes from it laid flat, or by indices that are no tensor")
+    axis = layer["axis"] % len(x)
+    layer.pin([x[axis], indices[axis]], "takes positions of it by indices")
+    others = broadcast(layer, [without(x, axis), without(indices, axis)])
+    return (*others[:axis], indices[axis], *others[axis:])
+
+
+@rule("ops.Split")
+def split(layer: Layer, x: Tensor) -> list[Tensor]:
+    return pieces(layer, x, layer["axis"] % len(x))
+
+
+@rule("ops.Vsplit", "ops.Hsplit", "ops.Dsplit")
+def split_along(layer: Layer, x: Tensor) -> list[Tensor]:
+    axis = {"Vsplit": 0, "Hsplit": 1, "Dsplit": 2}[layer.record["class_name"]]
+    return pieces(layer, x, min(axis, len(x) - 1))
+
+
+def pieces(layer: Layer, x: Tensor, axis: int) -> list[Tensor]:
+    """A tensor split into equal sections, or before each of some positions."""
+    n, sections = size(x[axis]), layer["indices_or_sections"]
+    if n is None:
+        raise NoRule("splits an axis of unknown size")
+    starts = [n // sections * i for i in range(1, sections)] if isinstance(sections, int) else list(sections)
+    if isinstance(sections, int):
+        layer.states("indices_or_sections", Bounds(x[axis], tuple(starts)))
+    else:
+        starts = [slice(start, None).indices(n)[0] for start in starts]
+        for i, start in enumerate(starts):
+            layer.states(("indices_or_sections", i), Before(x[axis], start))
+    return cut_at(x, axis, starts)
+
+
+def cut_at(x: Tensor, axis: int, starts: list[int]) -> list[Tensor]:
+    bounds = zip([0, *starts], [*starts, size(x[axis])], strict=True)
+    return [(*x[:axis], select(x[axis], slice(a, b)), *x[axis + 1 :]) for a, b in bounds]
+
+
+@rule("ops.ArraySplit")
+def array_split(layer: Layer, x: Tensor) -> list[Tensor]:
+    axis, sections = layer["axis"] % len(x), layer["indices_or_sections"]
+    n = size(x[axis])
+    if n is None:
+        raise NoRule("splits an axis of unknown size")
+    layer.pin(x[axis], "splits it into sections of its own sizes")
+    ends = np.cumsum([n // sections + (i < n % sections) for i in range(sections)])
+    return cut_at(x, axis, ends[:-1].tolist())
+
+
+@rule("ops.Unstack")
+def unstack(layer: Layer, x: Tensor) -> list[Tensor]:
+    axis = layer["axis"] % len(x)
+    layer.pin(x[axis], "takes it apart position by position")
+    return [without(x, axis)] * (size(x[axis]) or 0)
+
+
+@rule("ops.Slice")
+def slice_(layer: Layer, inputs: Tensor, start_indices: Any) -> Tensor:
+    starts = start_indices if isinstance(start_indices, list) else [None] * len(inputs)
+    made: list[Axis] = []
+    for i, (axis, start, length) in enumerate(zip(inputs, starts, layer["shape"], strict=True)):
+        if start is None:
+            layer.pin(axis, "slices it from a position that is worked out")
+            made.append(length)
+            continue
+        part = select(axis, slice(start, start + length))
+        layer.argues(("args", 1, i), Before(axis, start))
+        layer.size(("shape", i), part)
+        made.append(length if axis is None else part)
+    return tuple(made)
+
+
+@rule("ops.SliceUpdate")
+def slice_update(layer: Layer, inputs: Tensor, start_indices: Any, updates: Tensor) -> Tensor:
+    starts = start_indices if isinstance(start_indices, list) else [None] * len(inputs)
+    made: list[Axis] = []
+    for axis, start, new in zip(inputs, starts, updates, strict=True):
+        whole = start == 0 and size(axis) == size(new)
+        if not whole:
+            layer.pin([axis, new], "overwrites some of its positions")
+        made.append(meet(layer, [axis, new]) if whole else axis)
+    return tuple(made)
