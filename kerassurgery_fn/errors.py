@@ -18,6 +18,18 @@ class AmbiguousLayer(SurgeryError):
     """A bare name that several layers of nested models share."""
 
 
+class UnknownNode(SurgeryError):
+    """A node of a layer that is not part of the model, or one that is named twice."""
+
+
+class UnknownJob(SurgeryError):
+    """A job that a surgeon cannot do, or one without what it needs."""
+
+
+class TakenNode(SurgeryError):
+    """A second job for a node that has one."""
+
+
 class NoChannels(SurgeryError):
     """A layer that makes no channels of its own, or none of the kind asked for."""
 
