@@ -60,6 +60,15 @@ class Call(NamedTuple):
     kwargs: dict[str, Any]
 
 
+class ModelCall(NamedTuple):
+    """One call of a nested model: the tensors that it is given, and those that it makes."""
+
+    path: str
+    node: tuple[int, ...]
+    given: list[Ref]
+    made: list[Ref]
+
+
 @dataclass(frozen=True)
 class Graph:
     """The calls of a model in topological order, its inputs and outputs, and where its facts stand in the record.
@@ -69,7 +78,7 @@ class Graph:
     - `structures`: place of every `build_config` or `build_input_shape` of a model -> the tensors it is called on;
     - `recorded`: tensor -> the shape that the record states where the tensor is first used;
     - `twins`: pairs of tensors that are one tensor of a nested model, in its first call and in a later one;
-    - `models`: every call of a nested model, as (path, node, its output tensors);
+    - `models`: every call of a nested model;
     - `inner`: place of a model that a layer wraps, and node of the layer's call -> what happens inside it.
     """
 
@@ -81,7 +90,7 @@ class Graph:
     structures: dict[Location, Any] = field(repr=False)
     recorded: dict[Ref, list[int | None]] = field(repr=False)
     twins: list[tuple[Ref, Ref]] = field(repr=False)
-    models: list[tuple[str, tuple[int, ...], list[Ref]]] = field(repr=False)
+    models: list[ModelCall] = field(repr=False)
     inner: dict[tuple[Location, tuple[int, ...]], Inner] = field(repr=False)
 
     def within(self, call: Call) -> Inner | None:
@@ -223,7 +232,7 @@ class _Reader:
         self.structures: dict[Location, Any] = {}
         self.recorded: dict[Ref, list[int | None]] = {}
         self.twins: list[tuple[Ref, Ref]] = []
-        self.models: list[tuple[str, tuple[int, ...], list[Ref]]] = []
+        self.models: list[ModelCall] = []
         self.inner: dict[tuple[Location, tuple[int, ...]], Inner] = {}
 
     def model(self, record: Record, where: Location, scope: str, node: tuple[int, ...], given: Any) -> list[Ref]:
@@ -325,7 +334,7 @@ class _Reader:
         """Adds a call of a layer, or the calls within it if it is a model; its output tensors."""
         if is_model(layer):
             outputs = self.model(layer, place, path, node, args[0] if args else next(iter(kwargs.values())))
-            self.models.append((path, node, outputs))
+            self.models.append(ModelCall(path, node, refs([args, kwargs]), outputs))
             return outputs
         if wrapped := wrapped_model(layer, place):
             self.inside(*wrapped, path, node)

@@ -364,6 +364,129 @@ def test_a_side_of_a_sum_goes_where_the_other_is_wider():
     assert DeleteChannels("q", [0])(net("p", "q")) == net("p")
 
 
+def combined(kind, narrow=1):
+    """Dense layers p and, of the given number of units and behind another, q; combined, and joined with r."""
+    record = functional(
+        "net", {"x": (None, 5)}, call(layer("Dense", "p", units=3), "x"), call(layer("Dense", "z", units=2), "x"),
+        call(layer("Dense", "q", units=narrow), "z"), call(layer("Dense", "r", units=2), "x"),
+        call(layer(kind, "m"), ["p", "q"], out=(None, 3)), call(layer("Concatenate", "cat"), ["m", "r"], out=(None, 5)),
+        call(layer("Dense", "t", units=1), "cat"), outputs="t",
+    )  # fmt: skip
+    units = {"p": (5, 3), "z": (5, 2), "q": (2, narrow), "r": (5, 2), "t": (5, 1)}
+    return snapshot(record, {name: (numbers(*shape), numbers(shape[1])) for name, shape in units.items()})
+
+
+@pytest.mark.parametrize("kind", ["Subtract", "Multiply", "Maximum", "Average"])
+@pytest.mark.parametrize("edit, narrow", [(DeleteChannels("q", [0]), 1), (DeleteChannels("z", [0, 1]), 3)])
+def test_a_side_that_its_merge_cannot_do_without_is_refused(kind, edit, narrow):
+    with pytest.raises(NothingLeft, match=rf"'m' \({kind}\) combines what 'q' makes with other tensors and cannot"):
+        edit(combined(kind, narrow))
+
+
+def test_a_join_along_another_axis_cannot_do_without_a_part():
+    record = functional(
+        "net", {"x": (None, 4, 5)}, call(layer("Dense", "p", units=3), "x"), call(layer("Dense", "z", units=2), "x"),
+        call(layer("Dense", "q", units=3), "z"),
+        call(layer("Concatenate", "cat", axis=1), ["p", "q"], out=(None, 8, 3)),
+        call(layer("Dense", "t", units=1), "cat"), outputs="t",
+    )  # fmt: skip
+    with pytest.raises(NothingLeft, match=r"'cat' \(Concatenate\) combines what 'q' makes"):
+        DeleteChannels("z", [0, 1])(snapshot(record))
+
+
+def test_a_side_that_dies_with_all_it_is_multiplied_with_takes_the_product_with_it():
+    def net(*branches):
+        gate = [
+            call(layer("Dense", "p", units=2), "x"), call(layer("Dense", "q", units=2), "x"),
+            call(layer("Multiply", "m"), ["p", "q"]),
+        ] if "m" in branches else []  # fmt: skip
+        merged = [call(layer("Concatenate", "cat"), ["m", "r"])] if gate else []
+        record = functional(
+            "net", {"x": (None, 5)}, *gate, call(layer("Dense", "r", units=2), "x"), *merged,
+            call(layer("Dense", "t", units=1), "cat" if gate else "r"), outputs="t",
+        )  # fmt: skip
+        kept = (("p", "q", "r") if gate else ("r",), range(4) if gate else [2, 3])
+        return snapshot(
+            record, {**{n: (numbers(5, 2), numbers(2)) for n in kept[0]}, "t": (numbers(kept[1], 1), numbers(1))}
+        )
+
+    assert DeleteChannels("p", [0, 1])(net("m", "r")) == net("r")
+
+
+def test_an_output_of_a_nested_model_that_is_still_read_for_its_others_is_refused():
+    inner = functional(
+        "inner", {"i": (None, 5)}, call(layer("Dense", "a", units=2), "i"), call(layer("Dense", "b", units=2), "i"),
+        outputs=["a", "b"],
+    )  # fmt: skip
+    net = functional(
+        "net", {"x": (None, 5)}, call(inner, "x"), call(layer("Concatenate", "cat"), ["inner", ("inner", 0, 1)]),
+        call(layer("Dense", "t", units=1), "cat"), outputs="t",
+    )  # fmt: skip
+    with pytest.raises(NothingLeft, match="the output of nested model 'inner' that 'inner/a' makes, and the model is"):
+        DeleteChannels("inner/a", [0, 1])(snapshot(net))
+
+
+def test_outputs_of_a_nested_model_that_nothing_reads_stay():
+    def net(*branches):
+        inner = functional(
+            "inner", {"i": (None, 5)}, call(layer("Dense", "a", units=2), "i"), call(layer("Dense", "b", units=2), "i"),
+            outputs=["a", "b"],
+        )  # fmt: skip
+        sides = [call(layer("Dense", name, units=2), "x") for name in branches]
+        record = functional(
+            "net", {"x": (None, 5)}, call(inner, "x"), *sides,
+            call(layer("Concatenate", "cat"), ["inner", *branches]), call(layer("Dense", "t", units=1), "cat"),
+            outputs="t",
+        )  # fmt: skip
+        rows = [*range(2), *(10 * "pq".index(name) + i + 2 for name in branches for i in range(2))]
+        return snapshot(record, {"t": (numbers(rows, 1), numbers(1))})
+
+    assert DeleteChannels("p", [0, 1])(net("p", "q")) == net("q")
+
+
+def test_a_branch_that_goes_in_one_call_of_a_nested_model_and_stays_in_another_is_refused():
+    inner = functional("inner", {"i": (None, 3), "j": (None, 3)}, call(layer("Add", "sum"), ["i", "j"]), outputs="sum")
+    net = functional(
+        "net", {"x": (None, 5)}, call(layer("Dense", "p", units=3), "x"), call(layer("Dense", "z", units=2), "x"),
+        call(layer("Dense", "q", units=3), "z"), call(inner, ["p", "q"]), call("inner", ["p", "p"]),
+        call(layer("Concatenate", "cat"), ["inner", ("inner", 1, 0)]), call(layer("Dense", "t", units=1), "cat"),
+        outputs="t",
+    )  # fmt: skip
+    with pytest.raises(NothingLeft, match="left of the input of nested model 'inner' that 'q' makes, and the model is"):
+        DeleteChannels("z", [0, 1])(snapshot(net))
+
+
+def test_a_nested_model_that_is_called_on_what_goes():
+    inner = functional("inner", {"i": (None, 3), "j": (None, 3)}, call(layer("Add", "sum"), ["i", "j"]), outputs="sum")
+    net = functional(
+        "net", {"x": (None, 5)}, call(layer("Dense", "p", units=3), "x"), call(layer("Dense", "z", units=2), "x"),
+        call(layer("Dense", "q", units=3), "z"), call(inner, ["p", "q"]), call(layer("Dense", "t", units=1), "inner"),
+        outputs="t",
+    )  # fmt: skip
+    with pytest.raises(NothingLeft, match="left of the input of nested model 'inner' that 'q' makes, and the model is"):
+        DeleteChannels("z", [0, 1])(snapshot(net))
+
+
+def test_an_input_of_a_nested_model_that_nothing_in_it_reads_any_more_stays():
+    def net(*branches):
+        own = {"a": "i", "b": "j"}
+        sides = [call(layer("Dense", name, units=2), own[name]) for name in branches]
+        merged = [call(layer("Concatenate", "cat"), [*branches])] if len(branches) > 1 else []
+        inner = functional(
+            "inner", {"i": (None, 3), "j": (None, 3)}, *sides, *merged, outputs="cat" if merged else branches[0]
+        )
+        record = functional(
+            "net", {"x": (None, 5)}, call(layer("Dense", "p", units=3), "x"), call(layer("Dense", "q", units=3), "x"),
+            call(inner, ["p", "q"]), call(layer("Dense", "t", units=1), "inner"), outputs="t",
+        )  # fmt: skip
+        weights = {f"inner/{name}": (numbers(3, 2), numbers(2)) for name in branches}
+        fed = {name: (numbers(5, 3), numbers(3)) for name in "pq"}
+        rows = [10 * "ab".index(name) + i for name in branches for i in range(2)]
+        return snapshot(record, {**fed, **weights, "t": (numbers(rows, 1), numbers(1))})
+
+    assert DeleteChannels("inner/b", [0, 1])(net("a", "b")) == net("a")
+
+
 # --- purity and sharing
 
 

@@ -67,12 +67,22 @@ def removed(flow: Flow, dead: np.ndarray) -> Removal:
 
 
 def _follow(flow: Flow, call: Call, removal: Removal, empty: _Emptiness) -> None:
-    """Whether a call goes, or loses some of its inputs."""
+    """Whether a call goes, or loses some of its inputs.
+
+    Raises:
+        NothingLeft: it would lose some and cannot do without: a product, a difference, attention.
+    """
     read = refs([call.args, call.kwargs])
     missing = {ref for ref in read if ref in removal.gone or empty(ref)}
     made = empty.made[call.path, call.node]
     hollow = bool(made) and all(map(empty, made))
-    if missing and len(missing) < len(set(read)) and not hollow and _spares(flow, call, missing, removal):
+    if missing and len(missing) < len(set(read)) and not hollow:
+        if not _spares(flow, call, missing, removal):
+            lost = ", ".join(sorted({repr(ref.path) for ref in missing}))
+            raise NothingLeft(
+                f"{call.path!r} ({call.record['class_name']}) combines what {lost} makes with other tensors and "
+                "cannot do without it; keep at least one channel of each layer on the way to it"
+            )
         removal.lost[call.path, call.node] = {i for i, ref in enumerate(operands(call)) if ref in missing}
     elif missing or hollow:
         removal.gone |= set(made)
@@ -118,11 +128,9 @@ def rewiring_of(flow: Flow, removal: Removal) -> Rewiring:
     if not removal.gone and not removal.lost:
         return Rewiring()
     used = _used(flow, removal)
-    _refuse_lost_outputs(flow, removal, used)
+    _refuse_broken_models(flow, removal, used)
     dropped = {(c.path, c.node) for c in flow.graph.calls if not is_input(c.record) and (c.path, c.node) not in used}
-    dropped |= {
-        (path, node) for path, node, made in flow.graph.models if not any((r.path, r.node) in used for r in made)
-    }
+    dropped |= {(m.path, m.node) for m in flow.graph.models if not any((ref.path, ref.node) in used for ref in m.made)}
     shortened, replaced = {}, {}
     for call in flow.graph.calls:
         if (call.path, call.node) in dropped or (call.path, call.node) not in removal.lost:
@@ -138,30 +146,33 @@ def rewiring_of(flow: Flow, removal: Removal) -> Rewiring:
 
 
 def _used(flow: Flow, removal: Removal) -> set[tuple[str, tuple[int, ...]]]:
-    """The calls that outputs of the model still depend on. A nested model that is used needs all of its outputs."""
+    """The calls that outputs of the model still depend on. A nested model that is used needs all of its inputs and
+    outputs."""
     ends = {(ref.path, ref.node) for ref in flow.graph.outputs}
     while True:
         used = _above(flow, removal, ends)
         more = {
             (ref.path, ref.node)
-            for _, _, made in flow.graph.models
-            if any((ref.path, ref.node) in used for ref in made)
-            for ref in made
+            for model in flow.graph.models
+            if any((ref.path, ref.node) in used for ref in model.made)
+            for ref in model.given + model.made
         }
         if more <= used:
             return used
         ends |= more
 
 
-def _refuse_lost_outputs(flow: Flow, removal: Removal, used: Set[tuple[str, tuple[int, ...]]]) -> None:
-    """Raises NothingLeft where a nested model that stays would lose one of its outputs."""
-    for path, _, made in flow.graph.models:
-        lost = [ref.path for ref in made if ref in removal.gone]
-        if lost and any((ref.path, ref.node) in used for ref in made):
-            raise NothingLeft(
-                f"nothing would be left of the output of nested model {path!r} that {lost[0]!r} makes, while others of "
-                "its outputs are still read; keep at least one channel of each layer on the way to it"
-            )
+def _refuse_broken_models(flow: Flow, removal: Removal, used: Set[tuple[str, tuple[int, ...]]]) -> None:
+    """Raises NothingLeft where a nested model that stays would lose one of its inputs or outputs."""
+    for model in flow.graph.models:
+        if not any((ref.path, ref.node) in used for ref in model.made):
+            continue
+        for kind, refs_of_kind in (("input", model.given), ("output", model.made)):
+            if lost := [ref.path for ref in refs_of_kind if ref in removal.gone]:
+                raise NothingLeft(
+                    f"nothing would be left of the {kind} of nested model {model.path!r} that {lost[0]!r} makes, and "
+                    "the model is still needed; keep at least one channel of each layer on the way to it"
+                )
 
 
 def _above(flow: Flow, removal: Removal, ends: set[tuple[str, tuple[int, ...]]]) -> set[tuple[str, tuple[int, ...]]]:
@@ -186,7 +197,7 @@ def _port(call: Call, index: int) -> Port:
 
 def _in_every_call(flow: Flow, dropped: set[tuple[str, tuple[int, ...]]]) -> set[tuple[str, int]]:
     """Calls that go, as their records count them. Inside a nested model they must go in every call of it that stays."""
-    every = [(c.path, c.node) for c in flow.graph.calls] + [(path, node) for path, node, _ in flow.graph.models]
+    every = [(c.path, c.node) for c in flow.graph.calls] + [(m.path, m.node) for m in flow.graph.models]
     every = [(path, node) for path, node in every if not dropped & set(_around(path, node))]
     names = {(path, node[-1]) for path, node in every if (path, node) in dropped}
     for path, node in every:
