@@ -83,6 +83,7 @@ class _Walk:
         self.snapshot = snapshot
         self.graph = read_graph(snapshot)
         self.notes = Notes(enter=self.enter)
+        self.visited: list[Call] = []
         self.tensors: dict[Ref, Tensor | None] = {}
 
     def flow(self) -> Flow:
@@ -93,6 +94,9 @@ class _Walk:
             self.tie_twins(first, later)
         for path, arrays in self.snapshot.weights.items():
             self.check_weights(path, arrays)
+        for call in self.visited:
+            if call.path in notes.opaque:
+                self.hold(call)
         for ref in graph.outputs:
             for axis in self.tensors.get(ref) or ():
                 notes.ledger.pin(axis, f"it is an output of the model, made by {ref.path!r}", output=True)
@@ -105,6 +109,7 @@ class _Walk:
         """Applies the rule of a call's layer; whatever goes wrong with it makes the layer opaque."""
         layer = Layer(self.notes, call.path, call.where, call.record, call.node)
         first = self.notes.ledger.count
+        self.visited.append(call)
         try:
             if any(self.tensors.get(ref) is None for ref in refs([call.args, call.kwargs])):
                 raise NoRule("reads a tensor of unknown shape")
@@ -160,21 +165,28 @@ class _Walk:
         return tuple(stated if axis is None else axis for axis, stated in zip(axes, recorded, strict=True))
 
     def shut(self, layer: Layer, call: Call, reason: str, first: int) -> None:
-        """Pins all that an opaque layer touches."""
+        """Notes that a layer is opaque. What it makes is as recorded, ids that its rule made are pinned."""
         self.notes.opaque.setdefault(call.path, reason)
         ledger = self.notes.ledger
         ledger.pin(np.arange(first, ledger.count)[None], layer.says(reason))
-        for ref in refs([call.args, call.kwargs]):
-            layer.pin(self.tensors.get(ref) or (), reason)
-        for weight in self.notes.weights.get(call.path, ()):
-            layer.pin(weight.axes, reason)
         for ref in _outputs(call, 64):
             recorded = self.graph.recorded.get(ref)
             self.tensors[ref] = None if recorded is None else tuple(recorded)
 
+    def hold(self, call: Call) -> None:
+        """Pins all that an opaque layer touches at a call: what it reads, its channels and weights, those of a model
+        that it wraps."""
+        layer, reason = Layer(self.notes, call.path, call.where, call.record), self.notes.opaque[call.path]
+        layer.pin([self.tensors.get(ref) or () for ref in refs([call.args, call.kwargs])], reason)
+        paths = {*self.notes.weights, *(path for path, _ in self.notes.makers)}
+        own = {path for path in paths if path == call.path or path.startswith(f"{call.path}/")}
+        layer.pin([maker.axis for maker in self.notes.makers.values() if maker.path in own], reason)
+        layer.pin([weight.axes for path in own for weight in self.notes.weights.pop(path, [])], reason)
+
     def tie_twins(self, first: Ref, later: Ref) -> None:
-        """The same tensor of a nested model in two calls: its recorded shape holds for both."""
-        for index in range(64):
+        """The same tensor of a nested model in two calls, or all that a layer of it makes: what is recorded of their
+        shapes holds for both."""
+        for index in range(64 if first.path == later.path else 1):
             a, b = (self.tensors.get(ref._replace(output=ref.output + index)) for ref in (first, later))
             if a is None or b is None:
                 break
@@ -189,14 +201,6 @@ class _Walk:
         actual = [list(array.shape) for array in arrays]
         if path not in self.notes.opaque and not _fits(expected, actual):
             self.notes.opaque[path] = f"has weights of shapes {actual}, where its rule expects {expected}"
-        if path in self.notes.opaque:
-            reason = f"{path!r} {self.notes.opaque[path]}"
-            for weight in self.notes.weights.pop(path, []):
-                for axis in weight.axes:
-                    self.notes.ledger.pin(axis, reason)
-            for (owner, _), maker in self.notes.makers.items():
-                if owner == path:
-                    self.notes.ledger.pin(maker.axis, reason)
 
 
 def _outputs(call: Call, count: int = 1 << 16) -> Iterator[Ref]:
