@@ -202,7 +202,7 @@ class Layer:
         if key not in RULES:
             raise NoRule(
                 f"is of the class {key}, which has no rule; teach it by a function under "
-                f'@kerassurgery_fn.rule("{self.record.get("registered_name") or key}")'
+                f'@kerassurgery_fn.rule("{key}")'
             )
         rule, bound = RULES[key], signature_of(RULES[key]).bind(self, *args, **kwargs)
         if "build_config" in self.record:
