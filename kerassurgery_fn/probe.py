@@ -1,0 +1,276 @@
+"""The door to running models: what their channels do on data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import reduce
+from itertools import count, islice
+from math import ceil
+from operator import add, itemgetter, length_hint
+from typing import Any
+
+import keras
+import numpy as np
+
+from kerassurgery_fn.channels import size
+from kerassurgery_fn.errors import BadData, NoChannels
+from kerassurgery_fn.flow import Flow, analyse
+from kerassurgery_fn.frozen import get_in, thaw
+from kerassurgery_fn.graph import (
+    Constant,
+    Graph,
+    Record,
+    Ref,
+    is_input,
+    is_model,
+    join_path,
+    leaves,
+    map_leaves,
+    name_of,
+)
+from kerassurgery_fn.live import capture, rebuild
+from kerassurgery_fn.scores.apoz import ZeroCounts, fewest
+from kerassurgery_fn.scores.views import View, address, views
+from kerassurgery_fn.snapshot import Snapshot
+
+Place = tuple[Ref, int]
+Counts = dict[Place, ZeroCounts]
+
+
+def score_by_apoz(
+    model: keras.Model | Snapshot,
+    data: Any,
+    *,
+    layers: Iterable[Any] | None = None,
+    batch_size: int = 32,
+    steps: int | None = None,
+    progress: Callable[..., Iterable[Any]] | None = None,
+) -> dict[str, np.ndarray]:
+    """The Average Percentage of Zeros of each channel of every layer that makes channels, in one pass over the data.
+
+    It is the fraction of exact zeros over the batch and all axes but the channels', read behind the first nonlinear
+    activation from the layer on; `scores.views` says where that is. Calls of a shared layer are pooled; where the way
+    forks, the branch with the fewest zeros counts. High values mark channels that can go (`scores.high_apoz`).
+    Zeros are counted as the model runs, so memory is that of one batch, however much data there is.
+
+    Args:
+        model: a Keras model, which is not changed, or a snapshot.
+        data: an array, or a list or dict of arrays for several inputs; a `tf.data.Dataset`, a `keras.utils.PyDataset`
+            or any other iterable of batches, each as in `fit`: `x`, `(x,)`, `(x, y)` or `(x, y, weights)`. A list of
+            arrays means several inputs, a list of tuples batches.
+        layers: layers, names, paths or addresses (`attention:num_heads`); by default all whose channels can be seen
+            on a tensor.
+        batch_size: samples a batch, where data is arrays.
+        steps: the most batches to read; needed where the data never ends.
+        progress: what the batches are to be read through, as `tqdm.tqdm` or `rich.progress.track`; it is called with
+            the batches and their number (`total=`, None if unknown).
+
+    Returns:
+        Address of the channels (the layer's path) -> APoZ, a fraction from 0 to 1, float64, shape (channels,).
+
+    Raises:
+        BadData: no batch, an endless dataset without `steps`, or arrays that do not fit the model's inputs.
+        UnknownLayer, AmbiguousLayer, NoChannels: a name that is of no layer, of several, of one without channels.
+        NotAGraph: a subclassed model.
+
+    Source:
+        Hu et al. 2016, Network Trimming, arXiv:1607.03250.
+    """
+    snapshot = model if isinstance(model, Snapshot) else capture(model)
+    flow = analyse(snapshot)
+    watched = _watched(flow, layers)
+    places = sorted({(view.tensor, view.axis) for calls in watched.values() for seen in calls for view in seen})
+    if not watched:
+        return {}
+    live = rebuild(snapshot) if isinstance(model, Snapshot) else model
+    batches = _batches(data, batch_size, steps)
+    total = _length(data, batch_size, steps)
+    counts = _counted(
+        _Counter(live, snapshot, flow.graph, places), progress(batches, total=total) if progress else batches
+    )
+    return {name: _pooled(calls, counts, size(flow.maker(name).axis) or 0).apoz for name, calls in watched.items()}
+
+
+def _watched(flow: Flow, layers: Iterable[Any] | None) -> dict[str, list[list[View]]]:
+    """Address of each layer's channels -> where they are seen, call by call."""
+    if layers is None:
+        seen = {address(flow, maker): views(flow, maker) for maker in flow.makers.values()}
+        return {name: calls for name, calls in seen.items() if calls}
+    wanted = {address(flow, maker): maker for maker in map(flow.maker, layers)}
+    seen = {name: views(flow, maker) for name, maker in wanted.items()}
+    for name, calls in seen.items():
+        if not calls:
+            raise NoChannels(
+                f"the channels {name!r} stand on no tensor that the layer gives out, so their zeros cannot be counted; "
+                "score the channels that feed the layer, or leave it out of `layers`"
+            )
+    return seen
+
+
+def _counted(counter: _Counter, batches: Iterable[Any]) -> Counts:
+    """The counts of all batches together, which are all that is kept of a batch."""
+    counts: Counts = {}
+    for batch in batches:
+        counts = {place: counts[place] + one if counts else one for place, one in counter.count(batch).items()}
+    if not counts:
+        raise BadData("the data gave no batch, so that nothing can be scored; is it an iterator that is used up?")
+    return counts
+
+
+def _pooled(calls: list[list[View]], counts: Counts, channels: int) -> ZeroCounts:
+    """The counts of one layer's channels: of each call's views the one with the fewest zeros, all calls together."""
+    return reduce(
+        add, (fewest([counts[view.tensor, view.axis].of(view.starts, channels) for view in seen]) for seen in calls)
+    )
+
+
+class _Counter(keras.Model):
+    """A model run call by call, tensors inside nested models at hand, of which only counts of zeros come out."""
+
+    def __init__(self, model: keras.Model, snapshot: Snapshot, graph: Graph, places: list[Place]) -> None:
+        super().__init__(name="counter")
+        self.source, self.places = model, places
+        given = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
+        self.entry = keras.Model(given, given)
+        self.run = _runner(model, snapshot, graph)
+        self.jit_compile = keras.backend.backend() == "jax"  # where compiling takes longer than running, do not
+
+    def build(self, *_: Any) -> None:
+        """Nothing: the model is built already."""
+
+    def call(self, x: Any, training: bool = False) -> list[tuple[Any, Any]]:
+        """Zeros of each channel, shape (channels,), and values a channel, for every place."""
+        tensors = self.run(keras.tree.flatten(self.entry(x)), training)
+        return [_zeros(tensors[ref], axis) for ref, axis in self.places]
+
+    def count(self, batch: Any) -> Counts:
+        """The counts of one batch."""
+        found = self.predict_on_batch(_fitting(batch, self.source))
+        return {
+            place: ZeroCounts(zeros.astype(np.int64), np.full(zeros.shape, values, np.int64))
+            for place, (zeros, values) in zip(self.places, found, strict=True)
+        }
+
+
+def _zeros(tensor: Any, axis: int) -> tuple[Any, Any]:
+    others = [i for i in range(tensor.ndim) if i != axis]
+    zeros = keras.ops.sum(keras.ops.cast(keras.ops.equal(tensor, 0), "int32"), axis=others)
+    return zeros, keras.ops.size(tensor) // tensor.shape[axis]
+
+
+def _runner(model: keras.Model, snapshot: Snapshot, graph: Graph) -> Callable[[list[Any], bool], dict[Ref, Any]]:
+    """A function from a model's inputs to all its tensors.
+
+    As in `predict`, `training` given to the model goes before what is written in a call of its graph.
+    """
+    given = [Ref(name, (0,), 0) for name in leaves(snapshot.config.get("input_layers", []))[::3]] or graph.inputs
+    operations = dict(_operations(model, snapshot.record, ""))
+    calls = [call for call in graph.calls if not is_input(call.record)]
+    revived = [_revived([call.args, call.kwargs], snapshot) for call in calls]
+
+    def run(inputs: list[Any], training: bool) -> dict[Ref, Any]:
+        tensors = dict(zip(given, inputs, strict=True))
+        for call, arguments in zip(calls, revived, strict=True):
+            args, kwargs = _looked_up(arguments, tensors)
+            kwargs |= {"training": training} if "training" in kwargs else {}
+            made = keras.tree.flatten(operations[call.path](*args, **kwargs))
+            tensors.update({Ref(call.path, call.node, i): x for i, x in enumerate(made)})
+        return tensors
+
+    return run
+
+
+def _operations(model: keras.Model, record: Record, scope: str) -> Iterator[tuple[str, Any]]:
+    """Every layer and operation of a model that is no nested model, with its path."""
+    records = {name_of(layer): layer for layer in record["config"]["layers"]}
+    for operation in model.layers if isinstance(model, keras.Sequential) else model.operations:
+        path = join_path(scope, operation.name)
+        if is_model(records[operation.name]):
+            yield from _operations(operation, records[operation.name], path)
+        else:
+            yield path, operation
+
+
+def _revived(tree: Any, snapshot: Snapshot) -> Any:
+    """A call's arguments with everything but the tensors made of its record."""
+    match tree:
+        case Ref():
+            return tree
+        case Constant(where=where):
+            return keras.saving.deserialize_keras_object(thaw(get_in(snapshot.record, where[:-2])))
+        case {"class_name": _}:
+            return keras.saving.deserialize_keras_object(thaw(tree))
+        case dict():
+            return {key: _revived(item, snapshot) for key, item in tree.items()}
+        case list():
+            return [_revived(item, snapshot) for item in tree]
+    return tree
+
+
+def _looked_up(tree: Any, tensors: Mapping[Ref, Any]) -> Any:
+    """A call's arguments with every tensor put in its place."""
+    return map_leaves(lambda leaf: tensors[leaf] if isinstance(leaf, Ref) else leaf, tree)
+
+
+def _fitting(batch: Any, model: keras.Model) -> Any:
+    """The batch itself, if it is made of as many arrays as the model has inputs."""
+    arrays = keras.tree.flatten(batch)
+    if strange := [type(one).__name__ for one in arrays if not hasattr(one, "shape")]:
+        raise BadData(f"a batch of the data is made of {strange[0]}, not of arrays; give numpy arrays or tensors")
+    if len(arrays) < len(model.inputs) or (len(arrays) > len(model.inputs) and not isinstance(batch, Mapping)):
+        raise BadData(
+            f"a batch of the data has {len(arrays)} arrays, and the model has {len(model.inputs)} inputs. A list of "
+            "arrays means several inputs, a batch (x, y) an input and its targets: give batches of several inputs as "
+            "([a, b],) or as dicts, and several batches of one input as an iterator, iter([a, b])"
+        )
+    return batch
+
+
+def _batches(data: Any, batch_size: int, steps: int | None) -> Iterator[Any]:
+    """The model's inputs, batch by batch, without targets and weights."""
+    if _is_arrays(data):
+        return islice(_slices(data, batch_size), steps)
+    if steps is None and _is_endless(data):
+        raise BadData("the data never ends; say with steps= how many batches to read")
+    if isinstance(data, keras.utils.PyDataset):
+        data = map(data.__getitem__, count() if data.num_batches is None else range(data.num_batches))
+    if not isinstance(data, Iterable):
+        raise BadData(f"{type(data).__name__} is no data; give an array, a dataset or an iterable of batches")
+    return (keras.utils.unpack_x_y_sample_weight(batch)[0] for batch in islice(data, steps))
+
+
+def _is_arrays(data: Any) -> bool:
+    """Whether data is all there: an array, or a list, tuple or dict of arrays."""
+    return all(hasattr(array, "shape") for array in _arrays(data))
+
+
+def _arrays(data: Any) -> list[Any]:
+    if isinstance(data, Mapping):
+        return list(data.values())
+    return list(data) if isinstance(data, list | tuple) else [data]
+
+
+def _slices(data: Any, batch_size: int) -> Iterator[Any]:
+    """Arrays cut into batches along their first axis."""
+    lengths = {array.shape[0] for array in _arrays(data)}
+    if len(lengths) != 1:
+        raise BadData(f"the arrays have different numbers of samples: {sorted(lengths)}")
+    for start in range(0, lengths.pop(), batch_size):
+        yield keras.tree.map_structure(itemgetter(slice(start, start + batch_size)), data)
+
+
+def _is_endless(data: Any) -> bool:
+    if isinstance(data, keras.utils.PyDataset):
+        return data.num_batches is None
+    return hasattr(data, "cardinality") and int(data.cardinality()) == -1  # tf.data.INFINITE_CARDINALITY
+
+
+def _length(data: Any, batch_size: int, steps: int | None) -> int | None:
+    """The number of batches, None if it is not known."""
+    if _is_arrays(data):
+        known = [ceil(_arrays(data)[0].shape[0] / batch_size)]
+    elif isinstance(data, keras.utils.PyDataset):
+        known = [data.num_batches]
+    else:
+        known = [length_hint(data, -1)]
+    return min((n for n in [*known, steps] if n is not None and n >= 0), default=None)

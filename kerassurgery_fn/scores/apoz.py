@@ -1,0 +1,109 @@
+"""Average Percentage of Zeros (APoZ): how often a channel says nothing.
+
+After H. Hu, R. Peng, Y.-W. Tai, C.-K. Tang: Network Trimming: A Data-Driven Neuron Pruning Approach towards Efficient
+Deep Architectures, 2016, arXiv:1607.03250. APoZ is given as a fraction, 0 to 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kerassurgery_fn.errors import SurgeryError
+
+
+@dataclass(frozen=True, eq=False)
+class ZeroCounts:
+    """How many of the values seen of each channel were exactly zero. Counts of several batches are added with `+`.
+
+    `zeros` and `values` are integers of shape (channels,).
+
+    >>> first, second = count_zeros(np.array([[0, 1], [0, 0]])), count_zeros(np.array([[5, 0]]))
+    >>> first + second
+    ZeroCounts(zeros=array([2, 2]), values=array([3, 3]))
+    >>> (first + second).apoz
+    array([0.66666667, 0.66666667])
+    """
+
+    zeros: np.ndarray
+    values: np.ndarray
+
+    def __add__(self, other: ZeroCounts) -> ZeroCounts:
+        return ZeroCounts(self.zeros + other.zeros, self.values + other.values)
+
+    @property
+    def apoz(self) -> np.ndarray:
+        """The fraction of zeros of each channel, float64, shape (channels,); NaN where no value has been seen."""
+        nothing = np.full(self.zeros.shape, np.nan)
+        return np.divide(self.zeros, self.values, out=nothing, where=self.values > 0)
+
+    def of(self, starts: Sequence[int], channels: int) -> ZeroCounts:
+        """The counts of channels that stand several times on the axis counted, pooled.
+
+        >>> ZeroCounts(np.array([9, 1, 2, 3, 4]), np.full(5, 10)).of([1, 3], 2)
+        ZeroCounts(zeros=array([4, 6]), values=array([20, 20]))
+        """
+        places = np.asarray(starts)[:, None] + np.arange(channels)
+        return ZeroCounts(self.zeros[places].sum(axis=0), self.values[places].sum(axis=0))
+
+
+def count_zeros(activations: Any, axis: int = -1) -> ZeroCounts:
+    """The exact zeros of each channel of an array of activations of any rank, channels along `axis`.
+
+    >>> count_zeros(np.zeros((32, 3, 8, 8)), axis=1)
+    ZeroCounts(zeros=array([2048, 2048, 2048]), values=array([2048, 2048, 2048]))
+    """
+    rows = np.moveaxis(np.asarray(activations), axis, -1)
+    rows = rows.reshape(-1, rows.shape[-1])
+    return ZeroCounts((rows == 0).sum(axis=0), np.full(rows.shape[1], len(rows)))
+
+
+def fewest(counts: Sequence[ZeroCounts]) -> ZeroCounts:
+    """For each channel those of several counts in which the fraction of its zeros is smallest.
+
+    >>> fewest([ZeroCounts(np.array([0, 9]), np.array([10, 10])), ZeroCounts(np.array([1, 1]), np.array([2, 2]))])
+    ZeroCounts(zeros=array([0, 1]), values=array([10,  2]))
+    """
+    best = np.argmin([one.apoz for one in counts], axis=0)
+    zeros, values = (np.stack(arrays) for arrays in zip(*((one.zeros, one.values) for one in counts), strict=True))
+    each = np.arange(best.size)
+    return ZeroCounts(zeros[best, each], values[best, each])
+
+
+def high_apoz(apoz: Any, method: str = "std", cutoff_std: float = 1, cutoff_absolute: float = 0.99) -> np.ndarray:
+    """The indices of channels that are zero more often than a cutoff, ascending.
+
+    Args:
+        apoz: fraction of zeros of each channel, shape (channels,).
+        method: `std`, where the cutoff is the mean plus `cutoff_std` standard deviations; `absolute`, where it is
+            `cutoff_absolute`; or `both`, the smaller of the two. A cutoff above 1 counts as 1.
+        cutoff_std: in standard deviations of `apoz`. Where all channels are alike none stands out, and this cutoff
+            is reached by none.
+        cutoff_absolute: a fraction.
+
+    Raises:
+        SurgeryError: an unknown method.
+
+    >>> high_apoz([0.1, 0.2, 0.1, 0.9]), high_apoz([0.5, 0.5]), high_apoz([0.5, 1], "absolute")
+    (array([3]), array([], dtype=int64), array([1]))
+    """
+    if method not in CUTOFFS:
+        raise SurgeryError(f"no method {method!r} to choose channels by; there are {', '.join(CUTOFFS)}")
+    apoz = np.asarray(apoz, float)
+    return np.flatnonzero(apoz >= CUTOFFS[method](apoz, cutoff_std, cutoff_absolute))
+
+
+def _std(apoz: np.ndarray, deviations: float) -> float:
+    """The cutoff of the method `std`: beyond reach where there is no spread."""
+    spread = apoz.size and np.ptp(apoz) > 0
+    return min(apoz.mean() + deviations * apoz.std(), 1.0) if spread else np.inf
+
+
+CUTOFFS: dict[str, Callable[[np.ndarray, float, float], float]] = {
+    "std": lambda apoz, deviations, absolute: _std(apoz, deviations),
+    "absolute": lambda apoz, deviations, absolute: min(absolute, 1.0),
+    "both": lambda apoz, deviations, absolute: min(_std(apoz, deviations), absolute, 1.0),
+}
