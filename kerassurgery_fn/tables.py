@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 Cell = str | int | float | None
 NUMBERS = (int, float)
+COUNTED = re.compile(r"[\d,.]+( (->|of) [\d,.]+)?( %| \(.*\))?")
 
 HTML = """\
 <table class="kerassurgery">
@@ -125,5 +127,5 @@ def change(before: int | None, after: int | None) -> str:
 
 
 def _is_numeric(cells: Sequence[Cell]) -> bool:
-    given = [cell for cell in cells if cell is not None]
-    return bool(given) and all(isinstance(cell, NUMBERS) or cell[:1].isdigit() for cell in given)
+    given = [cell for cell in cells if cell not in (None, "")]
+    return bool(given) and all(isinstance(cell, NUMBERS) or COUNTED.fullmatch(str(cell)) for cell in given)

@@ -12,6 +12,7 @@ import numpy as np
 
 from kerassurgery_fn.errors import BadDocument, OtherModel
 from kerassurgery_fn.snapshot import Snapshot, same_arrays
+from kerassurgery_fn.tables import Table
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,18 @@ class Diff:
         """Whether there is any difference."""
         facts = (self.removed, self.sources, self.added, self.order, self.changed, self.appeared, self.dropped)
         return any(facts) or bool(self.weights) or self.training != "same"
+
+    def tables(self) -> list[Table]:
+        """What there is to show of it."""
+        from kerassurgery_fn.differences.telling import tables_of_diff
+
+        return tables_of_diff(self)
+
+    def __str__(self) -> str:
+        return "\n\n".join(map(str, self.tables()))
+
+    def _repr_html_(self) -> str:
+        return "".join(table._repr_html_() for table in self.tables())
 
     def pick(self, index: int) -> Picks:
         if not 0 <= index < len(self.picks):

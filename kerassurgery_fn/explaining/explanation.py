@@ -154,7 +154,7 @@ def _asked_ids(flow: Flow, deletions: Iterable[Any], asked: np.ndarray) -> Itera
     for deletion in deletions:
         for address, channels in deletion.channels.items():
             axis = flow.maker(address).axis
-            mask = asked[flow.fates.resolve(axis)].any(axis=0)  # type: ignore[arg-type]
+            mask = np.asarray(asked[flow.fates.resolve(axis)].any(axis=0))  # type: ignore[arg-type]
             if isinstance(deletion, DeleteChannels):
                 mask = np.isin(np.arange(len(mask)), np.arange(len(mask))[list(channels)])
             yield from (one for one in axis[:, mask].ravel().tolist() if one != FIXED)  # type: ignore[index]

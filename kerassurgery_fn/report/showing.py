@@ -1,0 +1,116 @@
+"""Tables of everything that there is to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from kerassurgery_fn.algebra import PlanDiff
+from kerassurgery_fn.costs import Cost, cost
+from kerassurgery_fn.coupling import Group, Groups
+from kerassurgery_fn.differences import Diff
+from kerassurgery_fn.explaining import Explanation
+from kerassurgery_fn.flow import analyse
+from kerassurgery_fn.report.drawing import as_text, drawing_of
+from kerassurgery_fn.snapshot import Snapshot
+from kerassurgery_fn.tables import Table, spans
+
+
+def show(thing: Any, console: Any = None) -> None:
+    """Prints the tables of a thing to the terminal, as wide as it is.
+
+    Args:
+        thing: a snapshot, the groups, the cost, an explanation, a difference of models or of plans.
+        console: where to print, a `rich.console.Console`; the terminal by default.
+    """
+    from rich.console import Console
+
+    console = console or Console()
+    for table in tables_of(thing):
+        console.print(table)
+        console.print()
+
+
+def tables_of(thing: Any) -> list[Table]:
+    """The tables of a thing; see `show`.
+
+    Raises:
+        TypeError: there is nothing to show of such a thing.
+    """
+    for cls, made in TABLES.items():
+        if isinstance(thing, cls):
+            return made(thing)
+    known = ", ".join(cls.__name__ for cls in TABLES)
+    raise TypeError(f"there is nothing to show of a {type(thing).__name__}; there is of {known}")
+
+
+def _of_snapshot(snapshot: Snapshot) -> list[Table]:
+    flow = analyse(snapshot)
+    rows = tuple(
+        (layer.path, layer.class_name, as_text(layer.shape), layer.cost.parameters or None)
+        for layer in drawing_of(snapshot, flow).layers.values()
+    )
+    total = cost(snapshot)
+    notes = [f"{len(rows)} layers, {total.parameters:,} parameters, {total.macs:,} multiply-accumulates"]
+    notes += [f"opaque: {path!r} {reason}" for path, reason in flow.opaque.items()]
+    return [Table(snapshot.name, ("layer", "class", "makes", "parameters"), rows, tuple(notes))]
+
+
+def _of_cost(figures: Cost) -> list[Table]:
+    rows = tuple(
+        (row.path, row.class_name, row.parameters, row.macs, _share(row.macs, figures.macs))
+        for row in figures.layers
+        if row.parameters or row.macs or row.note
+    )
+    total = ("total", "", figures.parameters, figures.macs, "")
+    notes = tuple(f"~ {row.path}: {row.note}" for row in figures.layers if row.note)
+    return [Table("cost", ("layer", "class", "parameters", "MACs", "share"), (*rows, total), notes)]
+
+
+def _of_groups(groups: Groups) -> list[Table]:
+    rows = tuple((len(group), _makers(group), len(group.carried), _held(group)) for group in groups)
+    free = [group for group in groups if not group.pinned]
+    note = f"{len(groups)} groups, {len(free)} of them free with {sum(map(len, free)):,} channels"
+    return [Table("channels that go together", ("channels", "made by", "weight axes", "held by"), rows, (note,))]
+
+
+def _of_plans(difference: PlanDiff) -> list[Table]:
+    edits = [("new", _edit(edit)) for edit in difference.added] + [("gone", _edit(e)) for e in difference.removed]
+    channels = [("deleted now", path, spans(which)) for path, which in difference.deleted.items()]
+    channels += [("spared now", path, spans(which)) for path, which in difference.spared.items()]
+    made = [
+        Table("edits", ("what", "edit"), tuple(edits)),
+        Table("channels", ("what", "layer", "which"), tuple(channels)),
+    ]
+    return [table for table in made if table.rows] or [Table("no difference", (), ())]
+
+
+TABLES: dict[type, Callable[[Any], list[Table]]] = {
+    Snapshot: _of_snapshot,
+    Cost: _of_cost,
+    Groups: _of_groups,
+    Explanation: lambda explanation: explanation.tables(),
+    Diff: lambda difference: difference.tables(),
+    PlanDiff: _of_plans,
+}
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.1f} %" if whole else ""
+
+
+def _makers(group: Group) -> str:
+    shown = [*group.made][:3]
+    more = len(group.made) - len(shown)
+    return (", ".join(shown) or "constants") + (f" and {more} more" if more else "")
+
+
+def _held(group: Group) -> str:
+    if not group.reasons:
+        return group.inexact[0] if group.inexact else ""
+    return group.reasons[0] + (f" and {len(group.reasons) - 1} more" if len(group.reasons) > 1 else "")
+
+
+def _edit(edit: Any, most: int = 200) -> str:
+    text = repr(edit)
+    return text if len(text) <= most else f"{text[:most]} ..."
