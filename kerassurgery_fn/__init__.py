@@ -9,14 +9,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kerassurgery_fn.algebra import concatenate, diff_plans, simplify
+    from kerassurgery_fn.codec import decode, encode, load_plan, save_plan
     from kerassurgery_fn.costs import cost
     from kerassurgery_fn.coupling import groups
+    from kerassurgery_fn.differences import diff, load_diff, patch, save_diff
     from kerassurgery_fn.edits import DeleteChannels, KeepChannels
     from kerassurgery_fn.errors import SurgeryError
+    from kerassurgery_fn.explaining import explain
     from kerassurgery_fn.flow import analyse
     from kerassurgery_fn.live import capture, rebuild
     from kerassurgery_fn.plan import Plan
+    from kerassurgery_fn.preconditions import made_for
     from kerassurgery_fn.probe import score_by_apoz
+    from kerassurgery_fn.report import plot_widths, report_html, show
     from kerassurgery_fn.rules import rule
     from kerassurgery_fn.snapshot import Snapshot
 
@@ -30,16 +36,34 @@ _ROOMS = {
     "SurgeryError": "errors",
     "analyse": "flow",
     "capture": "live",
+    "concatenate": "algebra",
     "cost": "costs",
+    "decode": "codec",
+    "diff": "differences",
+    "diff_plans": "algebra",
+    "encode": "codec",
+    "explain": "explaining",
     "groups": "coupling",
+    "load_diff": "differences",
+    "load_plan": "codec",
+    "made_for": "preconditions",
+    "patch": "differences",
+    "plot_widths": "report",
     "rebuild": "live",
+    "report_html": "report",
     "rule": "rules",
+    "save_diff": "differences",
+    "save_plan": "codec",
     "score_by_apoz": "probe",
+    "show": "report",
+    "simplify": "algebra",
 }
 
 __all__ = [
-    "DeleteChannels", "KeepChannels", "Plan", "Snapshot", "SurgeryError", "analyse", "capture", "cost", "groups",
-    "rebuild", "rule", "score_by_apoz",
+    "DeleteChannels", "KeepChannels", "Plan", "Snapshot", "SurgeryError", "analyse", "capture", "concatenate",
+    "cost", "decode", "diff", "diff_plans", "encode", "explain", "groups", "load_diff", "load_plan", "made_for",
+    "patch", "plot_widths", "rebuild", "report_html", "rule", "save_diff", "save_plan", "score_by_apoz", "show",
+    "simplify",
 ]  # fmt: skip
 
 

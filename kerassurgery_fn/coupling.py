@@ -13,6 +13,7 @@ from kerassurgery_fn.channels import FIXED, Axis, has_ids, size
 from kerassurgery_fn.errors import ChannelOutOfRange, NoChannels
 from kerassurgery_fn.flow import Flow, analyse
 from kerassurgery_fn.snapshot import Snapshot
+from kerassurgery_fn.tables import Table
 
 
 class Carrier(NamedTuple):
@@ -118,6 +119,34 @@ class Groups(tuple[Group, ...]):
         free = [group for group in self if not group.pinned]
         channels = sum(map(len, free))
         return "\n".join([f"{len(self)} groups, {len(free)} of them free with {channels:,} channels", *map(repr, self)])
+
+    def table(self) -> Table:
+        """A row for each group: how many channels, which layers make them, what holds them."""
+        rows = tuple((len(group), _named(group.made), len(group.carried), _held(group)) for group in self)
+        return Table(
+            "channels that go together", ("channels", "made by", "weight axes", "held by"), rows,
+            (repr(self).partition("\n")[0],),
+        )  # fmt: skip
+
+    def _repr_html_(self) -> str:
+        return self.table()._repr_html_()
+
+
+def _named(made: Iterable[str], most: int = 3) -> str:
+    """Addresses in few words.
+
+    >>> _named(["a", "b", "c", "d", "e"]), _named([])
+    ('a, b, c and 2 more', 'constants')
+    """
+    names = [*made]
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return (", ".join(names[:most]) or "constants") + more
+
+
+def _held(group: Group) -> str:
+    """Why a group cannot be cut, or not exactly."""
+    reasons = [*group.reasons, *(f"not exact: {words}" for words in group.inexact if not group.reasons)]
+    return reasons[0] + f" and {len(reasons) - 1} more" * (len(reasons) > 1) if reasons else ""
 
 
 def groups(snapshot: Snapshot) -> Groups:

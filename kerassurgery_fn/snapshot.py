@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from kerassurgery_fn.frozen import FrozenDict, freeze
+from kerassurgery_fn.tables import Table
 
 Weights = Mapping[str, tuple[np.ndarray, ...]]
 
@@ -64,6 +65,11 @@ class Snapshot:
     def __repr__(self) -> str:
         count = sum(array.size for arrays in self.weights.values() for array in arrays)
         return f"<Snapshot of {self.name!r}: {len(self.weights)} layers with weights, {count:,} parameters>"
+
+    def _repr_html_(self) -> str:
+        shapes = {path: ", ".join("x".join(map(str, a.shape)) for a in arrays) for path, arrays in self.weights.items()}
+        rows = tuple((path, shapes[path], sum(a.size for a in arrays)) for path, arrays in self.weights.items())
+        return Table(self.name, ("layer", "weights", "parameters"), rows, (repr(self)[1:-1],))._repr_html_()
 
 
 @dataclass(frozen=True, eq=False)

@@ -89,6 +89,15 @@ def test_every_table_is_html_in_a_notebook(thing, _):
         assert html.count("<tr>") == len(table.rows) + 1
 
 
+@pytest.mark.parametrize(
+    "thing", [FROM, cost(FROM), groups(FROM), diff(FROM, TO), explain(DeleteChannels("a", [0]), FROM)]
+)
+def test_what_one_looks_at_most_is_a_table_in_a_notebook(thing):
+    html = thing._repr_html_()
+    Balanced().feed(html)
+    assert "<table" in html
+
+
 class Balanced(HTMLParser):
     """Fails where tags are not closed in order."""
 

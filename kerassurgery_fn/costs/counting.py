@@ -18,6 +18,7 @@ from kerassurgery_fn.flow import Flow, analyse
 from kerassurgery_fn.frozen import get_in, set_all
 from kerassurgery_fn.graph import Call, Constant, Record, Ref, leaves, map_leaves, read_graph, refs
 from kerassurgery_fn.snapshot import Snapshot
+from kerassurgery_fn.tables import Table
 
 Measure = Callable[[Axis], int]
 Shapes = Sequence[int | None] | Mapping[str, Sequence[int | None]]
@@ -79,6 +80,20 @@ class Cost:
         if more := len(self.layers) - len(shown):
             lines.append(f"{more} more layer{'s' * (more > 1)} without weights or multiplications")
         return "\n".join([*lines, *(f"~ {layer.path}: {layer.note}" for layer in shown if layer.note)])
+
+    def table(self) -> Table:
+        """The layers that cost anything, with their shares of the whole."""
+        rows = tuple(
+            (row.path, row.class_name, row.parameters, row.macs, f"{100 * row.macs / (self.macs or 1):.1f} %")
+            for row in self.layers
+            if row.parameters or row.macs or row.note
+        )
+        total = ("total", "", self.parameters, self.macs, "")
+        notes = tuple(f"~ {row.path}: {row.note}" for row in self.layers if row.note)
+        return Table("cost", ("layer", "class", "parameters", "MACs", "share"), (*rows, total), notes)
+
+    def _repr_html_(self) -> str:
+        return self.table()._repr_html_()
 
 
 FIGURES = ("parameters", "trainable", "MACs", "bytes")

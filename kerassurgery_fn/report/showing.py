@@ -7,7 +7,7 @@ from typing import Any
 
 from kerassurgery_fn.algebra import PlanDiff
 from kerassurgery_fn.costs import Cost, cost
-from kerassurgery_fn.coupling import Group, Groups
+from kerassurgery_fn.coupling import Groups
 from kerassurgery_fn.differences import Diff
 from kerassurgery_fn.explaining import Explanation
 from kerassurgery_fn.flow import analyse
@@ -56,24 +56,6 @@ def _of_snapshot(snapshot: Snapshot) -> list[Table]:
     return [Table(snapshot.name, ("layer", "class", "makes", "parameters"), rows, tuple(notes))]
 
 
-def _of_cost(figures: Cost) -> list[Table]:
-    rows = tuple(
-        (row.path, row.class_name, row.parameters, row.macs, _share(row.macs, figures.macs))
-        for row in figures.layers
-        if row.parameters or row.macs or row.note
-    )
-    total = ("total", "", figures.parameters, figures.macs, "")
-    notes = tuple(f"~ {row.path}: {row.note}" for row in figures.layers if row.note)
-    return [Table("cost", ("layer", "class", "parameters", "MACs", "share"), (*rows, total), notes)]
-
-
-def _of_groups(groups: Groups) -> list[Table]:
-    rows = tuple((len(group), _makers(group), len(group.carried), _held(group)) for group in groups)
-    free = [group for group in groups if not group.pinned]
-    note = f"{len(groups)} groups, {len(free)} of them free with {sum(map(len, free)):,} channels"
-    return [Table("channels that go together", ("channels", "made by", "weight axes", "held by"), rows, (note,))]
-
-
 def _of_plans(difference: PlanDiff) -> list[Table]:
     edits = [("new", _edit(edit)) for edit in difference.added] + [("gone", _edit(e)) for e in difference.removed]
     channels = [("deleted now", path, spans(which)) for path, which in difference.deleted.items()]
@@ -87,28 +69,12 @@ def _of_plans(difference: PlanDiff) -> list[Table]:
 
 TABLES: dict[type, Callable[[Any], list[Table]]] = {
     Snapshot: _of_snapshot,
-    Cost: _of_cost,
-    Groups: _of_groups,
+    Cost: lambda figures: [figures.table()],
+    Groups: lambda groups: [groups.table()],
     Explanation: lambda explanation: explanation.tables(),
     Diff: lambda difference: difference.tables(),
     PlanDiff: _of_plans,
 }
-
-
-def _share(part: int, whole: int) -> str:
-    return f"{100 * part / whole:.1f} %" if whole else ""
-
-
-def _makers(group: Group) -> str:
-    shown = [*group.made][:3]
-    more = len(group.made) - len(shown)
-    return (", ".join(shown) or "constants") + (f" and {more} more" if more else "")
-
-
-def _held(group: Group) -> str:
-    if not group.reasons:
-        return group.inexact[0] if group.inexact else ""
-    return group.reasons[0] + (f" and {len(group.reasons) - 1} more" if len(group.reasons) > 1 else "")
 
 
 def _edit(edit: Any, most: int = 200) -> str:
