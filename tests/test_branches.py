@@ -140,6 +140,12 @@ def same_join_twice():
     return keras.Model(x, L.Dense(3, name="top")(L.Concatenate(name="concat")([a, b, a])))
 
 
+def broadcast_branch():
+    x = keras.Input((6, 5))
+    one = L.GlobalMaxPooling1D(keepdims=True, name="pool")(L.Dense(4, name="one")(L.Dense(3, name="narrow")(x)))
+    return keras.Model(x, read(L.Add(name="add")([L.Dense(4, name="wide")(x), one])))
+
+
 # name -> model, what to delete, layers that must be gone
 BRANCHES = {
     "one of three": (inception, {"b": range(4)}, ["b", "b_narrow", "b_norm"]),
@@ -178,6 +184,7 @@ BRANCHES = {
     ),
     "two levels": (two_levels, {"a": range(4), "b": range(5)}, ["a", "b", "low", "between", "high"]),
     "the lower of two levels": (two_levels, {"a": range(4)}, ["a", "low"]),
+    "a term that is broadcast to others": (broadcast_branch, {"narrow": range(3)}, ["narrow", "one", "pool", "add"]),
     "an item that stands twice": (same_join_twice, {"a": range(4)}, ["a", "concat"]),
 }  # fmt: skip
 
@@ -193,11 +200,11 @@ def test_a_branch_without_channels_goes(name):
 def test_the_optimizers_state_of_a_branch_goes_with_it():
     model = inception()
     model.compile(keras.optimizers.Adam(0.01), "mse", run_eagerly=True)
-    model.train_on_batch(random_inputs(model), np.ones((4, 5)))
+    model.train_on_batch(random_inputs(model), np.ones((11, 5)))
     smaller = DeleteChannels({"b": range(4), "c": range(4)})(capture(model))
     again = rebuild(smaller)
     assert capture(again) == smaller
-    assert np.isfinite(again.train_on_batch(random_inputs(again), np.ones((4, 5))))
+    assert np.isfinite(again.train_on_batch(random_inputs(again), np.ones((11, 5))))
 
 
 # --- what must not go
@@ -242,7 +249,14 @@ def joined_into_the_output():
     )
 
 
+def broadcast():
+    x = keras.Input((6, 5))
+    wide = L.Dense(4, name="wide")(L.Dense(3, name="narrow")(x))
+    return keras.Model(x, read(L.Add()([wide, L.GlobalMaxPooling1D(keepdims=True)(L.Dense(4, name="one")(x))])))
+
+
 REFUSED = {
+    "a term that others are broadcast to": (broadcast, {"narrow": range(3)}, NothingLeft),
     "a gate": (gated, {"narrow": range(4)}, NothingLeft),
     "an average, whose divisor would change": (averaged, {"narrow": range(4)}, NothingLeft),
     "the only way": (chained, {"narrow": range(4)}, NothingLeft),

@@ -395,9 +395,10 @@ def test_nested_models(name):
 
 
 def image_net(data_format):
+    """Images wider than they have channels: where both are equal, Keras adds a channels_first bias along the width."""
     kwargs = {"data_format": data_format}
     axis = 1 if data_format == "channels_first" else -1
-    x = keras.Input((3, 10, 9) if axis == 1 else (10, 9, 3))
+    x = keras.Input((3, 18, 17) if axis == 1 else (18, 17, 3))
     y = L.Conv2D(6, 3, name="a", **kwargs)(x)
     y = L.ReLU()(L.BatchNormalization(axis=axis, name="norm")(y))
     y = L.DepthwiseConv2D(3, depth_multiplier=2, padding="same", name="depthwise", **kwargs)(y)
@@ -407,7 +408,7 @@ def image_net(data_format):
     y = L.Cropping2D(1, **kwargs)(L.ZeroPadding2D(((1, 2), (0, 1)), **kwargs)(y))
     y = L.Conv2DTranspose(6, 3, strides=2, name="transpose", **kwargs)(y)
     y = L.AveragePooling2D(2, **kwargs)(L.SpatialDropout2D(0.5, **kwargs)(y))
-    y = L.Concatenate()([L.GlobalMaxPooling2D(**kwargs)(y), L.Flatten(**kwargs)(L.Conv2D(4, 6, name="c", **kwargs)(y))])
+    y = L.Concatenate()([L.GlobalMaxPooling2D(**kwargs)(y), L.Flatten(**kwargs)(L.Conv2D(4, 9, name="c", **kwargs)(y))])
     return keras.Model(x, L.Dense(5, name="top")(y))
 
 

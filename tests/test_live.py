@@ -168,7 +168,7 @@ def test_a_pruned_model_is_an_ordinary_keras_model(tmp_path, suffix):
     model.fit(random_inputs(model, batch=8), np.ones((8, 3)), verbose=0)
     smaller = rebuild(random_cut(capture(model), 0))
     data = random_inputs(smaller, 3)
-    smaller.fit(data, np.ones((4, 3)), verbose=0)
+    smaller.fit(data, np.ones((11, 3)), verbose=0)
     answer = smaller.predict(data, verbose=0)
     file, given, made = tmp_path / f"model.{suffix}", tmp_path / "given.npy", tmp_path / "made.npy"
     smaller.save(file)
@@ -282,12 +282,12 @@ def test_weights_of_one_name_keep_their_own_state():
     a, b = (keras.Sequential([keras.Input((6,)), L.Dense(n, name="d")], name=name) for n, name in ((6, "a"), (7, "b")))
     model = keras.Model(x, L.Dense(3)(b(a(x))))
     model.compile(keras.optimizers.Adam(0.01), "mse")
-    model.train_on_batch(random_inputs(model), np.ones((4, 3)))
+    model.train_on_batch(random_inputs(model), np.ones((11, 3)))
     snapshot = capture(model)
     for owner, value in zip(snapshot.training.slots, snapshot.training.values, strict=True):
         assert owner is None or value.shape == snapshot.weights[owner[0]][owner[1]].shape
     again = rebuild(DeleteChannels({"a/d": [0], "b/d": [1, 2]})(snapshot))
-    again.train_on_batch(random_inputs(again), np.ones((4, 3)))
+    again.train_on_batch(random_inputs(again), np.ones((11, 3)))
 
 
 def test_state_that_is_not_shaped_like_weights_stays_behind():

@@ -91,10 +91,10 @@ def _follow(flow: Flow, call: Call, removal: Removal, empty: _Emptiness) -> None
 def _spares(flow: Flow, call: Call, missing: Set[Ref], removal: Removal) -> bool:
     """Whether a call goes on without some of its inputs: a sum, or a join along channels, which then lose theirs."""
     key = key_of(call.record)
-    if not missing <= set(operands(call)):
+    if not missing <= set(operands(call)) or key not in JOINS | SUMS:
         return False
-    if key not in JOINS:
-        return key in SUMS
+    if key in SUMS:
+        return _spans(flow, call, set(refs(operands(call))) - missing)
     lost = [(flow.tensors[ref] or ())[call.record["config"]["axis"]] for ref in missing]
     if not all(map(has_ids, lost)):
         return False
@@ -102,6 +102,12 @@ def _spares(flow: Flow, call: Call, missing: Set[Ref], removal: Removal) -> bool
         removal.dead[flow.fates.resolve(axis)] = True
     removal.dead[FIXED] = False
     return True
+
+
+def _spans(flow: Flow, call: Call, left: Set[Ref]) -> bool:
+    """Whether one of the terms that are left has the shape of the sum: none was broadcast against a lost one."""
+    made, *terms = ([size(axis) for axis in flow.tensors[ref] or ()] for ref in [Ref(call.path, call.node, 0), *left])
+    return made in terms
 
 
 def operands(call: Call) -> list[Any]:
