@@ -11,7 +11,7 @@ import numpy as np
 from kerassurgery_fn.channels import Fates, size
 from kerassurgery_fn.errors import NoChannels
 from kerassurgery_fn.frozen import Location
-from kerassurgery_fn.graph import Call, Constant, Graph, Record, Ref, find_layer, leaves, map_leaves, read_graph, refs
+from kerassurgery_fn.graph import Call, Constant, Graph, Ref, find_layer, leaves, map_leaves, read_graph, refs
 from kerassurgery_fn.rules import Layer, NoRule
 from kerassurgery_fn.rules.constants import given
 from kerassurgery_fn.rules.counts import Count
@@ -213,11 +213,3 @@ def _fits(expected: list[list[int | None]], actual: list[list[int]]) -> bool:
         len(a) == len(b) and all(x in (None, y) for x, y in zip(a, b, strict=True))
         for a, b in zip(expected, actual, strict=True)
     )
-
-
-def layer_record(snapshot: Snapshot, where: Location) -> Record:
-    """The record of a layer by its place."""
-    record: Any = snapshot.record
-    for key in where:
-        record = record[key]
-    return record
