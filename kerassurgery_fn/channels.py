@@ -76,7 +76,7 @@ def join(axes: Sequence[Axis]) -> Axis:
 
     >>> join([np.array([[7, 8]]), 2, np.array([[9], [5]])])
     array([[ 7,  8, -1, -1,  9],
-           [ 7,  8, -1, -1,  5]])
+           [-1, -1, -1, -1,  5]])
     >>> join([2, 3])
     5
     """
@@ -130,8 +130,8 @@ def merge(axes: Sequence[Axis]) -> Axis:
 
 
 def _with_rows(axis: np.ndarray, rows: int) -> np.ndarray:
-    """The same map in more rows: the first one again and again, for an id counts once however often it stands."""
-    return np.concatenate([axis, *([axis[:1]] * (rows - len(axis)))])
+    """The same map in more rows, which hold no ids."""
+    return np.pad(axis, ((0, rows - len(axis)), (0, 0)), constant_values=FIXED)
 
 
 def _matching_runs(olds: Sequence[int | None], news: Sequence[int | None]) -> list[tuple[slice, slice]] | None:
@@ -151,6 +151,17 @@ def _matching_runs(olds: Sequence[int | None], news: Sequence[int | None]) -> li
         runs.append((slice(i, end_i), slice(j, end_j)))
         i, j = end_i, end_j
     return runs
+
+
+def _varies(row: np.ndarray, sizes: Sequence[int]) -> list[int]:
+    """The axes of a grid along which a row varies; the longest one if it is constant.
+
+    >>> _varies(np.array([0, 0, 1, 1]), [2, 2]), _varies(np.array([0, 1, 2, 3]), [2, 2])
+    ([0], [0, 1])
+    """
+    cells = row.reshape(sizes)
+    varies = [i for i, n in enumerate(sizes) if n > 1 and not (cells == cells.take([0], axis=i)).all()]
+    return varies or [max(range(len(sizes)), key=lambda i: (sizes[i], i))]
 
 
 def _product(sizes: Sequence[int | None]) -> int | None:
@@ -183,6 +194,7 @@ class Ledger:
         self._ties: list[tuple[np.ndarray, np.ndarray]] = []
         self._composite: list[tuple[np.ndarray, np.ndarray]] = []
         self._grids: list[tuple[np.ndarray, np.ndarray]] = []
+        self._stands: dict[int, tuple[int, ...]] = {}
 
     def fresh(self, n: int) -> np.ndarray:
         """A map of n new ids."""
@@ -209,20 +221,20 @@ class Ledger:
         """An axis seen as a grid: one axis for each of `sizes`, whose product is the axis' size.
 
         A row of the map that varies along one axis of the grid only belongs to that axis. A row that varies along
-        several gets fresh ids for each of them, for which its own ids now stand.
+        several gets fresh ids for each of them, for which its own ids now stand. Ids that stand for the lines of an
+        earlier grid are seen as these where they fit, so that both grids become one that is finer.
         """
         if not isinstance(axis, np.ndarray):
             return list(sizes)
         rows: list[list[np.ndarray]] = [[] for _ in sizes]
         taken: set[int] = set()
-        for row in {line.tobytes(): line for line in axis}.values():
+        for row in {line.tobytes(): line for each in axis for line in self._lines(each, sizes)}.values():
             if (row == FIXED).all():
                 continue
-            cells = row.reshape(sizes)
-            varies = [i for i, n in enumerate(sizes) if n > 1 and not (cells == cells.take([0], axis=i)).all()]
-            varies = varies or [max(range(len(sizes)), key=lambda i: (sizes[i], i))]
+            varies = _varies(row, sizes)
             if len(varies) == 1:
-                rows[varies[0]].append(np.moveaxis(cells, varies[0], -1).reshape(-1, sizes[varies[0]])[:1])
+                cells = np.moveaxis(row.reshape(sizes), varies[0], -1)
+                rows[varies[0]].append(cells.reshape(-1, sizes[varies[0]])[:1])
             elif taken & set(varies):
                 self.pin(row[None], reason)
             else:
@@ -231,10 +243,20 @@ class Ledger:
                 parts = merge([lines.get(i, n) for i, n in enumerate(sizes)])
                 assert isinstance(parts, np.ndarray)
                 self._grids.append((row, parts))
+                self._stands.update(zip(row.tolist(), map(tuple, parts.T.tolist()), strict=True))
                 self.ties.append(Tie(row[None], parts, reason))
                 for i, line in lines.items():
                     rows[i].append(line)
         return [np.concatenate(maps) if maps else n for maps, n in zip(rows, sizes, strict=True)]
+
+    def _lines(self, row: np.ndarray, sizes: Sequence[int]) -> list[np.ndarray]:
+        """A row as the rows of the lines that its ids stand for already, if none of these crosses another in a grid."""
+        parts = [self._stands.get(one, ()) for one in row.tolist()]
+        if not parts[0] or len(set(map(len, parts))) > 1:
+            return [row]
+        lines = [line for part in np.array(parts).T for line in self._lines(part, sizes)]
+        across = [axis for line in lines if len(varies := _varies(line, sizes)) > 1 for axis in varies]
+        return lines if len(across) == len(set(across)) else [row]
 
     def reshape(self, axes: Sequence[Axis], sizes: Sequence[int | None], reason: str) -> list[Axis]:
         """The axes of a reshaped tensor. Runs of axes with equal products are merged and split; where unknown sizes
@@ -305,22 +327,32 @@ class Fates:
         return mask
 
 
+class Fact(NamedTuple):
+    """Two lists of ids that die together: one list does when any of its ids does. The reason is that of a pin, where
+    they cannot be made to."""
+
+    a: tuple[int, ...]
+    b: tuple[int, ...]
+    reason: str
+
+
 class _Settling:
-    """The work of `Ledger.settle`, in rounds: tie, look which tied ids stand for different parts, tie those."""
+    """The work of `Ledger.settle`, in rounds: tie, look which lists of ids do not die together though they should."""
 
     def __init__(self, ledger: Ledger) -> None:
         self.root = np.arange(ledger.count + 1)
-        self.pins = list(ledger.pins)
-        self.ties = ledger.ties
-        self.stands: list[tuple[int, tuple[int, ...]]] = []
+        self.pins, self.ties = list(ledger.pins), ledger.ties
         self.parts: dict[int, list[int]] = {}
         self._unite(ledger._ties)
+        facts: list[Fact] = []
         for row, parts in ledger._grids:
             live = row != FIXED
-            self.stands += zip(row[live].tolist(), map(tuple, parts.T[live].tolist()), strict=True)
+            facts += _facts(row[None, live], parts[:, live], "it is seen as two grids that do not fit each other")
             if not live.all():
                 self.pins.append(Pin(parts[:, ~live], "it shares lines of a grid with positions that are no channels"))
-        self._tie_composites(ledger._composite)
+        for a, b in ledger._composite:
+            facts += _facts(a, b, "it is joined with positions of another grid")
+        self.facts = list(dict.fromkeys(facts))
         while ties := self._disagreements():
             self._unite([(np.array(ties).T[:1], np.array(ties).T[1:])])
 
@@ -344,43 +376,47 @@ class _Settling:
                 root = jumped
         self.root = root
 
-    def _tie_composites(self, ties: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
-        """Ties between positions that have several ids: between their ids in order, or the one stands for the many."""
-        simple: list[tuple[int, int]] = []
-        for left, right in (pair for a, b in ties for pair in zip(a.T.tolist(), b.T.tolist(), strict=True)):
-            a, b = self._roots(left), self._roots(right)
-            if (same := _equated(a, b)) is not None:
-                simple += same
-            elif min(len(a), len(b)) == 1:
-                (one,), many = sorted((a, b), key=len)
-                self.stands.append((one, tuple(many)))
-            else:
-                self._pin([*a, *b], "it is joined with positions of another grid")
-        if simple:
-            self._unite([(np.array(simple).T[:1], np.array(simple).T[1:])])
-
     def _disagreements(self) -> list[tuple[int, int]]:
-        """The ties that make ids of one component stand for the same; where there are none, the component is pinned."""
-        ties: dict[tuple[int, int], None] = {}
+        """The ties that make lists of ids die together; where there are none, what cannot be made to is pinned.
+
+        An id that should die with several stands for them from then on.
+        """
         self.parts = {}
-        misfits: set[int] = set()
-        for old, parts in self.stands:
-            root, mine = int(self.root[old]), self._roots(parts)
-            if mine == [root] or (first := self.parts.setdefault(root, mine)) == mine:
-                continue
-            if (same := _equated(first, mine)) is None:
-                misfits.add(root)
-            else:
-                ties.update(dict.fromkeys(same))
-        if not ties and misfits:
-            self._pin_misfits(misfits)
+        meetings: list[tuple[list[int], list[int], Fact]] = []
+        for fact in self.facts:
+            one, many = sorted((self._roots(fact.a), self._roots(fact.b)), key=len)
+            if len(one) == 1 and one[0] not in many:
+                if self.parts.setdefault(one[0], many) != many:
+                    meetings.append((many, self.parts[one[0]], fact))
+            elif set(one) != set(many):
+                meetings.append((one, many, fact))
+        ties: dict[tuple[int, int], None] = {}
+        misfits = [fact for one, many, fact in meetings if not self._agreed(one, many, ties)]
+        if not ties:
+            for fact in misfits:
+                self._pin(self._roots(fact.a + fact.b), fact.reason)
         return list(ties)
 
-    def _pin_misfits(self, misfits: set[int]) -> None:
-        for old, parts in self.stands:
-            if (root := int(self.root[old])) in misfits:
-                self._pin([root, *parts], "it is seen as two grids that do not fit each other")
-                self.parts.pop(root, None)
+    def _agreed(self, one: list[int], many: list[int], ties: dict[tuple[int, int], None]) -> bool:
+        """Whether two lists of ids can be made to die together: by ties, or by one id that stands for the others."""
+        a, b = self._deep(one), self._deep(many)
+        same = _equated(a, b)
+        if same is None:
+            short, long = sorted(([i for i in a if i not in b], [i for i in b if i not in a]), key=len)
+            if len(short) == 1 and short[0] not in self.parts:
+                self.parts[short[0]] = long
+                return True
+            same = _equated(one, many)
+        ties.update(dict.fromkeys(same or ()))
+        return same is not None
+
+    def _deep(self, ids: Iterable[int], above: frozenset[int] = frozenset()) -> list[int]:
+        """What ids stand for in the end, as far as it is known."""
+        made: list[int] = []
+        for one in ids:
+            below = None if one in above else self.parts.get(one)
+            made += self._deep(below, above | {one}) if below else [one]
+        return list(dict.fromkeys(made))
 
     def _roots(self, ids: Iterable[int]) -> list[int]:
         """Different roots in the order given, fixed ones left out."""
@@ -418,6 +454,11 @@ class _Settling:
         parts = [last for part in self.parts[root] for last in self._follow(part, final, above | {root})]
         final[root] = tuple(dict.fromkeys(parts))
         return final[root]
+
+
+def _facts(a: np.ndarray, b: np.ndarray, reason: str) -> list[Fact]:
+    """Position by position what dies together in two maps."""
+    return [Fact(tuple(x), tuple(y), reason) for x, y in zip(a.T.tolist(), b.T.tolist(), strict=True)]
 
 
 def _equated(a: list[int], b: list[int]) -> list[tuple[int, int]] | None:

@@ -194,7 +194,7 @@ def _dying(flow: Flow, chosen: Iterable[tuple[Maker, np.ndarray]]) -> np.ndarray
 
 
 def whole_lines(flow: Flow, maker: Maker, mask: np.ndarray) -> np.ndarray:
-    """The final ids whose death deletes just the chosen positions of a layer's channels.
+    """The final ids whose death deletes just the chosen positions of a layer's channels, pinned ones only if need be.
 
     Raises:
         PartialLines: the positions are part of lines of a grid that would go as a whole.
@@ -202,14 +202,14 @@ def whole_lines(flow: Flow, maker: Maker, mask: np.ndarray) -> np.ndarray:
     resolved = flow.fates.resolve(maker.axis)  # type: ignore[arg-type]
     spared = np.unique(resolved[:, ~mask])
     doomed = np.setdiff1d(np.unique(resolved[:, mask]), [*spared.tolist(), FIXED])
-    reached = np.isin(resolved, doomed).any(axis=0)
-    if (reached | ~mask).all():
-        return doomed
-    left = np.flatnonzero(mask & ~reached)
-    lines = {
+    for lines in (doomed[~flow.fates.pinned()[doomed]], doomed):
+        if np.isin(resolved[:, mask], lines).any(axis=0).all():
+            return lines
+    left = np.flatnonzero(mask & ~np.isin(resolved, doomed).any(axis=0))
+    wholes = {
         tuple(np.flatnonzero((resolved == one).any(axis=0)).tolist()) for one in np.unique(resolved[:, left]).tolist()
     }
-    shown = "; ".join(str(list(line)) for line in sorted(lines, key=lambda line: (len(line), line))[:4])
+    shown = "; ".join(str(list(line)) for line in sorted(wholes, key=lambda line: (len(line), line))[:4])
     raise PartialLines(
         f"channels {left.tolist()} of {maker.path!r} belong to lines of a grid (heads, groups) that go only as a "
         f"whole: delete all of one of {shown}"
