@@ -5,6 +5,7 @@ To support a layer, write its rule in the file of its family: the layer's call o
 
 from kerassurgery_fn.rules import (
     activations,
+    applications,
     attention,
     convolution,
     core,
@@ -29,7 +30,8 @@ from kerassurgery_fn.rules.registry import PINS, RULES, key_of, rule
 
 FAMILIES = (
     core, convolution, attention, recurrent, wrappers, normalization, activations, pooling, merging, shaping,
-    preprocessing, elementwise, moving, picking, joining, imaging, products, reductions, pins,
+    preprocessing, elementwise, moving, picking, joining, imaging, products, reductions,
+    applications, pins,
 )  # fmt: skip
 
 __all__ = ["FAMILIES", "PINS", "RULES", "Layer", "NoRule", "key_of", "rule"]
