@@ -116,13 +116,13 @@ def change(before: int | None, after: int | None) -> str:
     """A number before and after, and by how much it changed.
 
     >>> change(200, 150), change(5, 5), change(None, 3)
-    ('200 -> 150 (-25.0 %)', '5', '3 (new)')
+    ('200 -> 150 (-25.00 %)', '5', '3 (new)')
     """
     if before is None or after is None:
         return f"{after:,} (new)" if after is not None else f"{before:,} (gone)"
     if before == after:
         return f"{after:,}"
-    percent = f" ({100 * (after - before) / before:+.1f} %)" if before else ""
+    percent = f" ({100 * (after - before) / before:+.2f} %)" if before else ""
     return f"{before:,} -> {after:,}{percent}"
 
 

@@ -3,7 +3,10 @@
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import jsonschema
 import ml_dtypes
@@ -19,6 +22,7 @@ from kerassurgery_fn.codec.schema import PLAN, published
 from kerassurgery_fn.codec.types import edit_classes, field_hints, value_classes
 from kerassurgery_fn.codec.values import TAGS, from_data, is_reserved, to_data
 from kerassurgery_fn.edits import EDITS, DeleteChannels, KeepChannels
+from kerassurgery_fn.edits.base import Edit
 from kerassurgery_fn.errors import BadDocument, NotEncodable, OtherModel, UnknownEdit, UnknownVersion
 from kerassurgery_fn.frozen import freeze
 from kerassurgery_fn.plan import AtOnce, Plan
@@ -175,6 +179,77 @@ def test_channels_of_a_layer_stand_in_one_line():
     many = DeleteChannels({"a": range(100), "b": range(50)})
     lines = dumps(encode(many)).splitlines()
     assert [line.split(":")[0].strip() for line in lines if "[" in line] == ['"a"', '"b"']
+
+
+# --- edits that are yet to come
+
+
+@dataclass(frozen=True)
+class Which:
+    """A value that stands in the field of an edit."""
+
+    pattern: str
+    but: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Everything:
+    """An edit with fields of every kind."""
+
+    layer: str | Which
+    new: Snapshot
+    calls: tuple[int, ...] | None
+    fields: Mapping[str, Any]
+    arrays: Mapping[str, np.ndarray]
+    how: Literal["before", "after"]
+    rate: float | None
+    inner: tuple[Edit, ...]
+    pairs: tuple[tuple[str, int], ...] = ()
+
+    def __call__(self, snapshot):
+        return snapshot
+
+
+EVERYTHING = Everything(
+    Which("block*", ("a",)), net(), None, freeze({"edit": [1, {"x": None}], "y": (1, 2)}), {"$a": np.array(2.5)},
+    "before", 0.5, (DELETE, Plan(DELETE)), (("a", 1),),
+)  # fmt: skip
+
+
+@pytest.fixture
+def everything(monkeypatch):
+    monkeypatch.setitem(EDITS, "Everything", Everything)
+
+
+def test_an_edit_that_is_listed_can_be_written_whatever_its_fields(everything):
+    data = loads(dumps(encode(Plan(EVERYTHING))).encode(), "text")
+    jsonschema.Draft202012Validator(schema()).validate(data)
+    (again,) = decode(data).edits
+    assert again == EVERYTHING
+    assert again.new.weights["a"][0].dtype == np.float32
+    assert dumps(encode(again)) == dumps(encode(EVERYTHING))
+
+
+@pytest.mark.parametrize(
+    "field, value, words",
+    [
+        ("layer", 3, r"\$\.plan\.layer"),
+        ("layer", {"$type": "Which", "pattern": 1, "but": []}, r"\$\.plan\.layer"),
+        ("new", {"$type": "Which", "pattern": "a", "but": []}, r"\$\.plan\.new"),
+        ("calls", [0, "1"], r"\$\.plan\.calls"),
+        ("how", "beside", r"\$\.plan\.how: 'beside' is not one of"),
+        ("rate", "fast", r"\$\.plan\.rate"),
+        ("inner", [{"$type": "Which", "pattern": "a", "but": []}], r"\$\.plan\.inner\[0\]"),
+        ("pairs", [["a", 1, 2]], r"\$\.plan\.pairs\[0\]"),
+        ("arrays", {"k": [1, 2]}, r"\$\.plan\.arrays"),
+        ("fields", {"$type": "Everything"}, r"\$\.plan\.fields"),
+    ],
+)
+def test_a_field_with_a_value_of_another_kind_is_refused(everything, field, value, words):
+    data = loads(dumps(encode(EVERYTHING)).encode(), "text")
+    data["plan"][field] = value
+    with pytest.raises(BadDocument, match=words):
+        decode(data)
 
 
 # --- what cannot be written

@@ -169,6 +169,48 @@ def test_arrays_of_few_values_are_sliced_too(dtype):
     assert (old[rows][:, columns] == new).all()
 
 
+def stirred(model, by):
+    """The model with every value moved by a random number, `by` of the spread of its array."""
+    rng = np.random.default_rng(4)
+    move = lambda a: (a + by * a.std() * rng.standard_normal(a.shape)).astype(a.dtype)  # noqa: E731
+    return Snapshot(model.record, {path: tuple(map(move, arrays)) for path, arrays in model.weights.items()})
+
+
+def test_channels_of_a_pruned_model_that_was_trained_on_are_found_by_what_they_are_most_like():
+    made = check(FROM, stirred(TO, 0.05))
+    assert stored(made) == sum(array.size for arrays in TO.weights.values() for array in arrays)
+    assert {address: made.pick(index).lost.tolist() for address, index in made.channels.items()} == {
+        "a": [0, 5, 6],
+        "b": [0, 5, 6],
+    }
+    assert all(0.02 < piece.moved < 0.1 for made in made.weights.values() for piece in made if len(piece.values) > 4)
+
+
+def test_a_bias_of_zeros_does_not_tell_which_channels_are_left():
+    zero = residual(a=(FROM.weights["a"][0], np.zeros(8, "float32")))
+    made = check(zero, stirred(DeleteChannels("a", [0, 5, 6])(zero), 0.05))
+    assert made.pick(made.channels["a"]).lost.tolist() == [0, 5, 6]
+
+
+def test_channels_that_are_like_none_are_not_told():
+    assert check(FROM, stirred(TO, 30)).channels == {}
+
+
+def test_channels_behind_a_flatten_are_followed():
+    dense = (layer("Dense", name, units=units) for name, units in {"d": 5, "e": 2}.items())
+    record = sequential("net", (None, 4, 4, 2), layer("Conv2D", "conv", filters=6), layer("Flatten", "flat"), *dense)
+    rng = np.random.default_rng(5)
+    shapes = {"conv": [(2, 2, 2, 6), (6,)], "d": [(54, 5), (5,)], "e": [(5, 2), (2,)]}
+    draw = lambda shape: rng.standard_normal(shape).astype("float32")  # noqa: E731
+    whole = snapshot(record, {path: tuple(map(draw, some)) for path, some in shapes.items()})
+    made = check(whole, stirred(DeleteChannels({"conv": [1, 4], "d": [0]})(whole), 0.05))
+    assert {address: made.pick(index).lost.tolist() for address, index in made.channels.items()} == {
+        "conv": [1, 4],
+        "d": [0],
+    }
+    assert made.weights["d"][0].moved < 0.1
+
+
 def test_minus_zero_and_nan_are_kept():
     odd = np.array([-0.0, np.nan, 0.0, 1, 2, 3, 4, 5], "float32")
     assert stored(check(FROM, residual(b=(FROM.weights["b"][0], odd)))) == 8

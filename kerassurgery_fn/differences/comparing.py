@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from kerassurgery_fn.channels import same_axis
+from kerassurgery_fn.algebra import address_of
+from kerassurgery_fn.channels import same_axis, size
+from kerassurgery_fn.differences.following import Following
 from kerassurgery_fn.differences.form import Diff, Picks, Piece, Pieces, Stored, Trained
 from kerassurgery_fn.differences.matching import default_source, paired, sources_of
 from kerassurgery_fn.differences.patching import digests
 from kerassurgery_fn.differences.sheets import Sheets, layers_of, sheets_of
 from kerassurgery_fn.differences.slices import NEW, Known, bits, found, is_whole, taken
 from kerassurgery_fn.differences.trees import ABSENT, changes, pointer
-from kerassurgery_fn.errors import SurgeryError
 from kerassurgery_fn.flow import Flow, analyse
 from kerassurgery_fn.frozen import FrozenDict
 from kerassurgery_fn.snapshot import Snapshot, Training
@@ -32,6 +34,8 @@ def diff(a: Snapshot, b: Snapshot) -> Diff:
     sources = sources_of(old, new, a.weights, b.weights)
     weights = _Weights()
     pieces = {path: made for path in new if (made := weights.of_layer(a, b, path, sources.get(path))) is not SAME}
+    channels = _Channels(a, b, sources, pieces, weights)
+    pieces = {path: channels.told(made, a, path, sources.get(path, "")) for path, made in pieces.items()}
     training = weights.of_training(a.training, b.training, sources)
     moves = {path: source for path, source in sources.items() if source != default_source(path, sources)}
     comparisons = {path: _Comparison(old[source], new[path]) for path, source in sources.items()}
@@ -46,7 +50,7 @@ def diff(a: Snapshot, b: Snapshot) -> Diff:
         dropped=FrozenDict({path: FrozenDict(one.dropped) for path, one in comparisons.items() if one.dropped}),
         picks=tuple(weights.table),
         weights=FrozenDict(pieces),
-        channels=FrozenDict(_channels(a, sources, pieces)),
+        channels=FrozenDict(channels.left),
         training=training,
     )
 
@@ -191,27 +195,63 @@ def _moved(old: np.ndarray, new: np.ndarray) -> float | None:
     return round(moved, 6) if moved is not None and np.isfinite(moved) else None
 
 
-def _channels(a: Snapshot, sources: Mapping[str, str], pieces: Mapping[str, Pieces | None]) -> dict[str, int]:
-    """Which channels of each layer are left: what was picked of the axis of a weight that has one for each of them."""
-    try:
-        flow = analyse(a)
-    except SurgeryError:
-        return {}
-    made: dict[str, int] = {}
-    for path, source in sources.items():
-        kinds = [kind for owner, kind in flow.makers if owner == source]
-        for kind in kinds:
-            pick = _picked(flow, source, kind, pieces.get(path) or ())
-            if pick is not None:
-                made[path if kind == kinds[0] else f"{path}:{kind}"] = pick
-    return made
+class _Channels:
+    """Which channels of each layer are left: by what was picked of an axis of a weight that has a position for each of
+    them, else by what they are most like."""
+
+    def __init__(
+        self, a: Snapshot, b: Snapshot, sources: Mapping[str, str], pieces: Mapping[str, Pieces | None], table: _Weights
+    ) -> None:
+        self.left: dict[str, int] = {}
+        self._following: Following | None = None
+        try:
+            self._follow(a, b, sources, pieces, table)
+        except Exception:  # what is told to people must not be in the way where a record is of no model at all
+            self.left, self._following = {}, None
+
+    def _follow(
+        self, a: Snapshot, b: Snapshot, sources: Mapping[str, str], pieces: Mapping[str, Pieces | None], table: _Weights
+    ) -> None:
+        old, new = analyse(a), analyse(b)
+        sure = {
+            key: table.table[pick].positions
+            for key in new.makers
+            if (pick := _picked(old, sources.get(key[0], ""), key[1], pieces.get(key[0]) or ())) is not None
+        }
+        if any(_is_whole(piece) for made in pieces.values() for piece in made or ()):
+            self._following = Following(a, b, (old, new), sources, sure)
+            sure = self._following.found | sure
+        for key, positions in sure.items():
+            index = table.pick(size(old.makers[sources[key[0]], key[1]].axis) or 0, positions)
+            if index is not None:
+                self.left[address_of(new, new.makers[key])] = index
+
+    def told(self, pieces: Pieces | None, a: Snapshot, path: str, source: str) -> Pieces | None:
+        """What becomes of a layer's weights, with how far those have moved that are other in size and values."""
+        if pieces is None or self._following is None or not any(map(_is_whole, pieces)):
+            return pieces
+        return tuple(self._told(piece, a, path, source, slot) for slot, piece in enumerate(pieces))
+
+    def _told(self, piece: Piece, a: Snapshot, path: str, source: str, slot: int) -> Piece:
+        if not isinstance(piece, Stored) or not _is_whole(piece) or piece.moved is not None or self._following is None:
+            return piece
+        axes = self._following.axes(path, slot)
+        return (
+            piece if axes is None else replace(piece, moved=_moved(taken(a.weights[source][slot], axes), piece.values))
+        )
+
+
+def _is_whole(piece: Piece) -> bool:
+    return isinstance(piece, Stored) and piece.mask is None
 
 
 def _picked(flow: Flow, path: str, kind: str, pieces: Pieces) -> int | None:
+    if (path, kind) not in flow.makers:
+        return None
     axis = flow.makers[path, kind].axis
     for weight, piece in zip(flow.weights.get(path, ()), pieces, strict=False):
         picks = piece.picks if isinstance(piece, Stored) else piece
         for own, pick in zip(weight.axes, picks or (), strict=False):
-            if pick is not None and same_axis(own, axis):
+            if pick is not None and len(weight.axes) > 1 and same_axis(own, axis):  # a bias of zeros tells nothing
                 return pick
     return None

@@ -105,7 +105,7 @@ class _Patch:
 
     def made(self, old: np.ndarray | None, piece: Piece) -> np.ndarray:
         """The array that becomes of another one."""
-        if isinstance(piece, Stored) and piece.picks is None:
+        if isinstance(piece, Stored) and piece.mask is None:
             return piece.values
         if old is None:
             raise OtherModel("the difference speaks of slices of an array that is not there")
