@@ -54,6 +54,10 @@ class NotAGraph(SurgeryError):
     """A model that has no config to read: not built, or subclassed without a graph."""
 
 
+class HiddenState(SurgeryError):
+    """State of a layer that is in neither its config nor its weights, so that a rebuilt model would not have it."""
+
+
 class BrokenSnapshot(SurgeryError):
     """A snapshot that Keras cannot rebuild."""
 

@@ -14,7 +14,8 @@ import numpy as np
 
 from kerassurgery_fn.errors import BrokenSnapshot, NotAGraph
 from kerassurgery_fn.frozen import thaw
-from kerassurgery_fn.graph import is_model, join_path, wrapped_model
+from kerassurgery_fn.graph import Record, is_model, join_path, wrapped_model
+from kerassurgery_fn.hidden import refuse_hidden, with_vocabulary
 from kerassurgery_fn.snapshot import Snapshot, Training, Weights
 
 Fill = Callable[[keras.Variable, np.ndarray], None]
@@ -29,8 +30,11 @@ def capture(model: keras.Model) -> Snapshot:
 
     Raises:
         NotAGraph: the model is not built, or it is subclassed and has no graph.
+        HiddenState: a layer knows something that neither its config nor its weights tell.
     """
     record = json.loads(json.dumps(_record(model)))
+    for path, layer, own in _layers(model, record, ""):
+        refuse_hidden(path, layer, own)
     weights = dict(_weights(model, record, ""))
     return Snapshot(record, weights, _training(model, record, weights))
 
@@ -65,7 +69,7 @@ def _record(model: keras.Model) -> dict[str, Any]:
     if isinstance(model, keras.Sequential):
         if not model.built or getattr(model, "_functional", None) is None:
             raise NotAGraph(f"Sequential model {model.name!r} is not built; call model.build(input_shape) first")
-        record = keras.saving.serialize_keras_object(model)
+        record = _serialized(model)
     elif not isinstance(model, _Functional):
         raise NotAGraph(
             f"model {model.name!r} ({type(model).__name__}) is subclassed: it is code, and its layers form no graph; "
@@ -77,7 +81,7 @@ def _record(model: keras.Model) -> dict[str, Any]:
             "not what it computes; capture keras.Model(model.inputs, model.outputs) if the graph is what you mean"
         )
     else:
-        record = keras.saving.serialize_keras_object(_plain(model))
+        record = _serialized(_plain(model))
         if (compile_config := model.get_compile_config()) is not None:
             record["compile_config"] = keras.saving.serialize_keras_object(compile_config)
     layers = {
@@ -85,6 +89,7 @@ def _record(model: keras.Model) -> dict[str, Any]:
     }
     for layer in model.layers:
         inner, nested = layer, layers[layer.name]
+        nested["config"] = with_vocabulary(layer, nested["config"])
         while type(inner) is keras.layers.TimeDistributed:
             inner, nested = inner.layer, nested["config"]["layer"]
         if isinstance(inner, _Functional | keras.Sequential) and (is_model(nested) or not _overrides_call(inner)):
@@ -93,6 +98,23 @@ def _record(model: keras.Model) -> dict[str, Any]:
             )
             nested.pop("compile_config", None)
     return record
+
+
+def _serialized(model: keras.Model) -> dict[str, Any]:
+    try:
+        return keras.saving.serialize_keras_object(model)
+    except Exception as error:
+        raise NotAGraph(
+            f"model {model.name!r} cannot be captured, as it could not be saved: {_at_root(error)}; "
+            "mend the get_config() of the layer that this speaks of"
+        ) from error
+
+
+def _at_root(error: BaseException) -> str:
+    """What went wrong first, without the configs that Keras adds on the way up."""
+    while (deeper := error.__cause__ or error.__context__) is not None:
+        error = deeper
+    return f"{type(error).__name__}: {str(error).splitlines()[0][:300] if str(error) else ''}"
 
 
 _Functional = type(keras.Model(inputs=(_x := keras.Input((1,))), outputs=_x))
@@ -114,8 +136,8 @@ def _overrides_call(model: keras.Model) -> bool:
     return type(model).call is not home.call
 
 
-def _layers(model: keras.Model, record: Mapping[str, Any], scope: str) -> Iterator[tuple[str, keras.layers.Layer]]:
-    """Every layer of a model that neither is nor wraps a model, with its path."""
+def _layers(model: keras.Model, record: Record, scope: str) -> Iterator[tuple[str, keras.layers.Layer, Record]]:
+    """Every layer of a model that neither is nor wraps a model, with its path and record."""
     records = {layer.get("name") or layer["config"]["name"]: layer for layer in record["config"]["layers"]}
     for layer in model.layers:
         inner, own = layer, records[layer.name]
@@ -127,11 +149,11 @@ def _layers(model: keras.Model, record: Mapping[str, Any], scope: str) -> Iterat
         if is_model(own):
             yield from _layers(inner, own, path)
         else:
-            yield path, inner
+            yield path, inner, own
 
 
-def _weights(model: keras.Model, record: Mapping[str, Any], scope: str) -> Iterator[tuple[str, tuple[np.ndarray, ...]]]:
-    for path, layer in _layers(model, record, scope):
+def _weights(model: keras.Model, record: Record, scope: str) -> Iterator[tuple[str, tuple[np.ndarray, ...]]]:
+    for path, layer, _ in _layers(model, record, scope):
         if layer.weights:
             yield path, tuple(_owned(array) for array in layer.get_weights())
 
@@ -166,7 +188,7 @@ def _deserialize(snapshot: Snapshot, custom_objects: Any, safe_mode: bool) -> ke
         try:
             return _filled(snapshot, custom_objects, safe_mode, nullcontext(), _assign)
         except Exception as error:
-            raise BrokenSnapshot(f"Keras cannot rebuild {snapshot.name!r}: {error}") from error
+            raise BrokenSnapshot(f"Keras cannot rebuild {snapshot.name!r}: {_at_root(error)}") from error
 
 
 def _filled(
@@ -175,10 +197,10 @@ def _filled(
     with scope:
         model = _from_record(snapshot, custom_objects, safe_mode)
         _name_operations(model, snapshot.record)
-        for path, layer in _layers(model, snapshot.record, ""):
+        for path, layer, _ in _layers(model, snapshot.record, ""):
             _fill(path, layer, snapshot.weights.get(path, ()), fill)
-    for _, layer in _layers(model, snapshot.record, ""):
-        if hasattr(layer, "finalize_state"):
+    for _, layer, _ in _layers(model, snapshot.record, ""):
+        if layer.weights and hasattr(layer, "finalize_state"):
             layer.finalize_state()
     return model
 
@@ -188,7 +210,7 @@ def _from_record(snapshot: Snapshot, custom_objects: Any, safe_mode: bool) -> ke
     return keras.saving.deserialize_keras_object(record, custom_objects=dict(custom_objects or {}), safe_mode=safe_mode)
 
 
-def _name_operations(model: keras.Model, record: Mapping[str, Any]) -> None:
+def _name_operations(model: keras.Model, record: Record) -> None:
     """Gives operations whose class writes no name into its config the name that they had."""
     if not isinstance(model, _Functional):
         return
@@ -218,7 +240,7 @@ def _fill(path: str, layer: keras.layers.Layer, arrays: tuple[np.ndarray, ...], 
         fill(variable, array)
 
 
-def _training(model: keras.Model, record: Mapping[str, Any], weights: Weights) -> Training | None:
+def _training(model: keras.Model, record: Record, weights: Weights) -> Training | None:
     """The state of a model's optimizer, None before its first step and where a part of it belongs to no one weight."""
     optimizer = getattr(model, "optimizer", None)
     if optimizer is None or not any(v.name == "iteration" and v.numpy() for v in optimizer.variables):
@@ -236,13 +258,13 @@ def _training(model: keras.Model, record: Mapping[str, Any], weights: Weights) -
     return Training(slots, values)
 
 
-def _slots(model: keras.Model, record: Mapping[str, Any]) -> tuple[tuple[str, int] | None, ...]:
+def _slots(model: keras.Model, record: Record) -> tuple[tuple[str, int] | None, ...]:
     """The weight that each variable of the optimizer belongs to, by the name that the optimizer gives it.
 
     Weights of one name, as nested models may have them, take turns in the order of the model.
     """
     owners: dict[str, list[tuple[str, int]]] = defaultdict(list)
-    for path, layer in _layers(model, record, ""):
+    for path, layer, _ in _layers(model, record, ""):
         for index, variable in enumerate(layer.weights):
             if variable.trainable:
                 owners[variable.path.replace("/", "_")].append((path, index))

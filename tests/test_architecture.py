@@ -39,6 +39,7 @@ ROOMS = (
     "explaining",
     "scores",
     "pruning",
+    "hidden",
     "live",
     "probe",
     "archive",

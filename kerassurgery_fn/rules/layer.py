@@ -19,6 +19,7 @@ Tensor = tuple[Axis, ...]
 
 SWITCHES = {"bias": "use_bias", "gamma": "scale", "beta": "center"}
 STATE = {"moving_mean", "moving_variance", "moving_stddev", "renorm_mean", "renorm_stddev"}
+ADAPTED = {"kernel", "embeddings"}
 STATE |= {"mean", "variance", "count", "seed_generator_state", "vector_u"}
 
 
@@ -83,6 +84,7 @@ class Layer:
         self.node = node
         self.call_place: Location = (*where, "inbound_nodes", node[-1])
         self._part = part
+        self._kernel: Tensor = ()
         self._cursor = count() if cursor is None else cursor
 
     def __getitem__(self, name: str) -> Any:
@@ -139,8 +141,11 @@ class Layer:
         """The next weight of the layer. At a second call of the layer its axes are tied to those of the first."""
         known = self.notes.weights.setdefault(self.path, [])
         index = next(self._cursor)
+        if frozen := name in ADAPTED and bool(self.get("lora_rank")):
+            self._kernel = axes
         if index == len(known):
-            known.append(Weight(name, tuple(axes), bool(self.get("trainable", True)) and name not in STATE, root))
+            trainable = bool(self.get("trainable", True)) and name not in STATE and not frozen
+            known.append(Weight(name, tuple(axes), trainable, root))
             return
         for a, b in zip(known[index].axes, axes, strict=True):
             if not same_axis(a, b):
@@ -201,15 +206,25 @@ class Layer:
             raise NoRule(PINS[key])
         if key not in RULES:
             raise NoRule(
-                f"is of the class {key}, which has no rule; teach it by a function under "
-                f'@kerassurgery_fn.rule("{key}")'
+                f'is of the class {key}, which has no rule; teach it by a function under @kerassurgery_fn.rule("{key}")'
             )
+        if mode := quantized(self.get("dtype")):
+            raise NoRule(f"is quantized ({mode}), and cut it would round otherwise; cut the model before quantize()")
         rule, bound = RULES[key], signature_of(RULES[key]).bind(self, *args, **kwargs)
         if "build_config" in self.record:
             self.notes.builds.setdefault((*self.where, "build_config"), self.built(bound.arguments, args, kwargs))
         for ignored in leaves([bound.arguments.get("_"), bound.arguments.get("__")]):
             self.pin(ignored, "reads it in a way that is not known to treat every channel alone")
-        return rule(self, *args, **kwargs)
+        made = rule(self, *args, **kwargs)
+        if rank := self.get("lora_rank"):
+            self.adapters(rank)
+        return made
+
+    def adapters(self, rank: int) -> None:
+        """The two low-rank factors of what LoRA adds to the kernel."""
+        *rows, columns = self._kernel
+        self.weight("lora_kernel_a", (*rows, rank))
+        self.weight("lora_kernel_b", (rank, columns))
 
     def built(self, named: Mapping[str, Any], args: Any, kwargs: Any) -> dict[Location, Any]:
         """The tensors whose shapes the layer's `build_config` repeats, by the place of each: `input_shape` is the first
@@ -221,6 +236,18 @@ class Layer:
 
 
 signature_of = cache(signature)
+
+
+def quantized(dtype: Any) -> str:
+    """The mode in which a dtype policy, or any in a map of them, quantizes; empty if none does.
+
+    >>> quantized("float32"), quantized({"class_name": "QuantizedDTypePolicy", "config": {"mode": "int8"}})
+    ('', 'int8')
+    """
+    if not isinstance(dtype, dict):
+        return ""
+    inner = (quantized(item) for item in dtype.values())
+    return str(dtype.get("mode") or next(filter(None, inner), ""))
 
 
 class NoRule(Exception):

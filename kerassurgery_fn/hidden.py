@@ -1,0 +1,73 @@
+"""What a layer knows and its config does not tell: written into the record where Keras can read it, refused elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from kerassurgery_fn.errors import HiddenState
+from kerassurgery_fn.graph import Record
+
+
+def with_vocabulary(layer: Any, config: dict[str, Any]) -> dict[str, Any]:
+    """The config of a lookup layer with the vocabulary that it has adapted to; any other config as it is."""
+    lookup = getattr(layer, "_lookup_layer", layer)
+    if config.get("vocabulary", ()) is not None or not hasattr(lookup, "get_vocabulary"):
+        return config
+    tokens = np.array(lookup.get_vocabulary(include_special_tokens=False)).tolist()
+    if not tokens:
+        return config
+    weights = getattr(lookup, "idf_weights", None)
+    special = lookup.vocabulary_size() - len(tokens)
+    return {
+        **config,
+        "vocabulary": tokens,
+        "idf_weights": None if weights is None else weights.numpy()[special:].tolist(),
+    }
+
+
+def refuse_hidden(path: str, layer: Any, record: Record) -> None:
+    """Raises HiddenState where Keras could not rebuild a layer from its record and its weights."""
+    inner = layer._flatten_layers()
+    for one in inner:
+        if getattr(one, "quantization_mode", None) == "float8":
+            raise HiddenState(
+                f"layer {path!r} is quantized to float8, and Keras builds such a layer in another way than it quantizes "
+                "one; capture the model before quantize('float8')"
+            )
+        if keeps_files(one) and not record["config"].get("vocabulary"):
+            raise HiddenState(
+                f"layer {path!r} ({type(one).__name__}) keeps files of its own (save_assets), which are neither config "
+                "nor weights; give it what they hold as arguments, so that its config tells it"
+            )
+    for what, hidden, field, way in (
+        ("LoRA weights", "lora_enabled", "lora_rank", "merge them into the kernels first"),
+        ("quantized weights", "quantization_mode", "mode", "capture the model before quantize()"),
+    ):
+        found = sum(bool(getattr(one, hidden, None)) for one in inner)
+        if found and found > len(list(_values(record["config"], field))):
+            raise HiddenState(
+                f"layer {path!r} ({record['class_name']}) has {what} inside, of which its config tells nothing, so that "
+                f"Keras itself could not rebuild it; {way}"
+            )
+
+
+def keeps_files(layer: Any) -> bool:
+    """Whether a layer saves anything besides its config and its weights."""
+    if not hasattr(layer, "save_assets"):
+        return False
+    with TemporaryDirectory() as folder:
+        layer.save_assets(folder)
+        return any(Path(folder).iterdir())
+
+
+def _values(tree: Any, name: str) -> Iterator[Any]:
+    """Whatever nested dicts and lists hold under a name, if it is anything."""
+    if isinstance(tree, dict):
+        yield from (tree[name] for _ in [0] if tree.get(name))
+    for item in tree.values() if isinstance(tree, dict) else tree if isinstance(tree, (list, tuple)) else ():
+        yield from _values(item, name)
