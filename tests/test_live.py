@@ -308,3 +308,31 @@ def test_a_model_whose_optimizer_has_not_started():
     assert capture(rebuild(snapshot)) == snapshot
     assert capture(again) == smaller
     assert np.isfinite(again.train_on_batch(random_inputs(again, 9, batch=8), np.ones((8, 3))))
+
+
+def test_a_layer_that_cannot_be_saved_is_named_by_what_went_wrong():
+    class Forgetful(keras.layers.Layer):
+        def call(self, x):
+            return x
+
+        def get_config(self):
+            return {"gone": self.never_set}
+
+    x = keras.Input((3,))
+    with pytest.raises(NotAGraph, match=r"cannot be captured.*Forgetful.*never_set"):
+        capture(keras.Model(x, Forgetful()(x)))
+
+
+def test_a_layer_that_cannot_be_revived_is_told_without_its_config():
+    class Changed(keras.layers.Layer):
+        def call(self, x):
+            return x
+
+        def get_config(self):
+            return {**super().get_config(), "more": 1}
+
+    x = keras.Input((3,))
+    snapshot = capture(keras.Model(x, Changed(name="changed")(x)))
+    with pytest.raises(BrokenSnapshot, match=r"Unrecognized keyword arguments.*more") as told:
+        rebuild(snapshot, custom_objects={"Changed": Changed})
+    assert len(str(told.value)) < 400
