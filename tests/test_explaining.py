@@ -219,3 +219,13 @@ def test_the_notebook_gets_tables_with_nothing_unescaped():
 )
 def test_positions_are_told_in_few_words(positions, words):
     assert spans(positions, 3 if len(positions) > 4 else 12) == words
+
+
+def test_what_changes_beside_channels_is_shown():
+    def tuned(model):
+        kernel, bias = model.weights["d"]
+        return type(model)(model.record, {**model.weights, "d": (kernel * np.float32(2), bias)})
+
+    text = " ".join(str(explain(tuned, SUMS)).split())
+    assert "weights with new values" in text
+    assert "100.00%" in text

@@ -295,3 +295,16 @@ def test_numbers_stand_on_the_right():
     table = Table("", ("a", "b", "c"), (("x", "1 -> 2 (+3 %)", 7), ("y", "3 of 4", None)))
     assert table.sides == ["left", "right", "right"]
     assert Table("", ("a",), (("1 2 3",), ("0-4 and 3 more",))).sides == ["left"]
+
+
+@pytest.mark.keras
+def test_heads_that_go_are_told_where_no_width_changes():
+    keras = pytest.importorskip("keras")
+    from kerassurgery_fn import capture
+
+    x = keras.Input((5, 6))
+    model = keras.Model(x, keras.layers.MultiHeadAttention(4, 3, name="attention")(x, x))
+    before = capture(model)
+    data = data_of(before, DeleteChannels("attention", num_heads=[1])(before))
+    (row,) = [row for row in data["rows"] if row["path"] == "attention"]
+    assert (row["lost"], row["channels"]) == ("its own: 1 of 4", [6, 6])

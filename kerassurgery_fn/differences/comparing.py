@@ -21,6 +21,7 @@ from kerassurgery_fn.flow import Flow, analyse
 from kerassurgery_fn.frozen import FrozenDict
 from kerassurgery_fn.snapshot import Snapshot, Training
 
+FOREIGN = 0.5  # slices are no slices if more than this of their elements are others
 SPARSE = 0.8  # elements are stored one by one if that takes less than this of the whole array
 
 
@@ -142,11 +143,13 @@ class _Weights:
         if old is None or a is None or b is None or old.dtype != new.dtype:
             return Stored(new)
         axes = found(a, b, self._known)
+        if axes is not None and _others(a, b, axes).mean() > FOREIGN:
+            axes = None
         if axes is None and a.shape == b.shape:
             axes = [np.arange(n) for n in a.shape]
         if axes is None:
             return Stored(new)
-        other = (taken(a, axes) != b) | _from_nowhere(axes)
+        other = _others(a, b, axes)
         picks = tuple(map(self.pick, a.shape, axes))
         if not other.any():
             return picks
@@ -175,6 +178,11 @@ def same_bits(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> bool:
         x is y or (x.dtype == y.dtype and x.shape == y.shape and x.tobytes() == y.tobytes())
         for x, y in zip(a, b, strict=True)
     )
+
+
+def _others(old: np.ndarray, new: np.ndarray, axes: Sequence[np.ndarray]) -> np.ndarray:
+    """Which elements of an array are others than in slices of the old one."""
+    return (taken(old, axes) != new) | _from_nowhere(axes)
 
 
 def _from_nowhere(axes: Sequence[np.ndarray]) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -68,7 +68,7 @@ class Explanation:
     """What an edit would do to a model.
 
     - `losses`, `cuts`: the channels that layers lose, and the positions that axes of weights lose;
-    - `difference`: what else changes: layers, config, values;
+    - `difference`: what else changes: layers and config; values too if the edit is no deletion;
     - `before`, `after`: what the model costs;
     - `warnings`: where the model would compute something else than it does without those channels;
     - `steps`: the edits of a plan one by one, each on what the one before it leaves.
@@ -85,9 +85,11 @@ class Explanation:
 
     def tables(self) -> list[Table]:
         """What there is to show: channels with their reasons, weights, layers, cost."""
-        own = [_loss_table(self.losses), _cut_table(self.cuts), _layer_table(self.difference)]
         parts = [table for step in self.steps for table in step.tables()[:-1]]
-        return [*parts, *(table for table in own if table.rows and not parts), _cost_table(self)]
+        if not self.steps:
+            own = [_loss_table(self.losses), _cut_table(self.cuts)]
+            parts = [*(table for table in own if table.rows), *_other_tables(self)]
+        return [*parts, _cost_table(self)]
 
     def __rich__(self) -> Any:
         from rich.console import Group
@@ -123,11 +125,16 @@ def explain(edit: Edit, snapshot: Snapshot) -> Explanation:
         edit,
         tuple(_losses(snapshot, flow, dead, chains)),
         tuple(_cuts(flow, dead)),
-        diff(snapshot, after),
+        diff(*map(_record_only, (snapshot, after))) if deletions else diff(snapshot, after),
         cost(snapshot),
         cost(after),
         tuple(_warnings(flow, dead)),
     )
+
+
+def _record_only(snapshot: Snapshot) -> Snapshot:
+    """A snapshot without arrays: what a deletion does to these is told by its cuts."""
+    return Snapshot(snapshot.record, {})
 
 
 def _of_plan(plan: Plan, snapshot: Snapshot) -> Explanation:
@@ -258,11 +265,13 @@ def _cut_table(cuts: Iterable[Cut]) -> Table:
     return Table("weights that are cut", ("layer", "weights", "lose", "channels"), tuple(rows))
 
 
-def _layer_table(difference: Diff) -> Table:
-    rows = [("removed", path) for path in difference.removed]
-    rows += [("added", path) for path in difference.added]
-    rows += [("renamed", f"{source} -> {path}") for path, source in difference.sources.items()]
-    return Table("layers", ("what", "layer"), tuple(rows))
+def _other_tables(explanation: Explanation) -> list[Table]:
+    """What changes beside channels and their counts: layers, config, values."""
+    counts = {(loss.path, loss.kind) for loss in explanation.losses}
+    told = explanation.difference.tables() if explanation.difference else []
+    others = [table for table in told if not (counts and table.title == "channels")]
+    left = [replace(table, rows=tuple(row for row in table.rows if row[:2] not in counts)) for table in others]
+    return [table for table in left if table.rows]
 
 
 def _cost_table(explanation: Explanation) -> Table:

@@ -76,6 +76,17 @@ def lost_of(flow: Flow, difference: Diff) -> dict[str, list[int]]:
     return found
 
 
+def inner_of(difference: Diff) -> dict[str, str]:
+    """For each layer of the new model what it has lost of its channels, in words: `its own: 1 of 4, key_dim: 2 of 8`."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for address, index in difference.channels.items():
+        picks = difference.pick(index)
+        path, _, kind = address.rpartition(":")
+        name = kind if path else "its own"
+        found[path or address].append(f"{name}: {len(picks.lost)} of {picks.of}")
+    return {path: ", ".join(words) for path, words in found.items()}
+
+
 def channel_axis(flow: Flow, path: str) -> Axis:
     """The axis of channels of what a layer makes: the last that can be cut, or the last there is."""
     axes = flow.tensors.get(first_output(flow, path)) or ()

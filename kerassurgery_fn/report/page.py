@@ -10,7 +10,7 @@ from typing import Any
 from kerassurgery_fn.codec.documents import write_atomically
 from kerassurgery_fn.differences import Diff, diff
 from kerassurgery_fn.flow import analyse
-from kerassurgery_fn.report.drawing import Drawing, Layer, as_text, drawing_of, in_order, lost_of
+from kerassurgery_fn.report.drawing import Drawing, Layer, as_text, drawing_of, in_order, inner_of, lost_of
 from kerassurgery_fn.snapshot import Snapshot
 from kerassurgery_fn.tables import spans
 
@@ -50,18 +50,20 @@ def data_of(before: Snapshot, after: Snapshot) -> dict[str, Any]:
     difference = diff(before, after)
     old, new = analyse(before), analyse(after)
     drawings = drawing_of(before, old), drawing_of(after, new)
-    lost = lost_of(old, difference)
+    lost, inner = lost_of(old, difference), _inner(difference)
     rows = list(in_order(*drawings, difference.sources))
     return {
-        "before": _graph(drawings[0], lost, {path for path, own in rows if own is None and path}),
-        "after": _graph(drawings[1], {}, {path for source, path in rows if source is None and path}),
+        "before": _graph(drawings[0], lost, inner, {path for path, own in rows if own is None and path}),
+        "after": _graph(drawings[1], {}, {}, {path for source, path in rows if source is None and path}),
         "became": {old_path: new_path for old_path, new_path in rows if old_path and new_path},
-        "rows": [_row(*drawings, source, path, lost) for source, path in rows],
+        "rows": [_row(*drawings, source, path, lost, inner) for source, path in rows],
         "totals": _totals(drawings, difference),
     }
 
 
-def _graph(drawing: Drawing, lost: Mapping[str, list[int]], marked: set[str]) -> dict[str, Any]:
+def _graph(
+    drawing: Drawing, lost: Mapping[str, list[int]], inner: Mapping[str, str], marked: set[str]
+) -> dict[str, Any]:
     """A model's boxes and lines. The positions that a box has lost are those of its first layer."""
     boxes = [
         {
@@ -69,11 +71,17 @@ def _graph(drawing: Drawing, lost: Mapping[str, list[int]], marked: set[str]) ->
             "layers": [_facts(drawing.layers[path]) for path in box],
             "width": drawing.layers[box[0]].channels or 1,
             "lost": _runs(lost.get(box[0], [])),
+            "inner": "" if lost.get(box[0]) else inner.get(box[0], ""),
             "marked": all(path in marked for path in box),
         }
         for box in drawing.boxes
     ]
     return {"boxes": boxes, "lines": [list(line) for line in drawing.lines]}
+
+
+def _inner(difference: Diff) -> dict[str, str]:
+    """What layers lose that shows nowhere else, by their paths in the old model."""
+    return {difference.sources.get(path, path): words for path, words in inner_of(difference).items()}
 
 
 def _facts(layer: Layer) -> dict[str, Any]:
@@ -88,7 +96,12 @@ def _facts(layer: Layer) -> dict[str, Any]:
 
 
 def _row(
-    before: Drawing, after: Drawing, source: str | None, path: str | None, lost: Mapping[str, list[int]]
+    before: Drawing,
+    after: Drawing,
+    source: str | None,
+    path: str | None,
+    lost: Mapping[str, list[int]],
+    inner: Mapping[str, str],
 ) -> dict[str, Any]:
     """A row of the table: a layer before and after."""
     old, new = before.layers.get(source or ""), after.layers.get(path or "")
@@ -100,7 +113,7 @@ def _row(
         "was": source if source != path and source and path else None,
         "class": shown.class_name,
         "state": "same" if old and new else "removed" if old else "added",
-        "lost": spans(lost.get(source or "", []), 8),
+        "lost": spans(lost.get(source or "", []), 8) or inner.get(source or "", ""),
         **pairs,
     }
 

@@ -57,21 +57,24 @@ function laidOut(graph, sizes) {
 }
 
 function draw(svg, graph, plan, kind) {
-  const whole = plan.graph(), top = element("g", {}, svg);
-  svg.dataset.width = whole.width;
-  svg.dataset.height = whole.height;
-  svg.setAttribute("viewBox", `0 0 ${whole.width} ${whole.height}`);
+  const top = element("g", {}, svg);
+  const sides = plan.nodes().map(id => plan.node(id)).flatMap(node => [node.x - node.width / 2, node.x + node.width / 2])
+    .concat(plan.edges().flatMap(edge => plan.edge(edge).points.map(point => point.x)));
+  const left = Math.min(...sides) - 8, right = Math.max(...sides) + 8;  // lines may run outside of what dagre calls the width
+  svg.dataset.width = right - left;
+  svg.dataset.height = plan.graph().height;
+  svg.setAttribute("viewBox", `${left} 0 ${right - left} ${plan.graph().height}`);
   for (const edge of plan.edges()) {
     const points = plan.edge(edge).points.map(p => `${p.x.toFixed(1)},${p.y.toFixed(1)}`);
     element("path", { class: "edge", d: "M" + points.join("L") }, top);
   }
   for (const box of graph.boxes) {
-    const at = plan.node(box.id), bar = barOf(box), left = at.x - bar / 2, y = at.y - at.height / 2 + PAD;
+    const at = plan.node(box.id), bar = barOf(box), start = at.x - bar / 2, y = at.y - at.height / 2 + PAD;
     const own = element("g", { class: `box ${box.marked ? kind : ""}`, "data-id": box.id }, top);
     element("rect", { class: "back", x: at.x - at.width / 2, y: y - PAD, width: at.width, height: at.height, rx: 4 }, own);
-    element("rect", { class: "bar", x: left, y, width: bar, height: THICK, rx: 1.5 }, own);
+    element("rect", { class: "bar", x: start, y, width: bar, height: THICK, rx: 1.5 }, own);
     const gone = box.marked ? 0 : bar * lostOf(box) / box.width;
-    if (gone) element("rect", { class: "cut", x: left + bar - gone, y, width: gone, height: THICK, rx: 1.5 }, own);
+    if (gone) element("rect", { class: "cut", x: start + bar - gone, y, width: gone, height: THICK, rx: 1.5 }, own);
     const text = element("text", { x: at.x, y: y + THICK + 11, "text-anchor": "middle" }, own, nameOf(box) + " ");
     element("tspan", { class: "count" }, text, lostOf(box) ? `${box.width} \u2212 ${lostOf(box)}` : box.width);
     own.addEventListener("mousemove", event => tip(event, box));
@@ -89,6 +92,7 @@ function tip(event, box) {
     element("rect", { class: "bar", width: box.width, height: 14 }, strip);
     for (const [from, to] of box.lost) element("rect", { class: "cut", x: from, width: to - from, height: 14 }, strip);
   }
+  if (box.inner) html("div", tipBox, `goes: ${box.inner}`, "lostpos");
   const table = html("table", tipBox);
   for (const layer of box.layers) {
     const row = html("tr", table);
