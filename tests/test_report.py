@@ -307,4 +307,4 @@ def test_heads_that_go_are_told_where_no_width_changes():
     before = capture(model)
     data = data_of(before, DeleteChannels("attention", num_heads=[1])(before))
     (row,) = [row for row in data["rows"] if row["path"] == "attention"]
-    assert (row["lost"], row["channels"]) == ("its own: 1 of 4", [6, 6])
+    assert (row["lost"], row["channels"]) == ("num_heads: 1 of 4", [6, 6])

@@ -76,14 +76,15 @@ def lost_of(flow: Flow, difference: Diff) -> dict[str, list[int]]:
     return found
 
 
-def inner_of(difference: Diff) -> dict[str, str]:
-    """For each layer of the new model what it has lost of its channels, in words: `its own: 1 of 4, key_dim: 2 of 8`."""
+def inner_of(flow: Flow, difference: Diff) -> dict[str, str]:
+    """What each layer of the old model has lost of each kind of channels: `num_heads: 1 of 4, key_dim: 2 of 8`."""
+    kinds = {path: kind for path, kind in reversed([*flow.makers])}
     found: dict[str, list[str]] = defaultdict(list)
     for address, index in difference.channels.items():
-        picks = difference.pick(index)
         path, _, kind = address.rpartition(":")
-        name = kind if path else "its own"
-        found[path or address].append(f"{name}: {len(picks.lost)} of {picks.of}")
+        source = difference.sources.get(path or address, path or address)
+        picks = difference.pick(index)
+        found[source].append(f"{kind if path else kinds.get(source, 'channels')}: {len(picks.lost)} of {picks.of}")
     return {path: ", ".join(words) for path, words in found.items()}
 
 

@@ -50,7 +50,7 @@ def data_of(before: Snapshot, after: Snapshot) -> dict[str, Any]:
     difference = diff(before, after)
     old, new = analyse(before), analyse(after)
     drawings = drawing_of(before, old), drawing_of(after, new)
-    lost, inner = lost_of(old, difference), _inner(difference)
+    lost, inner = lost_of(old, difference), inner_of(old, difference)
     rows = list(in_order(*drawings, difference.sources))
     return {
         "before": _graph(drawings[0], lost, inner, {path for path, own in rows if own is None and path}),
@@ -77,11 +77,6 @@ def _graph(
         for box in drawing.boxes
     ]
     return {"boxes": boxes, "lines": [list(line) for line in drawing.lines]}
-
-
-def _inner(difference: Diff) -> dict[str, str]:
-    """What layers lose that shows nowhere else, by their paths in the old model."""
-    return {difference.sources.get(path, path): words for path, words in inner_of(difference).items()}
 
 
 def _facts(layer: Layer) -> dict[str, Any]:

@@ -151,7 +151,7 @@ function find(path) {
 function chart(figure) {
   const svg = document.getElementById("chart"), rows = data.rows.filter(row => (row[figure][0] || 0) + (row[figure][1] || 0));
   const wide = svg.clientWidth || 1200, tall = 170, most = Math.max(1, ...rows.flatMap(row => row[figure]));
-  const step = (wide - 20) / Math.max(1, rows.length), height = n => (tall - 30) * (n || 0) / most;
+  const step = Math.min(48, (wide - 20) / Math.max(1, rows.length)), height = n => (tall - 30) * (n || 0) / most;
   svg.replaceChildren();
   svg.setAttribute("viewBox", `0 0 ${wide} ${tall}`);
   element("text", { x: 10, y: 14, class: "count" }, svg, `${short(most)} at the most`);
