@@ -19,7 +19,7 @@ from records import call, functional, layer, numbers, sequential, snapshot
 from kerassurgery_fn.codec import decode, encode, load_plan, save_plan, schema
 from kerassurgery_fn.codec.documents import dumps, loads
 from kerassurgery_fn.codec.schema import PLAN, published
-from kerassurgery_fn.codec.types import edit_classes, field_hints, value_classes
+from kerassurgery_fn.codec.types import edit_classes, field_hints, mentioned, value_classes
 from kerassurgery_fn.codec.values import TAGS, from_data, is_reserved, to_data
 from kerassurgery_fn.edits import EDITS, DeleteChannels, KeepChannels
 from kerassurgery_fn.edits.base import Edit
@@ -77,6 +77,12 @@ def test_a_document_has_the_published_form(edit):
 @pytest.mark.parametrize("cls", [*edit_classes().values(), *value_classes().values()], ids=lambda cls: cls.__name__)
 def test_no_field_has_a_name_that_means_something_else(cls):
     assert not [name for name in field_hints(cls) if is_reserved(name)]
+
+
+def test_every_class_that_a_document_may_name_has_a_name_of_its_own():
+    classes = {*edit_classes().values(), *value_classes().values()}
+    classes |= {*mentioned(classes)}
+    assert len({cls.__name__ for cls in classes}) == len(classes)
 
 
 def test_the_published_schema_is_that_of_the_edits():

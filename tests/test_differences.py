@@ -12,6 +12,7 @@ from records import call, functional, layer, numbers, sequential, snapshot
 from kerassurgery_fn import analyse
 from kerassurgery_fn.codec.documents import dumps, loads
 from kerassurgery_fn.codec.schema import published
+from kerassurgery_fn.codec.values import from_data, to_data
 from kerassurgery_fn.coupling import groups
 from kerassurgery_fn.differences import (
     Diff,
@@ -383,6 +384,7 @@ def arrays(draw):
 @settings(deadline=None, derandomize=True, max_examples=200)
 def test_any_model_is_patched_to_any_other(a, b):
     check(a, b)
+    assert exact(from_data(loads(dumps(to_data(a)).encode(), "text")), a)
 
 
 @given(st.data())

@@ -78,7 +78,7 @@ def lost_of(flow: Flow, difference: Diff) -> dict[str, list[int]]:
 
 def inner_of(flow: Flow, difference: Diff) -> dict[str, str]:
     """What each layer of the old model has lost of each kind of channels: `num_heads: 1 of 4, key_dim: 2 of 8`."""
-    kinds = {path: kind for path, kind in reversed([*flow.makers])}
+    kinds = dict(reversed([*flow.makers]))
     found: dict[str, list[str]] = defaultdict(list)
     for address, index in difference.channels.items():
         path, _, kind = address.rpartition(":")
