@@ -14,7 +14,17 @@ if TYPE_CHECKING:
     from kerassurgery_fn.costs import cost
     from kerassurgery_fn.coupling import groups
     from kerassurgery_fn.differences import diff, load_diff, patch, save_diff
-    from kerassurgery_fn.edits import DeleteChannels, KeepChannels
+    from kerassurgery_fn.edits import (
+        DeleteChannels,
+        DeleteLayer,
+        InsertLayer,
+        KeepChannels,
+        RenameLayer,
+        ReplaceLayer,
+        SetConfig,
+        SetTrainable,
+        UnshareLayer,
+    )
     from kerassurgery_fn.errors import SurgeryError
     from kerassurgery_fn.explaining import explain
     from kerassurgery_fn.flow import analyse
@@ -24,16 +34,24 @@ if TYPE_CHECKING:
     from kerassurgery_fn.probe import score_by_apoz
     from kerassurgery_fn.report import plot_widths, report_html, show
     from kerassurgery_fn.rules import rule
+    from kerassurgery_fn.selecting import of_class
     from kerassurgery_fn.snapshot import Snapshot
 
 __version__ = "0.1.0"
 
 _ROOMS = {
     "DeleteChannels": "edits",
+    "DeleteLayer": "edits",
+    "InsertLayer": "edits",
     "KeepChannels": "edits",
     "Plan": "plan",
+    "RenameLayer": "edits",
+    "ReplaceLayer": "edits",
+    "SetConfig": "edits",
+    "SetTrainable": "edits",
     "Snapshot": "snapshot",
     "SurgeryError": "errors",
+    "UnshareLayer": "edits",
     "analyse": "flow",
     "capture": "live",
     "concatenate": "algebra",
@@ -47,6 +65,7 @@ _ROOMS = {
     "load_diff": "differences",
     "load_plan": "codec",
     "made_for": "preconditions",
+    "of_class": "selecting",
     "patch": "differences",
     "plot_widths": "report",
     "rebuild": "live",
@@ -60,10 +79,10 @@ _ROOMS = {
 }
 
 __all__ = [
-    "DeleteChannels", "KeepChannels", "Plan", "Snapshot", "SurgeryError", "analyse", "capture", "concatenate",
-    "cost", "decode", "diff", "diff_plans", "encode", "explain", "groups", "load_diff", "load_plan", "made_for",
-    "patch", "plot_widths", "rebuild", "report_html", "rule", "save_diff", "save_plan", "score_by_apoz", "show",
-    "simplify",
+    "DeleteChannels", "DeleteLayer", "InsertLayer", "KeepChannels", "Plan", "RenameLayer", "ReplaceLayer", "SetConfig",
+    "SetTrainable", "Snapshot", "SurgeryError", "UnshareLayer", "analyse", "capture", "concatenate", "cost", "decode",
+    "diff", "diff_plans", "encode", "explain", "groups", "load_diff", "load_plan", "made_for", "of_class", "patch",
+    "plot_widths", "rebuild", "report_html", "rule", "save_diff", "save_plan", "score_by_apoz", "show", "simplify",
 ]  # fmt: skip
 
 

@@ -88,3 +88,31 @@ class UnknownEdit(BadDocument):
 
 class OtherModel(SurgeryError):
     """A plan or a difference that was made for another model."""
+
+
+class MisfitTensor(SurgeryError):
+    """A layer that would be called on a tensor that it cannot take, or of which nothing is known."""
+
+
+class NotALayer(SurgeryError):
+    """Something given for a layer that is none."""
+
+
+class NameTaken(SurgeryError):
+    """A name that another layer of the model has, or that no layer can have."""
+
+
+class UnknownCall(SurgeryError):
+    """A call that a layer does not have, or one of a kind that an edit cannot work on."""
+
+
+class UnknownField(SurgeryError):
+    """A field that a layer's config does not have, or that another edit changes."""
+
+
+class BadValue(SurgeryError):
+    """A value that a field of an edit or of a layer's config cannot have."""
+
+
+class NotFoldable(SurgeryError):
+    """A normalisation that cannot be folded into a layer before it, and why."""

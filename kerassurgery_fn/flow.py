@@ -16,6 +16,7 @@ from kerassurgery_fn.rules import Layer, NoRule
 from kerassurgery_fn.rules.constants import given
 from kerassurgery_fn.rules.counts import Count
 from kerassurgery_fn.rules.layer import Inexact, Maker, Notes, Tensor, Weight
+from kerassurgery_fn.selecting import find_layers, is_pattern
 from kerassurgery_fn.snapshot import Snapshot
 
 
@@ -51,9 +52,7 @@ class Flow:
             UnknownLayer, AmbiguousLayer: the name is of no layer, or of several.
             NoChannels: the layer makes no channels, or none of that kind.
         """
-        name, kind = address, None
-        if isinstance(address, str) and address not in self.graph.places and ":" in address:
-            name, _, kind = address.rpartition(":")
+        name, kind = self._parted(address)
         path = find_layer(self.graph, name)
         own = {k: maker for (p, k), maker in self.makers.items() if p == path}
         if not own:
@@ -66,6 +65,33 @@ class Flow:
         if kind not in own:
             raise NoChannels(f"layer {path!r} has channels of the kinds {', '.join(own)}, but none of {kind!r}")
         return own[kind]
+
+    def makers_at(self, address: str) -> list[Maker]:
+        """The channels at an address whose layer may be a pattern (`block*_conv`, `*@Conv2D`, `*@Dense:units`): those
+        of the layers that make any.
+
+        Raises:
+            UnknownLayer, AmbiguousLayer: no layer fits, or a bare name is that of several.
+            NoChannels: none of them makes channels, or any of that kind.
+        """
+        name, kind = self._parted(address)
+        if not is_pattern(name, self.graph):
+            return [self.maker(address)]
+        wanted = {path: [kind] if kind else self._kinds(path)[:1] for path in find_layers(self.graph, name)}
+        found = [maker for (path, own), maker in self.makers.items() if own in wanted.get(path, ())]
+        if not found:
+            raise NoChannels(f"none of the {len(wanted)} layers that fit {address!r} makes such channels of its own")
+        return found
+
+    def _parted(self, address: Any) -> tuple[Any, str | None]:
+        """The layer of an address, and the kind of channels if it names one."""
+        if isinstance(address, str) and address not in self.graph.places and ":" in address:
+            name, _, kind = address.rpartition(":")
+            return name, kind
+        return address, None
+
+    def _kinds(self, path: str) -> list[str]:
+        return [kind for owner, kind in self.makers if owner == path]
 
 
 def analyse(snapshot: Snapshot) -> Flow:
@@ -199,7 +225,8 @@ class _Walk:
         spelled = self.notes.weights.get(path, [])
         expected = [[size(axis) for axis in weight.axes] for weight in spelled]
         actual = [list(array.shape) for array in arrays]
-        if path not in self.notes.opaque and not _fits(expected, actual):
+        drawn = not actual  # at rebuild, by the layer's initializers
+        if path not in self.notes.opaque and not drawn and not _fits(expected, actual):
             self.notes.opaque[path] = f"has weights of shapes {actual}, where its rule expects {expected}"
 
 

@@ -148,6 +148,15 @@ def wrapped_model(record: Record, where: Location = ()) -> tuple[Record, Locatio
     return (record, where) if is_model(record) else wrapped_model(record, where)
 
 
+def model_in(record: Record) -> tuple[Record, Location] | None:
+    """The record of the model that a layer is or wraps, and its place in the layer's own; None for any other layer.
+
+    >>> model_in({"class_name": "Sequential", "config": {"layers": []}})
+    ({'class_name': 'Sequential', 'config': {'layers': []}}, ())
+    """
+    return (record, ()) if is_model(record) else wrapped_model(record)
+
+
 def is_functional(record: Record) -> bool:
     """Whether a record is that of a Functional model, whose output nodes Keras counts from one when it is nested."""
     return is_model(record) and "input_layers" in record["config"]

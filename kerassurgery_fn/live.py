@@ -140,16 +140,20 @@ def _layers(model: keras.Model, record: Record, scope: str) -> Iterator[tuple[st
     """Every layer of a model that neither is nor wraps a model, with its path and record."""
     records = {layer.get("name") or layer["config"]["name"]: layer for layer in record["config"]["layers"]}
     for layer in model.layers:
-        inner, own = layer, records[layer.name]
-        if wrapped := wrapped_model(own):
-            own, where = wrapped
-            for _ in where[::2]:
-                inner = inner.layer
+        inner, own = _inside(layer, records[layer.name])
         path = join_path(scope, layer.name)
         if is_model(own):
             yield from _layers(inner, own, path)
         else:
             yield path, inner, own
+
+
+def _inside(layer: keras.layers.Layer, record: Record) -> tuple[keras.layers.Layer, Record]:
+    """The model that a layer wraps and its record, or the layer itself and its own."""
+    own, where = wrapped_model(record) or (record, ())
+    for _ in where[::2]:
+        layer = layer.layer
+    return layer, own
 
 
 def _weights(model: keras.Model, record: Record, scope: str) -> Iterator[tuple[str, tuple[np.ndarray, ...]]]:
@@ -194,11 +198,14 @@ def _deserialize(snapshot: Snapshot, custom_objects: Any, safe_mode: bool) -> ke
 def _filled(
     snapshot: Snapshot, custom_objects: Any, safe_mode: bool, scope: AbstractContextManager[Any], fill: Fill
 ) -> keras.Model:
+    drawn = {path for path, arrays in snapshot.weights.items() if not arrays}  # by the layer's initializers
     with scope:
         model = _from_record(snapshot, custom_objects, safe_mode)
         _name_operations(model, snapshot.record)
+        _keep_frozen(model, snapshot.record)
         for path, layer, _ in _layers(model, snapshot.record, ""):
-            _fill(path, layer, snapshot.weights.get(path, ()), fill)
+            if path not in drawn:
+                _fill(path, layer, snapshot.weights.get(path, ()), fill)
     for _, layer, _ in _layers(model, snapshot.record, ""):
         if layer.weights and hasattr(layer, "finalize_state"):
             layer.finalize_state()
@@ -208,6 +215,21 @@ def _filled(
 def _from_record(snapshot: Snapshot, custom_objects: Any, safe_mode: bool) -> keras.Model:
     record = {key: thaw(value) for key, value in snapshot.record.items() if key != "compile_config"}
     return keras.saving.deserialize_keras_object(record, custom_objects=dict(custom_objects or {}), safe_mode=safe_mode)
+
+
+def _keep_frozen(model: keras.Model, record: Record) -> None:
+    """Keeps Sequential models frozen that were: Keras forgets it when it reads their config."""
+    if isinstance(model, keras.Sequential):
+        model._trainable = record["config"].get("trainable", True)
+    for layer, one in zip(_members(model), record["config"]["layers"], strict=True):
+        inner, own = _inside(layer, one)
+        if is_model(own):
+            _keep_frozen(inner, own)
+
+
+def _members(model: keras.Model) -> list[Any]:
+    """The layers and operations of a model, as its config lists them."""
+    return model._layers if isinstance(model, keras.Sequential) else model.operations
 
 
 def _name_operations(model: keras.Model, record: Record) -> None:
@@ -286,4 +308,5 @@ def _resume(model: keras.Model, snapshot: Snapshot) -> None:
         model.optimizer.build(model.trainable_variables)
     values = {owner: iter(own) for owner, own in snapshot.training.by_owner().items()}
     for variable, owner in zip(model.optimizer.variables, _slots(model, snapshot.record), strict=True):
-        variable.assign(next(values[owner]))
+        if owner in values:
+            variable.assign(next(values[owner]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 
@@ -9,6 +10,8 @@ import numpy as np
 
 from kerassurgery_fn.edits.base import Edit
 from kerassurgery_fn.edits.channels import _ChannelEdit, delete, refuse_pinned
+from kerassurgery_fn.edits.drafting import Draft
+from kerassurgery_fn.edits.finishing import Rewrite, finished
 from kerassurgery_fn.errors import SurgeryError
 from kerassurgery_fn.flow import analyse
 from kerassurgery_fn.snapshot import Snapshot
@@ -33,28 +36,43 @@ class Plan:
 
     @staticmethod
     def at_once(*edits: Edit) -> AtOnce:
-        """The edits as one: every index means the channel that it names in the snapshot the whole is called on."""
+        """The edits as one: every name, call and index means what it does in the snapshot the whole is called on."""
         return AtOnce(edits)
 
 
 @dataclass(frozen=True)
 class AtOnce:
-    """Channel edits that all refer to the same snapshot, done in one analysis and one cut."""
+    """Edits that all refer to the same snapshot: those of layers are done in one traversal, in their order, and those
+    of channels after them in one cut."""
 
     edits: tuple[Edit, ...]
 
     def __post_init__(self) -> None:
         for edit in self.edits:
-            if not isinstance(edit, _ChannelEdit):
+            if not isinstance(edit, (_ChannelEdit, Rewrite)):
                 raise SurgeryError(
-                    f"only channel edits can be done at once, {edit!r} is none; put it in a Plan of its own"
+                    f"only edits of layers and of channels can be done at once, {edit!r} is neither; put it in a Plan "
+                    "of its own"
                 )
 
     def __call__(self, snapshot: Snapshot) -> Snapshot:
-        flow = analyse(snapshot)
+        draft = Draft(snapshot)
+        for edit in self.edits:
+            if isinstance(edit, Rewrite):
+                draft = edit.redraw(draft)
         edits = [edit for edit in self.edits if isinstance(edit, _ChannelEdit)]
-        dying = [edit.dying(flow) for edit in edits]
-        for edit, own in zip(edits, dying, strict=True):
-            refuse_pinned(flow, own, edit.allow_output_change)
-        dead = np.logical_or.reduce([flow.fates.nobody(), *dying])
-        return delete(snapshot, flow, dead, allow_output_change=any(edit.allow_output_change for edit in edits))
+        made, paths = finished(draft)
+        if edits and made is not snapshot:
+            before = analyse(snapshot)
+            edits = [edit.readdressed(before, paths) for edit in edits]
+        return cut_at_once(made, edits) if edits else made
+
+
+def cut_at_once(snapshot: Snapshot, edits: Sequence[_ChannelEdit]) -> Snapshot:
+    """The snapshot after several channel edits in one analysis and one cut."""
+    flow = analyse(snapshot)
+    dying = [edit.dying(flow) for edit in edits]
+    for edit, own in zip(edits, dying, strict=True):
+        refuse_pinned(flow, own, edit.allow_output_change)
+    dead = np.logical_or.reduce([flow.fates.nobody(), *dying])
+    return delete(snapshot, flow, dead, allow_output_change=any(edit.allow_output_change for edit in edits))

@@ -23,9 +23,12 @@ ROOMS = (
     "frozen",
     "snapshot",
     "graph",
+    "selecting",
     "wiring",
+    "given",
     "channels",
     "rules",
+    "facts",
     "flow",
     "coupling",
     "costs",
@@ -51,7 +54,7 @@ ROOMS = (
     FRONT_DESK,
 )
 DOORS = {"live", "probe"}
-MAY_IMPORT_HEAVY = DOORS | {"operations", "surgeon", "identify", "cli"}  # at a door, or just behind it
+MAY_IMPORT_HEAVY = DOORS | {"given", "operations", "surgeon", "identify", "cli"}  # at a door, or just behind it
 HEAVY = {"keras", "tensorflow"}
 
 

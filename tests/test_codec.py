@@ -21,7 +21,18 @@ from kerassurgery_fn.codec.documents import dumps, loads
 from kerassurgery_fn.codec.schema import PLAN, published
 from kerassurgery_fn.codec.types import edit_classes, field_hints, mentioned, value_classes
 from kerassurgery_fn.codec.values import TAGS, from_data, is_reserved, to_data
-from kerassurgery_fn.edits import EDITS, DeleteChannels, KeepChannels
+from kerassurgery_fn.edits import (
+    EDITS,
+    DeleteChannels,
+    DeleteLayer,
+    InsertLayer,
+    KeepChannels,
+    RenameLayer,
+    ReplaceLayer,
+    SetConfig,
+    SetTrainable,
+    UnshareLayer,
+)
 from kerassurgery_fn.edits.base import Edit
 from kerassurgery_fn.errors import BadDocument, NotEncodable, OtherModel, UnknownEdit, UnknownVersion
 from kerassurgery_fn.frozen import freeze
@@ -43,6 +54,13 @@ def net(units=4, **config):
 EXAMPLES = {
     "DeleteChannels": DELETE,
     "KeepChannels": KeepChannels("conv_1", [3, 1], allow_output_change=True),
+    "DeleteLayer": DeleteLayer(("*@Dropout", "conv_1"), calls=[0, -1]),
+    "InsertLayer": InsertLayer(Snapshot(layer("Dense", "new", units=2), {"": (numbers(3, 2), numbers(2))}), after="a"),
+    "RenameLayer": RenameLayer("a", "b"),
+    "ReplaceLayer": ReplaceLayer("a", net(), calls=1, name="tower"),
+    "SetConfig": SetConfig("*@Dropout", rate=0.5, noise_shape=[None, 1], seed=None),
+    "SetTrainable": SetTrainable("backbone/*", False),
+    "UnshareLayer": UnshareLayer("a", name="c"),
     "Plan": Plan(DELETE, Plan(KeepChannels("a", [0])), Plan()),
     "AtOnce": AtOnce((DELETE, DELETE)),
     "MadeFor": made_for(DeleteChannels("a", [0]), net(), weights=True),
@@ -325,7 +343,7 @@ BAD = {
     "a snapshot for an edit": (document({"$type": "Snapshot"}), r"\$\.plan"),
     "channel edits at once only": (
         document({"edit": "AtOnce", "edits": [{"edit": "Plan", "edits": []}]}),
-        r"\$\.plan: AtOnce refuses its values: only channel edits",
+        r"\$\.plan: AtOnce refuses its values: only edits of layers",
     ),
     "a NaN": (deletion({"a": [float("nan")]}), "nan"),
     "an object of Python": (deletion({"a": [object()]}), "no form"),

@@ -104,8 +104,8 @@ def test_at_once_only_the_edits_that_say_so_may_change_the_output():
 
 
 @pytest.mark.parametrize("edit", [Plan(), Plan.at_once(), abs])
-def test_at_once_only_channel_edits_will_do(edit):
-    with pytest.raises(SurgeryError, match=r"only channel edits can be done at once, .* put it in a Plan of its own"):
+def test_at_once_only_edits_of_layers_and_channels_will_do(edit):
+    with pytest.raises(SurgeryError, match=r"only edits of layers and of channels .* put it in a Plan of its own"):
         Plan.at_once(DeleteChannels("a", [0]), edit)
 
 

@@ -16,7 +16,7 @@ from kerassurgery_fn.flow import Flow
 from kerassurgery_fn.graph import Call, Ref, is_input, read_graph, refs
 from kerassurgery_fn.rules.registry import key_of
 from kerassurgery_fn.snapshot import Snapshot, Training
-from kerassurgery_fn.wiring import Port, Rewiring, rewire
+from kerassurgery_fn.wiring import Rewiring, rewire
 
 JOINS = {"Concatenate", "ops.Concatenate"}
 SUMS = {"Add", "ops.Add"}
@@ -192,7 +192,7 @@ def _above(flow: Flow, removal: Removal, ends: set[tuple[str, tuple[int, ...]]])
     return used
 
 
-def _port(call: Call, index: int) -> Port:
+def _port(call: Call, index: int) -> tuple[str, int, int]:
     """An operand of a merge as the record names it in the call's own model."""
     args = call.record["inbound_nodes"][call.node[-1]]["args"]
     operand = (args[0] if isinstance(args[0], list) else args)[index]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from kerassurgery_fn.errors import ChannelOutOfRange, PartialLines, PinnedChanne
 from kerassurgery_fn.flow import Flow, analyse
 from kerassurgery_fn.frozen import FrozenDict
 from kerassurgery_fn.rules.layer import Maker
+from kerassurgery_fn.selecting import selectors
 from kerassurgery_fn.snapshot import Snapshot
 
 Channels = Mapping[str, tuple[int, ...]]
@@ -39,15 +40,24 @@ class _ChannelEdit:
                 f"{type(self).__name__} takes a layer and its channels, or a mapping of layers to channels and nothing "
                 f"else; not {layer!r} and {channels if channels is not None else kinds}"
             )
-        given = dict(layer) if isinstance(layer, Mapping) else {layer: channels} if channels is not None else {}
-        named = {_name(address): _indices(wanted) for address, wanted in given.items()}
-        named |= {f"{_name(layer)}:{kind}": _indices(wanted) for kind, wanted in kinds.items()}
+        given = [*layer.items()] if isinstance(layer, Mapping) else [(layer, channels)] if channels is not None else []
+        named = {one: _indices(wanted) for address, wanted in given for one in selectors(address)}
+        named |= {f"{one}:{kind}": _indices(wanted) for kind, wanted in kinds.items() for one in selectors(layer)}
         object.__setattr__(self, "channels", FrozenDict(named))
         object.__setattr__(self, "allow_output_change", allow_output_change)
 
     def dying(self, flow: Flow) -> np.ndarray:
         """Which final ids die, shaped as by `flow.fates.nobody()`."""
         raise NotImplementedError
+
+    def readdressed(self, flow: Flow, paths: Mapping[str, str]) -> Self:
+        """The same edit for a model in which layers have other paths, given the channels of the one it is meant for."""
+        named = {
+            f"{paths.get(maker.path, maker.path)}:{maker.kind}": wanted
+            for address, wanted in self.channels.items()
+            for maker in flow.makers_at(address)
+        }
+        return type(self)(named, allow_output_change=self.allow_output_change)
 
     def __call__(self, snapshot: Snapshot) -> Snapshot:
         flow = analyse(snapshot)
@@ -65,7 +75,8 @@ class DeleteChannels(_ChannelEdit):
 
     Args:
         layer: a layer's name or path, or a mapping of these to channels. `attention:num_heads` addresses one kind of
-            a layer's channels; so does `DeleteChannels("attention", num_heads=[0])`.
+            a layer's channels; so does `DeleteChannels("attention", num_heads=[0])`. A pattern (`block*_conv`,
+            `*@Conv2D`, see `kerassurgery_fn.selecting`) stands for all layers that fit and make channels.
         channels: indices, negative ones from the end as in numpy; duplicates count once. A boolean mask will do.
         allow_output_change: whether outputs of the model may lose channels.
 
@@ -155,10 +166,6 @@ def located(flow: Flow, ids: np.ndarray) -> list[str]:
     ]
 
 
-def _name(layer: Any) -> str:
-    return layer if isinstance(layer, str) else layer.name
-
-
 def _indices(channels: Any) -> tuple[int, ...]:
     """Channel indices as a tuple of ints; a boolean mask becomes the indices at which it is true."""
     listed = list(channels) if np.iterable(channels) and not isinstance(channels, np.ndarray) else channels
@@ -174,15 +181,15 @@ def _chosen(flow: Flow, channels: Channels) -> list[tuple[Maker, np.ndarray]]:
     """For each address the channels it names, as (maker, bool for each position)."""
     found = []
     for address, wanted in channels.items():
-        maker = flow.maker(address)
-        n = size(maker.axis) or 0
-        if outside := [c for c in wanted if not -n <= c < n]:
-            raise ChannelOutOfRange(
-                f"layer {address!r} has {n} channels (0 to {n - 1}, or {-n} to -1), so there is no {outside[0]}"
-            )
-        mask = np.zeros(n, bool)
-        mask[list(wanted)] = True
-        found.append((maker, mask))
+        for maker in flow.makers_at(address):
+            n = size(maker.axis) or 0
+            if outside := [c for c in wanted if not -n <= c < n]:
+                raise ChannelOutOfRange(
+                    f"layer {maker.path!r} has {n} channels (0 to {n - 1}, or {-n} to -1), so there is no {outside[0]}"
+                )
+            mask = np.zeros(n, bool)
+            mask[list(wanted)] = True
+            found.append((maker, mask))
     return found
 
 

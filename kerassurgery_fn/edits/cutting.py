@@ -66,7 +66,7 @@ def cut_weight(array: np.ndarray, weight: Weight, keep: Keep) -> np.ndarray:
 
 def cut_layer(flow: Flow, path: str, arrays: tuple[np.ndarray, ...], keep: Keep) -> tuple[np.ndarray, ...]:
     """The weights of one layer, cut; the very tuple if nothing of them goes."""
-    if path not in flow.weights:
+    if path not in flow.weights or not arrays:
         return arrays
     made = tuple(cut_weight(a, weight, keep) for a, weight in zip(arrays, flow.weights[path], strict=True))
     return arrays if all(new is old for new, old in zip(made, arrays, strict=True)) else made

@@ -61,6 +61,7 @@ class Notes:
     weights: dict[str, list[Weight]] = field(default_factory=dict)
     sizes: dict[Location, Count] = field(default_factory=dict)
     builds: dict[Location, Any] = field(default_factory=dict)
+    first: dict[Location, tuple[Record, Any, Any]] = field(default_factory=dict)
     constants: dict[Location, Tensor] = field(default_factory=dict)
     inexact: list[Inexact] = field(default_factory=list)
     opaque: dict[str, str] = field(default_factory=dict)
@@ -211,6 +212,7 @@ class Layer:
         if mode := quantized(self.get("dtype")):
             raise NoRule(f"is quantized ({mode}), and cut it would round otherwise; cut the model before quantize()")
         rule, bound = RULES[key], signature_of(RULES[key]).bind(self, *args, **kwargs)
+        self.notes.first.setdefault(self.where, (self.record, args, kwargs))
         if "build_config" in self.record:
             self.notes.builds.setdefault((*self.where, "build_config"), self.built(bound.arguments, args, kwargs))
         for ignored in leaves([bound.arguments.get("_"), bound.arguments.get("__")]):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from kerassurgery_fn.channels import Axis, has_ids, join, size
-from kerassurgery_fn.rules.layer import Layer, Tensor
+from kerassurgery_fn.rules.layer import Layer, NoRule, Tensor
 from kerassurgery_fn.rules.registry import rule
 
 
@@ -41,6 +41,8 @@ def without(x: Tensor, *axes: int) -> Tensor:
 
 def concatenated(layer: Layer, inputs: Sequence[Tensor], axis: int) -> Tensor:
     """Tensors joined along one axis; all others must agree."""
+    if len({len(x) for x in inputs}) > 1:
+        raise NoRule("joins tensors of different ranks")
     axis %= len(inputs[0])
     joined = join([x[axis] for x in inputs])
     if joined is None:
@@ -61,9 +63,7 @@ def broadcast(layer: Layer, inputs: Sequence[Tensor]) -> Tensor:
 def meet(layer: Layer, axes: Sequence[Axis]) -> Axis:
     """One axis of a broadcast: all that are wider than one position share their fate, or else all that are not."""
     wide = [axis for axis in axes if size(axis) != 1] or list(axes)
-    first = next((axis for axis in wide if has_ids(axis)), None)
-    if first is None:
-        return next((axis for axis in wide if axis is not None), None)
+    first = next((axis for axis in wide if has_ids(axis)), next((axis for axis in wide if axis is not None), None))
     for axis in wide:
         layer.tie(first, axis)
     return first

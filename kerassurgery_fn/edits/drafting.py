@@ -1,0 +1,157 @@
+"""A snapshot under way: its models unfolded, to be joined anew by one edit or by several, and folded again at the end.
+
+Layers go by their paths in the snapshot that the work began with, whatever becomes of their names and calls, so that
+several edits of one draft all mean what that snapshot has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import chain, count
+
+from kerassurgery_fn.errors import AmbiguousLayer, UnknownCall
+from kerassurgery_fn.facts import Facts, settled
+from kerassurgery_fn.frozen import freeze, get_in
+from kerassurgery_fn.graph import Graph, Record, join_path, model_in, read_graph
+from kerassurgery_fn.selecting import Selector, find_layers
+from kerassurgery_fn.snapshot import Snapshot, Weights
+from kerassurgery_fn.wiring import Net, Node, unfold
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A snapshot under way.
+
+    - `snapshot`: what the work began with;
+    - `nets`: path of a model ("" at the top) -> its calls, for the models that have changed;
+    - `arrays`: path -> weights, for the layers whose weights have changed and for new ones;
+    - `fresh`: paths of new layers whose weights are yet to be drawn;
+    - `copies`: path of a new layer -> that of the layer whose optimizer state it begins with;
+    - `restarted`: paths of layers whose optimizer state is no longer that of their weights.
+    """
+
+    snapshot: Snapshot
+    nets: Mapping[str, Net] = field(default_factory=dict)
+    arrays: Weights = field(default_factory=dict)
+    fresh: frozenset[str] = frozenset()
+    copies: Mapping[str, str] = field(default_factory=dict)
+    restarted: frozenset[str] = frozenset()
+
+    @cached_property
+    def graph(self) -> Graph:
+        return read_graph(self.snapshot)
+
+    @property
+    def weights(self) -> Weights:
+        return {**self.snapshot.weights, **self.arrays, **dict.fromkeys(self.fresh, ())}
+
+    def record(self, path: str) -> Record:
+        """The record of a layer as it was when the work began."""
+        record: Record = get_in(self.snapshot.record, self.graph.places[path])
+        return record
+
+    def find(self, selector: Selector) -> list[str]:
+        """The paths of the layers that a selector names."""
+        return find_layers(self.graph, selector, {path: self.record(path) for path in self.graph.places})
+
+    def find_one(self, selector: Selector) -> str:
+        """The path of the one layer that a selector names.
+
+        Raises:
+            AmbiguousLayer: it names several.
+        """
+        first, *more = self.find(selector)
+        if more:
+            raise AmbiguousLayer(
+                f"{selector!r} names {len(more) + 1} layers: {', '.join([first, *more][:8])}; name one"
+            )
+        return first
+
+    def net(self, scope: str) -> Net:
+        """The calls of a model, by its path or that of the layer that wraps it."""
+        if scope in self.nets:
+            return self.nets[scope]
+        inner = model_in(self.record(scope)) if scope else (self.snapshot.record, ())
+        assert inner is not None
+        return unfold(inner[0])
+
+    def with_net(self, scope: str, net: Net) -> Draft:
+        return replace(self, nets={**self.nets, scope: net})
+
+    def with_arrays(self, arrays: Weights) -> Draft:
+        return replace(self, arrays={**self.arrays, **arrays})
+
+    def facts(self, scope: str) -> Facts:
+        """The specs of a model's tensors as far as they are known now."""
+        return settled(self.net(scope), self.weights, scope)
+
+    def added(self, scope: str, layer: Snapshot, key: str = "", name: str | None = None) -> tuple[Draft, str]:
+        """The draft with a new layer, which is not called yet, and the layer's key in its model.
+
+        Args:
+            scope: the path of the model.
+            layer: the layer.
+            key: that of a layer which it takes the place of.
+            name: the layer's name; its own by default, with a number if another layer has that.
+        """
+        net = self.net(scope)
+        taken = {net.name(other) for other in net.layers if other != key}
+        name = name or unused(layer.name, taken)
+        key = key or unused(name, net.layers)
+        path = join_path(scope, key)
+        record = {k: v for k, v in layer.record.items() if k not in ("name", "inbound_nodes", "compile_config")}
+        record = freeze({**record, "config": {**record["config"], "name": name}})
+        net = replace(net, layers={**net.layers, key: record}, changed=net.changed | {key})
+        draft = self.with_net(scope, net).with_arrays({join_path(path, own): a for own, a in layer.weights.items()})
+        fresh = frozenset(() if model_in(record) or "" in layer.weights else [path])
+        return replace(draft, fresh=(draft.fresh - {path}) | fresh, restarted=draft.restarted | {path}), key
+
+
+def unused(name: str, taken: Iterable[str]) -> str:
+    """A name that is not taken: the name itself, or the first of name_1, name_2, ...
+
+    >>> unused("drop", ["drop", "drop_1"])
+    'drop_2'
+    """
+    taken = set(taken)
+    return next(one for one in chain([name], (f"{name}_{i}" for i in count(1))) if one not in taken)
+
+
+def parted(path: str) -> tuple[str, str]:
+    """The path of the model that a layer is in, and the layer's key there.
+
+    >>> parted("backbone/conv"), parted("conv")
+    (('backbone', 'conv'), ('', 'conv'))
+    """
+    scope, _, key = path.rpartition("/")
+    return scope, key
+
+
+def within(path: str, outer: str) -> bool:
+    """Whether a path is that of a layer or leads into it.
+
+    >>> within("a/b", "a"), within("ab", "a")
+    (True, False)
+    """
+    return path == outer or path.startswith(f"{outer}/")
+
+
+def chosen_calls(net: Net, key: str, calls: tuple[int, ...] | None) -> list[Node]:
+    """The calls of a layer that an edit is for: all of them, or those of some numbers.
+
+    Raises:
+        UnknownCall: the layer has no such call, or one is named twice.
+    """
+    nodes = net.nodes(key)
+    if calls is None:
+        return nodes
+    numbers = [number % len(nodes) if -len(nodes) <= number < len(nodes) else number for number in calls]
+    if odd := [number for number in numbers if not 0 <= number < len(nodes)]:
+        raise UnknownCall(
+            f"layer {net.name(key)!r} is called {len(nodes)} times (0 to {len(nodes) - 1}), so it has no call {odd[0]}"
+        )
+    if len(set(numbers)) < len(numbers) or not numbers:
+        raise UnknownCall(f"calls of layer {net.name(key)!r} are to be different numbers, not {list(calls)}")
+    return [nodes[number] for number in sorted(numbers)]

@@ -1,0 +1,91 @@
+"""The fields of a layer's config: which values they can have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from kerassurgery_fn.errors import BadValue, NotALayer, UnknownField
+from kerassurgery_fn.frozen import freeze
+from kerassurgery_fn.given import completed
+from kerassurgery_fn.graph import Record, is_input, is_model
+from kerassurgery_fn.rules.activations import ACROSS, ELEMENTWISE
+
+ELSEWHERE = {"name": "RenameLayer", "trainable": "SetTrainable", "dtype": "ConvertDtype"}
+ALIASES = {"swish", "hard_swish"}  # Keras writes other words for them
+ACTIVATIONS = ((ELEMENTWISE | ACROSS) - ALIASES) | {"glu"}
+
+
+def configured(path: str, record: Record, fields: Mapping[str, Any]) -> Record:
+    """A layer's record with other values of some fields, as Keras would write it.
+
+    Values that are plainly right are written as they are. Of all others Keras makes a layer, which refuses what is
+    wrong and knows the words for what is right.
+
+    Raises:
+        UnknownField: there is no such field, or another edit is there to change it.
+        BadValue: a field cannot have that value.
+    """
+    config = record["config"]
+    for name in fields:
+        check_field(path, record, name)
+    wrong = [(name, value) for name, value in fields.items() if not RANGES.get(name, _anything)(value)]
+    for name, value in wrong:
+        raise BadValue(f"layer {path!r} ({record['class_name']}): {name} cannot be {value!r}")
+    made: Record = freeze({**record, "config": {**config, **fields}})
+    if all(is_plain(name, config[name], value) for name, value in fields.items()):
+        return made
+    try:
+        config = completed({key: made[key] for key in ("module", "class_name", "config", "registered_name")})["config"]
+    except NotALayer as error:
+        shown = ", ".join(f"{name}={value!r}" for name, value in fields.items())
+        raise BadValue(
+            f"layer {path!r} ({record['class_name']}) cannot have {shown}: {str(error).rpartition(': ')[2]}"
+        ) from error
+    return freeze({**record, "config": config})
+
+
+def check_field(path: str, record: Record, name: str) -> None:
+    """Raises UnknownField where a field is not one of a layer's config, or is another edit's to change."""
+    if name in ELSEWHERE:
+        raise UnknownField(f"{name!r} of layer {path!r} is no field for SetConfig: use {ELSEWHERE[name]}")
+    if is_input(record) or is_model(record):
+        raise UnknownField(f"{path!r} is a {record['class_name']}, whose config follows from the model's graph")
+    known = [field for field in record["config"] if field not in ELSEWHERE]
+    if name not in known:
+        close = get_close_matches(name, known, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known) or 'none'}"
+        raise UnknownField(f"layer {path!r} ({record['class_name']}) has no field {name!r}; {hint}")
+
+
+def is_plain(name: str, old: Any, new: Any) -> bool:
+    """Whether a value is one that Keras would write in place of another, without asking it.
+
+    >>> is_plain("rate", 0.5, 0.3), is_plain("activation", "relu", "gelu"), is_plain("kernel_size", [3, 3], 5)
+    (True, True, False)
+    """
+    if name.endswith("activation") and isinstance(new, str):
+        return new in ACTIVATIONS
+    if isinstance(old, bool) or isinstance(new, bool):
+        return isinstance(old, bool) and isinstance(new, bool)
+    return type(new) is type(old) is int or (isinstance(new, float) and isinstance(old, (int, float)))
+
+
+def _anything(value: Any) -> bool:
+    return True
+
+
+def _is_share(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+# What holds of a field in every layer that has it.
+RANGES: dict[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(("rate", "dropout", "recurrent_dropout", "momentum"), _is_share),
+    **dict.fromkeys(("units", "filters", "groups", "depth_multiplier", "num_heads", "key_dim"), _is_count),
+}

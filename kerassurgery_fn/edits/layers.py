@@ -1,0 +1,310 @@
+"""Layers taken out, put in, replaced, and told apart where several calls share one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import reduce
+
+from kerassurgery_fn.edits.base import edit
+from kerassurgery_fn.edits.drafting import Draft, chosen_calls, parted, within
+from kerassurgery_fn.edits.finishing import Rewrite
+from kerassurgery_fn.edits.settings import check_name
+from kerassurgery_fn.errors import BadValue, MisfitTensor, UnknownCall
+from kerassurgery_fn.facts import exchanged_kwargs, usual_kwargs
+from kerassurgery_fn.given import as_layer
+from kerassurgery_fn.graph import Record, is_functional, is_input, join_path, leaves
+from kerassurgery_fn.selecting import Selector, as_selector
+from kerassurgery_fn.snapshot import Snapshot
+from kerassurgery_fn.wiring import Arguments, Net, Node, Port, Spec, Use, moved, redirected, reread, with_call
+
+PRECEDED = "preceded by another"
+Calls = tuple[int, ...] | None
+
+
+class _OfCalls(Rewrite):
+    """What edits of all or chosen calls of some layers have in common."""
+
+    layer: Selector
+    calls: Calls
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layer", as_selector(self.layer))
+        object.__setattr__(self, "calls", as_calls(self.calls))
+
+
+def as_calls(calls: object) -> Calls:
+    """Numbers of calls as a tuple.
+
+    >>> as_calls([0, 2]), as_calls(1), as_calls(None)
+    ((0, 2), (1,), None)
+    """
+    numbers = [calls] if isinstance(calls, int) else calls
+    if numbers is not None and not (isinstance(numbers, (list, tuple)) and all(type(n) is int for n in numbers)):
+        raise UnknownCall(f"calls are numbers, as [0, 2], or None for all of them, not {calls!r}")
+    return None if numbers is None else tuple(numbers)
+
+
+@edit
+@dataclass(frozen=True)
+class DeleteLayer(_OfCalls):
+    """Layers taken out: what has read what they make reads what they have read. One that is called several times goes
+    at all calls, or at those that are chosen.
+
+    Args:
+        layer: which layers, see `kerassurgery_fn.selecting`.
+        calls: the numbers of the calls, all by default; negative ones count from the end.
+        allow_shape_change: whether a layer may go that changes shapes. What reads the tensor must then be able to take
+            it as it is.
+
+    Raises (when called on a snapshot):
+        UnknownLayer, AmbiguousLayer: no layer, or several where one is meant, of that name.
+        UnknownCall: the layer has no such call, or it reads several tensors, or makes several.
+        MisfitTensor: the layer changes the shape of what it reads, or what reads it cannot take another shape.
+        NothingLeft: a Sequential model would be left without layers.
+
+    >>> DeleteLayer("*@Dropout")
+    DeleteLayer(layer='*@Dropout', calls=None, allow_shape_change=False)
+    """
+
+    layer: Selector
+    calls: Calls = None
+    allow_shape_change: bool = False
+
+    def redraw(self, draft: Draft) -> Draft:
+        paths = draft.find(self.layer)
+        facts = {scope: draft.facts(scope) for scope in {parted(path)[0] for path in paths}}
+        for path in paths:
+            scope, key = parted(path)
+            net, specs = draft.net(scope), facts[scope].specs
+            for node in chosen_calls(net, key, self.calls):
+                read, made = the_read(net, path, node, "deleted"), the_made(net, path, node, "deleted")
+                if not self.allow_shape_change:
+                    refuse_change(path, net.layers[key], specs.get(read), specs.get(made))
+                net = redirected(net, {made: read})
+            draft = draft.with_net(scope, net)
+        return draft
+
+
+def refuse_change(path: str, record: Record, read: Spec | None, made: Spec | None) -> None:
+    """Raises MisfitTensor for a layer that changes the shape of what it reads, or may do so."""
+    before, after = (spec.shape if spec else "unknown" for spec in (read, made))
+    if read is None or before != after:
+        raise MisfitTensor(
+            f"layer {path!r} ({record['class_name']}) makes a tensor of shape {after} of one of shape {before}, so it "
+            "cannot be deleted just so; replace it, or pass allow_shape_change=True if all that reads it can take the "
+            "other shape"
+        )
+
+
+@edit
+@dataclass(frozen=True)
+class InsertLayer(Rewrite):
+    """A layer put before or after others.
+
+    `before` a layer, only what that layer reads passes through the new one, and other readers of the same tensor read
+    on what they did. `after` a layer, all readers of what it makes, the model's output among them, read what the new
+    one makes of it. At several calls of one layer the new layer is shared; each of several layers gets a new one of its
+    own.
+
+    Args:
+        layer: a Keras layer, its record or a snapshot, which may also be one of a model. A built layer brings its
+            weights; those of others are drawn at rebuild by their initializers. It keeps its name, with a number added
+            where the model has a layer of that name.
+        before, after: which layers, see `kerassurgery_fn.selecting`; one of the two.
+        calls: the numbers of the calls of that layer, all by default; negative ones count from the end.
+        operand: before a layer that reads several tensors, the number of the one that is meant.
+        name: the new layer's name, in place of its own.
+
+    Raises (when called on a snapshot):
+        UnknownLayer, AmbiguousLayer: no layer, or several where one is meant, of that name.
+        UnknownCall: the layer has no such call, or it reads several tensors, or makes several.
+        MisfitTensor: the new layer cannot take what it reads, or what reads it cannot take what it makes.
+        NameTaken: the model has another layer of that name.
+    """
+
+    layer: Snapshot
+    before: Selector | None = None
+    after: Selector | None = None
+    calls: Calls = None
+    operand: int | None = None
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layer", as_layer(self.layer))
+        object.__setattr__(self, "calls", as_calls(self.calls))
+        if (self.before is None) == (self.after is None):
+            raise BadValue(f"give before= or after= to say where {self.layer.name!r} goes, and not both")
+        for side in ("before", "after"):
+            if getattr(self, side) is not None:
+                object.__setattr__(self, side, as_selector(getattr(self, side)))
+        if self.name is not None:
+            check_name(self.name)
+
+    def redraw(self, draft: Draft) -> Draft:
+        for path in draft.find(self.before or self.after or ""):
+            scope, key = parted(path)
+            nodes = chosen_calls(draft.net(scope), key, self.calls)
+            draft, new = draft.added(scope, self.layer, name=self.name)
+            net = draft.net(scope)
+            for node in nodes:
+                net = (self.put_before if self.before else self.put_after)(net, path, node, new)
+            draft = draft.with_net(scope, net)
+        return draft
+
+    def put_before(self, net: Net, path: str, node: Node, new: str) -> Net:
+        read = the_read(net, path, node, PRECEDED, self.operand)
+        net, made = with_call(net, new, new_call(net, new, read))
+        places = [i for i, port in enumerate(net.reads(node)) if port == read]
+        return reread(net, node, dict.fromkeys(places if self.operand is None else [self.operand], made))
+
+    def put_after(self, net: Net, path: str, node: Node, new: str) -> Net:
+        made = the_made(net, path, node, "followed by another")
+        net, ours = with_call(net, new, new_call(net, new, made))
+        return redirected(net, {made: ours}, but={ours.node})
+
+
+@edit
+@dataclass(frozen=True)
+class ReplaceLayer(_OfCalls):
+    """Layers replaced by others, which are called on just what the old ones were called on.
+
+    Args:
+        layer: which layers, see `kerassurgery_fn.selecting`.
+        new: what takes their place, as `InsertLayer` takes its `layer`. Each of several layers gets one of its own.
+        calls: the numbers of the calls at which it is replaced, all by default; negative ones count from the end.
+        name: the new layer's name, in place of its own.
+
+    Raises (when called on a snapshot):
+        UnknownLayer, AmbiguousLayer: no layer, or several where one is meant, of that name.
+        UnknownCall: the layer has no such call, or is an input of the model.
+        MisfitTensor: the new layer cannot take what it reads, or what reads it cannot take what it makes.
+        NameTaken: the model has another layer of that name.
+    """
+
+    layer: Selector
+    new: Snapshot
+    calls: Calls = None
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "new", as_layer(self.new))
+        if self.name is not None:
+            check_name(self.name)
+
+    def redraw(self, draft: Draft) -> Draft:
+        for path in draft.find(self.layer):
+            scope, key = parted(path)
+            net = draft.net(scope)
+            refuse_input(net, path, key, "replaced")
+            nodes = chosen_calls(net, key, self.calls)
+            if len(nodes) == len(net.nodes(key)):
+                draft, new = draft.added(scope, self.new, key, self.name)
+            else:
+                draft, new = draft.added(scope, self.new, name=self.name)
+            record, net = net.layers[key], draft.net(scope)
+            for node in nodes:
+                args, kwargs = net.calls[node]
+                if is_functional(net.record):
+                    kwargs = exchanged_kwargs(kwargs, record, net.layers[new])
+                net = replace(net, calls={**net.calls, node: Arguments(args, kwargs)})
+                net = net if new == key else moved(net, node, new)
+            draft = draft.with_net(scope, net)
+        return draft
+
+
+@edit
+@dataclass(frozen=True)
+class UnshareLayer(_OfCalls):
+    """A layer that is called several times, made several layers with the same config and weights.
+
+    Args:
+        layer: which layers, see `kerassurgery_fn.selecting`.
+        calls: the numbers of the calls that get a copy, which they share; each call but the first gets one of its own
+            by default. Negative numbers count from the end.
+        name: the copy's name; the layer's own with a number by default.
+
+    Raises (when called on a snapshot):
+        UnknownLayer, AmbiguousLayer: no layer, or several where one is meant, of that name.
+        UnknownCall: the layer has no such call, or none would be left for it itself.
+        NameTaken: the model has another layer of that name.
+
+    >>> UnshareLayer("tower", calls=[1], name="right_tower")
+    UnshareLayer(layer='tower', calls=(1,), name='right_tower')
+    """
+
+    layer: Selector
+    calls: Calls = None
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.name is not None:
+            check_name(self.name)
+
+    def redraw(self, draft: Draft) -> Draft:
+        for path in draft.find(self.layer):
+            scope, key = parted(path)
+            nodes = draft.net(scope).nodes(key)
+            chosen = nodes[1:] if self.calls is None else chosen_calls(draft.net(scope), key, self.calls)
+            if len(chosen) == len(nodes):
+                raise UnknownCall(
+                    f"layer {path!r} is called {len(nodes)} times, and a copy would take them all; leave one call to "
+                    "the layer itself, or use RenameLayer"
+                )
+            for shared in [[node] for node in chosen] if self.calls is None else [chosen]:
+                draft = self.copied(draft, scope, key, shared)
+        return draft
+
+    def copied(self, draft: Draft, scope: str, key: str, nodes: list[Node]) -> Draft:
+        """The draft with a copy of a layer that takes over some of its calls."""
+        path, net = join_path(scope, key), draft.net(scope)
+        own = {p.removeprefix(path).removeprefix("/"): a for p, a in draft.weights.items() if within(p, path)}
+        draft, new = draft.added(scope, Snapshot(net.layers[key], own), name=self.name)
+        copies = {join_path(scope, new, p): join_path(path, p) for p in own}
+        draft = replace(draft, copies={**draft.copies, **copies})
+        return draft.with_net(scope, reduce(lambda net, node: moved(net, node, new), nodes, draft.net(scope)))
+
+
+def new_call(net: Net, key: str, port: Port) -> Arguments:
+    """What a call of a new layer on one tensor is given."""
+    return Arguments([Use(port)], usual_kwargs(net.layers[key]) if is_functional(net.record) else {})
+
+
+def refuse_input(net: Net, path: str, key: str, verb: str) -> None:
+    """Raises UnknownCall for an input of the model."""
+    if is_input(net.layers[key]):
+        raise UnknownCall(f"{path!r} is an input of the model and cannot be {verb}; extract a model with other inputs")
+
+
+def the_read(net: Net, path: str, node: Node, verb: str, operand: int | None = None) -> Port:
+    """The one tensor that a call reads, or the one of several that is meant.
+
+    Raises:
+        UnknownCall: there is no such tensor, or it is not clear which is meant.
+    """
+    refuse_input(net, path, node[0], verb)
+    reads = net.reads(node)
+    if operand is not None and 0 <= operand < len(reads):
+        return reads[operand]
+    if operand is None and len(set(reads)) == 1:
+        return reads[0]
+    kind, makers = net.layers[node[0]]["class_name"], ", ".join(port.layer for port in reads)
+    raise UnknownCall(
+        f"layer {path!r} ({kind}) reads {len(reads)} tensors, those of {makers}, so it cannot just be {verb}; "
+        + ("give the number of the one that is meant as operand=" if verb == PRECEDED else "it may be replaced")
+    )
+
+
+def the_made(net: Net, path: str, node: Node, verb: str) -> Port:
+    """The one tensor that a call makes.
+
+    Raises:
+        UnknownCall: others of its outputs are read, too.
+    """
+    ports = {port for one in net.calls for port in net.reads(one)} | set(leaves(net.outputs))
+    if any(port.node == node and port.output for port in ports):
+        raise UnknownCall(
+            f"layer {path!r} ({net.layers[node[0]]['class_name']}) makes several tensors, so it cannot just be {verb}"
+        )
+    return Port(*node)

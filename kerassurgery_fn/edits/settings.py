@@ -1,0 +1,157 @@
+"""What layers are called, how they are configured and whether they are trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from kerassurgery_fn.edits.base import edit
+from kerassurgery_fn.edits.drafting import Draft, parted
+from kerassurgery_fn.edits.fields import configured
+from kerassurgery_fn.edits.finishing import Rewrite, scopes_above
+from kerassurgery_fn.errors import NameTaken
+from kerassurgery_fn.frozen import FrozenDict, freeze, set_in
+from kerassurgery_fn.given import as_value
+from kerassurgery_fn.graph import model_in
+from kerassurgery_fn.selecting import Selector, as_selector
+from kerassurgery_fn.wiring import renamed, with_layer
+
+
+@edit
+@dataclass(frozen=True)
+class RenameLayer(Rewrite):
+    """A layer under another name: in the config, in the paths of its weights and of those in it, in the optimizer's
+    state, and in what the model was compiled with for the output of that name.
+
+    Args:
+        layer: the layer's name or path.
+        name: its new name, of which there may be no other in the same model.
+
+    Raises (when called on a snapshot):
+        UnknownLayer, AmbiguousLayer: no layer, or several, of that name.
+        NameTaken: another layer has the new name.
+
+    >>> RenameLayer("conv2d_17", "stem")
+    RenameLayer(layer='conv2d_17', name='stem')
+    """
+
+    layer: Selector
+    name: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layer", as_selector(self.layer))
+        check_name(self.name)
+
+    def redraw(self, draft: Draft) -> Draft:
+        scope, key = parted(draft.find_one(self.layer))
+        return draft.with_net(scope, renamed(draft.net(scope), key, self.name))
+
+
+def check_name(name: Any) -> None:
+    """Raises NameTaken for what can be no layer's name."""
+    if not isinstance(name, str) or not name or "/" in name:
+        raise NameTaken(f"{name!r} cannot be a layer's name: give a string that is not empty and has no slash")
+
+
+@edit
+@dataclass(frozen=True, init=False)
+class SetConfig(Rewrite):
+    """Other values for fields of some layers' configs: an activation, a dropout rate, a regularizer.
+
+    What the layers' weights are made for stays: a change that asks for other weights is refused.
+
+    Args:
+        layer: which layers, see `kerassurgery_fn.selecting`.
+        **fields: the new value of each field: what the config says, or a Keras object such as a regularizer.
+
+    Raises (when called on a snapshot):
+        UnknownLayer, AmbiguousLayer: no layer, or several where one is meant, of that name.
+        UnknownField: a layer has no such field, or another edit is there to change it.
+        BadValue: the field cannot have that value.
+        MisfitTensor: the layer, or one that reads it, would need other weights.
+
+    >>> SetConfig("*@Dropout", rate=0.3)
+    SetConfig(layer='*@Dropout', fields={'rate': 0.3})
+    """
+
+    layer: Selector
+    fields: Mapping[str, Any]
+
+    def __init__(self, layer: Any, **fields: Any) -> None:
+        object.__setattr__(self, "layer", as_selector(layer))
+        values = {name: freeze(as_value(value)) for name, value in fields.items()}
+        object.__setattr__(self, "fields", FrozenDict(values))
+
+    def redraw(self, draft: Draft) -> Draft:
+        for path in draft.find(self.layer):
+            scope, key = parted(path)
+            net = draft.net(scope)
+            record = configured(path, net.layers[key], self.fields)
+            draft = draft.with_net(scope, with_layer(net, key, record))
+        return draft
+
+
+@edit
+@dataclass(frozen=True)
+class SetTrainable(Rewrite):
+    """Layers frozen, or trained again. Those in a wrapper or a nested model go with it.
+
+    The optimizer's state of layers that are frozen goes; layers that are trained again begin without any. Models with a
+    layer that is trained again are trainable themselves.
+
+    Args:
+        layer: which layers, see `kerassurgery_fn.selecting`; all by default.
+        trainable: whether training changes their weights.
+
+    Raises (when called on a snapshot):
+        UnknownLayer, AmbiguousLayer: no layer, or several where one is meant, of that name.
+
+    >>> SetTrainable("backbone/*", False)
+    SetTrainable(layer='backbone/*', trainable=False)
+    """
+
+    layer: Selector = "*"
+    trainable: bool = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layer", as_selector(self.layer))
+
+    def redraw(self, draft: Draft) -> Draft:
+        chosen = draft.find(self.layer)
+        within = tuple(f"{path}/" for path in chosen)
+        paths = [path for path in draft.graph.places if path in chosen or path.startswith(within)]
+        for path in paths:
+            inner = model_in(draft.record(path))
+            if inner:
+                draft = with_flag(draft, path, self.trainable)
+            if not inner or inner[1]:
+                scope, key = parted(path)
+                net = draft.net(scope)
+                layers = {**net.layers, key: with_trainable(net.layers[key], self.trainable)}
+                draft = draft.with_net(scope, replace(net, layers=layers))
+        if not self.trainable:
+            return replace(draft, restarted=draft.restarted | set(paths))
+        for scope in {above for path in paths for above in scopes_above(parted(path)[0])}:
+            draft = with_flag(draft, scope, True)
+        return draft
+
+
+def with_flag(draft: Draft, scope: str, trainable: bool) -> Draft:
+    """The draft with a model that is trainable itself, or is not, whatever its layers are."""
+    net = draft.net(scope)
+    return draft.with_net(scope, replace(net, record=set_in(net.record, ("config", "trainable"), trainable)))
+
+
+def with_trainable(record: Any, trainable: bool) -> Any:
+    """The record of a layer, and of those in its config, with the flag set where there is one.
+
+    >>> with_trainable({"config": {"trainable": True, "layer": {"config": {"trainable": True}}}}, False)
+    {'config': {'trainable': False, 'layer': {'config': {'trainable': False}}}}
+    """
+    if isinstance(record, list):
+        return [with_trainable(one, trainable) for one in record]
+    if not isinstance(record, dict) or not isinstance(record.get("config"), dict):
+        return record
+    config = {key: with_trainable(value, trainable) for key, value in record["config"].items()}
+    return {**record, "config": config | ({"trainable": trainable} if "trainable" in config else {})}

@@ -1,0 +1,7 @@
+"""The facts that a config repeats, worked out anew after its calls were joined otherwise: the shape and dtype of every
+tensor, and what each layer was built for."""
+
+from kerassurgery_fn.facts.calls import exchanged_kwargs, usual_kwargs
+from kerassurgery_fn.facts.walking import Facts, settled
+
+__all__ = ["Facts", "exchanged_kwargs", "settled", "usual_kwargs"]

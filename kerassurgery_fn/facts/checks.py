@@ -1,0 +1,97 @@
+"""Whether a layer can be called on a tensor, and what to say if it cannot."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from itertools import zip_longest
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from kerassurgery_fn.channels import Axis, Ledger, size
+from kerassurgery_fn.errors import MisfitTensor
+from kerassurgery_fn.graph import Record
+from kerassurgery_fn.rules.layer import Weight
+from kerassurgery_fn.rules.registry import key_of
+from kerassurgery_fn.wiring import Arguments, Spec
+
+RANKS = {"LSTM": 3, "GRU": 3, "SimpleRNN": 3, "RepeatVector": 2}
+
+
+class Misfit(Exception):
+    """Sizes that do not go together, in words."""
+
+
+class Strict(Ledger):
+    """A ledger that raises Misfit where sizes that must agree do not."""
+
+    def tie(self, a: Axis, b: Axis, reason: str = "") -> None:
+        if None not in (size(a), size(b)) and size(a) != size(b):
+            raise Misfit(f"sizes {size(a)} and {size(b)} would have to be the same")
+
+    def reshape(self, axes: Sequence[Axis], sizes: Sequence[int | None], reason: str) -> list[Axis]:
+        old, new = product([size(axis) for axis in axes]), product(list(sizes))
+        if None not in (old, new) and old != new:
+            raise Misfit(f"{old} numbers cannot be laid out as {list(sizes)}")
+        return super().reshape(axes, sizes, reason)
+
+
+def product(sizes: Sequence[int | None]) -> int | None:
+    return None if None in sizes else prod(sizes)  # type: ignore[arg-type]
+
+
+def rank_of(record: Record) -> int | None:
+    """How many axes a layer wants its input to have; None where that is open.
+
+    >>> rank_of({"module": "keras.layers", "class_name": "MaxPooling2D"})
+    4
+    """
+    key = key_of(record)
+    if key.startswith("ops.") or ">" in key:
+        return None
+    spatial = re.search(r"(\d)D(Transpose)?$", key)
+    return int(spatial[1]) + 2 + key.startswith("ConvLSTM") if spatial else RANKS.get(key)
+
+
+def check_rank(record: Record, reads: Sequence[Spec]) -> None:
+    """Raises Misfit where the first tensor has more or fewer axes than the layer wants."""
+    wanted = rank_of(record)
+    if wanted and reads and len(reads[0].shape) != wanted:
+        raise Misfit(f"it takes tensors of {wanted} axes")
+
+
+def check_weights(spelled: Sequence[Weight], arrays: Sequence[np.ndarray]) -> None:
+    """Raises Misfit where the weights are not those that the rule spells; weights yet to be drawn always are."""
+    expected = [tuple(map(size, weight.axes)) for weight in spelled]
+    for weight, shape, array in zip_longest(spelled, expected, arrays) if arrays else ():
+        if weight is None or array is None:
+            raise Misfit(f"it has {len(arrays)} weights, and would have to have {len(spelled)}")
+        if len(shape) != array.ndim or any(a not in (None, b) for a, b in zip(shape, array.shape, strict=True)):
+            raise Misfit(f"its {weight.name} of shape {array.shape} would have to be of shape {shape}")
+
+
+def misfit(path: str, record: Record, call: Arguments, reads: Sequence[Spec], error: Exception) -> MisfitTensor:
+    """What to raise when a rule cannot follow a call."""
+    before = [use.spec.shape if use.spec else None for use in call.uses]
+    after = [spec.shape for spec in reads]
+    why = str(error) if isinstance(error, Misfit) else f"its rule cannot follow that ({type(error).__name__}: {error})"
+    if before == after:
+        return MisfitTensor(
+            f"layer {path!r} ({record['class_name']}) could not be called on {_shapes(after)} any more: {why}"
+        )
+    was = "" if None in before else f" in place of {_shapes(before)}"
+    return MisfitTensor(
+        f"layer {path!r} ({record['class_name']}) would be called on {_shapes(after)}{was}, which it cannot take: "
+        f"{why}. Change that layer first, or put one before it that gives it what it takes"
+    )
+
+
+def _shapes(shapes: Sequence[Any]) -> str:
+    noun = "a tensor of shape" if len(shapes) == 1 else "tensors of shapes"
+    return f"{noun} {', '.join(map(str, shapes))}"
+
+
+def shown(spec: Spec) -> str:
+    return str(tuple(spec.shape))

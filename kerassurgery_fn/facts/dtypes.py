@@ -1,0 +1,72 @@
+"""The dtypes of tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from kerassurgery_fn.graph import Record
+from kerassurgery_fn.rules.registry import key_of
+from kerassurgery_fn.wiring import Spec
+
+PASSING = {"Flatten", "Identity", "Permute", "Reshape"}  # layers that leave integers what they are
+MIXED = {"mixed_float16": "float16", "mixed_bfloat16": "bfloat16"}
+WIDTHS = {"float16": 1, "bfloat16": 1, "float32": 2, "float64": 3}
+
+
+def dtype_made(record: Record, reads: Sequence[Spec], stated: Spec | None) -> str | None:
+    """The dtype of what a call makes, given what it reads and what was stated before of what it makes."""
+    before, read = stated and stated.dtype, [spec.dtype for spec in reads if spec.dtype]
+    if before and not is_float(before):
+        return before
+    if key_of(record) in PASSING and read and not any(map(is_float, read)):
+        return read[0]
+    policy = record["config"].get("dtype")
+    return compute_dtype(policy) if policy else promoted([one for one in read if is_float(one)]) or before
+
+
+def is_float(dtype: str) -> bool:
+    """
+    >>> is_float("bfloat16"), is_float("int32")
+    (True, False)
+    """
+    return "float" in dtype
+
+
+def compute_dtype(policy: Any) -> str:
+    """The dtype in which a layer of a policy computes, given the policy's name or record.
+
+    >>> compute_dtype("mixed_float16"), compute_dtype({"class_name": "DTypePolicy", "config": {"name": "float32"}})
+    ('float16', 'float32')
+    """
+    name = policy_name(policy)
+    return MIXED.get(name, name)
+
+
+def variable_dtype(policy: Any) -> str:
+    """The dtype of the weights of a layer of a policy.
+
+    >>> variable_dtype("mixed_float16"), variable_dtype("float16")
+    ('float32', 'float16')
+    """
+    name = policy_name(policy)
+    return "float32" if name in MIXED else name
+
+
+def policy_name(policy: Any) -> str:
+    """The name of a policy; of a quantized one, or one with exceptions, that of what it is made from."""
+    while isinstance(policy, dict):
+        config = policy["config"]
+        policy = config.get("name") or config.get("source_name") or config["default_policy"]
+    return str(policy)
+
+
+def promoted(dtypes: Sequence[str]) -> str | None:
+    """The dtype that floats are brought to when they meet.
+
+    >>> promoted(["float16", "float32"]), promoted(["float16", "bfloat16"]), promoted([])
+    ('float32', 'float32', None)
+    """
+    if {"float16", "bfloat16"} <= set(dtypes):
+        dtypes = [*dtypes, "float32"]
+    return max(dtypes, key=lambda one: WIDTHS.get(one, 0), default=None)

@@ -1,0 +1,207 @@
+"""A walk through the calls of a model, on which each finds out what it reads and says what it makes.
+
+What is recorded of a call is taken as it is as long as the call reads what it was recorded to read. Where it reads
+something else, the rules say what it makes of that, and whether it can be called on it at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from kerassurgery_fn.channels import size
+from kerassurgery_fn.errors import MisfitTensor
+from kerassurgery_fn.facts.builds import with_builds
+from kerassurgery_fn.facts.checks import Strict, check_rank, check_weights, misfit, shown
+from kerassurgery_fn.facts.dtypes import dtype_made
+from kerassurgery_fn.frozen import Location, get_in
+from kerassurgery_fn.given import asked
+from kerassurgery_fn.graph import Record, is_model, join_path, leaves, map_leaves
+from kerassurgery_fn.rules import Layer, NoRule
+from kerassurgery_fn.rules.constants import given as given_array
+from kerassurgery_fn.rules.layer import Notes, Tensor, Weight, listed
+from kerassurgery_fn.rules.registry import key_of
+from kerassurgery_fn.snapshot import Weights
+from kerassurgery_fn.wiring import Arguments, Net, Node, Port, Shape, Spec, Use, arranged, unfold
+
+
+@dataclass
+class Facts:
+    """What is known of a model's tensors, layers and weights.
+
+    - `specs`: the spec of each tensor that could be worked out;
+    - `layers`: key -> the record of each layer that was looked at anew, with a `build_config` that is right;
+    - `weights`: key -> the weights that such a layer must have, None where no rule says.
+    """
+
+    specs: dict[Port, Spec] = field(default_factory=dict)
+    layers: dict[str, Record] = field(default_factory=dict)
+    weights: dict[str, list[Weight] | None] = field(default_factory=dict)
+
+
+def settled(net: Net, weights: Weights, scope: str = "", given: Mapping[str, Spec] | None = None) -> Facts:
+    """The facts of a model.
+
+    Args:
+        net: the model.
+        weights: the weights of the whole snapshot by key; those of a layer that has none there may be of any shape.
+        scope: the path of the model.
+        given: input layer -> what the model is called on, for a nested model; its own inputs by default.
+
+    Raises:
+        MisfitTensor: a layer would be called on a tensor that it cannot take, or of which nothing is known.
+    """
+    return _Walk(net, weights, scope, given or {}).facts
+
+
+class _Walk:
+    def __init__(self, net: Net, weights: Weights, scope: str, given: Mapping[str, Spec]) -> None:
+        self.net, self.weights, self.scope, self.given = net, weights, scope, given
+        self.facts = Facts()
+        _, order = arranged(net)
+        self.needed: dict[Node, set[Port]] = {}
+        for port in [*leaves(net.outputs), *(port for node in order for port in net.reads(node))]:
+            self.needed.setdefault(port.node, set()).add(port)
+        self.stated: dict[Node, dict[Port, Spec]] = {}
+        for port, spec in net.stated.items():
+            self.stated.setdefault(port.node, {})[port] = spec
+        for node in order:
+            self.facts.specs |= self.visited(node) if node in net.calls else self.input(node)
+
+    def input(self, node: Node) -> dict[Port, Spec]:
+        return {Port(*node): self.given[node[0]]} if node[0] in self.given else self.stated.get(node, {})
+
+    def visited(self, node: Node) -> dict[Port, Spec]:
+        """The specs of what a call makes: as recorded if it reads what it was recorded to read, else worked out."""
+        call, stated = self.net.calls[node], self.stated.get(node, {})
+        as_recorded = node[0] not in self.net.changed and all(
+            use.spec is not None and use.spec.fits(self.facts.specs.get(use.port)) for use in call.uses
+        )
+        if as_recorded and self.needed[node] <= stated.keys():
+            return stated
+        try:
+            made = dict(enumerate(self.made(node, call)))
+        except MisfitTensor:
+            if not as_recorded:
+                raise
+            made = {}
+        return {Port(*node, i): spec for i, spec in made.items()} | (stated if as_recorded else {})
+
+    def made(self, node: Node, call: Arguments) -> list[Spec]:
+        """What a call makes, by its layer's rule, by the calls in it if it is a model, else by what Keras says."""
+        record, path = self.net.layers[node[0]], join_path(self.scope, node[0])
+        for use in call.uses:
+            if use.port not in self.facts.specs:
+                raise MisfitTensor(
+                    f"layer {path!r} would read a tensor of {use.port.layer!r} whose shape is not known; teach the "
+                    "library what that layer makes by a rule for its class"
+                )
+        if is_model(record):
+            return self.nested(path, record, call)
+        try:
+            return self.ruled(node, path, record, call)
+        except NoRule as reason:
+            given = [map_leaves(self.spec, part) for part in call]
+            specs, self.facts.layers[node[0]] = asked(path, record, *given, reason=str(reason))
+            self.facts.weights[node[0]] = None
+            return specs
+
+    def ruled(self, node: Node, path: str, record: Record, call: Arguments) -> list[Spec]:
+        """What a call makes by its layer's rule, which also says for what the layer is built and with which weights."""
+        layer, reads = self.layer(path, record), [self.facts.specs[use.port] for use in call.uses]
+        try:
+            check_rank(record, reads)
+            made = leaves(layer(*self.axes(call.args, layer.notes), **self.axes(call.kwargs, layer.notes)))
+            own = layer.notes.weights.get(path, [])
+            check_weights(own, self.weights.get(path, ()))
+        except NoRule:
+            raise
+        except Exception as error:
+            raise misfit(path, record, call, reads, error) from error
+        if node == self.net.nodes(node[0])[0]:
+            self.facts.layers[node[0]] = with_builds(record, layer.notes)
+        self.facts.weights[node[0]] = own
+        stated = self.stated.get(node, {})
+        return [
+            Spec(as_stated(record, tuple(map(size, axes))), dtype_made(record, reads, stated.get(Port(*node, i))))
+            for i, axes in enumerate(made)
+        ]
+
+    def layer(self, path: str, record: Record) -> Layer:
+        """A call as its rule sees it. A model that the layer wraps is walked through like one that is nested."""
+
+        def enter(place: Location, node: tuple[int, ...], step: Tensor) -> Tensor:
+            inner = unfold(get_in(record, place))
+            first, shape = inner.inputs.layer, tuple(map(size, step))
+            given = {first: Spec(shape, inner.stated[Port(first)].dtype)}
+            return settled(inner, self.weights, path, given).specs[inner.outputs].shape
+
+        return Layer(Notes(enter, Strict()), path, (), record)
+
+    def axes(self, tree: Any, notes: Notes) -> Any:
+        """Arguments with the sizes of every tensor, and the axes of every array, in its place."""
+        match tree:
+            case Use(port):
+                return self.facts.specs[port].shape
+            case {"class_name": "__numpy__" | "__tensor__", "config": {"value": value}}:
+                array = np.asarray(value)
+                return given_array(notes, ("array", len(notes.constants)), array) if array.ndim else array.item()
+            case {"class_name": str()}:
+                return tree
+            case dict():
+                return {key: self.axes(item, notes) for key, item in tree.items()}
+            case list():
+                return [self.axes(item, notes) for item in tree]
+        return tree
+
+    def spec(self, leaf: Any) -> Any:
+        return self.facts.specs[leaf.port] if isinstance(leaf, Use) else leaf
+
+    def nested(self, path: str, record: Record, call: Arguments) -> list[Spec]:
+        """What a nested model makes of what it is called on."""
+        inner, given = unfold(record), {}
+        for key, use in bound(inner.inputs, call.args[0] if call.args else next(iter(call.kwargs.values()))).items():
+            spec, own = self.facts.specs[use.port], inner.stated.get(Port(key))
+            if own and not _admits(own, spec):
+                was = f" in place of {shown(use.spec)}" if use.spec and use.spec.shape != spec.shape else ""
+                raise MisfitTensor(
+                    f"model {path!r} would be called on a tensor of shape {shown(spec)}{was}, "
+                    f"but its input {key!r} is of shape {shown(own)}"
+                )
+            given[key] = Spec(spec.shape, own.dtype if own else spec.dtype)
+        found = settled(inner, self.weights, path, given).specs
+        return [found[port] for port in leaves(inner.outputs) if port in found]
+
+
+def as_stated(record: Record, shape: Shape) -> Shape:
+    """A shape with the sizes that Keras leaves open: EinsumDense does not know those that its config does not count.
+
+    >>> dense = {"module": "keras.layers", "class_name": "EinsumDense"}
+    >>> dense["config"] = {"output_shape": [None, 8], "equation": "abc,cd->abd"}
+    >>> as_stated(dense, (None, 5, 8))
+    (None, None, 8)
+    """
+    if key_of(record) != "EinsumDense":
+        return shape
+    counted, equation = listed(record["config"]["output_shape"]), record["config"]["equation"]
+    first = 1 if equation.partition(",")[0].endswith("...") else len(shape) - len(counted)
+    open_ = {first + i for i, n in enumerate(counted) if n is None}
+    return tuple(None if i in open_ else n for i, n in enumerate(shape))
+
+
+def bound(inputs: Any, given: Any) -> dict[str, Use]:
+    """The key of each input of a model -> the tensor that a call gives for it."""
+    keys = [port.layer for port in leaves(inputs)]
+    if isinstance(given, dict) and not isinstance(inputs, dict):
+        return {key: given[key] for key in keys}
+    return dict(zip(keys, [leaf for leaf in leaves(given) if isinstance(leaf, Use)], strict=True))
+
+
+def _admits(own: Spec, spec: Spec) -> bool:
+    """Whether a model with an input of one shape can be called on a tensor of another."""
+    return len(own.shape) == len(spec.shape) and all(
+        a == b or None in (a, b) for a, b in zip(own.shape, spec.shape, strict=True)
+    )

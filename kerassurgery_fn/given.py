@@ -1,0 +1,149 @@
+"""Layers as people give them. A Keras layer, a record or a snapshot becomes a value; of classes that no rule knows,
+Keras itself is asked.
+
+Keras is imported only where it must be: for layer objects, which it has made, and for what nothing else can say.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from kerassurgery_fn.errors import MisfitTensor, NotALayer
+from kerassurgery_fn.frozen import thaw
+from kerassurgery_fn.graph import Record, is_input, leaves, model_in
+from kerassurgery_fn.snapshot import Snapshot
+from kerassurgery_fn.wiring import Spec
+
+COMPLETE = {"module", "class_name", "config", "registered_name"}
+
+
+def as_layer(given: Any) -> Snapshot:
+    """A layer as a value: its record, and its weights under the empty path if it has any.
+
+    Args:
+        given: a Keras layer, built or not; a record as `keras.saving.serialize_keras_object` writes it, or one with
+            the class's name and some of the config, which Keras completes; or a snapshot, of such a layer or of a model
+            that is to be a layer.
+
+    Raises:
+        NotALayer: it is none of these.
+
+    >>> record = {"module": "keras.layers", "class_name": "ReLU", "config": {"name": "r"}, "registered_name": None}
+    >>> as_layer(record).name
+    'r'
+    """
+    match given:
+        case Snapshot():
+            refuse_unbuilt(given.record)
+            return given
+        case {"class_name": str(), "config": Mapping()}:
+            complete = given.keys() >= COMPLETE and "name" in given["config"]
+            return as_layer(Snapshot(given if complete else completed(given), {}))
+        case _ if hasattr(given, "fit") and not isinstance(given, type):
+            raise NotALayer(f"{given!r} is a model: give capture(model), which makes it one layer")
+        case _ if hasattr(given, "get_config") and hasattr(given, "get_weights") and not isinstance(given, type):
+            arrays = tuple(map(np.array, given.get_weights())) if given.built else ()
+            return as_layer(Snapshot(_serialised(given), {"": arrays} if arrays else {}))
+    raise NotALayer(
+        f"{given!r} is no layer: give a Keras layer, its record as keras.saving.serialize_keras_object writes it, or a "
+        "snapshot"
+    )
+
+
+def refuse_unbuilt(record: Record) -> None:
+    """Raises NotALayer for a Sequential model, or a wrapper of one, that has not been built."""
+    inner = model_in(record)
+    if inner and not any(map(is_input, inner[0]["config"]["layers"])):
+        raise NotALayer(
+            f"Sequential model {inner[0]['config']['name']!r} is not built: begin it with a keras.Input, so that its "
+            "layers are known"
+        )
+
+
+def as_value(given: Any) -> Any:
+    """The value of a field of a config as Keras writes it: what JSON has a form for is that already, an object of Keras
+    becomes its record, one of its functions its name.
+
+    >>> as_value(0.5), as_value((2, 2))
+    (0.5, (2, 2))
+    """
+    if hasattr(given, "get_config") and not isinstance(given, type):
+        return _serialised(given)
+    if callable(given) and str(getattr(given, "__module__", "")).startswith("keras."):
+        return given.__name__
+    return given
+
+
+def completed(record: Record) -> Record:
+    """A layer's record with all that Keras would write, made of one with only a part of it, or with other words for it.
+
+    Raises:
+        NotALayer: Keras makes no layer of it.
+    """
+    module = record.get("module") or "keras.layers"
+    try:
+        made = _serialised(_revived({"registered_name": None, **record, "module": module}))
+    except Exception as error:
+        why = str(error).rpartition("Exception encountered: ")[2]
+        raise NotALayer(f"Keras makes no {record['class_name']} of {thaw(record['config'])}: {why}") from error
+    return made
+
+
+def _serialised(layer: Any) -> Record:
+    import keras
+
+    return json.loads(json.dumps(keras.saving.serialize_keras_object(layer)))
+
+
+def _revived(record: Record) -> Any:
+    import keras
+
+    return keras.saving.deserialize_keras_object(thaw(record))
+
+
+def asked(path: str, record: Record, args: Any, kwargs: Any, *, reason: str) -> tuple[list[Spec], Record]:
+    """What a layer makes, and its record once it is built, as Keras says by calling it on symbolic tensors.
+
+    Args:
+        path: the layer's path.
+        record: its record.
+        args, kwargs: the arguments of the call, with a spec for every tensor.
+        reason: why Keras is asked, in words.
+
+    Raises:
+        MisfitTensor: Keras cannot say either.
+    """
+    try:
+        import keras
+
+        with keras.StatelessScope():
+            layer = _revived(record)
+            made = keras.tree.flatten(layer(*_symbolic(args), **_symbolic(kwargs)))
+            again = _serialised(layer)
+        return [Spec(tuple(one.shape), one.dtype) for one in made], again
+    except Exception as error:
+        shapes = ", ".join(str(leaf.shape) for leaf in leaves([args, kwargs]) if isinstance(leaf, Spec))
+        raise MisfitTensor(
+            f"what layer {path!r} ({record['class_name']}) makes of {shapes} is not known: it {reason}. Keras could "
+            f"not say either ({type(error).__name__}: {error})"
+        ) from error
+
+
+def _symbolic(tree: Any) -> Any:
+    """Arguments with a symbolic tensor for every spec, and arrays for their records."""
+    import keras
+
+    match tree:
+        case Spec(shape, dtype):
+            return keras.KerasTensor(shape, dtype or "float32")
+        case {"class_name": str()}:
+            return _revived(tree)
+        case dict():
+            return {key: _symbolic(item) for key, item in tree.items()}
+        case list():
+            return [_symbolic(item) for item in tree]
+    return tree

@@ -1,0 +1,97 @@
+"""Several layers by one string: a name, a pattern, a class.
+
+A **selector** is what every edit takes where it takes a layer:
+
+- `"conv_1"`, `"backbone/conv_1"`: one layer, by its name or path;
+- `"block*_conv"`, `"backbone/*"`: all layers whose path or name fits, as a shell would match file names;
+- `"*@Dropout"`, `"block*@Conv2D,Dense"`: those of them that are of one of these classes; `of_class` writes that;
+- a tuple of selectors: the layers of each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+from typing import Any
+
+from kerassurgery_fn.errors import UnknownLayer
+from kerassurgery_fn.graph import Graph, Record, find_layer
+
+Selector = str | tuple[str, ...]
+
+
+def of_class(*classes: Any, among: str = "*") -> str:
+    """The selector of all layers of some classes.
+
+    Args:
+        *classes: names of classes, registered names (`package>Class`), or the classes themselves.
+        among: a pattern that their paths or names fit.
+
+    >>> of_class("Conv2D", "Dense"), of_class("Dropout", among="head_*")
+    ('*@Conv2D,Dense', 'head_*@Dropout')
+    """
+    return f"{among}@{','.join(one if isinstance(one, str) else one.__name__ for one in classes)}"
+
+
+def as_selector(given: Any) -> Selector:
+    """A selector as data: a Keras layer goes by its name, lists and the like become tuples.
+
+    >>> as_selector("conv"), as_selector(["a*", "b"])
+    ('conv', ('a*', 'b'))
+    """
+    if isinstance(given, str):
+        return given
+    if isinstance(name := getattr(given, "name", None), str):
+        return name
+    if isinstance(given, Iterable):
+        return tuple(one for item in given for one in selectors(item))
+    raise UnknownLayer(f"{given!r} names no layer: give a name, a path, a pattern, a Keras layer, or several of these")
+
+
+def selectors(given: Any) -> tuple[str, ...]:
+    """The selectors, each a string, that a selector is made of.
+
+    >>> selectors("conv"), selectors(["a*", "b"])
+    (('conv',), ('a*', 'b'))
+    """
+    selector = as_selector(given)
+    return (selector,) if isinstance(selector, str) else selector
+
+
+def is_pattern(selector: Selector, graph: Graph) -> bool:
+    """Whether a selector may stand for several layers."""
+    return not isinstance(selector, str) or (
+        selector not in graph.places and any(mark in selector for mark in ("*", "?", "[", "@"))
+    )
+
+
+def find_layers(graph: Graph, selector: Selector, records: Mapping[str, Record] | None = None) -> list[str]:
+    """The paths of the layers that a selector names, in the order of the config.
+
+    Args:
+        graph: the model.
+        selector: see above.
+        records: path -> record of the layers to choose among; all that are called by default.
+
+    Raises:
+        UnknownLayer: it names none.
+        AmbiguousLayer: a bare name is that of layers of several nested models.
+    """
+    if not is_pattern(selector, graph):
+        return [find_layer(graph, selector)]
+    if isinstance(selector, tuple):
+        chosen = {path for one in selector for path in find_layers(graph, one, records)}
+        return sorted(chosen, key=graph.places.__getitem__)
+    records = {call.path: call.record for call in graph.calls} if records is None else records
+    pattern, _, classes = selector.partition("@")
+    found = [path for path, record in records.items() if _fits(path, record, pattern, classes.split(","))]
+    if not found:
+        known = ", ".join(dict.fromkeys(record["class_name"] for record in records.values()))
+        raise UnknownLayer(f"no layer fits {selector!r} among {len(records)} layers of the classes {known}")
+    return sorted(found, key=graph.places.__getitem__)
+
+
+def _fits(path: str, record: Record, pattern: str, classes: list[str]) -> bool:
+    known = {record["class_name"], record.get("registered_name")}
+    named = fnmatchcase(path, pattern or "*") or fnmatchcase(path.rpartition("/")[2], pattern or "*")
+    return named and (classes == [""] or bool(known & set(classes)))

@@ -1,0 +1,30 @@
+"""A model's config as calls between tensors, free of what Keras derives from them: call numbers, order and shapes.
+
+`unfold` reads the config of one Functional or Sequential model, `fold` writes one again exactly as Keras would. In
+between, functions like `redirected` join tensors anew.
+"""
+
+from kerassurgery_fn.wiring.nets import (
+    Arguments,
+    Net,
+    Node,
+    Port,
+    Shape,
+    Spec,
+    Use,
+    moved,
+    redirected,
+    renamed,
+    reread,
+    shortened,
+    unfold,
+    with_call,
+    with_layer,
+)
+from kerassurgery_fn.wiring.rewiring import Rewiring, rewire
+from kerassurgery_fn.wiring.writing import arranged, fold, in_order
+
+__all__ = [
+    "Arguments", "Net", "Node", "Port", "Rewiring", "Shape", "Spec", "Use", "arranged", "fold", "in_order", "moved",
+    "redirected", "renamed", "reread", "rewire", "shortened", "unfold", "with_call", "with_layer",
+]  # fmt: skip
