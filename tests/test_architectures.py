@@ -1,0 +1,53 @@
+"""The laws on networks as people build them: cuts that are exact, channels that trade places, refusals."""
+
+import architectures_of_sequences  # noqa: F401 (lists its networks)
+import numpy as np
+import pytest
+from architectures import NETWORKS
+from laws import check_law, prunable
+from swaps import check_swaps
+
+from kerassurgery_fn import DeleteChannels, analyse, capture
+from kerassurgery_fn.errors import SurgeryError
+
+pytestmark = pytest.mark.keras
+
+# The share of the channels that can be cut, where it is less than five in six: many outputs, layers as wide as there
+# are steps, statistics of groups that are joined with others
+LEAST = {
+    "capsules": 0.75,
+    "conditional generator": 0.75,
+    "cross network": 0.8,
+    "diffusion u net": 0.65,
+    "encoder decoder with states": 0.65,
+    "frames of a video": 0.7,
+    "mlp mixer": 0.7,
+    "two way encoder decoder with attention": 0.8,
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_channels_go_and_the_rest_computes_what_it_did(name, record_property):
+    verdict = check_law(NETWORKS[name]())
+    record_property("prunable", round(verdict.prunable, 3))
+    record_property("deviation", verdict.deviation)
+    assert verdict.prunable > LEAST.get(name, 5 / 6), verdict
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_channels_trade_places(name):
+    assert check_swaps(NETWORKS[name]()).traded > 0.8
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_what_is_held_is_refused_and_nothing_changes(name):
+    snapshot = capture(NETWORKS[name]())
+    before, flow = repr(snapshot.record), analyse(snapshot)
+    assert 0 < prunable(flow) <= 1
+    held = flow.fates.pinned()
+    for (path, kind), maker in flow.makers.items():
+        positions = np.flatnonzero(held[flow.fates.resolve(maker.axis)].all(axis=0))
+        if len(positions):
+            with pytest.raises(SurgeryError, match=r"cannot be deleted|belong to lines"):
+                DeleteChannels(f"{path}:{kind}", positions[:1])(snapshot)
+    assert repr(snapshot.record) == before
