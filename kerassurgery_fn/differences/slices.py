@@ -16,7 +16,7 @@ import numpy as np
 
 PROBES = 3  # elements looked up for each position of an axis
 CHUNK = 1 << 20  # elements looked at in one go
-HASH = 16  # bits
+SPARSE = 6  # bits by which a table of hashes is larger than what is in it
 TRIALS = 8  # positions of other axes that are tried
 NEW = -1  # a position that comes from nowhere
 
@@ -114,11 +114,12 @@ def _once(flat: np.ndarray, asked: np.ndarray) -> np.ndarray:
     values, inverse = np.unique(asked, return_inverse=True)
     counts = np.zeros(len(values), np.int64)
     where = np.full(len(values), NEW, np.int64)
-    wanted = np.zeros(1 << HASH, bool)
-    wanted[_hash(values)] = True
+    width = min(8 * values.itemsize, len(values).bit_length() + SPARSE)
+    wanted = np.zeros(1 << width, bool)
+    wanted[_hash(values, width)] = True
     for start in range(0, len(flat), CHUNK):
         part = flat[start : start + CHUNK]
-        likely = np.flatnonzero(wanted[_hash(part)])
+        likely = np.flatnonzero(wanted[_hash(part, width)])
         slots = np.minimum(np.searchsorted(values, part[likely]), len(values) - 1)
         hits = values[slots] == part[likely]
         counts += np.bincount(slots[hits], minlength=len(values))
@@ -127,12 +128,10 @@ def _once(flat: np.ndarray, asked: np.ndarray) -> np.ndarray:
     return where[inverse.reshape(-1)]
 
 
-def _hash(values: np.ndarray) -> np.ndarray:
-    """A number below 2 ** HASH for each value, that differs for most that differ."""
-    if values.itemsize <= 2:
-        return values
-    odd, width = values.dtype.type(0x9E3779B1), 8 * values.itemsize
-    return (values * odd) >> values.dtype.type(width - HASH)
+def _hash(values: np.ndarray, width: int) -> np.ndarray:
+    """A number of so many bits for each value, that differs for most that differ."""
+    kind = values.dtype.type
+    return (values * kind(0x9E3779B97F4A7C15 & np.iinfo(kind).max)) >> kind(8 * values.itemsize - width)
 
 
 def _settled(old: np.ndarray, new: np.ndarray, votes: Sequence[Positions], known: Known) -> list[Positions] | None:
