@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from kerassurgery_fn.plan import Plan
     from kerassurgery_fn.preconditions import made_for
     from kerassurgery_fn.probe import score_by_apoz
+    from kerassurgery_fn.probing import probe_rule
     from kerassurgery_fn.report import plot_widths, report_html, show
     from kerassurgery_fn.rules import rule
     from kerassurgery_fn.selecting import of_class
@@ -68,6 +69,7 @@ _ROOMS = {
     "of_class": "selecting",
     "patch": "differences",
     "plot_widths": "report",
+    "probe_rule": "probing",
     "rebuild": "live",
     "report_html": "report",
     "rule": "rules",
@@ -82,7 +84,8 @@ __all__ = [
     "DeleteChannels", "DeleteLayer", "InsertLayer", "KeepChannels", "Plan", "RenameLayer", "ReplaceLayer", "SetConfig",
     "SetTrainable", "Snapshot", "SurgeryError", "UnshareLayer", "analyse", "capture", "concatenate", "cost", "decode",
     "diff", "diff_plans", "encode", "explain", "groups", "load_diff", "load_plan", "made_for", "of_class", "patch",
-    "plot_widths", "rebuild", "report_html", "rule", "save_diff", "save_plan", "score_by_apoz", "show", "simplify",
+    "plot_widths", "probe_rule", "rebuild", "report_html", "rule", "save_diff", "save_plan", "score_by_apoz", "show",
+    "simplify",
 ]  # fmt: skip
 
 

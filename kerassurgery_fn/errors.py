@@ -50,6 +50,10 @@ class NothingLeft(SurgeryError):
     """A deletion that would leave no channel where the model needs one."""
 
 
+class NotIndependent(SurgeryError):
+    """A layer that was run to see whether it treats every channel alone, and does not."""
+
+
 class NotAGraph(SurgeryError):
     """A model that has no config to read: not built, or subclassed without a graph."""
 

@@ -236,7 +236,7 @@ def _name_operations(model: keras.Model, record: Record) -> None:
     """Gives operations whose class writes no name into its config the name that they had."""
     if not isinstance(model, _Functional):
         return
-    for operation, one in zip(model.operations, record["config"]["layers"], strict=True):
+    for operation, one in map(_inside, model.operations, record["config"]["layers"]):
         if is_model(one):
             _name_operations(operation, one)
         elif operation.name != one["name"] and type(operation).__name__ == one["class_name"]:

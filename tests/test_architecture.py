@@ -45,6 +45,7 @@ ROOMS = (
     "hidden",
     "live",
     "probe",
+    "probing",
     "archive",
     "report",
     "operations",
@@ -53,7 +54,7 @@ ROOMS = (
     "cli",
     FRONT_DESK,
 )
-DOORS = {"live", "probe"}
+DOORS = {"live", "probe", "probing"}
 MAY_IMPORT_HEAVY = DOORS | {"given", "operations", "surgeon", "identify", "cli"}  # at a door, or just behind it
 HEAVY = {"keras", "tensorflow"}
 

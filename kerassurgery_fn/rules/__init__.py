@@ -26,7 +26,7 @@ from kerassurgery_fn.rules import (
     wrappers,
 )
 from kerassurgery_fn.rules.layer import Layer, NoRule
-from kerassurgery_fn.rules.registry import PINS, RULES, key_of, rule
+from kerassurgery_fn.rules.registry import APPROXIMATE, PINS, RULES, key_of, rule
 
 FAMILIES = (
     core, convolution, attention, recurrent, wrappers, normalization, activations, pooling, merging, shaping,
@@ -34,4 +34,4 @@ FAMILIES = (
     applications, pins,
 )  # fmt: skip
 
-__all__ = ["FAMILIES", "PINS", "RULES", "Layer", "NoRule", "key_of", "rule"]
+__all__ = ["APPROXIMATE", "FAMILIES", "PINS", "RULES", "Layer", "NoRule", "key_of", "rule"]

@@ -16,7 +16,7 @@ ELEMENTWISE = {
 ACROSS = {"softmax", "log_softmax", "sparsemax"}
 
 
-@rule("ReLU", "LeakyReLU", "ELU")
+@rule("ReLU", "LeakyReLU", "ELU", "ops.ReLU", "ops.Mish")
 def elementwise(layer: Layer, x: Tensor, **_: Any) -> Tensor:
     return x
 

@@ -203,7 +203,7 @@ class Layer:
             NoRule: there is no rule for the class.
         """
         key = key_of(self.record)
-        if key in PINS:
+        if key not in RULES and key in PINS:
             raise NoRule(PINS[key])
         if key not in RULES:
             raise NoRule(

@@ -13,6 +13,7 @@ Rule = Callable[..., Any]
 RULES: dict[str, Rule] = {}
 APPROXIMATE: dict[str, str] = {}
 PINS: dict[str, str] = {}
+OPERATIONS = ("keras.src.ops", "keras.ops", "keras.src.activations", "keras.src.quantizers")
 
 
 def rule(*classes: str, approximate: str = "") -> Callable[[Rule], Rule]:
@@ -50,11 +51,13 @@ def key_of(record: Mapping[str, Any]) -> str:
     'pack>Gate'
     >>> key_of({"module": "mine", "class_name": "Dense", "registered_name": "Dense"})
     'mine>Dense'
+    >>> key_of({"module": "keras.src.activations.activations", "class_name": "ReLU", "registered_name": "ReLU"})
+    'ops.ReLU'
     """
     module, name = record.get("module") or "", record["class_name"]
     registered = record.get("registered_name") or ""
     if ">" in registered:
         return registered
-    if module.startswith(("keras.src.ops", "keras.ops")):
+    if module.startswith(OPERATIONS):
         return f"ops.{name}"
     return name if module.startswith(("keras.layers", "keras.src.layers")) else f"{module}>{name}"
