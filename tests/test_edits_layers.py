@@ -1,5 +1,6 @@
 """Layers taken out, put in, replaced, told apart and renamed, as pairs of pictures; then held against Keras."""
 
+import itertools
 import pickle
 
 import numpy as np
@@ -30,7 +31,7 @@ from kerassurgery_fn.errors import (
 from kerassurgery_fn.plan import Plan
 from kerassurgery_fn.rules import RULES
 from kerassurgery_fn.selecting import of_class
-from kerassurgery_fn.snapshot import Snapshot, Training
+from kerassurgery_fn.snapshot import Snapshot, Training, same_arrays
 
 X = {"x": (None, 4)}
 
@@ -347,6 +348,24 @@ def test_edits_at_once_all_mean_the_first_model():
     )  # fmt: skip
     for order in (edits, edits[::-1], [edits[1], edits[2], edits[0]]):
         assert Plan.at_once(*order)(shared("x", "y")) == after
+
+
+def test_calls_at_once_are_counted_as_before_others_were_taken():
+    before = shared("x", "y", "x")
+    edits = [
+        UnshareLayer("s", calls=[0], name="t"),
+        ReplaceLayer("s", relu("r"), calls=[1]),
+        DeleteLayer("s", calls=[2]),
+    ]
+    after = net(
+        call(dense("t"), "x"), call(relu("r"), "y"), call(layer("Add", "sum"), ["t", "r", "x"]), outputs="sum",
+        inputs={"x": (None, 4), "y": (None, 4)},
+    )  # fmt: skip
+    made = [Plan.at_once(*order)(before) for order in itertools.permutations(edits)]
+    assert all(one.record == after.record for one in made)
+    assert all(same_arrays(one.weights["t"], before.weights["s"]) for one in made)
+    with pytest.raises(UnknownCall, match="call 0 of layer 's' has become one of another"):
+        Plan.at_once(edits[0], DeleteLayer("s", calls=[0]))(before)
 
 
 def test_names_can_be_exchanged_at_once():

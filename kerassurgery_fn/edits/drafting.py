@@ -138,20 +138,30 @@ def within(path: str, outer: str) -> bool:
     return path == outer or path.startswith(f"{outer}/")
 
 
-def chosen_calls(net: Net, key: str, calls: tuple[int, ...] | None) -> list[Node]:
-    """The calls of a layer that an edit is for: all of them, or those of some numbers.
+def chosen_calls(draft: Draft, path: str, calls: tuple[int, ...] | None) -> list[Node]:
+    """The calls of a layer that an edit is for: all that it still has, or those of some numbers.
+
+    Calls are counted as in the snapshot that the work began with, whatever has become of others.
 
     Raises:
         UnknownCall: the layer has no such call, or one is named twice.
     """
+    scope, key = parted(path)
+    net = draft.net(scope)
     nodes = net.nodes(key)
     if calls is None:
         return nodes
-    numbers = [number % len(nodes) if -len(nodes) <= number < len(nodes) else number for number in calls]
-    if odd := [number for number in numbers if not 0 <= number < len(nodes)]:
+    total = len(draft.record(path).get("inbound_nodes") or [None])
+    numbers = [number % total if -total <= number < total else number for number in calls]
+    if odd := [number for number in numbers if not 0 <= number < total]:
         raise UnknownCall(
-            f"layer {net.name(key)!r} is called {len(nodes)} times (0 to {len(nodes) - 1}), so it has no call {odd[0]}"
+            f"layer {net.name(key)!r} is called {total} times (0 to {total - 1}), so it has no call {odd[0]}"
         )
     if len(set(numbers)) < len(numbers) or not numbers:
         raise UnknownCall(f"calls of layer {net.name(key)!r} are to be different numbers, not {list(calls)}")
-    return [nodes[number] for number in sorted(numbers)]
+    if taken := [number for number in numbers if (key, number) not in nodes]:
+        raise UnknownCall(
+            f"call {taken[0]} of layer {net.name(key)!r} has become one of another layer by an edit before this one; "
+            "give each call to one edit"
+        )
+    return [(key, number) for number in sorted(numbers)]

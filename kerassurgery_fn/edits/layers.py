@@ -72,14 +72,15 @@ class DeleteLayer(_OfCalls):
 
     def redraw(self, draft: Draft) -> Draft:
         paths = draft.find(self.layer)
-        facts = {scope: draft.facts(scope) for scope in {parted(path)[0] for path in paths}}
+        scopes = {parted(path)[0] for path in paths} if not self.allow_shape_change else set()
+        specs = {scope: draft.facts(scope).specs for scope in scopes}
         for path in paths:
             scope, key = parted(path)
-            net, specs = draft.net(scope), facts[scope].specs
-            for node in chosen_calls(net, key, self.calls):
+            net = draft.net(scope)
+            for node in chosen_calls(draft, path, self.calls):
                 read, made = the_read(net, path, node, "deleted"), the_made(net, path, node, "deleted")
                 if not self.allow_shape_change:
-                    refuse_change(path, net.layers[key], specs.get(read), specs.get(made))
+                    refuse_change(path, net.layers[key], specs[scope].get(read), specs[scope].get(made))
                 net = redirected(net, {made: read})
             draft = draft.with_net(scope, net)
         return draft
@@ -143,7 +144,7 @@ class InsertLayer(Rewrite):
     def redraw(self, draft: Draft) -> Draft:
         for path in draft.find(self.before or self.after or ""):
             scope, key = parted(path)
-            nodes = chosen_calls(draft.net(scope), key, self.calls)
+            nodes = chosen_calls(draft, path, self.calls)
             draft, new = draft.added(scope, self.layer, name=self.name)
             net = draft.net(scope)
             for node in nodes:
@@ -197,7 +198,7 @@ class ReplaceLayer(_OfCalls):
             scope, key = parted(path)
             net = draft.net(scope)
             refuse_input(net, path, key, "replaced")
-            nodes = chosen_calls(net, key, self.calls)
+            nodes = chosen_calls(draft, path, self.calls)
             if len(nodes) == len(net.nodes(key)):
                 draft, new = draft.added(scope, self.new, key, self.name)
             else:
@@ -246,7 +247,7 @@ class UnshareLayer(_OfCalls):
         for path in draft.find(self.layer):
             scope, key = parted(path)
             nodes = draft.net(scope).nodes(key)
-            chosen = nodes[1:] if self.calls is None else chosen_calls(draft.net(scope), key, self.calls)
+            chosen = nodes[1:] if self.calls is None else chosen_calls(draft, path, self.calls)
             if len(chosen) == len(nodes):
                 raise UnknownCall(
                     f"layer {path!r} is called {len(nodes)} times, and a copy would take them all; leave one call to "
