@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import keras
@@ -19,6 +20,7 @@ from kerassurgery_fn import analyse, capture, rebuild
 from kerassurgery_fn.channels import FIXED, has_ids, size
 from kerassurgery_fn.edits.channels import delete
 from kerassurgery_fn.flow import Flow
+from kerassurgery_fn.frozen import Location, freeze, set_all
 from kerassurgery_fn.graph import is_functional, is_model, name_of
 from kerassurgery_fn.snapshot import Snapshot
 from kerassurgery_fn.wiring import in_order
@@ -92,20 +94,21 @@ def check_law(
 # --- weights that carry signal
 
 
-def randomise(model: keras.Model, seed: int = 0) -> None:
-    """Fills a model with random weights that its outputs depend on, all elements of an array different.
+def randomise(model: keras.Model, seed: int = 0, *, apart: bool = True, batch: Any = None) -> None:
+    """Fills a model with random weights that its outputs depend on, all elements of an array different if `apart`.
 
-    Kernels keep the variance of what they read, and batch normalisation has the statistics of one random batch.
+    Kernels keep the variance of what they read, and batch normalisation has the statistics of one batch, of random
+    inputs by default.
     """
     rng = np.random.default_rng(seed)
     for layer in model._flatten_layers():
         for variable in [*layer._trainable_variables, *layer._non_trainable_variables]:
             if "float" in variable.dtype:
                 values = keras.ops.cast(drawn(rng, layer, variable), variable.dtype)
-                variable.assign(distinct(keras.ops.convert_to_numpy(values)))
+                variable.assign(distinct(keras.ops.convert_to_numpy(values)) if apart else values)
     norms = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
     with without_momentum(norms):
-        model(random_inputs(model, seed + 1, batch=16), training=True)
+        model(random_inputs(model, seed + 1, batch=16) if batch is None else batch, training=True)
     for norm in norms:
         for variable in (norm.moving_mean, norm.moving_variance):
             variable.assign(distinct(keras.ops.convert_to_numpy(variable)))
@@ -179,8 +182,8 @@ def random_inputs(model: keras.Model, seed: int = 0, batch: int = 11) -> Any:
 def judge(snapshot: Snapshot, smaller: Snapshot) -> Snapshot:
     """The original with every element of its weights set to zero that is not found in the smaller model.
 
-    Elements are told apart by their bit patterns alone, array by array: what was cut is read off the result, and no
-    mistake of the channel maps can be shared.
+    So it is with arrays among the arguments of calls. Elements are told apart by their bit patterns alone, array by
+    array: what was cut is read off the result, and no mistake of the channel maps can be shared.
     """
     weights = {
         path: tuple(
@@ -191,7 +194,39 @@ def judge(snapshot: Snapshot, smaller: Snapshot) -> Snapshot:
         )
         for path, arrays in snapshot.weights.items()
     }
-    return Snapshot(snapshot.record, weights)
+    return Snapshot(without_constants(snapshot.record, smaller.record), weights)
+
+
+def without_constants(record: Any, smaller: Any) -> Any:
+    """The record with every element of an array in a call's arguments set to zero that is not found in the smaller."""
+    left = {name_of(layer): layer for layer in (smaller or {"config": {"layers": []}})["config"]["layers"]}
+    layers = []
+    for layer in record["config"]["layers"]:
+        other = left.get(name_of(layer))
+        if is_model(layer):
+            layer = without_constants(layer, other)
+        elif any(constants(layer.get("inbound_nodes"))):
+            theirs = constants(other["inbound_nodes"]) if other else repeat(((), np.zeros(0)))
+            changes = {
+                ("inbound_nodes", *place): np.where(np.isin(array, kept), array, 0).tolist()
+                for (place, array), (_, kept) in zip(constants(layer["inbound_nodes"]), theirs, strict=False)
+            }
+            layer = set_all(freeze(layer), changes)
+        layers.append(layer)
+    return {**record, "config": {**record["config"], "layers": layers}}
+
+
+def constants(tree: Any, place: Location = ()) -> Iterator[tuple[Location, np.ndarray]]:
+    """The arrays in the arguments of a layer's calls, and where they stand."""
+    match tree:
+        case {"class_name": "__numpy__" | "__tensor__", "config": {"value": list(value)}}:
+            yield (*place, "config", "value"), np.asarray(value)
+        case dict():
+            for key, item in tree.items():
+                yield from constants(item, (*place, key))
+        case list():
+            for index, item in enumerate(tree):
+                yield from constants(item, (*place, index))
 
 
 def found(array: np.ndarray, left: np.ndarray) -> np.ndarray:

@@ -255,7 +255,15 @@ def broadcast():
     return keras.Model(x, read(L.Add()([wide, L.GlobalMaxPooling1D(keepdims=True)(L.Dense(4, name="one")(x))])))
 
 
+def padded():
+    """A branch with positions that are no channels: they cannot be cut from what reads the join."""
+    x = keras.Input((6,))
+    narrow = keras.ops.pad(L.Dense(4, name="narrow")(x), ((0, 0), (1, 0)))
+    return keras.Model(x, L.Dense(3, name="top")(L.Concatenate()([narrow, L.Dense(2)(x)])))
+
+
 REFUSED = {
+    "a join with padding": (padded, {"narrow": range(4)}, NothingLeft),
     "a term that others are broadcast to": (broadcast, {"narrow": range(3)}, NothingLeft),
     "a gate": (gated, {"narrow": range(4)}, NothingLeft),
     "an average, whose divisor would change": (averaged, {"narrow": range(4)}, NothingLeft),

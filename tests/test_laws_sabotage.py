@@ -93,10 +93,12 @@ RULE_MISTAKES = {
 
 @pytest.mark.parametrize("class_name, wrong, make", RULE_MISTAKES.values(), ids=RULE_MISTAKES.keys())
 def test_a_wrong_rule_is_found(monkeypatch, class_name, wrong, make):
+    """One cut in three is enough: now and then a wrong rule and a right one mean the same channels."""
     check_law(make())
     monkeypatch.setitem(RULES, class_name, wrong)
     with pytest.raises((AssertionError, BrokenSnapshot)):
-        check_law(make())
+        for seed in range(3):
+            check_law(make(), seed=seed)
 
 
 def with_record(snapshot, name, **fields):

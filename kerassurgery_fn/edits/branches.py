@@ -101,7 +101,7 @@ def _spares(flow: Flow, call: Call, missing: Set[Ref], removal: Removal) -> bool
     for axis in lost:
         removal.dead[flow.fates.resolve(axis)] = True
     removal.dead[FIXED] = False
-    return True
+    return not any(len(flow.fates.kept(axis, removal.dead)) for axis in lost)
 
 
 def _spans(flow: Flow, call: Call, left: Set[Ref]) -> bool:
