@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from kerassurgery_fn.rules import rule
     from kerassurgery_fn.selecting import of_class
     from kerassurgery_fn.snapshot import Snapshot
+    from kerassurgery_fn.surgeon import Surgeon
 
 __version__ = "0.1.0"
 
@@ -51,6 +52,7 @@ _ROOMS = {
     "SetConfig": "edits",
     "SetTrainable": "edits",
     "Snapshot": "snapshot",
+    "Surgeon": "surgeon",
     "SurgeryError": "errors",
     "UnshareLayer": "edits",
     "analyse": "flow",
@@ -81,11 +83,11 @@ _ROOMS = {
 }
 
 __all__ = [
-    "DeleteChannels", "DeleteLayer", "InsertLayer", "KeepChannels", "Plan", "RenameLayer", "ReplaceLayer", "SetConfig",
-    "SetTrainable", "Snapshot", "SurgeryError", "UnshareLayer", "analyse", "capture", "concatenate", "cost", "decode",
-    "diff", "diff_plans", "encode", "explain", "groups", "load_diff", "load_plan", "made_for", "of_class", "patch",
-    "plot_widths", "probe_rule", "rebuild", "report_html", "rule", "save_diff", "save_plan", "score_by_apoz", "show",
-    "simplify",
+    "DeleteChannels", "DeleteLayer", "InsertLayer", "KeepChannels", "Plan", "RenameLayer", "ReplaceLayer",
+    "SetConfig", "SetTrainable", "Snapshot", "Surgeon", "SurgeryError", "UnshareLayer", "analyse", "capture",
+    "concatenate", "cost", "decode", "diff", "diff_plans", "encode", "explain", "groups", "load_diff", "load_plan",
+    "made_for", "of_class", "patch", "plot_widths", "probe_rule", "rebuild", "report_html", "rule", "save_diff",
+    "save_plan", "score_by_apoz", "show", "simplify",
 ]  # fmt: skip
 
 
