@@ -22,7 +22,7 @@ def each_pixel_alone(layer: Layer, images: Any, *_: Any, **__: Any) -> Tensor:
     return image(images)
 
 
-@rule("AutoContrast")
+@rule("AutoContrast", approximate="over rows or columns of images that are channels")
 def stretched(layer: Layer, images: Any, *_: Any, **__: Any) -> Tensor:
     for axis in image(images)[1:3]:
         layer.inexact(axis, "looks for extremes over it")

@@ -19,7 +19,7 @@ INEXACT = (
 QUANTILES = ("Quantile", "Percentile", "Nanquantile", "Nanpercentile")
 INDICES = ("Argmax", "Argmin", "Nanargmax", "Nanargmin")
 RUNNING_SUMS = ("Cumsum", "Nancumsum")
-IN_ORDER = ("Sort", "Argsort", "Argpartition", "Cumprod", "Nancumprod")
+IN_ORDER = ("Sort", "Argsort", "Cumprod", "Nancumprod")
 
 
 @rule(*(f"ops.{name}" for name in EXACT))
