@@ -15,8 +15,8 @@ What happens to the channels that a layer or an operation of Keras makes or pass
 `python -m kerassurgery_fn.rules.support` from what stands beside the rules.
 
 - **exact**: after a cut the model computes just what it did with the weights that read the cut channels set to zero.
-- **approximate**: that holds but for what the note says, and edits report it. So it is with any layer whose `activation`
-  looks across channels: `softmax`, `log_softmax`, `sparsemax`.
+- **approximate**: that holds but for what the note says, and `explain` repeats it. So it is with any layer whose
+  `activation` looks across channels: `softmax`, `log_softmax`, `sparsemax`.
 - **pins**: the channels that it touches cannot be cut, and all others can.
 
 A use of a class that its rule cannot follow pins as well, and so do quantized layers.
