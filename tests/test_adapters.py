@@ -229,3 +229,47 @@ def test_files_of_a_layer_are_not_lost_in_silence():
     x = keras.Input((6,))
     with pytest.raises(HiddenState, match=r"'secret' \(Secretive\) keeps files of its own"):
         capture(keras.Model(x, L.Dense(3)(Secretive(name="secret")(x))))
+
+
+# --- arrays that a config has for first values
+
+
+def embedded(value, **options):
+    first = keras.initializers.Constant(value)
+    return chain(
+        (5,), L.Embedding(9, 6, embeddings_initializer=first, name="layer", **options), L.Dense(4), dtype="int32"
+    )
+
+
+RNG = np.random.default_rng(0)
+FIRST = {
+    "embeddings": lambda: embedded(RNG.standard_normal((9, 6))),
+    "frozen embeddings": lambda: embedded(RNG.standard_normal((9, 6)), trainable=False),
+    "one row for all": lambda: embedded(RNG.standard_normal((6,))),
+    "a list": lambda: embedded([[float(i)] * 6 for i in range(9)]),
+    "one number for each row": lambda: embedded(RNG.standard_normal((9, 1))),
+    "kernel and bias": lambda: chain(
+        (5, 5, 3),
+        L.Conv2D(8, 2),
+        L.Conv2D(
+            6, 2, name="layer", kernel_initializer=keras.initializers.Constant(RNG.standard_normal((2, 2, 8, 6))),
+            bias_initializer=keras.initializers.Constant(RNG.standard_normal(6)),
+        ),
+        L.Conv2D(4, 1),
+    ),
+    "gamma": lambda: chain(
+        (5,), L.Dense(6, name="layer"),
+        L.BatchNormalization(gamma_initializer=keras.initializers.Constant(RNG.standard_normal(6))), L.Dense(4),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FIRST)
+def test_first_values_are_cut_with_the_weight(name, tmp_path):
+    """Keras builds the layer with them before it loads its weights from a file."""
+    model = FIRST[name]()
+    inputs = random_inputs(model)
+    smaller = rebuild(check_law(model, DeleteChannels("layer", [0, 3])).smaller)
+    smaller.save(tmp_path / "smaller.keras")
+    loaded = keras.models.load_model(tmp_path / "smaller.keras")
+    np.testing.assert_array_equal(loaded(inputs), smaller(inputs))

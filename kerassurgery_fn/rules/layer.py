@@ -9,6 +9,8 @@ from inspect import signature
 from itertools import count
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from kerassurgery_fn.channels import Axis, Ledger, has_ids, same_axis, size
 from kerassurgery_fn.frozen import Location, get_in
 from kerassurgery_fn.graph import Record, leaves
@@ -147,10 +149,26 @@ class Layer:
         if index == len(known):
             trainable = bool(self.get("trainable", True)) and name not in STATE and not frozen
             known.append(Weight(name, tuple(axes), trainable, root))
+            self.starts_as(f"{name}_initializer", axes)
             return
         for a, b in zip(known[index].axes, axes, strict=True):
             if not same_axis(a, b):
                 self.tie(a, b, "is called several times, on different channels")
+
+    def starts_as(self, field: str, axes: Tensor) -> None:
+        """An array that the config has as the first value of a weight: Keras broadcasts it when it builds the layer."""
+        match self.get(field):
+            case {"class_name": "Constant", "config": {"value": {"config": {"value": [*_] as value}}}}:
+                place: Location = ("value", "config", "value")
+            case {"class_name": "Constant", "config": {"value": [*_] as value}}:
+                place = ("value",)
+            case _:
+                return
+        shape = np.shape(value)
+        met = zip(shape, axes[len(axes) - len(shape) :], strict=True)
+        self.notes.constants[(*self.where, "config", field, "config", *place)] = tuple(
+            axis if n > 1 else n for n, axis in met
+        )
 
     def tie(self, a: Axis, b: Axis, reason: str = "joins it with positions that are no channels") -> None:
         """Position by position the same fate. If that cannot be, both are pinned for the reason."""
