@@ -82,7 +82,6 @@ def test_frozen_layers_and_frozen_models_do_not_train():
     [
         ("float32", 4), ("float64", 8), ("float16", 2), ("bfloat16", 2), ("mixed_float16", 4), ("mixed_bfloat16", 4),
         (DTYPE, 4), (thing("keras", "DTypePolicy", {"name": "float16"}), 2),
-        (thing("keras.dtype_policies", "QuantizedDTypePolicy", {"mode": "int8", "source_name": "bfloat16"}), 2),
         (thing("keras.dtype_policies", "DTypePolicyMap", {"default_policy": "float16", "policy_map": {}}), 2),
     ],
 )  # fmt: skip

@@ -70,7 +70,8 @@ MULTI_HEAD = {
     "with a gate": lambda: attend(MHA(3, 4, use_gate=True), 8, 7),
     "with a gate and a value_dim": lambda: attend(MHA(3, 4, value_dim=5, use_gate=True, use_bias=False), 8, 7),
     "with an output_shape": lambda: attend(MHA(3, 4, output_shape=7), 8, 9),
-    "with an output_shape of two axes": lambda: attend(MHA(3, 4, output_shape=(7, 5)), 8, 9),
+    # more steps than channels, as below: Keras on TensorFlow adds a bias of shape (n, 1) along an axis of n steps
+    "with an output_shape of two axes": lambda: attend(MHA(3, 4, output_shape=(7, 5)), 8, 9, steps=(13, 4)),
     "with scores": lambda: attend(MHA(3, 4), 8, 7, steps=(4, 4), return_attention_scores=True, then=both),
     "with scores of other steps": lambda: attend(
         MHA(3, 4), 8, 7, return_attention_scores=True, then=lambda y, s: both(y, keras.ops.sum(s, axis=-1))
@@ -173,7 +174,8 @@ EINSUMS = {
         (5, 6), L.Dense(8), L.EinsumDense("...x,xyz->...yz", (7, 3), bias_axes="yz"), L.Dense(4)
     ),
     "with an ellipsis on the right": lambda: chain(
-        (5, 6), L.Permute((2, 1)), L.EinsumDense("ab...,bc->ac...", 7, bias_axes="c"), L.Permute((2, 1)), L.Dense(4)
+        # 9 steps, more than channels: Keras on TensorFlow adds a bias of shape (n, 1) along a last axis of n positions
+        (9, 6), L.Permute((2, 1)), L.EinsumDense("ab...,bc->ac...", 7, bias_axes="c"), L.Permute((2, 1)), L.Dense(4)
     ),
     "to heads and back": lambda: pooled(
         L.Dense(8),
