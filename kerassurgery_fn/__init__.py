@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from kerassurgery_fn.coupling import groups
     from kerassurgery_fn.differences import diff, load_diff, patch, save_diff
     from kerassurgery_fn.edits import (
+        ConvertDtype,
         DeleteChannels,
         DeleteLayer,
+        FoldBatchNorm,
         InsertLayer,
         KeepChannels,
         RenameLayer,
@@ -42,8 +44,10 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _ROOMS = {
+    "ConvertDtype": "edits",
     "DeleteChannels": "edits",
     "DeleteLayer": "edits",
+    "FoldBatchNorm": "edits",
     "InsertLayer": "edits",
     "KeepChannels": "edits",
     "Plan": "plan",
@@ -83,11 +87,11 @@ _ROOMS = {
 }
 
 __all__ = [
-    "DeleteChannels", "DeleteLayer", "InsertLayer", "KeepChannels", "Plan", "RenameLayer", "ReplaceLayer",
-    "SetConfig", "SetTrainable", "Snapshot", "Surgeon", "SurgeryError", "UnshareLayer", "analyse", "capture",
-    "concatenate", "cost", "decode", "diff", "diff_plans", "encode", "explain", "groups", "load_diff", "load_plan",
-    "made_for", "of_class", "patch", "plot_widths", "probe_rule", "rebuild", "report_html", "rule", "save_diff",
-    "save_plan", "score_by_apoz", "show", "simplify",
+    "ConvertDtype", "DeleteChannels", "DeleteLayer", "FoldBatchNorm", "InsertLayer", "KeepChannels", "Plan",
+    "RenameLayer", "ReplaceLayer", "SetConfig", "SetTrainable", "Snapshot", "Surgeon", "SurgeryError", "UnshareLayer",
+    "analyse", "capture", "concatenate", "cost", "decode", "diff", "diff_plans", "encode", "explain", "groups",
+    "load_diff", "load_plan", "made_for", "of_class", "patch", "plot_widths", "probe_rule", "rebuild", "report_html",
+    "rule", "save_diff", "save_plan", "score_by_apoz", "show", "simplify",
 ]  # fmt: skip
 
 

@@ -23,8 +23,10 @@ from kerassurgery_fn.codec.types import edit_classes, field_hints, mentioned, va
 from kerassurgery_fn.codec.values import TAGS, from_data, is_reserved, to_data
 from kerassurgery_fn.edits import (
     EDITS,
+    ConvertDtype,
     DeleteChannels,
     DeleteLayer,
+    FoldBatchNorm,
     InsertLayer,
     KeepChannels,
     RenameLayer,
@@ -54,6 +56,8 @@ def net(units=4, **config):
 EXAMPLES = {
     "DeleteChannels": DELETE,
     "KeepChannels": KeepChannels("conv_1", [3, 1], allow_output_change=True),
+    "ConvertDtype": ConvertDtype("mixed_float16", ("backbone/*", "a")),
+    "FoldBatchNorm": FoldBatchNorm("block1_*"),
     "DeleteLayer": DeleteLayer(("*@Dropout", "conv_1"), calls=[0, -1]),
     "InsertLayer": InsertLayer(Snapshot(layer("Dense", "new", units=2), {"": (numbers(3, 2), numbers(2))}), after="a"),
     "RenameLayer": RenameLayer("a", "b"),

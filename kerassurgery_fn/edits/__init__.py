@@ -2,10 +2,12 @@
 
 from kerassurgery_fn.edits.base import EDITS, Edit
 from kerassurgery_fn.edits.channels import DeleteChannels, KeepChannels
+from kerassurgery_fn.edits.folding import FoldBatchNorm
 from kerassurgery_fn.edits.layers import DeleteLayer, InsertLayer, ReplaceLayer, UnshareLayer
+from kerassurgery_fn.edits.precision import ConvertDtype
 from kerassurgery_fn.edits.settings import RenameLayer, SetConfig, SetTrainable
 
 __all__ = [
-    "EDITS", "DeleteChannels", "DeleteLayer", "Edit", "InsertLayer", "KeepChannels", "RenameLayer", "ReplaceLayer",
-    "SetConfig", "SetTrainable", "UnshareLayer",
+    "EDITS", "ConvertDtype", "DeleteChannels", "DeleteLayer", "Edit", "FoldBatchNorm", "InsertLayer", "KeepChannels",
+    "RenameLayer", "ReplaceLayer", "SetConfig", "SetTrainable", "UnshareLayer",
 ]  # fmt: skip

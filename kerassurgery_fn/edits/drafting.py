@@ -69,6 +69,12 @@ class Draft:
             )
         return first
 
+    def within(self, selector: Selector) -> list[str]:
+        """The paths of the layers that a selector names, and of those in them if they are models."""
+        chosen = self.find(selector)
+        inside = tuple(f"{path}/" for path in chosen)
+        return [path for path in self.graph.places if path in chosen or path.startswith(inside)]
+
     def net(self, scope: str) -> Net:
         """The calls of a model, by its path or that of the layer that wraps it."""
         if scope in self.nets:

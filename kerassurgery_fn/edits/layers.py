@@ -12,10 +12,10 @@ from kerassurgery_fn.edits.settings import check_name
 from kerassurgery_fn.errors import BadValue, MisfitTensor, UnknownCall
 from kerassurgery_fn.facts import exchanged_kwargs, usual_kwargs
 from kerassurgery_fn.given import as_layer
-from kerassurgery_fn.graph import Record, is_functional, is_input, join_path, leaves
+from kerassurgery_fn.graph import Record, is_functional, is_input, join_path
 from kerassurgery_fn.selecting import Selector, as_selector
 from kerassurgery_fn.snapshot import Snapshot
-from kerassurgery_fn.wiring import Arguments, Net, Node, Port, Spec, Use, moved, redirected, reread, with_call
+from kerassurgery_fn.wiring import Arguments, Net, Node, Port, Spec, Use, moved, readers, redirected, reread, with_call
 
 PRECEDED = "preceded by another"
 Calls = tuple[int, ...] | None
@@ -143,7 +143,7 @@ class InsertLayer(Rewrite):
 
     def redraw(self, draft: Draft) -> Draft:
         for path in draft.find(self.before or self.after or ""):
-            scope, key = parted(path)
+            scope, _ = parted(path)
             nodes = chosen_calls(draft, path, self.calls)
             draft, new = draft.added(scope, self.layer, name=self.name)
             net = draft.net(scope)
@@ -303,8 +303,7 @@ def the_made(net: Net, path: str, node: Node, verb: str) -> Port:
     Raises:
         UnknownCall: others of its outputs are read, too.
     """
-    ports = {port for one in net.calls for port in net.reads(one)} | set(leaves(net.outputs))
-    if any(port.node == node and port.output for port in ports):
+    if any(port.node == node and port.output for port in readers(net)):
         raise UnknownCall(
             f"layer {path!r} ({net.layers[node[0]]['class_name']}) makes several tensors, so it cannot just be {verb}"
         )

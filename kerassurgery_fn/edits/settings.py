@@ -118,9 +118,7 @@ class SetTrainable(Rewrite):
         object.__setattr__(self, "layer", as_selector(self.layer))
 
     def redraw(self, draft: Draft) -> Draft:
-        chosen = draft.find(self.layer)
-        within = tuple(f"{path}/" for path in chosen)
-        paths = [path for path in draft.graph.places if path in chosen or path.startswith(within)]
+        paths = draft.within(self.layer)
         for path in paths:
             inner = model_in(draft.record(path))
             if inner:

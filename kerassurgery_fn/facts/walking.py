@@ -124,7 +124,7 @@ class _Walk:
         if node == self.net.nodes(node[0])[0]:
             self.facts.layers[node[0]] = with_builds(record, layer.notes)
         self.facts.weights[node[0]] = own
-        stated = self.stated.get(node, {})
+        stated, reads = self.stated.get(node, {}), [*reads, *constants([call.args, call.kwargs])]
         return [
             Spec(as_stated(record, tuple(map(size, axes))), dtype_made(record, reads, stated.get(Port(*node, i))))
             for i, axes in enumerate(made)
@@ -174,6 +174,16 @@ class _Walk:
             given[key] = Spec(spec.shape, own.dtype if own else spec.dtype)
         found = settled(inner, self.weights, path, given).specs
         return [found[port] for port in leaves(inner.outputs) if port in found]
+
+
+def constants(tree: Any) -> list[Spec]:
+    """The specs of the arrays among the arguments of a call."""
+    match tree:
+        case {"class_name": "__numpy__" | "__tensor__", "config": {"value": value, "dtype": dtype}}:
+            return [Spec(np.shape(value), dtype)]
+        case dict() | list():
+            return [spec for item in (tree.values() if isinstance(tree, dict) else tree) for spec in constants(item)]
+    return []
 
 
 def as_stated(record: Record, shape: Shape) -> Shape:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -52,6 +53,11 @@ def _walk(net: Net) -> tuple[list[str], list[Node]]:
             stack.pop()
             finished += [] if here is None else [here]
     return list(met), finished
+
+
+def readers(net: Net) -> Counter[Port]:
+    """How often each tensor is read, by calls that the outputs depend on and as an output."""
+    return Counter([*(port for node in arranged(net)[1] for port in net.reads(node)), *leaves(net.outputs)])
 
 
 def in_order(config: Mapping[str, Any]) -> list[Record]:

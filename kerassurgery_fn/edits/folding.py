@@ -1,0 +1,162 @@
+"""Batch normalisations folded into the layers before them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kerassurgery_fn.edits.base import edit
+from kerassurgery_fn.edits.drafting import Draft, parted
+from kerassurgery_fn.edits.finishing import Rewrite
+from kerassurgery_fn.errors import NotFoldable
+from kerassurgery_fn.frozen import set_in
+from kerassurgery_fn.graph import Record, join_path
+from kerassurgery_fn.rules.registry import key_of
+from kerassurgery_fn.selecting import Selector, as_selector, is_pattern, of_class
+from kerassurgery_fn.wiring import Port, readers, redirected, with_layer
+
+# Class -> which of its weights is the last kernel, and along which axes of it the channels lie that it makes.
+KERNELS: dict[str, tuple[int, tuple[int, ...]]] = {
+    "Dense": (0, (-1,)),
+    **dict.fromkeys(("Conv1D", "Conv2D", "Conv3D"), (0, (-1,))),
+    **dict.fromkeys(("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"), (0, (-2,))),
+    **dict.fromkeys(("DepthwiseConv1D", "DepthwiseConv2D"), (0, (-2, -1))),
+    **dict.fromkeys(("SeparableConv1D", "SeparableConv2D"), (1, (-1,))),
+}
+NORM = "BatchNormalization"
+ALL = of_class(NORM)
+
+
+class Fold(NamedTuple):
+    """A normalisation that can go: the layer that takes it over, and what is read in place of what it made."""
+
+    norm: str
+    layer: str
+    ports: dict[Port, Port]
+
+
+@edit
+@dataclass(frozen=True)
+class FoldBatchNorm(Rewrite):
+    """Batch normalisations folded into the Dense, Conv, DepthwiseConv, SeparableConv or ConvTranspose layer before
+    them, whose kernel and bias then do both. What the model computes in inference is the same.
+
+    That can be where nothing else reads what that layer makes, and where its activation is linear. Layers without a
+    bias get one.
+
+    Args:
+        layer: which normalisations, see `kerassurgery_fn.selecting`; all by default. Of those that a pattern names, the
+            ones that cannot be folded stay.
+
+    Raises (when called on a snapshot):
+        UnknownLayer, AmbiguousLayer: no layer, or several where one is meant, of that name.
+        NotFoldable: a layer that is named by its name is no batch normalisation, or cannot be folded, and why.
+
+    >>> FoldBatchNorm("block1_*")
+    FoldBatchNorm(layer='block1_*')
+    """
+
+    layer: Selector = ALL
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layer", as_selector(self.layer))
+
+    def redraw(self, draft: Draft) -> Draft:
+        lenient = is_pattern(self.layer, draft.graph)
+        if self.layer == ALL and all(map(_is_other, map(draft.record, draft.graph.places))):
+            return draft
+        for path in draft.find(self.layer):
+            found = foldable(draft, path)
+            if isinstance(found, Fold):
+                draft = folded(draft, parted(path)[0], found)
+            elif not lenient:
+                raise NotFoldable(f"layer {path!r} cannot be folded: {found}")
+        return draft
+
+
+def _is_other(record: Record) -> bool:
+    return key_of(record) != NORM
+
+
+def foldable(draft: Draft, path: str) -> Fold | str:
+    """How a normalisation can be folded, or why it cannot be, in words."""
+    scope, key = parted(path)
+    net = draft.net(scope)
+    record = net.layers[key]
+    if _is_other(record):
+        return f"it is a {record['class_name']}, and only a BatchNormalization can be"
+    if not draft.weights.get(path):
+        return "its statistics are yet to be drawn"
+    nodes = [node for node in net.nodes(key) if net.calls[node].kwargs.get("training") is not True]
+    ports = {Port(*node): net.reads(node)[0] for node in nodes}
+    makers = {port.layer for port in ports.values()}
+    if len(nodes) < len(net.nodes(key)):
+        return "it is called with training=True, and normalises by each batch"
+    if len(makers) != 1:
+        return f"it normalises what several layers make, {', '.join(sorted(makers))}"
+    maker = makers.pop()
+    return why_not(draft, scope, maker, record, list(ports.values())) or Fold(key, maker, ports)
+
+
+def why_not(draft: Draft, scope: str, maker: str, norm: Record, ports: list[Port]) -> str | None:
+    """Why a layer cannot take over a normalisation of tensors that it makes, in words; None if it can."""
+    net, path = draft.net(scope), join_path(scope, maker)
+    record = net.layers[maker]
+    config, kind = record["config"], key_of(record)
+    if kind not in KERNELS:
+        return f"what it normalises is made by {path!r}, a {record['class_name']}"
+    if config["activation"] != "linear":
+        return f"{path!r}, before it, applies {config['activation']!r} first"
+    if len(draft.weights.get(path, ())) != KERNELS[kind][0] + 1 + config["use_bias"]:
+        return f"the weights of {path!r}, before it, are not those of a plain {kind}"
+    if len(net.nodes(maker)) != len(ports):
+        return f"{path!r}, before it, is called in other places, too"
+    counts = readers(net)
+    if any(counts[port] > 1 for port in ports):
+        return f"others read what {path!r}, before it, makes"
+    spec = draft.facts(scope).specs.get(ports[0])
+    channel = 1 if config.get("data_format") == "channels_first" else -1
+    if spec is None or norm["config"]["axis"] % len(spec.shape) != channel % len(spec.shape):
+        return f"it normalises along axis {norm['config']['axis']}, which is not that of the channels of {path!r}"
+    return None
+
+
+def folded(draft: Draft, scope: str, fold: Fold) -> Draft:
+    """The draft without a normalisation, which the layer before it has taken over."""
+    net = draft.net(scope)
+    path = join_path(scope, fold.layer)
+    record = net.layers[fold.layer]
+    scale, shift = affine(net.layers[fold.norm]["config"], draft.weights[join_path(scope, fold.norm)])
+    made = taken_over(record, draft.weights[path], scale, shift)
+    net = with_layer(net, fold.layer, set_in(record, ("config", "use_bias"), True))
+    draft = draft.with_net(scope, redirected(net, fold.ports)).with_arrays({path: made})
+    return replace(draft, restarted=draft.restarted | {path})
+
+
+def affine(config: Any, arrays: tuple[np.ndarray, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """What a batch normalisation multiplies by in inference, and what it adds then.
+
+    >>> config = {"scale": False, "center": True, "epsilon": 0.0}
+    >>> affine(config, (np.array([1.0]), np.array([3.0]), np.array([4.0])))
+    (array([0.5]), array([-0.5]))
+    """
+    left = [array.astype(np.float64) for array in arrays]
+    gamma = left.pop(0) if config["scale"] else 1.0
+    beta = left.pop(0) if config["center"] else 0.0
+    mean, variance = left[:2]
+    scale = gamma / np.sqrt(variance + config["epsilon"])
+    return scale, beta - mean * scale
+
+
+def taken_over(
+    record: Record, arrays: tuple[np.ndarray, ...], scale: np.ndarray, shift: np.ndarray
+) -> tuple[np.ndarray, ...]:
+    """The weights of a layer that scales and shifts what it makes."""
+    index, axes = KERNELS[key_of(record)]
+    kernel = arrays[index]
+    bias = arrays[index + 1] if record["config"]["use_bias"] else np.zeros(len(scale))
+    shape = [kernel.shape[axis] if axis in axes else 1 for axis in range(-kernel.ndim, 0)]
+    made = kernel * scale.reshape(shape), bias * scale + shift
+    return (*arrays[:index], *(array.astype(kernel.dtype) for array in made))

@@ -1,0 +1,108 @@
+"""The precision in which layers compute and keep their weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from kerassurgery_fn.edits.base import edit
+from kerassurgery_fn.edits.drafting import Draft, parted
+from kerassurgery_fn.edits.finishing import Rewrite
+from kerassurgery_fn.errors import BadValue
+from kerassurgery_fn.facts import is_float, policy_name, variable_dtype
+from kerassurgery_fn.graph import Record, is_input, is_model
+from kerassurgery_fn.rules.registry import key_of
+from kerassurgery_fn.selecting import Selector, as_selector
+from kerassurgery_fn.wiring import with_layer
+
+POLICIES = ("float16", "bfloat16", "float32", "float64", "mixed_float16", "mixed_bfloat16")
+
+
+@edit
+@dataclass(frozen=True)
+class ConvertDtype(Rewrite):
+    """Layers that compute and keep their weights in another precision; those in wrappers and nested models with them.
+
+    What the model is given stays of the dtype that it was. The optimizer's state of weights whose dtype changes goes.
+
+    Args:
+        dtype: the name of a dtype, or of a policy that computes in one and keeps weights in float32: `float16`,
+            `bfloat16`, `float32`, `float64`, `mixed_float16`, `mixed_bfloat16`.
+        layer: which layers, see `kerassurgery_fn.selecting`; all by default.
+
+    Raises (when called on a snapshot):
+        UnknownLayer, AmbiguousLayer: no layer, or several where one is meant, of that name.
+        BadValue: a layer is quantized.
+
+    >>> ConvertDtype("mixed_float16", "backbone/*")
+    ConvertDtype(dtype='mixed_float16', layer='backbone/*')
+    """
+
+    dtype: str
+    layer: Selector = "*"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layer", as_selector(self.layer))
+        if self.dtype not in POLICIES:
+            raise BadValue(f"{self.dtype!r} is no dtype to convert layers to; there are {', '.join(POLICIES)}")
+
+    def redraw(self, draft: Draft) -> Draft:
+        for path in draft.within(self.layer):
+            if not has_policy(draft.record(path)):
+                continue
+            scope, key = parted(path)
+            net = draft.net(scope)
+            draft = draft.with_net(scope, with_layer(net, key, with_policy(path, net.layers[key], self.dtype)))
+            arrays = draft.weights.get(path, ())
+            cast = tuple(as_dtype(array, variable_dtype(self.dtype)) for array in arrays)
+            if any(new is not old for new, old in zip(cast, arrays, strict=True)):
+                draft = replace(draft.with_arrays({path: cast}), restarted=draft.restarted | {path})
+        return draft
+
+
+def has_policy(record: Record) -> bool:
+    """Whether a record is that of a layer that computes, and no input, operation or model."""
+    return not (is_input(record) or is_model(record) or key_of(record).startswith("ops."))
+
+
+def with_policy(path: str, record: Any, dtype: str) -> Any:
+    """The record of a layer, and of those in its config, with a policy in place of each that is of floats.
+
+    Raises:
+        BadValue: a layer is quantized.
+    """
+    if isinstance(record, list):
+        return [with_policy(path, one, dtype) for one in record]
+    if not isinstance(record, dict) or not isinstance(record.get("config"), dict):
+        return record
+    config = {key: with_policy(path, value, dtype) for key, value in record["config"].items() if key != "dtype"}
+    policy = record["config"].get("dtype")
+    if policy is not None:
+        config["dtype"] = policy_record(path, policy, dtype)
+    return {**record, "config": config}
+
+
+def policy_record(path: str, policy: Any, dtype: str) -> Any:
+    """What stands for a policy in a config in place of another; the same where that is not one of floats."""
+    if "_from_" in policy_name(policy) or (isinstance(policy, dict) and "Quantized" in policy["class_name"]):
+        raise BadValue(
+            f"layer {path!r} is quantized, and cannot be converted to {dtype}; convert the model before that"
+        )
+    if not is_float(policy_name(policy)):
+        return policy
+    if isinstance(policy, str):
+        return dtype
+    return {"module": "keras", "class_name": "DTypePolicy", "config": {"name": dtype}, "registered_name": None}
+
+
+def as_dtype(array: np.ndarray, dtype: str) -> np.ndarray:
+    """An array of floats in another precision; the very array if it is of that already, or of no floats.
+
+    >>> as_dtype(np.zeros(2), "float16").dtype, as_dtype(np.arange(2), "float16").dtype
+    (dtype('float16'), dtype('int64'))
+    """
+    wanted = np.dtype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
+    return array.astype(wanted) if is_float(array.dtype.name) and array.dtype != wanted else array
