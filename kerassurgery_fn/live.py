@@ -35,6 +35,7 @@ def capture(model: keras.Model) -> Snapshot:
     record = json.loads(json.dumps(_record(model)))
     for path, layer, own in _layers(model, record, ""):
         refuse_hidden(path, layer, own)
+    _warn_of_shared(model, record)
     weights = dict(_weights(model, record, ""))
     return Snapshot(record, weights, _training(model, record, weights))
 
@@ -154,6 +155,18 @@ def _inside(layer: keras.layers.Layer, record: Record) -> tuple[keras.layers.Lay
     for _ in where[::2]:
         layer = layer.layer
     return layer, own
+
+
+def _warn_of_shared(model: keras.Model, record: Record) -> None:
+    """Warns of layers that two models share, for a config cannot say so: Keras makes a layer for each of them."""
+    paths: dict[int, str] = {}
+    for path, layer, _ in _layers(model, record, ""):
+        if layer.weights and paths.setdefault(id(layer), path) != path:
+            warnings.warn(
+                f"{paths[id(layer)]!r} and {path!r} are one layer, in two models; a config cannot say so, and after "
+                "rebuild() they are two layers with equal weights",
+                stacklevel=3,
+            )
 
 
 def _weights(model: keras.Model, record: Record, scope: str) -> Iterator[tuple[str, tuple[np.ndarray, ...]]]:
@@ -306,7 +319,16 @@ def _resume(model: keras.Model, snapshot: Snapshot) -> None:
         return
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
-    values = {owner: iter(own) for owner, own in snapshot.training.by_owner().items()}
-    for variable, owner in zip(model.optimizer.variables, _slots(model, snapshot.record), strict=True):
-        if owner in values:
-            variable.assign(next(values[owner]))
+    slots, values = _slots(model, snapshot.record), snapshot.training.by_owner()
+    counts = Counter(slots)
+    if any(counts[owner] != len(own) for owner, own in values.items()):
+        warnings.warn(
+            f"the state of the optimizer stays behind: compiled anew, {type(model.optimizer).__name__} has other "
+            "variables than before; a global dtype policy must be the same as when the model was made",
+            stacklevel=3,
+        )
+        return
+    waiting = {owner: iter(own) for owner, own in values.items()}
+    for variable, owner in zip(model.optimizer.variables, slots, strict=True):
+        if owner in waiting:
+            variable.assign(next(waiting[owner]))

@@ -299,6 +299,29 @@ def test_state_that_is_not_shaped_like_weights_stays_behind():
     assert np.isfinite(model.train_on_batch(random_inputs(model, 9, batch=8), np.ones((8, 3)))).all()
 
 
+def test_an_optimizer_that_is_another_one_after_the_rebuild_starts_anew():
+    """Under a policy of half precision Keras wraps the optimizer, and says nothing of it in the compile config."""
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        model = compiled(keras.optimizers.Adam(0.01))
+        assert rebuild(capture(model)).optimizer.inner_optimizer.iterations == 3
+    finally:
+        keras.config.set_dtype_policy("float32")
+    with pytest.warns(UserWarning, match="Adam has other variables than before"):
+        again = rebuild(capture(model))
+    assert again.optimizer.iterations == 0
+    assert float(again.optimizer.learning_rate) == pytest.approx(0.01)
+
+
+def test_a_layer_that_two_models_share():
+    shared = L.Dense(6, name="shared")
+    x = keras.Input((6,))
+    inner = keras.Model(x, shared(x), name="inner")
+    model = keras.Model(x, L.Dense(3, name="top")(L.Concatenate()([inner(x), shared(x)])))
+    with pytest.warns(UserWarning, match="'inner/shared' and 'shared' are one layer"):
+        check_law(model)
+
+
 def test_a_model_whose_optimizer_has_not_started():
     model = small()
     model.compile("adam", "mse")
