@@ -104,7 +104,7 @@ PICKS = {
     "take of channels": lambda x: ops.take(x, [3, 0, 7, -1, 3], axis=-1),
     "take of one channel": lambda x: ops.take(x, 0, axis=-1),
     "take of a table of channels": lambda x: ops.take(x, np.array([[0, 2], [3, 1]]), axis=-1),
-    "take of channels by an array": lambda x: ops.take(x, np.array([5, 1, 2]), axis=-1),
+    "take of channels by an array": lambda x: ops.take(x, np.array([5, 1, 2, 0]), axis=-1),
     "take along steps": lambda x: ops.take_along_axis(x, ops.argsort(x, axis=1), axis=1),
     "split in equal parts": lambda x: ops.multiply(*ops.split(x, 2, axis=-1)),
     "split at": lambda x: ops.concatenate(ops.split(x, [2, 5], axis=-1)[::-1], axis=-1),
