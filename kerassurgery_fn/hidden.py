@@ -1,4 +1,4 @@
-"""What a layer knows and its config does not tell: written into the record where Keras can read it, refused elsewhere."""
+"""What a layer knows and its config does not tell: written into the record where Keras reads it, refused elsewhere."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def refuse_hidden(path: str, layer: Any, record: Record) -> None:
     for one in inner:
         if getattr(one, "quantization_mode", None) == "float8":
             raise HiddenState(
-                f"layer {path!r} is quantized to float8, and Keras builds such a layer in another way than it quantizes "
-                "one; capture the model before quantize('float8')"
+                f"layer {path!r} is quantized to float8, and Keras builds such a layer in another way than it "
+                "quantizes one; capture the model before quantize('float8')"
             )
         if keeps_files(one) and not record["config"].get("vocabulary"):
             raise HiddenState(
@@ -51,8 +51,8 @@ def refuse_hidden(path: str, layer: Any, record: Record) -> None:
         found = sum(bool(getattr(one, hidden, None)) for one in inner)
         if found and found > len(list(_values(record["config"], field))):
             raise HiddenState(
-                f"layer {path!r} ({record['class_name']}) has {what} inside, of which its config tells nothing, so that "
-                f"Keras itself could not rebuild it; {way}"
+                f"layer {path!r} ({record['class_name']}) has {what} inside, of which its config tells nothing, so "
+                f"that Keras itself could not rebuild it; {way}"
             )
 
 

@@ -106,6 +106,8 @@ def randomise(model: keras.Model, seed: int = 0, *, apart: bool = True, batch: A
             if "float" in variable.dtype:
                 values = keras.ops.cast(drawn(rng, layer, variable), variable.dtype)
                 variable.assign(distinct(keras.ops.convert_to_numpy(values)) if apart else values)
+        if hasattr(layer, "finalize_state"):
+            layer.finalize_state()
     norms = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
     with without_momentum(norms):
         model(random_inputs(model, seed + 1, batch=16) if batch is None else batch, training=True)
@@ -220,7 +222,8 @@ def constants(tree: Any, place: Location = ()) -> Iterator[tuple[Location, np.nd
     """The arrays in the arguments of a layer's calls, and where they stand."""
     match tree:
         case {"class_name": "__numpy__" | "__tensor__", "config": {"value": list(value)}}:
-            yield (*place, "config", "value"), np.asarray(value)
+            if np.asarray(value).dtype.kind == "f":  # whole numbers are indices, which say where and not how much
+                yield (*place, "config", "value"), np.asarray(value)
         case dict():
             for key, item in tree.items():
                 yield from constants(item, (*place, key))

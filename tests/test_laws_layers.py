@@ -175,7 +175,11 @@ EINSUMS = {
     ),
     "with an ellipsis on the right": lambda: chain(
         # 9 steps, more than channels: Keras on TensorFlow adds a bias of shape (n, 1) along a last axis of n positions
-        (9, 6), L.Permute((2, 1)), L.EinsumDense("ab...,bc->ac...", 7, bias_axes="c"), L.Permute((2, 1)), L.Dense(4)
+        (9, 6),
+        L.Permute((2, 1)),
+        L.EinsumDense("ab...,bc->ac...", 7, bias_axes="c"),
+        L.Permute((2, 1)),
+        L.Dense(4),
     ),
     "to heads and back": lambda: pooled(
         L.Dense(8),
