@@ -94,6 +94,12 @@ RULE_MISTAKES = {
 }  # fmt: skip
 
 
+def check_thrice(make):
+    """Three cuts: in one of them a wrong rule and the right one may happen to mean the same channels."""
+    for seed in range(3):
+        check_law(make(), seed=seed)
+
+
 @pytest.mark.parametrize("class_name, wrong, make", RULE_MISTAKES.values(), ids=RULE_MISTAKES.keys())
 def test_a_wrong_rule_is_found(monkeypatch, class_name, wrong, make):
     """One cut in three is enough: now and then a wrong rule and a right one mean the same channels."""
