@@ -1,0 +1,70 @@
+"""The examples for those who are new to surgery, with settings that take seconds."""
+
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+for needed in ("matplotlib", "mlxtend", "rich"):  # these and typer are the extra `examples`
+    pytest.importorskip(needed)
+typer = pytest.importorskip("typer")
+testing = pytest.importorskip("typer.testing")
+keras = pytest.importorskip("keras")
+
+pytestmark = pytest.mark.keras
+
+
+@pytest.fixture(scope="module")
+def example():
+    folder = str(Path(__file__).parent.parent / "examples")
+    sys.path.insert(0, folder)
+    yield import_module
+    sys.path.remove(folder)
+
+
+def run(module, *options):
+    """The rows of the table that an example prints, cell by cell, and all that it prints."""
+    app = typer.Typer()
+    app.command()(module.main)
+    done = testing.CliRunner().invoke(app, [str(option) for option in options], env={"COLUMNS": "120"})
+    assert done.exit_code == 0, done.output
+    lines = [line for line in done.output.splitlines() if line.startswith("│")]
+    return [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines], done.output
+
+
+def test_a_new_head_is_trained_alone_and_normalisations_are_folded(example):
+    module = example("swap_head")
+    rows, said = run(module, "--each", 2, "--epochs", 1, "--head-epochs", 1, "--tune-epochs", 1)
+    assert [row[:4] for row in rows] == [
+        ["from scratch", "14", "25,061", "24,821"],
+        ["new head", "14", "25,061", "245"],
+        ["all tuned", "14", "25,061", "24,821"],
+        ["folded", "10", "24,701", "24,701"],
+    ]
+    assert rows[2][4] == rows[3][4]
+    assert float(said.rpartition("more than ")[2]) < 1e-4
+
+
+def test_below_a_new_head_nothing_is_changed(example):
+    module = example("swap_head")
+    known = module.network()
+    swapped = module.with_new_head(known)
+    few = module.Digits(np.random.default_rng(0).random((8, 28, 28, 1), "float32"), np.arange(8) % 5)
+    module.train(swapped, few, 1, 1e-2, 0)
+    for layer in known.layers[:-1]:
+        for before, after in zip(layer.get_weights(), swapped.get_layer(layer.name).get_weights(), strict=True):
+            np.testing.assert_array_equal(before, after)
+    fresh, again = (swapped.get_layer("digits").get_weights()[0], known.get_layer("digits").get_weights()[0])
+    assert not np.array_equal(fresh, again)
+
+
+def test_so_many_of_each_digit_are_learned_and_no_others(example):
+    module = example("swap_head")
+    old, new = module.halves(0)
+    assert set(old.labels) == set(new.labels) == set(range(5))
+    assert len(old.labels) + len(new.labels) == 5000
+    few, held = module.few_of_each(new, 3)
+    assert np.bincount(few.labels).tolist() == [3] * 5
+    assert len(few.labels) + len(held.labels) == len(new.labels)
