@@ -8,19 +8,19 @@ which could not fail is found out.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from itertools import repeat
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
+from filling import random_inputs, randomise
+from filling import without_momentum as without_momentum
+from judging import judge
 
 from kerassurgery_fn import analyse, capture, rebuild
 from kerassurgery_fn.channels import FIXED, has_ids, size
 from kerassurgery_fn.edits.channels import delete
 from kerassurgery_fn.flow import Flow
-from kerassurgery_fn.frozen import Location, freeze, set_all
 from kerassurgery_fn.graph import is_functional, is_model, name_of
 from kerassurgery_fn.snapshot import Snapshot
 from kerassurgery_fn.wiring import in_order
@@ -91,168 +91,7 @@ def check_law(
     return verdict
 
 
-# --- weights that carry signal
-
-
-def randomise(model: keras.Model, seed: int = 0, *, apart: bool = True, batch: Any = None) -> None:
-    """Fills a model with random weights that its outputs depend on, all elements of an array different if `apart`.
-
-    Kernels keep the variance of what they read, and batch normalisation has the statistics of one batch, of random
-    inputs by default.
-    """
-    rng = np.random.default_rng(seed)
-    for layer in model._flatten_layers():
-        for variable in [*layer._trainable_variables, *layer._non_trainable_variables]:
-            if "float" in variable.dtype:
-                values = keras.ops.cast(drawn(rng, layer, variable), variable.dtype)
-                variable.assign(distinct(keras.ops.convert_to_numpy(values)) if apart else values)
-        if hasattr(layer, "finalize_state"):
-            layer.finalize_state()
-    norms = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
-    with without_momentum(norms):
-        model(random_inputs(model, seed + 1, batch=16) if batch is None else batch, training=True)
-    for norm in norms:
-        for variable in (norm.moving_mean, norm.moving_variance):
-            variable.assign(distinct(keras.ops.convert_to_numpy(variable)))
-
-
-def drawn(rng: np.random.Generator, layer: keras.layers.Layer, variable: Any) -> np.ndarray:
-    """Random float32 values for a variable, by its name and the fan-in of its layer."""
-    shape, name = tuple(variable.shape), variable.name
-    if name in {"gamma", "variance", "moving_variance", "scale"}:
-        return rng.uniform(0.5, 1.5, shape).astype("float32")
-    if name == "alpha":
-        return rng.uniform(0.1, 0.4, shape).astype("float32")
-    spread = (2 / fan_in(type(layer).__name__, name, shape)) ** 0.5 if len(shape) > 1 and "bias" not in name else 0.3
-    return (spread * rng.standard_normal(shape)).astype("float32")
-
-
-def fan_in(layer: str, name: str, shape: tuple[int, ...]) -> int:
-    """How many numbers an element of a kernel's product sums up.
-
-    >>> fan_in("Conv2D", "kernel", (3, 3, 4, 8)), fan_in("DepthwiseConv2D", "kernel", (3, 3, 4, 1))
-    (36, 9)
-    """
-    if layer == "Embedding":
-        return 1
-    if layer.startswith("DepthwiseConv") or name == "depthwise_kernel":
-        return int(np.prod(shape[:-2]))
-    if layer.endswith("Transpose"):
-        return int(np.prod(shape[:-2])) * shape[-1]
-    return int(np.prod(shape[:-1]))
-
-
-def distinct(array: np.ndarray) -> np.ndarray:
-    """The array with no two elements alike: equal bit patterns are moved on by a few units in the last place.
-
-    >>> distinct(np.array([2, 1, 2, 2], "float32"))
-    array([2.       , 1.       , 2.0000002, 2.0000005], dtype=float32)
-    """
-    flat = bits(array).ravel().astype("int64")
-    order, steps = np.argsort(flat, kind="stable"), np.arange(len(flat))
-    flat[order] = np.maximum.accumulate(flat[order] - steps) + steps
-    return flat.astype(f"u{array.itemsize}").view(array.dtype).reshape(array.shape)
-
-
-@contextmanager
-def without_momentum(norms: list[keras.layers.BatchNormalization]) -> Iterator[None]:
-    """Within it one call in training mode sets the moving statistics to those of the batch."""
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.momentum = 0.0
-    yield
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-
-
-def random_inputs(model: keras.Model, seed: int = 0, batch: int = 11) -> Any:
-    """Random tensors in the structure of a model's inputs; unknown sizes become 8, integers are below 6."""
-    rng = np.random.default_rng(seed + 1000)
-
-    def tensor(spec: Any) -> Any:
-        shape = (spec.shape[0] or batch, *(n or 8 for n in spec.shape[1:]))
-        if "int" in spec.dtype:
-            return rng.integers(0, 6, shape).astype(spec.dtype)
-        return rng.standard_normal(shape).astype("float32")
-
-    return keras.tree.map_structure(tensor, model.inputs[0] if isinstance(model, keras.Sequential) else model.input)
-
-
-# --- the judge
-
-
-def judge(snapshot: Snapshot, smaller: Snapshot) -> Snapshot:
-    """The original with every element of its weights set to zero that is not found in the smaller model.
-
-    So it is with arrays among the arguments of calls. Elements are told apart by their bit patterns alone, array by
-    array: what was cut is read off the result, and no mistake of the channel maps can be shared.
-    """
-    weights = {
-        path: tuple(
-            np.where(found(array, left), array, array.dtype.type(0))
-            for array, left in zip(
-                arrays, smaller.weights.get(path, [np.zeros(0, a.dtype) for a in arrays]), strict=True
-            )
-        )
-        for path, arrays in snapshot.weights.items()
-    }
-    return Snapshot(without_constants(snapshot.record, smaller.record), weights)
-
-
-def without_constants(record: Any, smaller: Any) -> Any:
-    """The record with every element of an array in a call's arguments set to zero that is not found in the smaller."""
-    left = {name_of(layer): layer for layer in (smaller or {"config": {"layers": []}})["config"]["layers"]}
-    layers = []
-    for layer in record["config"]["layers"]:
-        other = left.get(name_of(layer))
-        if is_model(layer):
-            layer = without_constants(layer, other)
-        elif any(constants(layer.get("inbound_nodes"))):
-            theirs = constants(other["inbound_nodes"]) if other else repeat(((), np.zeros(0)))
-            changes = {
-                ("inbound_nodes", *place): np.where(np.isin(array, kept), array, 0).tolist()
-                for (place, array), (_, kept) in zip(constants(layer["inbound_nodes"]), theirs, strict=False)
-            }
-            layer = set_all(freeze(layer), changes)
-        layers.append(layer)
-    return {**record, "config": {**record["config"], "layers": layers}}
-
-
-def constants(tree: Any, place: Location = ()) -> Iterator[tuple[Location, np.ndarray]]:
-    """The arrays in the arguments of a layer's calls, and where they stand."""
-    match tree:
-        case {"class_name": "__numpy__" | "__tensor__", "config": {"value": list(value)}}:
-            if np.asarray(value).dtype.kind == "f":  # whole numbers are indices, which say where and not how much
-                yield (*place, "config", "value"), np.asarray(value)
-        case dict():
-            for key, item in tree.items():
-                yield from constants(item, (*place, key))
-        case list():
-            for index, item in enumerate(tree):
-                yield from constants(item, (*place, index))
-
-
-def found(array: np.ndarray, left: np.ndarray) -> np.ndarray:
-    """Which elements of an array are among those left of it.
-
-    Those left may all have been multiplied by the root of how much shorter an axis has become, as it is where a layer
-    divides by the root of a size.
-
-    >>> found(np.array([1.0, 2.0, 3.0]), np.array([3.0, 1.0]))
-    array([ True, False,  True])
-    >>> found(np.array([1.0, 2.0, 3.0]), np.array([3.0, 1.0]) * np.sqrt(2 / 3))
-    array([ True, False,  True])
-    """
-    ratios = [b / a for a, b in zip(array.shape, left.shape, strict=False) if a > b]
-    hit = plain = np.isin(bits(array), bits(left))
-    while ratios and hit.sum() < left.size:
-        hit = np.isin(bits((array * np.sqrt(ratios.pop(0))).astype(array.dtype)), bits(left))
-    return hit if hit.sum() >= left.size else plain
-
-
-def bits(array: np.ndarray) -> np.ndarray:
-    """The bit patterns of an array as unsigned integers, in its shape."""
-    return array.ravel().view(f"u{array.itemsize}").reshape(array.shape)
+# --- the judgement
 
 
 def compute(snapshot: Snapshot, inputs: Any) -> list[np.ndarray]:
