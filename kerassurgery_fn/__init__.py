@@ -22,10 +22,12 @@ if TYPE_CHECKING:
         InsertLayer,
         KeepChannels,
         RenameLayer,
+        ReorderChannels,
         ReplaceLayer,
         SetConfig,
         SetTrainable,
         UnshareLayer,
+        WidenChannels,
     )
     from kerassurgery_fn.errors import SurgeryError
     from kerassurgery_fn.explaining import explain
@@ -52,6 +54,7 @@ _ROOMS = {
     "KeepChannels": "edits",
     "Plan": "plan",
     "RenameLayer": "edits",
+    "ReorderChannels": "edits",
     "ReplaceLayer": "edits",
     "SetConfig": "edits",
     "SetTrainable": "edits",
@@ -59,6 +62,7 @@ _ROOMS = {
     "Surgeon": "surgeon",
     "SurgeryError": "errors",
     "UnshareLayer": "edits",
+    "WidenChannels": "edits",
     "analyse": "flow",
     "capture": "live",
     "concatenate": "algebra",
@@ -88,10 +92,11 @@ _ROOMS = {
 
 __all__ = [
     "ConvertDtype", "DeleteChannels", "DeleteLayer", "FoldBatchNorm", "InsertLayer", "KeepChannels", "Plan",
-    "RenameLayer", "ReplaceLayer", "SetConfig", "SetTrainable", "Snapshot", "Surgeon", "SurgeryError", "UnshareLayer",
-    "analyse", "capture", "concatenate", "cost", "decode", "diff", "diff_plans", "encode", "explain", "groups",
-    "load_diff", "load_plan", "made_for", "of_class", "patch", "plot_widths", "probe_rule", "rebuild", "report_html",
-    "rule", "save_diff", "save_plan", "score_by_apoz", "show", "simplify",
+    "RenameLayer", "ReorderChannels", "ReplaceLayer", "SetConfig", "SetTrainable", "Snapshot", "Surgeon",
+    "SurgeryError", "UnshareLayer", "WidenChannels", "analyse", "capture", "concatenate", "cost", "decode", "diff",
+    "diff_plans", "encode", "explain", "groups", "load_diff", "load_plan", "made_for", "of_class", "patch",
+    "plot_widths", "probe_rule", "rebuild", "report_html", "rule", "save_diff", "save_plan", "score_by_apoz", "show",
+    "simplify",
 ]  # fmt: skip
 
 

@@ -94,6 +94,10 @@ class OtherModel(SurgeryError):
     """A plan or a difference that was made for another model."""
 
 
+class CannotWiden(SurgeryError):
+    """Channels of which there cannot be more without a change of what the model computes."""
+
+
 class MisfitTensor(SurgeryError):
     """A layer that would be called on a tensor that it cannot take, or of which nothing is known."""
 

@@ -30,10 +30,12 @@ from kerassurgery_fn.edits import (
     InsertLayer,
     KeepChannels,
     RenameLayer,
+    ReorderChannels,
     ReplaceLayer,
     SetConfig,
     SetTrainable,
     UnshareLayer,
+    WidenChannels,
 )
 from kerassurgery_fn.edits.base import Edit
 from kerassurgery_fn.errors import BadDocument, NotEncodable, OtherModel, UnknownEdit, UnknownVersion
@@ -61,6 +63,8 @@ EXAMPLES = {
     "DeleteLayer": DeleteLayer(("*@Dropout", "conv_1"), calls=[0, -1]),
     "InsertLayer": InsertLayer(Snapshot(layer("Dense", "new", units=2), {"": (numbers(3, 2), numbers(2))}), after="a"),
     "RenameLayer": RenameLayer("a", "b"),
+    "ReorderChannels": ReorderChannels({"a": [1, 0], "attention:num_heads": [0]}, allow_output_change=True),
+    "WidenChannels": WidenChannels({"a": 7, "*@Conv2D:filters": 9}, noise=0.01, seed=3),
     "ReplaceLayer": ReplaceLayer("a", net(), calls=1, name="tower"),
     "SetConfig": SetConfig("*@Dropout", rate=0.5, noise_shape=[None, 1], seed=None),
     "SetTrainable": SetTrainable("backbone/*", False),

@@ -5,9 +5,11 @@ from kerassurgery_fn.edits.channels import DeleteChannels, KeepChannels
 from kerassurgery_fn.edits.folding import FoldBatchNorm
 from kerassurgery_fn.edits.layers import DeleteLayer, InsertLayer, ReplaceLayer, UnshareLayer
 from kerassurgery_fn.edits.precision import ConvertDtype
+from kerassurgery_fn.edits.reordering import ReorderChannels
 from kerassurgery_fn.edits.settings import RenameLayer, SetConfig, SetTrainable
+from kerassurgery_fn.edits.widening import WidenChannels
 
 __all__ = [
     "EDITS", "ConvertDtype", "DeleteChannels", "DeleteLayer", "Edit", "FoldBatchNorm", "InsertLayer", "KeepChannels",
-    "RenameLayer", "ReplaceLayer", "SetConfig", "SetTrainable", "UnshareLayer",
+    "RenameLayer", "ReorderChannels", "ReplaceLayer", "SetConfig", "SetTrainable", "UnshareLayer", "WidenChannels",
 ]  # fmt: skip

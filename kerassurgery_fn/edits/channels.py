@@ -9,13 +9,12 @@ from typing import Any, Self
 import numpy as np
 
 from kerassurgery_fn.channels import FIXED, size
+from kerassurgery_fn.edits.addresses import addressed
 from kerassurgery_fn.edits.base import edit
 from kerassurgery_fn.edits.branches import cut_branches, removed
-from kerassurgery_fn.errors import ChannelOutOfRange, PartialLines, PinnedChannels, SurgeryError
+from kerassurgery_fn.errors import ChannelOutOfRange, PartialLines, PinnedChannels
 from kerassurgery_fn.flow import Flow, analyse
-from kerassurgery_fn.frozen import FrozenDict
 from kerassurgery_fn.rules.layer import Maker
-from kerassurgery_fn.selecting import selectors
 from kerassurgery_fn.snapshot import Snapshot
 
 Channels = Mapping[str, tuple[int, ...]]
@@ -35,15 +34,8 @@ class _ChannelEdit:
         allow_output_change: bool = False,
         **kinds: Iterable[int] | int,
     ) -> None:
-        if isinstance(layer, Mapping) == (channels is not None or bool(kinds)):
-            raise SurgeryError(
-                f"{type(self).__name__} takes a layer and its channels, or a mapping of layers to channels and nothing "
-                f"else; not {layer!r} and {channels if channels is not None else kinds}"
-            )
-        given = [*layer.items()] if isinstance(layer, Mapping) else [(layer, channels)] if channels is not None else []
-        named = {one: _indices(wanted) for address, wanted in given for one in selectors(address)}
-        named |= {f"{one}:{kind}": _indices(wanted) for kind, wanted in kinds.items() for one in selectors(layer)}
-        object.__setattr__(self, "channels", FrozenDict(named))
+        named = addressed(type(self).__name__, layer, channels, kinds, indices)
+        object.__setattr__(self, "channels", named)
         object.__setattr__(self, "allow_output_change", allow_output_change)
 
     def dying(self, flow: Flow) -> np.ndarray:
@@ -138,8 +130,9 @@ def delete(snapshot: Snapshot, flow: Flow, dead: np.ndarray, *, allow_output_cha
     return cut_branches(snapshot, flow, removal)
 
 
-def refuse_pinned(flow: Flow, dead: np.ndarray, allow_output_change: bool) -> None:
-    """Raises PinnedChannels where an id that is pinned would die, naming the layers and every reason."""
+def refuse_pinned(flow: Flow, dead: np.ndarray, allow_output_change: bool, verb: str = "deleted") -> None:
+    """Raises PinnedChannels where an id that is pinned would die, or be moved or copied, naming the layers and every
+    reason."""
     held = np.flatnonzero(dead & flow.fates.pinned(output=not allow_output_change))
     if not held.size:
         return
@@ -148,11 +141,11 @@ def refuse_pinned(flow: Flow, dead: np.ndarray, allow_output_change: bool) -> No
     makers = located(flow, held)
     hint = (
         " Pass allow_output_change=True if the model's output is to change."
-        if all(pin.output for pin in pins)
+        if all(pin.output for pin in pins) and verb != "copied"
         else " Leave these channels alone, or take the layer that holds them out of the model first."
     )
     raise PinnedChannels(
-        f"{len(held)} channels of {', '.join(makers) or 'the model'} cannot be deleted: {'; '.join(reasons[:4])}.{hint}"
+        f"{len(held)} channels of {', '.join(makers) or 'the model'} cannot be {verb}: {'; '.join(reasons[:4])}.{hint}"
     )
 
 
@@ -166,7 +159,7 @@ def located(flow: Flow, ids: np.ndarray) -> list[str]:
     ]
 
 
-def _indices(channels: Any) -> tuple[int, ...]:
+def indices(channels: Any) -> tuple[int, ...]:
     """Channel indices as a tuple of ints; a boolean mask becomes the indices at which it is true."""
     listed = list(channels) if np.iterable(channels) and not isinstance(channels, np.ndarray) else channels
     array = np.atleast_1d(np.asarray(listed))

@@ -24,7 +24,7 @@ def elementwise(layer: Layer, x: Tensor, **_: Any) -> Tensor:
 @rule("PReLU")
 def prelu(layer: Layer, x: Tensor, **_: Any) -> Tensor:
     shared = layer.get("shared_axes") or ()
-    layer.weight("alpha", tuple(1 if i in shared else axis for i, axis in enumerate(x) if i))
+    layer.weight("alpha", tuple(1 if i in shared else axis for i, axis in enumerate(x) if i), summed=())
     return x
 
 

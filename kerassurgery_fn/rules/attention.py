@@ -71,9 +71,9 @@ def query_heads(layer: Layer, groups: Axis) -> Axis:
 
 def project(layer: Layer, name: str, axes: Tensor, *, inputs: int = 1, root: Axis = None) -> None:
     """The kernel of one of attention's projections, and its bias over the axes that the projection makes."""
-    layer.weight(f"{name}_kernel", axes, root)
+    layer.weight(f"{name}_kernel", axes, root, summed=range(inputs))
     if layer["use_bias"]:
-        layer.weight(f"{name}_bias", axes[inputs:], root)
+        layer.weight(f"{name}_bias", axes[inputs:], root, summed=())
 
 
 def scored(layer: Layer, query: Tensor, value: Tensor, key: Tensor, over: list[int], *heads: Axis) -> Tensor:
@@ -138,11 +138,12 @@ def einsum_dense(layer: Layer, x: Tensor, **_: Any) -> Tensor:
             axes[letter] = layer.fresh(letter, place)
         elif place:
             layer.size(place, axes[letter])
-    layer.weight("kernel", tuple(axes[letter] for letter in kernel))
+    summed = [i for i, letter in enumerate(kernel) if letter not in out]
+    layer.weight("kernel", tuple(axes[letter] for letter in kernel), summed=summed)
     if layer["bias_axes"]:
         bias = [letter for letter in out if letter in layer["bias_axes"]]
         first = out.index(bias[0])
-        layer.weight("bias", tuple(axes[letter] if letter in bias else 1 for letter in out[first:]))
+        layer.weight("bias", tuple(axes[letter] if letter in bias else 1 for letter in out[first:]), summed=())
     return activated(layer, tuple(axes[letter] for letter in out))
 
 

@@ -15,7 +15,7 @@ from kerassurgery_fn.rules.registry import rule
 def conv(layer: Layer, x: Tensor, **_: Any) -> Tensor:
     batch, space, channel = parts(layer, x)
     i, o = grouped(layer, channel, layer.fresh("filters"))
-    layer.weights(kernel="..io", bias="o", space=layer["kernel_size"], i=i, o=o)
+    layer.weights(kernel="..i>o", bias="o", space=layer["kernel_size"], i=i, o=o)
     return activated(layer, joined(layer, batch, slid(layer, space), o))
 
 
@@ -35,7 +35,7 @@ def grouped(layer: Layer, channel: Axis, o: Axis) -> tuple[Axis, Axis]:
 def conv_transpose(layer: Layer, x: Tensor, **_: Any) -> Tensor:
     batch, space, channel = parts(layer, x)
     o = layer.fresh("filters")
-    layer.weights(kernel="..oi", bias="o", space=layer["kernel_size"], i=channel, o=o)
+    layer.weights(kernel="..o<i", bias="o", space=layer["kernel_size"], i=channel, o=o)
     return activated(layer, joined(layer, batch, spread(layer, space), o))
 
 
@@ -43,7 +43,7 @@ def conv_transpose(layer: Layer, x: Tensor, **_: Any) -> Tensor:
 def depthwise(layer: Layer, x: Tensor, **_: Any) -> Tensor:
     batch, space, channel = parts(layer, x)
     m, w = multiplied(layer, channel)
-    layer.weights(kernel="..im", bias="w", space=layer["kernel_size"], i=channel, m=m, w=w)
+    layer.weights(kernel="..>im", bias="w", space=layer["kernel_size"], i=channel, m=m, w=w)
     return activated(layer, joined(layer, batch, slid(layer, space), w))
 
 
@@ -52,9 +52,9 @@ def separable(layer: Layer, x: Tensor, **_: Any) -> Tensor:
     batch, space, channel = parts(layer, x)
     m, w = multiplied(layer, channel)
     o = layer.fresh("filters")
-    pointwise = "1" * len(space) + "wo"
+    pointwise = "1" * len(space) + "w>o"
     layer.weights(
-        depthwise_kernel="..im",
+        depthwise_kernel="..>im",
         pointwise_kernel=pointwise,
         bias="o",
         space=layer["kernel_size"],

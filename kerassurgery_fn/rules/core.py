@@ -23,14 +23,14 @@ def input_layer(layer: Layer) -> Tensor:
 @rule("Dense")
 def dense(layer: Layer, x: Tensor, **_: Any) -> Tensor:
     o = layer.fresh("units")
-    layer.weights(kernel="io", bias="o", i=x[-1], o=o)
+    layer.weights(kernel="i>o", bias="o", i=x[-1], o=o)
     return activated(layer, (*x[:-1], o))
 
 
 @rule("Embedding")
 def embedding(layer: Layer, x: Tensor, **_: Any) -> Tensor:
     o = layer.fresh("output_dim")
-    layer.weights(embeddings="vo", v=layer["input_dim"], o=o)
+    layer.weights(embeddings=">vo", v=layer["input_dim"], o=o)
     return (*x, o)
 
 

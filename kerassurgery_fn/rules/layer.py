@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from inspect import signature
@@ -29,12 +29,15 @@ class Weight(NamedTuple):
     """A weight of a layer: its name in Keras, its axes, and whether training changes it.
 
     `root` is an axis whose size the layer divides by the root of: where it gets shorter the weight makes up for it.
+    `summed` has the numbers of the axes along which products with what the layer reads are summed up; None where the
+    rule does not say.
     """
 
     name: str
     axes: Tensor
     trainable: bool
     root: Axis = None
+    summed: tuple[int, ...] | None = None
 
 
 class Maker(NamedTuple):
@@ -129,18 +132,20 @@ class Layer:
     def weights(self, *, space: Sequence[int] = (), **spelled: Any) -> None:
         """The layer's weights in the order of `get_weights()`, spelled with a letter an axis.
 
-        `layer.weights(kernel="..io", bias="o", space=(3, 3), i=x[-1], o=o)`: one-letter arguments say which axes the
-        letters stand for, `..` stands for `space`, a digit for itself. A bias, gamma or beta that the config
-        switches off is left out.
+        `layer.weights(kernel="..i>o", bias="o", space=(3, 3), i=x[-1], o=o)`: one-letter arguments say which axes the
+        letters stand for, `..` stands for `space`, a digit for itself. An arrow points from the letters that are summed
+        over to those that are made: `i>o`, `o<i`, or `>im` where nothing is; weights of one letter need none. A bias,
+        gamma or beta that the config switches off is left out.
         """
         letters = {name: axis for name, axis in spelled.items() if len(name) == 1}
         for name, word in spelled.items():
             if len(name) > 1 and self.get(SWITCHES.get(name, ""), True):
-                start = tuple(space) if word.startswith("..") else ()
-                rest = tuple(int(c) if c.isdigit() else letters[c] for c in word.removeprefix(".."))
-                self.weight(name, start + rest)
+                start, word = (tuple(space), word[2:]) if word.startswith("..") else ((), word)
+                rest = tuple(int(c) if c.isdigit() else letters[c] for c in word if c not in "<>")
+                summed = summed_in(word)
+                self.weight(name, start + rest, summed=summed and [len(start) + i for i in summed])
 
-    def weight(self, name: str, axes: Tensor, root: Axis = None) -> None:
+    def weight(self, name: str, axes: Tensor, root: Axis = None, summed: Iterable[int] | None = None) -> None:
         """The next weight of the layer. At a second call of the layer its axes are tied to those of the first."""
         known = self.notes.weights.setdefault(self.path, [])
         index = next(self._cursor)
@@ -148,7 +153,7 @@ class Layer:
             self._kernel = axes
         if index == len(known):
             trainable = bool(self.get("trainable", True)) and name not in STATE and not frozen
-            known.append(Weight(name, tuple(axes), trainable, root))
+            known.append(Weight(name, tuple(axes), trainable, root, None if summed is None else tuple(summed)))
             self.starts_as(f"{name}_initializer", axes)
             return
         for a, b in zip(known[index].axes, axes, strict=True):
@@ -256,6 +261,20 @@ class Layer:
 
 
 signature_of = cache(signature)
+
+
+def summed_in(word: str) -> list[int] | None:
+    """The numbers of the axes that a spelling says are summed over; None where it does not say.
+
+    >>> summed_in("i>o"), summed_in("o<i"), summed_in(">im"), summed_in("2g"), summed_in("io")
+    ([0], [1], [], [], None)
+    """
+    left, right = (len(part) for part in word.replace("<", ">").partition(">")[::2])
+    if ">" in word:
+        return list(range(left))
+    if "<" in word:
+        return list(range(left, left + right))
+    return [] if sum(map(str.isalpha, word)) < 2 else None
 
 
 def quantized(dtype: Any) -> str:

@@ -17,20 +17,20 @@ States = list[Axis]
 
 def lstm(layer: Layer, i: Axis) -> States:
     o = layer.fresh("units")
-    layer.weights(kernel="ig", recurrent_kernel="og", bias="g", i=i, o=o, g=tile(o, 4))
+    layer.weights(kernel="i>g", recurrent_kernel="o>g", bias="g", i=i, o=o, g=tile(o, 4))
     return [o, o]
 
 
 def gru(layer: Layer, i: Axis) -> States:
     o = layer.fresh("units")
     bias = "2g" if layer["reset_after"] else "g"
-    layer.weights(kernel="ig", recurrent_kernel="og", bias=bias, i=i, o=o, g=tile(o, 3))
+    layer.weights(kernel="i>g", recurrent_kernel="o>g", bias=bias, i=i, o=o, g=tile(o, 3))
     return [o]
 
 
 def simple_rnn(layer: Layer, i: Axis) -> States:
     o = layer.fresh("units")
-    layer.weights(kernel="io", recurrent_kernel="oo", bias="o", i=i, o=o)
+    layer.weights(kernel="i>o", recurrent_kernel="o>o", bias="o", i=i, o=o)
     return [o]
 
 
@@ -72,7 +72,7 @@ def conv_lstm(layer: Layer, sequences: Tensor, initial_state: Any = None, *_: An
     o = layer.fresh("filters")
     batch, space, i = parts(layer, (sequences[0], *sequences[2:]))
     layer.weights(
-        kernel="..ig", recurrent_kernel="..og", bias="g", space=geometry(layer, len(space))[0], i=i, o=o, g=tile(o, 4)
+        kernel="..i>g", recurrent_kernel="..o>g", bias="g", space=geometry(layer, len(space))[0], i=i, o=o, g=tile(o, 4)
     )
     gated(layer, [o])
     time = stepped(layer, sequences)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from kerassurgery_fn.channels import Axis, join
@@ -56,8 +57,8 @@ def spectral_normalization(layer: Layer, inputs: Tensor, *_: Any, **__: Any) -> 
 class Normalised(Layer):
     """A layer whose first weight is followed by a vector that spectral normalisation keeps of it."""
 
-    def weight(self, name: str, axes: Tensor, root: Axis = None) -> None:
-        super().weight(name, axes, root)
+    def weight(self, name: str, axes: Tensor, root: Axis = None, summed: Iterable[int] | None = None) -> None:
+        super().weight(name, axes, root, summed)
         if not self.started:
             self.started = True
             super().weight("vector_u", (1, axes[-1]))

@@ -1,0 +1,39 @@
+"""The forms in which edits of channels are given: something for each address of a layer's channels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from kerassurgery_fn.errors import SurgeryError
+from kerassurgery_fn.frozen import FrozenDict
+from kerassurgery_fn.selecting import selectors
+
+
+def addressed(
+    edit: str, layer: Any, given: Any, kinds: Mapping[str, Any], read: Callable[[Any], Any], what: str = "channels"
+) -> FrozenDict:
+    """Address -> what is given for it.
+
+    Args:
+        edit: the name of the edit, for errors.
+        layer: a selector, or a mapping of selectors to what is given.
+        given: what is given for the layer's first kind of channels; None if `layer` is a mapping or `kinds` say it.
+        kinds: kind of channels -> what is given for it.
+        read: brings what is given into its form.
+        what: what is given, for errors.
+
+    Raises:
+        SurgeryError: something is said twice, or nothing is.
+
+    >>> addressed("Keep", "a", 3, {}, int), addressed("Keep", ["a", "b"], None, {"units": 2}, int)
+    ({'a': 3}, {'a:units': 2, 'b:units': 2})
+    """
+    if isinstance(layer, Mapping) == (given is not None or bool(kinds)):
+        raise SurgeryError(
+            f"{edit} takes a layer and its {what}, or a mapping of layers to {what} and nothing else; not {layer!r} "
+            f"and {given if given is not None else dict(kinds)}"
+        )
+    pairs = [*layer.items()] if isinstance(layer, Mapping) else [(layer, given)] if given is not None else []
+    named = {one: read(wanted) for address, wanted in pairs for one in selectors(address)}
+    return FrozenDict(named | {f"{one}:{kind}": read(it) for kind, it in kinds.items() for one in selectors(layer)})

@@ -1,0 +1,123 @@
+"""Channels in another order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kerassurgery_fn.channels import FIXED, size
+from kerassurgery_fn.edits.addresses import addressed
+from kerassurgery_fn.edits.base import edit
+from kerassurgery_fn.edits.channels import indices, refuse_pinned
+from kerassurgery_fn.edits.cutting import Sources, copied_arrays, copied_constants
+from kerassurgery_fn.edits.sources import NotTogether, reorderer
+from kerassurgery_fn.errors import ChannelOutOfRange, PartialLines
+from kerassurgery_fn.flow import Flow, analyse
+from kerassurgery_fn.frozen import set_all
+from kerassurgery_fn.rules.layer import Maker
+from kerassurgery_fn.snapshot import Snapshot
+
+Orders = Mapping[str, tuple[int, ...]]
+
+
+@edit
+@dataclass(frozen=True, init=False)
+class ReorderChannels:
+    """Channels of some layers in another order, and all that carries or reads them with them: the model computes what
+    it did.
+
+    Args:
+        layer: as `DeleteChannels` takes it: a layer, or a mapping of layers to orders.
+        order: the old index of each new channel, every index once; negative ones count from the end.
+        allow_output_change: whether outputs of the model may be in another order.
+        **kinds: orders of other kinds of channels, as in `ReorderChannels("attention", num_heads=[1, 0])`.
+
+    Raises (when called on a snapshot):
+        UnknownLayer, AmbiguousLayer: no layer, or several, of that name.
+        NoChannels: the layer makes no channels.
+        ChannelOutOfRange: the order is not one of all its channels.
+        PinnedChannels: some of them cannot be moved, and why.
+        PartialLines: places are told apart that the order exchanges.
+
+    >>> ReorderChannels("conv_1", [2, 0, 1])
+    ReorderChannels(orders={'conv_1': (2, 0, 1)}, allow_output_change=False)
+    """
+
+    orders: Orders
+    allow_output_change: bool = False
+
+    def __init__(
+        self, layer: Any, order: Iterable[int] | None = None, *, allow_output_change: bool = False, **kinds: Any
+    ) -> None:
+        named = addressed(type(self).__name__, layer, order, kinds, indices, "order")
+        object.__setattr__(self, "orders", named)
+        object.__setattr__(self, "allow_output_change", allow_output_change)
+
+    def __call__(self, snapshot: Snapshot) -> Snapshot:
+        flow = analyse(snapshot)
+        origins = origins_of(flow, self.orders)
+        moved = origins != np.append(np.arange(flow.fates.ids), FIXED)
+        refuse_pinned(flow, moved, self.allow_output_change, "moved")
+        sources = reorderer(flow, origins)
+        refuse_apart(flow, sources)
+        record = set_all(snapshot.record, copied_constants(snapshot, flow, sources))
+        return Snapshot(record, *copied_arrays(snapshot, flow, sources))
+
+
+def origins_of(flow: Flow, orders: Orders) -> np.ndarray:
+    """For each final id the one that will stand where it stands now; a last one for `FIXED`.
+
+    Raises:
+        ChannelOutOfRange: an order is not one of all channels.
+        PartialLines: one id would have to make way for several.
+    """
+    origins = np.append(np.arange(flow.fates.ids), FIXED)
+    chosen: dict[int, int] = {}
+    for address, order in orders.items():
+        for maker in flow.makers_at(address):
+            resolved = flow.fates.resolve(maker.axis)  # type: ignore[arg-type]
+            wanted = resolved[:, checked(maker, order)]
+            for old, new in zip(resolved.ravel().tolist(), wanted.ravel().tolist(), strict=True):
+                if chosen.setdefault(old, new) != new:
+                    raise PartialLines(
+                        f"the channels of {maker.path!r} are lines of a grid (heads, groups), or tied to channels in "
+                        "another order: give an order that moves whole lines, and the same one to layers that are tied"
+                    )
+    for old, new in chosen.items():
+        origins[old] = new
+    if len(np.unique(origins)) < len(origins):
+        raise PartialLines("the orders move some channels that are tied to others which stay; give both the same order")
+    return origins
+
+
+def checked(maker: Maker, order: tuple[int, ...]) -> list[int]:
+    """An order with indices from 0.
+
+    Raises:
+        ChannelOutOfRange: it is not one of all channels.
+    """
+    n = size(maker.axis) or 0
+    found = [index % n if -n <= index < n else index for index in order]
+    if sorted(found) != list(range(n)):
+        raise ChannelOutOfRange(
+            f"an order of the {n} channels of layer {maker.path!r} has each of 0 to {n - 1} once, not {list(order)}"
+        )
+    return found
+
+
+def refuse_apart(flow: Flow, sources: Sources) -> None:
+    """Raises PartialLines where a tensor or a weight has some of the channels that change places and not the others."""
+    tensors = [(ref.path, axes) for ref, axes in flow.tensors.items()]
+    weights = [(path, weight.axes) for path, own in flow.weights.items() for weight in own]
+    for path, axes in [*tensors, *weights]:
+        try:
+            for axis in axes or ():
+                sources(axis)
+        except NotTogether:
+            raise PartialLines(
+                f"channels would change places that {path!r} tells apart: it has one of them and not the other; give "
+                "an order that keeps those together which are split off or joined together"
+            ) from None

@@ -1,0 +1,274 @@
+"""Layers with more channels, that compute what they did.
+
+After Net2WiderNet of Chen, Goodfellow and Shlens, "Net2Net: Accelerating learning via knowledge transfer", 2016,
+arXiv:1511.05641.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count, takewhile
+from typing import Any
+
+import numpy as np
+
+from kerassurgery_fn.channels import FIXED, Axis
+from kerassurgery_fn.edits.addresses import addressed
+from kerassurgery_fn.edits.base import edit
+from kerassurgery_fn.edits.channels import refuse_pinned
+from kerassurgery_fn.edits.cutting import Sources, copied_arrays, copied_constants, recounted
+from kerassurgery_fn.edits.sources import NotTogether, grower, widener
+from kerassurgery_fn.errors import BadValue, CannotWiden, PartialLines
+from kerassurgery_fn.flow import Flow, analyse
+from kerassurgery_fn.frozen import set_all
+from kerassurgery_fn.graph import Call, Record, Ref, is_model, refs
+from kerassurgery_fn.rules.elementwise import ALONE, TOGETHER
+from kerassurgery_fn.rules.layer import Maker, Weight
+from kerassurgery_fn.rules.registry import key_of
+from kerassurgery_fn.snapshot import Snapshot
+
+# Layers and operations that make the same of equal channels, and sum over channels only with weights of their own.
+REPEATABLE = {
+    "InputLayer", "Dense", "EinsumDense", "Embedding", "LSTM", "GRU", "SimpleRNN", "Bidirectional", "TimeDistributed",
+    "MultiHeadAttention", "BatchNormalization", "Activation", "ReLU", "LeakyReLU", "ELU", "PReLU", "Identity",
+    "Rescaling", "Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "GaussianDropout",
+    "GaussianNoise", "ActivityRegularization", "Flatten", "Reshape", "Permute", "RepeatVector", "Concatenate", "Add",
+    "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Resizing",
+    *(f"{one}{d}D" for one in ("Conv", "DepthwiseConv", "SeparableConv", "ConvLSTM") for d in (1, 2, 3)),
+    *(f"Conv{d}DTranspose" for d in (1, 2, 3)),
+    *(f"{one}{d}D" for one in ("ZeroPadding", "Cropping", "UpSampling") for d in (1, 2, 3)),
+    *(f"{a}{b}Pooling{d}D" for a in ("", "Global", "Adaptive") for b in ("Max", "Average") for d in (1, 2, 3)),
+    *(f"ops.{name}" for name in (*ALONE, *TOGETHER)),
+    *(f"ops.{name}" for name in ("Concatenate", "Reshape", "Transpose", "Split", "ExpandDims", "Squeeze", "Pad")),
+    *(f"ops.{name}" for name in ("Mean", "Max", "Min", "MaxPool", "AveragePool", "GetItem", "Resize")),
+}  # fmt: skip
+# Channels that are summed over without weights: those of queries and keys.
+CONTRACTED = {"key_dim", "head_dim"}
+
+
+@edit
+@dataclass(frozen=True, init=False)
+class WidenChannels:
+    """Layers with more channels: copies of some of theirs. What reads a channel and its copies divides its weights
+    among them, so that the model computes what it did.
+
+    Channels that are tied to others (the branches of an Add, all layers of a residual stream) are copied with them.
+
+    Args:
+        layer: as `DeleteChannels` takes it: a layer, or a mapping of layers to numbers of channels.
+        to: how many channels there will be. Which ones are copied is drawn at random, with replacement.
+        noise: how much kernels of copies differ from those of the original, relative to the spread of the kernel. With
+            none, copies that learn alike stay alike; with some, the model computes what it did but for that.
+        seed: of what is drawn.
+        **kinds: numbers of other kinds of channels, as in `WidenChannels("attention", num_heads=12)`.
+
+    Raises (when called on a snapshot):
+        UnknownLayer, AmbiguousLayer: no layer, or several, of that name.
+        NoChannels: the layer makes no channels.
+        BadValue: it has more channels already.
+        PinnedChannels: their number cannot change, and why.
+        PartialLines: they are lines of a grid.
+        CannotWiden: some layer would compute something else when channels stand twice, or may do so.
+
+    >>> WidenChannels("conv_1", 96)
+    WidenChannels(widths={'conv_1': 96}, noise=0.0, seed=0)
+    """
+
+    widths: Mapping[str, int]
+    noise: float = 0.0
+    seed: int = 0
+
+    def __init__(self, layer: Any, to: int | None = None, *, noise: float = 0.0, seed: int = 0, **kinds: int) -> None:
+        object.__setattr__(self, "widths", addressed(type(self).__name__, layer, to, kinds, _width, "width"))
+        object.__setattr__(self, "noise", float(noise))
+        object.__setattr__(self, "seed", seed)
+
+    def __call__(self, snapshot: Snapshot) -> Snapshot:
+        flow = analyse(snapshot)
+        rng = np.random.default_rng(self.seed)
+        copies = drawn_copies(flow, self.widths, rng)
+        if (copies == 1).all():
+            return snapshot
+        refuse_pinned(flow, copies > 1, False, "copied")
+        refuse_unlike(flow, copies > 1)
+        made, sources = widened(snapshot, flow, copies)
+        weights = dict(made.weights)
+        for path in weights.keys() & flow.weights.keys():
+            weights[path] = divided(weights[path], flow.weights[path], sources)
+        for path in [path for path in flow.weights if path in weights and self.noise]:
+            weights[path] = shaken(weights[path], flow.weights[path], sources, self.noise, rng)
+        return Snapshot(made.record, weights, made.training)
+
+
+def _width(to: Any) -> int:
+    if isinstance(to, bool) or not isinstance(to, (int, np.integer)) or to < 1:
+        raise BadValue(f"a layer is widened to a number of channels, not {to!r}")
+    return int(to)
+
+
+# --- which channels
+
+
+def drawn_copies(flow: Flow, widths: Mapping[str, int], rng: np.random.Generator) -> np.ndarray:
+    """How often each final id will stand, a last one for `FIXED`.
+
+    Raises:
+        BadValue: a layer has more channels already.
+        PartialLines: its channels are lines of a grid.
+    """
+    copies = np.ones(flow.fates.ids + 1, int)
+    for address, width in widths.items():
+        for maker in flow.makers_at(address):
+            ids = lone_ids(flow, maker)
+            now = int(copies[ids].sum())
+            if now > len(ids) and now != width:
+                raise BadValue(
+                    f"layer {maker.path!r} is tied to one that gets {now} channels, so it cannot get {width}"
+                )
+            if width < len(ids):
+                raise BadValue(f"layer {maker.path!r} has {len(ids)} channels already, more than {width}; delete some")
+            if now < width:
+                np.add.at(copies, ids[rng.integers(0, len(ids), width - now)], 1)
+    return copies
+
+
+def lone_ids(flow: Flow, maker: Maker) -> np.ndarray:
+    """The final ids of a layer's channels, one for each.
+
+    Raises:
+        PartialLines: a channel has several ids, or several channels have one.
+    """
+    resolved = flow.fates.resolve(maker.axis)  # type: ignore[arg-type]
+    ids = resolved[0]
+    if (resolved != ids).any() or len(np.unique(ids)) < len(ids) or (ids == FIXED).any():
+        raise PartialLines(
+            f"the channels of {maker.path!r} are places in a grid (heads, groups), or tied to one another, so that "
+            "they cannot be copied one by one"
+        )
+    return ids
+
+
+# --- whether the model computes what it did
+
+
+def refuse_unlike(flow: Flow, wider: np.ndarray) -> None:
+    """Raises CannotWiden where a layer computes something else when channels stand more often, or may do so."""
+    touched = _Touched(flow, wider)
+    for maker in flow.makers.values():
+        if maker.kind.rpartition(".")[2] in CONTRACTED and touched(maker.axis):
+            raise CannotWiden(f"layer {maker.path!r} sums over its {maker.kind} without weights that could be divided")
+    for note in flow.inexact:
+        if touched(note.axis):
+            raise CannotWiden(f"layer {note.path!r} {note.reason}, and would do so otherwise with copies among them")
+    for call in _calls(flow):
+        unlike = [kind for kind in _kinds(call.record) if kind not in REPEATABLE]
+        if unlike and any(map(touched, _axes(flow, call))):
+            raise CannotWiden(
+                f"layer {call.path!r} ({unlike[0]}) is not known to compute the same when channels stand several "
+                "times; widen layers whose channels it does not see"
+            )
+    for path, weights in flow.weights.items():
+        for weight in weights:
+            if weight.summed is None and any(map(touched, weight.axes)):
+                raise CannotWiden(
+                    f"the rule of layer {path!r} does not say over which axes of its {weight.name} it sums: spell it "
+                    "with an arrow, as in `i>o`"
+                )
+
+
+class _Touched:
+    """Whether an axis carries any of the channels that get copies; each map is looked at once."""
+
+    def __init__(self, flow: Flow, wider: np.ndarray) -> None:
+        self.flow, self.wider = flow, wider
+        self.known: dict[int, bool] = {}
+
+    def __call__(self, axis: Axis) -> bool:
+        if not isinstance(axis, np.ndarray):
+            return False
+        if id(axis) not in self.known:
+            self.known[id(axis)] = bool(self.wider[self.flow.fates.resolve(axis)].any())
+        return self.known[id(axis)]
+
+
+def _calls(flow: Flow) -> Iterator[Call]:
+    """All calls, those in models that layers wrap among them."""
+    yield from flow.graph.calls
+    for inner in flow.graph.inner.values():
+        yield from inner.calls
+
+
+def _axes(flow: Flow, call: Call) -> Iterator[Axis]:
+    """The axes of all tensors that a call reads or makes."""
+    made = takewhile(flow.tensors.__contains__, (Ref(call.path, call.node, i) for i in count()))
+    for ref in [*refs([call.args, call.kwargs]), *made]:
+        yield from flow.tensors.get(ref) or ()
+
+
+def _kinds(record: Record) -> Iterator[str]:
+    """The class of a layer, and of those in it."""
+    yield key_of(record)
+    for field in ("layer", "backward_layer"):
+        inner = record["config"].get(field)
+        if isinstance(inner, dict) and "class_name" in inner and not is_model(inner):
+            yield from _kinds(inner)
+
+
+# --- wider weights
+
+
+def widened(snapshot: Snapshot, flow: Flow, copies: np.ndarray) -> tuple[Snapshot, Sources]:
+    """The snapshot in which each final id stands so many times, and where the positions of its weights come from.
+
+    Raises:
+        CannotWiden: the wider model treats its channels otherwise than the model does.
+    """
+    record = set_all(snapshot.record, recounted(snapshot, flow, grower(flow, copies)))
+    wider = analyse(Snapshot(record, {}))
+    try:
+        sources = widener(flow, wider, copies)
+        record = set_all(record, copied_constants(snapshot, flow, sources))
+        made = Snapshot(record, *copied_arrays(snapshot, flow, sources))
+    except NotTogether:
+        raise CannotWiden(
+            f"the channels of {snapshot.name!r} would not go together as they do: it may split or shuffle them in a "
+            "way that depends on how many there are; widen other layers"
+        ) from None
+    return made, sources
+
+
+def divided(arrays: tuple[np.ndarray, ...], weights: Sequence[Weight], sources: Sources) -> tuple[np.ndarray, ...]:
+    """Weights of a layer that reads channels several times, divided among them; the very tuple if it does not."""
+    made = tuple(_divided(array, weight, sources) for array, weight in zip(arrays, weights, strict=False))
+    return arrays if all(new is old for new, old in zip(made, arrays, strict=True)) else made
+
+
+def _divided(array: np.ndarray, weight: Weight, sources: Sources) -> np.ndarray:
+    for number in weight.summed or ():
+        if (positions := sources(weight.axes[number])) is not None:
+            times = np.bincount(positions)[positions]
+            array = (array / _along(times, number, array.ndim)).astype(array.dtype)
+    return array
+
+
+def shaken(
+    arrays: tuple[np.ndarray, ...], weights: Sequence[Weight], sources: Sources, noise: float, rng: np.random.Generator
+) -> tuple[np.ndarray, ...]:
+    """Weights of a layer in which kernels of copies differ a little from those of the original."""
+    return tuple(_shaken(a, weight, sources, noise, rng) for a, weight in zip(arrays, weights, strict=False))
+
+
+def _shaken(array: np.ndarray, weight: Weight, sources: Sources, noise: float, rng: np.random.Generator) -> np.ndarray:
+    for number, axis in enumerate(weight.axes):
+        if weight.summed and number not in weight.summed and (positions := sources(axis)) is not None:
+            copy = np.ones(len(positions), bool)
+            copy[np.unique(positions, return_index=True)[1]] = False
+            spread = noise * array.std() * rng.standard_normal(array.shape)
+            array = (array + spread * _along(copy, number, array.ndim)).astype(array.dtype)
+    return array
+
+
+def _along(values: np.ndarray, axis: int, rank: int) -> np.ndarray:
+    """A vector as an array of more axes, along one of them."""
+    return values.reshape([-1 if i == axis else 1 for i in range(rank)])
