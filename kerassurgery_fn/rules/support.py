@@ -11,8 +11,9 @@ FILE = Path(__file__).with_name("SUPPORT.md")
 TITLE = """\
 # Supported layers and operations
 
-What happens to the channels that a layer or an operation of Keras makes or passes on. This file is written by
-`python -m kerassurgery_fn.rules.support` from what stands beside the rules.
+What happens to the channels that a layer or an operation of Keras makes or passes on, where it expects them: mostly on
+the last axis. On other axes some that are exact here are approximate or hold them, and say so when they do. This file
+is written by `python -m kerassurgery_fn.rules.support` from what stands beside the rules.
 
 - **exact**: after a cut the model computes just what it did with the weights that read the cut channels set to zero.
 - **approximate**: that holds but for what the note says, and `explain` repeats it. So it is with any layer whose
