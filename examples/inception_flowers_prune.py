@@ -20,13 +20,13 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is impor
 import keras
 import numpy as np
 import typer
-from flowers import Flowers, batches, flowers
-from inception_flowers_tune import compiled, fine_tune, inception, joined, quicken, save, train_top
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 from toolz import pipe
 
+from flowers import Flowers, batches, flowers
+from inception_flowers_tune import compiled, fine_tune, inception, joined, quicken, save, train_top
 from kerassurgery_fn import DeleteChannels, Snapshot, capture, cost, rebuild, score_by_apoz
 
 console = Console()

@@ -18,10 +18,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is impor
 
 import keras
 import typer
-from flowers import Flowers, flowers
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
+
+from flowers import Flowers, flowers
 
 console = Console()
 

@@ -19,12 +19,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is impor
 import keras
 import numpy as np
 import typer
-from lenet_mnist import Digits, sample_of_mnist
 from rich.console import Console
 from rich.table import Table
 from toolz import pipe
 
 from kerassurgery_fn import FoldBatchNorm, ReplaceLayer, SetTrainable, capture, rebuild
+from lenet_mnist import Digits, sample_of_mnist
 
 HEAD = "digits"
 RATE = 3e-3
