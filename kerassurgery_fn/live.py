@@ -226,8 +226,33 @@ def _filled(
 
 
 def _from_record(snapshot: Snapshot, custom_objects: Any, safe_mode: bool) -> keras.Model:
-    record = {key: thaw(value) for key, value in snapshot.record.items() if key != "compile_config"}
+    record = {key: _with_tuples(thaw(value)) for key, value in snapshot.record.items() if key != "compile_config"}
     return keras.saving.deserialize_keras_object(record, custom_objects=dict(custom_objects or {}), safe_mode=safe_mode)
+
+
+def _with_tuples(record: Any) -> Any:
+    """A record with the shapes that layers are built for as tuples, as a model has them that comes from no file.
+
+    >>> _with_tuples({"config": {"axes": [1, 2]}, "build_config": {"input_shape": [[None, 8], [None, 4]]}})
+    {'config': {'axes': [1, 2]}, 'build_config': {'input_shape': [(None, 8), (None, 4)]}}
+    """
+    match record:
+        case dict():
+            return {key: (_as_tuples if key == "build_config" else _with_tuples)(item) for key, item in record.items()}
+        case list():
+            return [_with_tuples(item) for item in record]
+    return record
+
+
+def _as_tuples(shapes: Any) -> Any:
+    match shapes:
+        case dict():
+            return {key: _as_tuples(item) for key, item in shapes.items()}
+        case list() if any(isinstance(item, (list, dict)) for item in shapes):
+            return [_as_tuples(item) for item in shapes]
+        case list():
+            return tuple(shapes)
+    return shapes
 
 
 def _keep_frozen(model: keras.Model, record: Record) -> None:

@@ -7,7 +7,7 @@ from architectures import NETWORKS
 from laws import check_law, prunable
 from swaps import check_swaps
 
-from kerassurgery_fn import DeleteChannels, analyse, capture
+from kerassurgery_fn import DeleteChannels, analyse, capture, rebuild
 from kerassurgery_fn.errors import SurgeryError
 
 pytestmark = pytest.mark.keras
@@ -51,3 +51,9 @@ def test_what_is_held_is_refused_and_nothing_changes(name):
             with pytest.raises(SurgeryError, match=r"cannot be deleted|belong to lines"):
                 DeleteChannels(f"{path}:{kind}", positions[:1])(snapshot)
     assert repr(snapshot.record) == before
+
+
+@pytest.mark.parametrize("name", ["u net", "text transformer", "encoder decoder with states", "stacked cells"])
+def test_a_rebuilt_model_says_of_itself_what_the_model_said(name):
+    model = NETWORKS[name]()
+    assert rebuild(capture(model)).get_config() == model.get_config()  # lists and tuples are told apart
