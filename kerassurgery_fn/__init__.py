@@ -16,13 +16,16 @@ if TYPE_CHECKING:
     from kerassurgery_fn.differences import diff, load_diff, patch, save_diff
     from kerassurgery_fn.edits import (
         ConvertDtype,
+        DeepenLayer,
         DeleteChannels,
         DeleteLayer,
+        ExtractModel,
         FoldBatchNorm,
         InsertLayer,
         KeepChannels,
         RenameLayer,
         ReorderChannels,
+        ReplaceHead,
         ReplaceLayer,
         SetConfig,
         SetTrainable,
@@ -47,14 +50,17 @@ __version__ = "0.1.0"
 
 _ROOMS = {
     "ConvertDtype": "edits",
+    "DeepenLayer": "edits",
     "DeleteChannels": "edits",
     "DeleteLayer": "edits",
+    "ExtractModel": "edits",
     "FoldBatchNorm": "edits",
     "InsertLayer": "edits",
     "KeepChannels": "edits",
     "Plan": "plan",
     "RenameLayer": "edits",
     "ReorderChannels": "edits",
+    "ReplaceHead": "edits",
     "ReplaceLayer": "edits",
     "SetConfig": "edits",
     "SetTrainable": "edits",
@@ -91,12 +97,12 @@ _ROOMS = {
 }
 
 __all__ = [
-    "ConvertDtype", "DeleteChannels", "DeleteLayer", "FoldBatchNorm", "InsertLayer", "KeepChannels", "Plan",
-    "RenameLayer", "ReorderChannels", "ReplaceLayer", "SetConfig", "SetTrainable", "Snapshot", "Surgeon",
-    "SurgeryError", "UnshareLayer", "WidenChannels", "analyse", "capture", "concatenate", "cost", "decode", "diff",
-    "diff_plans", "encode", "explain", "groups", "load_diff", "load_plan", "made_for", "of_class", "patch",
-    "plot_widths", "probe_rule", "rebuild", "report_html", "rule", "save_diff", "save_plan", "score_by_apoz", "show",
-    "simplify",
+    "ConvertDtype", "DeepenLayer", "DeleteChannels", "DeleteLayer", "ExtractModel", "FoldBatchNorm", "InsertLayer",
+    "KeepChannels", "Plan", "RenameLayer", "ReorderChannels", "ReplaceHead", "ReplaceLayer", "SetConfig",
+    "SetTrainable", "Snapshot", "Surgeon", "SurgeryError", "UnshareLayer", "WidenChannels", "analyse", "capture",
+    "concatenate", "cost", "decode", "diff", "diff_plans", "encode", "explain", "groups", "load_diff", "load_plan",
+    "made_for", "of_class", "patch", "plot_widths", "probe_rule", "rebuild", "report_html", "rule", "save_diff",
+    "save_plan", "score_by_apoz", "show", "simplify",
 ]  # fmt: skip
 
 

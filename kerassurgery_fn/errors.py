@@ -124,3 +124,7 @@ class BadValue(SurgeryError):
 
 class NotFoldable(SurgeryError):
     """A normalisation that cannot be folded into a layer before it, and why."""
+
+
+class NoHead(SurgeryError):
+    """A layer whose channels are not the classes of an output, or not that alone."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from math import prod
 from typing import Any
 
@@ -61,10 +61,22 @@ def _config(difference: Diff) -> Iterator[tuple[str, str, str, str]]:
                 yield path or "the model", _field(pointer), _short(was), _short(now)
     for what, came in ((difference.appeared, True), (difference.dropped, False)):
         for path, values in what.items():
-            for pointer, value in values.items():
+            for pointer, value in _as_one(values).items():
                 if _told(pointer):
                     was, now = ("-", _short(value)) if came else (_short(value), "-")
                     yield path or "the model", _field(pointer), was, now
+
+
+def _as_one(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields that came or went, by their places; all that a model was compiled with as one, told by its optimizer.
+
+    >>> _as_one({"/compile_config/optimizer": {"class_name": "Adam"}, "/compile_config/loss": "mse", "/config/rate": 1})
+    {'/config/rate': 1, '/compile_config': {'class_name': 'Adam'}}
+    """
+    if (optimizer := values.get("/compile_config/optimizer")) is None:
+        return dict(values)
+    others = {pointer: value for pointer, value in values.items() if not pointer.startswith("/compile_config/")}
+    return {**others, "/compile_config": optimizer}
 
 
 def _values(difference: Diff) -> Iterator[tuple[str, str, int, str]]:

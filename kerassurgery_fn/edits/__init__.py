@@ -2,7 +2,10 @@
 
 from kerassurgery_fn.edits.base import EDITS, Edit
 from kerassurgery_fn.edits.channels import DeleteChannels, KeepChannels
+from kerassurgery_fn.edits.deepening import DeepenLayer
+from kerassurgery_fn.edits.extraction import ExtractModel
 from kerassurgery_fn.edits.folding import FoldBatchNorm
+from kerassurgery_fn.edits.heads import ReplaceHead
 from kerassurgery_fn.edits.layers import DeleteLayer, InsertLayer, ReplaceLayer, UnshareLayer
 from kerassurgery_fn.edits.precision import ConvertDtype
 from kerassurgery_fn.edits.reordering import ReorderChannels
@@ -10,6 +13,7 @@ from kerassurgery_fn.edits.settings import RenameLayer, SetConfig, SetTrainable
 from kerassurgery_fn.edits.widening import WidenChannels
 
 __all__ = [
-    "EDITS", "ConvertDtype", "DeleteChannels", "DeleteLayer", "Edit", "FoldBatchNorm", "InsertLayer", "KeepChannels",
-    "RenameLayer", "ReorderChannels", "ReplaceLayer", "SetConfig", "SetTrainable", "UnshareLayer", "WidenChannels",
+    "EDITS", "ConvertDtype", "DeepenLayer", "DeleteChannels", "DeleteLayer", "Edit", "ExtractModel", "FoldBatchNorm",
+    "InsertLayer", "KeepChannels", "RenameLayer", "ReorderChannels", "ReplaceHead", "ReplaceLayer", "SetConfig",
+    "SetTrainable", "UnshareLayer", "WidenChannels",
 ]  # fmt: skip

@@ -22,9 +22,9 @@ from kerassurgery_fn.wiring.nets import (
     with_layer,
 )
 from kerassurgery_fn.wiring.rewiring import Rewiring, rewire
-from kerassurgery_fn.wiring.writing import arranged, fold, in_order, readers
+from kerassurgery_fn.wiring.writing import arranged, fold, in_order, is_chain, readers
 
 __all__ = [
-    "Arguments", "Net", "Node", "Port", "Rewiring", "Shape", "Spec", "Use", "arranged", "fold", "in_order", "moved",
-    "readers", "redirected", "renamed", "reread", "rewire", "shortened", "unfold", "with_call", "with_layer",
+    "Arguments", "Net", "Node", "Port", "Rewiring", "Shape", "Spec", "Use", "arranged", "fold", "in_order", "is_chain",
+    "moved", "readers", "redirected", "renamed", "reread", "rewire", "shortened", "unfold", "with_call", "with_layer",
 ]  # fmt: skip

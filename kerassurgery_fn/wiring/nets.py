@@ -89,6 +89,10 @@ class Net:
         """The calls of a layer in order; an InputLayer has one, at which it is given nothing."""
         return [(key, 0)] if is_input(self.layers[key]) else sorted(node for node in self.calls if node[0] == key)
 
+    def first(self, key: str) -> Port:
+        """What the first call of a layer makes."""
+        return Port(*self.nodes(key)[0])
+
     def reads(self, node: Node) -> list[Port]:
         """The tensors that a call reads, in the order of its arguments."""
         return [use.port for use in self.calls[node].uses] if node in self.calls else []

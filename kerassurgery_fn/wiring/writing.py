@@ -78,13 +78,13 @@ def fold(net: Net, spec: Callable[[Port], Spec]) -> Record:
         spec: the spec of each tensor.
     """
     keys, order = arranged(net)
-    if not is_functional(net.record) and _is_chain(net, order):
+    if not is_functional(net.record) and is_chain(net, order):
         return set_in(net.record, ("config", "layers"), [net.layers[key] for key, _ in order if key])
     made = _Writer(net, keys, order, spec).model()
     return net.record if made == net.record else freeze(made)
 
 
-def _is_chain(net: Net, order: list[Node]) -> bool:
+def is_chain(net: Net, order: list[Node]) -> bool:
     """Whether each call reads what the one before it made and nothing else, from the input to the output."""
     port = net.inputs
     for node in order:

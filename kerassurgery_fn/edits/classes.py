@@ -1,0 +1,147 @@
+"""Which channels of a model are the classes of an output."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from kerassurgery_fn.channels import FIXED, Axis, has_ids
+from kerassurgery_fn.edits.sources import unique
+from kerassurgery_fn.errors import AmbiguousLayer, NoHead
+from kerassurgery_fn.flow import Flow
+from kerassurgery_fn.rules.layer import Maker
+from kerassurgery_fn.selecting import Selector, find_layers
+
+
+@dataclass(frozen=True)
+class Head:
+    """The classes of a head: their final ids in order, and the paths of the layers that make them."""
+
+    ids: np.ndarray
+    paths: tuple[str, ...]
+
+    @property
+    def title(self) -> str:
+        return ", ".join(map(repr, self.paths))
+
+    def mask(self, flow: Flow) -> np.ndarray:
+        """Which final ids are classes, shaped as by `flow.fates.nobody()`."""
+        mask = flow.fates.nobody()
+        mask[self.ids] = True
+        return mask
+
+    def copies(self, flow: Flow, units: int) -> np.ndarray:
+        """How often each final id will stand so that there are so many classes, a last one for `FIXED`."""
+        copies = np.where(self.mask(flow), 0, 1)
+        copies[self.ids[0]] = units
+        return copies
+
+    def sources(self, flow: Flow, axis: Axis, units: int, kept: Mapping[int, int]) -> np.ndarray | None:
+        """The old position of each new one along an axis, -1 for those of new classes; None if it has no classes.
+
+        Raises:
+            NoHead: the classes do not stand there one after the other.
+        """
+        if not isinstance(axis, np.ndarray):
+            return None
+        resolved = flow.fates.resolve(axis)
+        hits = self.mask(flow)[resolved]
+        places = np.flatnonzero(hits.any(axis=0))
+        if not len(places):
+            return None
+        n = len(self.ids)
+        rest = np.where(hits, FIXED, resolved)[:, places]
+        lone = (hits[:, places].sum(axis=0) == 1).all() and len(places) % n == 0
+        if not lone or not _in_rows(resolved, hits, rest, places, self.ids):
+            raise NoHead(f"the classes that {self.title} makes do not stand one after the other in its weights")
+        starts, new = set(places[::n].tolist()), [kept.get(one) for one in range(units)]
+        found: list[int] = []
+        for position in range(axis.shape[1]):
+            if position in starts:
+                found += [-1 if old is None else position + old for old in new]
+            elif position not in places:
+                found.append(position)
+        return np.array(found)
+
+
+def _in_rows(resolved: np.ndarray, hits: np.ndarray, rest: np.ndarray, places: np.ndarray, ids: np.ndarray) -> bool:
+    """Whether positions with classes come in rows of all of them in order, that are alike in all else."""
+    n = len(ids)
+    own = np.where(hits, resolved, 0).sum(axis=0)[places].reshape(-1, n)
+    rows = rest.reshape(len(rest), -1, n)
+    together = (np.diff(places.reshape(-1, n), axis=1) == 1).all()
+    return bool((own == ids).all() and together and (rows == rows[:, :, :1]).all())
+
+
+def found_head(flow: Flow, layer: Selector | None) -> Head:
+    """The head of a model, or the one that a layer names.
+
+    Raises:
+        UnknownLayer: the name is of no layer.
+        AmbiguousLayer: several layers make what is meant.
+        NoHead: what the layer makes is no output.
+    """
+    name, meant = of_the_output(flow) if layer is None else of_layer(flow, the_path(flow, layer))
+    makers = [maker for maker in flow.makers.values() if ids_on(flow, maker.axis) & meant]
+    if not makers:
+        why = f": {name!r} {flow.opaque[name]}" if name in flow.opaque else ""
+        raise NoHead(
+            f"what {name!r} makes is no output whose channels a layer makes, so it has no classes that could be "
+            f"replaced{why}; name the last Dense or Conv layer as layer="
+        )
+    if len({frozenset(ids_on(flow, maker.axis) & meant) for maker in makers}) > 1:
+        raise AmbiguousLayer(
+            f"{', '.join(repr(maker.path) for maker in makers)} make channels of one output; name one as layer="
+        )
+    return Head(in_order(flow, makers[0], meant), tuple(dict.fromkeys(maker.path for maker in makers)))
+
+
+def of_the_output(flow: Flow) -> tuple[str, set[int]]:
+    """The layer that makes the one output of a model, and the final ids along the last axis of it that has any.
+
+    Raises:
+        AmbiguousLayer: the model has several outputs.
+    """
+    outputs = list(dict.fromkeys(flow.graph.outputs))
+    if len(outputs) > 1:
+        makers = ", ".join(dict.fromkeys(repr(ref.path) for ref in outputs))
+        raise AmbiguousLayer(f"the model has {len(outputs)} outputs, made by {makers}; name the layer of one as layer=")
+    found = [ids for axis in flow.tensors.get(outputs[0]) or () if (ids := ids_on(flow, axis))]
+    return outputs[0].path, found[-1] if found else set()
+
+
+def of_layer(flow: Flow, path: str) -> tuple[str, set[int]]:
+    """A layer, and the final ids of those of its channels that lie along an axis of an output; those that it hands on
+    if it makes none itself."""
+    own = [maker.axis for maker in flow.makers.values() if maker.path == path]
+    tensors = {ref for ref in flow.tensors if ref.path == path}
+    tensors |= {ref for call in flow.graph.models if call.path == path for ref in call.made}
+    passed = [axis for ref in tensors for axis in flow.tensors.get(ref) or ()]
+    made = {one for axis in own or passed for one in ids_on(flow, axis)}
+    ends = [ids_on(flow, axis) & made for ref in flow.graph.outputs for axis in flow.tensors.get(ref) or ()]
+    return path, next(filter(None, ends), set())
+
+
+def the_path(flow: Flow, layer: Selector) -> str:
+    """The path of the one layer that a selector names.
+
+    Raises:
+        UnknownLayer, AmbiguousLayer: it names none, or several.
+    """
+    first, *more = find_layers(flow.graph, layer)
+    if more:
+        raise AmbiguousLayer(f"{layer!r} names {len(more) + 1} layers: {', '.join([first, *more][:8])}; name one")
+    return first
+
+
+def ids_on(flow: Flow, axis: Axis) -> set[int]:
+    """The final ids along an axis."""
+    return {*flow.fates.resolve(axis).ravel().tolist()} - {FIXED} if has_ids(axis) else set()  # type: ignore[arg-type]
+
+
+def in_order(flow: Flow, maker: Maker, ids: set[int]) -> np.ndarray:
+    """Some final ids in the order in which they come among the channels of a layer."""
+    found = [one for row in flow.fates.resolve(maker.axis) for one in unique(row).tolist()]  # type: ignore[arg-type]
+    return np.array([one for one in dict.fromkeys(found) if one in ids])

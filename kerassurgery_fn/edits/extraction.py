@@ -1,0 +1,230 @@
+"""Parts of models: from some tensors to others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from kerassurgery_fn.edits.base import edit
+from kerassurgery_fn.edits.drafting import Draft, parted, unused
+from kerassurgery_fn.edits.finishing import finish
+from kerassurgery_fn.edits.settings import check_name
+from kerassurgery_fn.errors import BadValue, MisfitTensor, UnknownCall
+from kerassurgery_fn.facts import usual_kwargs
+from kerassurgery_fn.frozen import FrozenDict, freeze, set_in
+from kerassurgery_fn.graph import find_layer, is_functional, is_input, join_path, leaves, map_leaves, model_in
+from kerassurgery_fn.selecting import is_pattern
+from kerassurgery_fn.snapshot import Snapshot
+from kerassurgery_fn.wiring import Arguments, Net, Port, Spec, Use, arranged, is_chain, redirected
+
+Tensors = str | tuple[Any, ...] | Mapping[str, Any]
+
+
+@edit
+@dataclass(frozen=True)
+class ExtractModel:
+    """The part of a model that leads from some tensors to others: a feature extractor, a model cut off at some layer, a
+    backbone without its head.
+
+    A tensor is named by the layer that makes it: `"conv_5"`; `"tower:1"` is what the second call of a layer makes,
+    `"lstm:0:2"` the third output of its first call. A pattern (`"block*_out"`, see `kerassurgery_fn.selecting`) stands
+    for a list. Tensors of a nested model (`"backbone/conv_5"`) give a part of that model. A Sequential model stays one
+    as long as one output is asked for. The part is not compiled.
+
+    Args:
+        outputs: what it makes: a tensor, or several in a list or dict, as `keras.Model` takes them.
+        inputs: what it is called on, likewise; by default those inputs of the model that the outputs depend on.
+        name: its name; by default that of the model.
+
+    Raises (when called on a snapshot):
+        UnknownLayer, AmbiguousLayer: no layer, or several, of that name.
+        UnknownCall: the layer has no such call, or the call no such output.
+        BadValue: the tensors are of different models, or the outputs depend on more than the inputs.
+        MisfitTensor: the shape of an input is not known.
+
+    >>> ExtractModel("avg_pool")
+    ExtractModel(outputs='avg_pool', inputs=None, name=None)
+    >>> ExtractModel(["block_3", "block_6"], inputs="block_1")
+    ExtractModel(outputs=('block_3', 'block_6'), inputs='block_1', name=None)
+    """
+
+    outputs: Tensors
+    inputs: Tensors | None = None
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "outputs", as_tensors(self.outputs))
+        if self.inputs is not None:
+            object.__setattr__(self, "inputs", as_tensors(self.inputs))
+        if self.name is not None:
+            check_name(self.name)
+
+    def __call__(self, snapshot: Snapshot) -> Snapshot:
+        draft = Draft(snapshot)
+        outputs, inputs = expanded(draft, self.outputs), expanded(draft, self.inputs)
+        wanted = {name: located(draft, name) for name in leaves([outputs, inputs]) if name is not None}
+        scopes = sorted({scope for scope, _ in wanted.values()})
+        if len(scopes) > 1:
+            named = ", ".join(repr(scope) if scope else "the outer one" for scope in scopes)
+            raise BadValue(
+                f"tensors of different models cannot make one part: {named}; extract it from the inner model, or name "
+                "the tensors of the outer one"
+            )
+        draft = Draft(alone(draft, scopes[0]))
+        ports = {name: port for name, (_, port) in wanted.items()}
+        net = replace(draft.net(""), outputs=map_leaves(ports.__getitem__, outputs))
+        if self.name:
+            net = replace(net, record=set_in(net.record, ("config", "name"), self.name))
+        if inputs is None:
+            net = with_needed_inputs(net)
+        else:
+            net = begun(net, map_leaves(ports.__getitem__, inputs), draft.facts("").specs)
+        net = as_functional(net)
+        refuse_beyond(net, draft.with_net("", net).facts("").specs)
+        return finish(draft.with_net("", net))
+
+
+def as_tensors(given: Any) -> Tensors:
+    """Names of tensors in tuples and dicts; layers go by their names.
+
+    >>> as_tensors(["a", {"b": "c"}])
+    ('a', {'b': 'c'})
+    """
+    if isinstance(given, str):
+        return given
+    if isinstance(given, Mapping):
+        return FrozenDict({key: as_tensors(item) for key, item in given.items()})
+    if isinstance(given, (list, tuple)) and given:
+        return tuple(map(as_tensors, given))
+    if isinstance(name := getattr(given, "name", None), str):
+        return name
+    raise BadValue(f"{given!r} names no tensor: give the name of a layer, or several in a list or dict")
+
+
+def expanded(draft: Draft, tensors: Tensors | None) -> Any:
+    """Names of tensors in lists and dicts, with those of all layers that fit in place of a pattern."""
+    match tensors:
+        case str():
+            fits = is_pattern(tensors, draft.graph)
+            return draft.find(tensors) if fits else tensors
+        case Mapping():
+            return {key: expanded(draft, item) for key, item in tensors.items()}
+        case tuple():
+            patterns = [isinstance(item, str) and is_pattern(item, draft.graph) for item in tensors]
+            made = [expanded(draft, item) for item in tensors]
+            return [one for item, many in zip(made, patterns, strict=True) for one in (item if many else [item])]
+    return None
+
+
+def located(draft: Draft, name: str) -> tuple[str, Port]:
+    """The path of the model that a tensor is in, and its port there.
+
+    Raises:
+        UnknownCall: its layer has no such call.
+    """
+    layer, *numbers = name.split(":") if name not in draft.graph.places else [name]
+    path = find_layer(draft.graph, layer)
+    scope, key = parted(path)
+    nodes = draft.net(scope).nodes(key)
+    call, output = [*numbers, "0", "0"][:2]
+    if len(numbers) > 2 or not (call.removeprefix("-").isdigit() and output.isdigit()):
+        raise UnknownCall(
+            f"{name!r} names no tensor: after the name of a layer come the number of a call and that of an output, "
+            f"as in '{layer}:0:1'"
+        )
+    if not -len(nodes) <= int(call) < len(nodes):
+        raise UnknownCall(
+            f"layer {path!r} is called {len(nodes)} times (0 to {len(nodes) - 1}), so it has no call {call}"
+        )
+    return scope, Port(*nodes[int(call)], int(output))
+
+
+def refuse_beyond(net: Net, specs: Mapping[Port, Spec]) -> None:
+    """Raises UnknownCall for an output of a model that the call in question does not make."""
+    for port in leaves(net.outputs):
+        made = [one.output for one in specs if one.node == port.node]
+        if made and port not in specs:
+            raise UnknownCall(
+                f"layer {port.layer!r} makes {max(made) + 1} tensors at a call, so none has the number {port.output}"
+            )
+
+
+def alone(draft: Draft, scope: str) -> Snapshot:
+    """A model of a snapshot as one of its own, not compiled."""
+    record, _ = (model_in(draft.record(scope)) if scope else None) or (draft.snapshot.record, ())
+    record = {key: value for key, value in record.items() if key not in ("name", "inbound_nodes")}
+    prefix = join_path(scope, "x")[:-1]
+    weights = {p.removeprefix(prefix): a for p, a in draft.snapshot.weights.items() if p.startswith(prefix)}
+    return Snapshot({**record, "compile_config": {}}, weights)
+
+
+# --- inputs
+
+
+def with_needed_inputs(net: Net) -> Net:
+    """The model with those of its inputs that its outputs depend on."""
+    used = {key for key, _ in arranged(net)[1]}
+    needed = [port for port in leaves(net.inputs) if port.layer in used]
+    if not needed:
+        raise BadValue(f"the outputs depend on no input of {net.record['config']['name']!r}")
+    if len(needed) == len(leaves(net.inputs)):
+        return net
+    if isinstance(net.inputs, dict):
+        return replace(net, inputs={key: port for key, port in net.inputs.items() if port in needed})
+    return replace(net, inputs=needed[0] if len(needed) == 1 else needed)
+
+
+def begun(net: Net, inputs: Any, specs: Mapping[Port, Spec]) -> Net:
+    """The model that is called on some of its tensors.
+
+    Raises:
+        MisfitTensor: the shape of one of them is not known.
+        BadValue: the outputs depend on other inputs, too.
+    """
+    entries: dict[Port, Port] = {}
+    for port in dict.fromkeys(leaves(inputs)):
+        if not is_input(net.layers[port.layer]):
+            net, entries[port] = with_entry(net, port, specs.get(port))
+    given = map_leaves(lambda port: entries.get(port, port), inputs)
+    net = replace(redirected(net, entries), inputs=given)
+    keys = {port.layer for port in leaves(given)}
+    if left := [key for key, _ in arranged(net)[1] if is_input(net.layers[key]) and key not in keys]:
+        raise BadValue(
+            f"the outputs depend on {', '.join(map(repr, left))}, too: give that among the inputs, or a layer after it"
+        )
+    return net if is_functional(net.record) or not isinstance(given, Port) else built_for(net, given)
+
+
+def with_entry(net: Net, port: Port, spec: Spec | None) -> tuple[Net, Port]:
+    """The model with a new input for what makes a tensor no longer, and that input.
+
+    Raises:
+        MisfitTensor: the tensor's shape is not known.
+    """
+    if spec is None or spec.dtype is None:
+        raise MisfitTensor(f"the shape of what {port.layer!r} makes is not known; teach its class by a rule")
+    key = unused(f"{net.name(port.layer)}_input", [*net.layers, *map(net.name, net.layers)])
+    config = {"batch_shape": list(spec.shape), "dtype": spec.dtype, "sparse": False, "ragged": False, "name": key}
+    record = {"module": "keras.layers", "class_name": "InputLayer", "registered_name": None}
+    layers = {**net.layers, key: freeze({**record, "config": {**config, "optional": False}})}
+    return replace(net, layers=layers, stated={**net.stated, Port(key): spec}), Port(key)
+
+
+def built_for(net: Net, given: Port) -> Net:
+    """A Sequential model that says what it is built for."""
+    shape = list(net.layers[given.layer]["config"]["batch_shape"])
+    record = set_in(net.record, ("config", "build_input_shape"), shape)
+    return replace(net, record=set_in(record, ("build_config",), {"input_shape": shape}))
+
+
+def as_functional(net: Net) -> Net:
+    """A model that was Sequential and is no chain any more, with what Functional models say and Sequential ones do not:
+    the arguments that Keras adds to calls, and the dtypes of tensors, which are left to be worked out."""
+    if is_functional(net.record) or is_chain(net, arranged(net)[1]):
+        return net
+    calls = {
+        node: Arguments([Use(use.port) for use in call.uses], usual_kwargs(net.layers[node[0]]))
+        for node, call in net.calls.items()
+    }
+    return replace(net, calls=calls, stated={port: spec for port, spec in net.stated.items() if spec.dtype})

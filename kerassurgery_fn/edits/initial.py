@@ -1,0 +1,99 @@
+"""First values of weights, drawn without Keras by what a config says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from kerassurgery_fn.errors import BadValue
+from kerassurgery_fn.graph import Record
+
+Shape = tuple[int, ...]
+Draw = Callable[[Mapping[str, Any], Shape, np.random.Generator], np.ndarray]
+CUT_OFF = 0.87962566103423978  # the spread of a standard normal distribution that is cut off at two
+
+
+def initializer_of(record: Record, weight: str) -> Record | None:
+    """The record of the initializer of a layer's weight, or of one of the layer that it wraps; None if it has none.
+
+    >>> initializer_of({"config": {"layer": {"config": {"bias_initializer": {"class_name": "Zeros"}}}}}, "bias")
+    {'class_name': 'Zeros'}
+    """
+    for config in (record["config"], record["config"].get("layer", {}).get("config", {})):
+        for name in (weight, weight.removesuffix("_kernel")):
+            if isinstance(found := config.get(f"{name}_initializer"), dict):
+                return found
+    return None
+
+
+def drawn(path: str, record: Record, weight: str, shape: Shape, rng: np.random.Generator) -> np.ndarray:
+    """First values of a weight of a layer, as its initializer would draw them.
+
+    Raises:
+        BadValue: the layer does not say how the weight begins, or says so in a way that is not known here.
+    """
+    initializer = initializer_of(record, weight)
+    if initializer is None:
+        raise BadValue(f"layer {path!r} ({record['class_name']}) has no initializer of its {weight} to draw values by")
+    if initializer["class_name"] not in DRAWS:
+        raise BadValue(
+            f"layer {path!r} draws its {weight} by {initializer['class_name']}, which is not known here; give it one "
+            f"of {', '.join(DRAWS)}, as in SetConfig({path!r}, {weight}_initializer='glorot_uniform')"
+        )
+    return DRAWS[initializer["class_name"]](initializer["config"], shape, rng)
+
+
+def fans(shape: Shape) -> tuple[int, int]:
+    """How many numbers of a kernel each output sums over, and how many outputs each input goes to.
+
+    >>> fans((8, 10)), fans((3, 3, 4, 5)), fans((7,))
+    ((8, 10), (36, 45), (7, 7))
+    """
+    if len(shape) < 2:
+        return (shape[0], shape[0]) if shape else (1, 1)
+    window = int(np.prod(shape[:-2]))
+    return shape[-2] * window, shape[-1] * window
+
+
+def truncated(shape: Shape, rng: np.random.Generator) -> np.ndarray:
+    """Numbers of a standard normal distribution that is cut off at two."""
+    made = rng.standard_normal(shape)
+    while (far := np.abs(made) > 2).any():
+        made[far] = rng.standard_normal(int(far.sum()))
+    return made
+
+
+def scaled(scale: float, mode: str, distribution: str, shape: Shape, rng: np.random.Generator) -> np.ndarray:
+    """Numbers whose variance falls with the size of the kernel, as by `keras.initializers.VarianceScaling`."""
+    into, out = fans(shape)
+    variance = scale / max(1.0, {"fan_in": into, "fan_out": out, "fan_avg": (into + out) / 2}[mode])
+    match distribution:
+        case "uniform":
+            return rng.uniform(-1, 1, shape) * np.sqrt(3 * variance)
+        case "untruncated_normal":
+            return rng.standard_normal(shape) * np.sqrt(variance)
+    return truncated(shape, rng) * np.sqrt(variance) / CUT_OFF
+
+
+def scaling(scale: float, mode: str, distribution: str) -> Draw:
+    return lambda config, shape, rng: scaled(scale, mode, distribution, shape, rng)
+
+
+# Class of initializers -> what draws as it does.
+DRAWS: dict[str, Draw] = {
+    "GlorotUniform": scaling(1, "fan_avg", "uniform"),
+    "GlorotNormal": scaling(1, "fan_avg", "truncated_normal"),
+    "HeUniform": scaling(2, "fan_in", "uniform"),
+    "HeNormal": scaling(2, "fan_in", "truncated_normal"),
+    "LecunUniform": scaling(1, "fan_in", "uniform"),
+    "LecunNormal": scaling(1, "fan_in", "truncated_normal"),
+    "VarianceScaling": lambda c, shape, rng: scaled(c["scale"], c["mode"], c["distribution"], shape, rng),
+    "RandomUniform": lambda c, shape, rng: rng.uniform(c["minval"], c["maxval"], shape),
+    "RandomNormal": lambda c, shape, rng: c["mean"] + c["stddev"] * rng.standard_normal(shape),
+    "TruncatedNormal": lambda c, shape, rng: c["mean"] + c["stddev"] * truncated(shape, rng),
+    "Zeros": lambda c, shape, rng: np.zeros(shape),
+    "Ones": lambda c, shape, rng: np.ones(shape),
+    "Constant": lambda c, shape, rng: np.full(shape, float(c["value"])),
+}
