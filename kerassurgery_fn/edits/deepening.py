@@ -99,7 +99,7 @@ def identity_like(draft: Draft, path: str, after: str, kernel_size: tuple[int, .
     n = channels_after(draft, after, record)
     window = window_of(config, kernel_size, RANKS[kind])
     causal = config.get("padding") == "causal"
-    own = {name: value for name, value in config.items() if name != "lora_rank"}
+    own = {name: value for name, value in config.items() if not name.startswith("lora_")}
     made = {**own, **changes(window, n, causal), "activation": activation_of(draft.record(after)), "trainable": True}
     arrays = [as_dtype(array, variable_dtype(config["dtype"])) for array in (identity(window, n, causal), np.zeros(n))]
     bare = {name: value for name, value in record.items() if name != "build_config"}
@@ -133,11 +133,12 @@ def window_of(config: Record, kernel_size: tuple[int, ...] | None, rank: int) ->
     >>> window_of({"kernel_size": [3, 3]}, None, 2), window_of({}, (1,), 3), window_of({}, None, 0)
     ((3, 3), (1, 1, 1), ())
     """
-    given = (() if kernel_size is None else kernel_size) if not rank else kernel_size or tuple(config["kernel_size"])
-    window = given * rank if len(given) == 1 else given
+    given = kernel_size or (tuple(config["kernel_size"]) if rank else ())
+    window = given * rank if len(given) == 1 and rank else given
     if len(window) != rank or not all(type(size) is int and size > 0 for size in window):
         raise BadValue(
-            f"kernel_size of layer {config['name']!r} cannot be {kernel_size}: it has {rank or 'no'} axes of space"
+            f"kernel_size of the layer after {config['name']!r} cannot be {kernel_size}: that has {rank or 'no'} axes "
+            "of space"
         )
     return window
 
