@@ -8,6 +8,8 @@ from keras import ops
 from laws import check_law
 from test_laws_operations import apply, array, read
 
+from kerassurgery_fn import DeleteChannels
+
 pytestmark = pytest.mark.keras
 
 
@@ -204,6 +206,15 @@ ANY_LENGTH = {
     "swapaxes there and back": lambda x: ops.swapaxes(ops.relu(ops.swapaxes(x, 1, 2)), 1, 2),
 }
 
+COPIES = {  # of the one channel of a Dense, as many as there are channels to be multiplied
+    "repeat vector": lambda g: L.Permute((2, 1))(L.RepeatVector(8)(L.Flatten()(g))),
+    "repeat": lambda g: ops.repeat(g, 8, axis=-1),
+    "tile": lambda g: ops.tile(g, (1, 1, 8)),
+    "tile by a number": lambda g: ops.tile(g, 8),
+    "tile with axes in front": lambda g: ops.tile(g, (1, 1, 1, 8))[0],
+    "broadcast": lambda g: ops.broadcast_to(g, (4, 7, 8)),
+}
+
 # what reads positions by their index, or mixes them, holds all of the channels, or all but those of the other end
 HELD = {
     "channels backwards within bounds", "take of a table of channels", "array split", "unstack of channels",
@@ -225,6 +236,13 @@ def fixed_batch(operation):
     return keras.Model(x, read(L.Dense(4)(y)))
 
 
+def gated(operation):
+    """A model of channels and of gates for them, which are copies of one."""
+    x = keras.Input(batch_shape=(4, 7, 4))
+    gates = operation(L.Dense(1)(x))
+    return keras.Model(x, read(L.Dense(4)(L.Dense(8)(x) * gates)))
+
+
 def channels_first(operation):
     """A model of an operation on images with their channels in front.
 
@@ -244,6 +262,7 @@ FRAMES = {
     "channels first": (channels_first, CHANNELS_FIRST),
     "fixed batch": (fixed_batch, FIXED_BATCH),
     "any length": (any_length, ANY_LENGTH),
+    "copies": (gated, COPIES),
 }
 
 
@@ -252,3 +271,20 @@ def test_the_surgery_law(frame, name):
     model, table = FRAMES[frame]
     verdict = check_law(model(table[name]))
     assert (verdict.prunable > 0.5) == (name not in HELD), verdict
+
+
+def test_copies_of_a_shared_layer_are_counted_once():
+    x, again = keras.Input((7, 4)), L.RepeatVector(8, name="again")
+    gates = [L.Permute((2, 1))(again(L.Flatten()(L.Dense(1)(x)))) for _ in range(2)]
+    dense = L.Dense(8, name="dense")
+    model = keras.Model(x, read(L.Dense(4)(dense(x) * gates[0] + dense(2 * x) * gates[1])))
+    smaller = check_law(model, DeleteChannels("dense", [0, 3])).smaller
+    assert next(one for one in smaller.config["layers"] if one["name"] == "again")["config"]["n"] == 6
+
+
+def test_all_copies_go_with_the_branch_that_they_are_multiplied_with():
+    x = keras.Input((7, 4))
+    gate = ops.tile(L.Dense(1, name="gate")(x), (1, 1, 8))
+    model = keras.Model(x, read(L.Concatenate()([L.Dense(5)(x), L.Dense(8, name="gated")(x) * gate])))
+    smaller = check_law(model, DeleteChannels("gated", range(8))).smaller
+    assert not {"gated", "gate"} & set(smaller.weights)

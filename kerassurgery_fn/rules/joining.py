@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from kerassurgery_fn.channels import Axis, has_ids, join, repeat, size, tile
+from kerassurgery_fn.channels import Axis, join, repeat, size, tile
+from kerassurgery_fn.frozen import Location
 from kerassurgery_fn.rules.layer import Layer, NoRule, Tensor, listed
 from kerassurgery_fn.rules.merging import broadcast, concatenated
 from kerassurgery_fn.rules.registry import rule
+from kerassurgery_fn.rules.shaping import copies
 
 
 @rule("ops.Repeat")
@@ -16,15 +18,23 @@ def repeat_(layer: Layer, x: Tensor) -> Tensor:
     if axis is None or not isinstance(times, int):
         raise NoRule("repeats positions by different numbers, or lays them flat")
     axis %= len(x)
-    return (*x[:axis], repeat(x[axis], times), *x[axis + 1 :])
+    made = copies(layer, x[axis], times, ("repeats",)) if size(x[axis]) == 1 else repeat(x[axis], times)
+    return (*x[:axis], made, *x[axis + 1 :])
 
 
 @rule("ops.Tile")
 def tile_(layer: Layer, x: Tensor) -> Tensor:
     times = listed(layer["repeats"])
-    rank = max(len(times), len(x))
-    times, axes = [1] * (rank - len(times)) + times, (1,) * (rank - len(x)) + x
-    return tuple(tile(axis, t) if t != 1 else axis for axis, t in zip(axes, times, strict=True))
+    first, axes = max(0, len(x) - len(times)), (1,) * (len(times) - len(x)) + x
+    made = [tiled(layer, axis, times[i], i) for i, axis in enumerate(axes[first:])]
+    return (*axes[:first], *made)
+
+
+def tiled(layer: Layer, axis: Axis, times: int, index: int) -> Axis:
+    """An axis as often as the number at an index of `repeats` says."""
+    if size(axis) == 1:
+        return copies(layer, axis, times, ("repeats", index) if isinstance(layer["repeats"], list) else ("repeats",))
+    return tile(axis, times) if times != 1 else axis
 
 
 @rule("ops.BroadcastTo")
@@ -34,9 +44,10 @@ def broadcast_to(layer: Layer, x: Tensor) -> Tensor:
     for i, axis in enumerate(axes):
         if size(axis) == shape[i]:
             layer.size(("shape", i), axis)
-        elif has_ids(axis):
-            layer.pin(axis, "repeats its only position")
-    return tuple(axis if size(axis) in (n, None) else n for axis, n in zip(axes, shape, strict=True))
+    return tuple(
+        axis if size(axis) in (n, None) else copies(layer, axis, n, ("shape", i))
+        for i, (axis, n) in enumerate(zip(axes, shape, strict=True))
+    )
 
 
 @rule("ops.Pad")

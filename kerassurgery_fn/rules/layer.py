@@ -68,6 +68,7 @@ class Notes:
     builds: dict[Location, Any] = field(default_factory=dict)
     first: dict[Location, tuple[Record, Any, Any]] = field(default_factory=dict)
     constants: dict[Location, Tensor] = field(default_factory=dict)
+    copies: dict[Location, Axis] = field(default_factory=dict)
     inexact: list[Inexact] = field(default_factory=list)
     opaque: dict[str, str] = field(default_factory=dict)
 

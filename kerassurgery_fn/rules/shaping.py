@@ -6,6 +6,7 @@ from math import prod
 from typing import Any
 
 from kerassurgery_fn.channels import Axis, merge, size
+from kerassurgery_fn.frozen import Location
 from kerassurgery_fn.rules.layer import Layer, Tensor, joined, parts, plain
 from kerassurgery_fn.rules.registry import rule
 
@@ -47,7 +48,19 @@ def permute(layer: Layer, x: Tensor, **_: Any) -> Tensor:
 
 @rule("RepeatVector")
 def repeat_vector(layer: Layer, x: Tensor, **_: Any) -> Tensor:
-    return (x[0], layer["n"], *x[1:])
+    return (x[0], copies(layer, 1, layer["n"], ("n",)), *x[1:])
+
+
+def copies(layer: Layer, axis: Axis, n: int, place: Location) -> Axis:
+    """The only position of an axis `n` times, as a place in the config says. Each copy can go with what it meets."""
+    if n == 1:
+        return axis
+    known, key = layer.notes.copies, (*layer.where, *place)
+    if key not in known:
+        known[key] = layer.notes.ledger.fresh(n)
+    made = merge([axis, known[key]])
+    layer.size(place, made)
+    return made
 
 
 @rule("ZeroPadding1D", "ZeroPadding2D", "ZeroPadding3D")
