@@ -32,7 +32,7 @@ def capture(model: keras.Model) -> Snapshot:
         NotAGraph: the model is not built, or it is subclassed and has no graph.
         HiddenState: a layer knows something that neither its config nor its weights tell.
     """
-    record = json.loads(json.dumps(_record(model)))
+    record = _restated(model, json.loads(json.dumps(_record(model))))
     for path, layer, own in _layers(model, record, ""):
         refuse_hidden(path, layer, own)
     _warn_of_shared(model, record)
@@ -70,6 +70,11 @@ def _record(model: keras.Model) -> dict[str, Any]:
     if isinstance(model, keras.Sequential):
         if not model.built or getattr(model, "_functional", None) is None:
             raise NotAGraph(f"Sequential model {model.name!r} is not built; call model.build(input_shape) first")
+        if len({id(layer) for layer in model._layers}) < len(model._layers):
+            raise NotAGraph(
+                f"Sequential model {model.name!r} has a layer several times, and Keras writes it once; "
+                "capture keras.Model(model.input, model.output)"
+            )
         record = _serialized(model)
     elif not isinstance(model, _Functional):
         raise NotAGraph(
@@ -99,6 +104,37 @@ def _record(model: keras.Model) -> dict[str, Any]:
             )
             nested.pop("compile_config", None)
     return record
+
+
+def _restated(model: keras.Model, record: dict[str, Any]) -> dict[str, Any]:
+    """The record as Keras writes it of the model that it makes of it, where calls have numbers of numpy.
+
+    A record tells the value of `np.sqrt(8)` but not that it is float64, so that tensors are of other dtypes afterwards.
+    """
+    if not any(_numbers_of_numpy(model)):
+        return record
+    try:
+        with keras.StatelessScope():
+            again = _from_record(Snapshot(record, {}), None, safe_mode=False)
+            _name_operations(again, record)
+            _keep_frozen(again, record)
+            made = json.loads(json.dumps(_record(again)))
+    except Exception:  # a class that is not registered, say: rebuild() is given it
+        return record
+    return {**made, **{key: record[key] for key in ("compile_config",) if key in record}}
+
+
+def _numbers_of_numpy(model: keras.Model) -> Iterator[bool]:
+    """Whether there are any, for every argument of every call in a model and in those nested in it."""
+    for operation in _members(model):
+        nodes = () if isinstance(model, keras.Sequential) else operation._inbound_nodes
+        for node in nodes:
+            leaves = keras.tree.flatten((node.arguments.args, node.arguments.kwargs))
+            yield from (isinstance(leaf, np.generic) for leaf in leaves)
+        while type(operation) is keras.layers.TimeDistributed:
+            operation = operation.layer
+        if isinstance(operation, _Functional | keras.Sequential):
+            yield from _numbers_of_numpy(operation)
 
 
 def _serialized(model: keras.Model) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers as L
+from keras import ops
 from laws import check_law, random_cut, random_inputs, randomise
 
 from kerassurgery_fn import DeleteChannels, KeepChannels, capture, rebuild
@@ -92,7 +93,20 @@ def built_subclassed():
     return model
 
 
+def repeating():
+    """A Sequential model that computes with one layer twice, of which Keras writes but one in the config."""
+    dense = L.Dense(6, name="again")
+    return keras.Sequential([keras.Input((6,)), dense, L.ReLU(), dense], name="repeating")
+
+
+def around(model):
+    x = keras.Input((6,))
+    return keras.Model(x, L.Dense(2)(model(x)))
+
+
 NO_GRAPHS = {
+    "a layer several times": (repeating, "'repeating' has a layer several times"),
+    "a layer several times in a nested model": (lambda: around(repeating()), "'repeating' has a layer several times"),
     "an unbuilt sequential": (lambda: keras.Sequential([L.Dense(3)], name="bare"), "'bare' is not built; call model.b"),
     "a subclassed model": (Subclassed, "'coded' (Subclassed) is subclassed"),
     "a built subclassed model": (built_subclassed, "'coded' (Subclassed) is subclassed"),
@@ -117,6 +131,29 @@ def test_a_nested_model_without_a_graph_is_an_opaque_layer(inner):
     model = keras.Model(x, L.Dense(2)(L.Dense(4, name="after")(y)))
     name = model.layers[3].name
     check_law(model, opaque={name})
+
+
+def test_a_layer_several_times_is_captured_from_the_graph():
+    model = repeating()
+    plain = keras.Model(model.input, model.output)
+    randomise(model)
+    inputs = random_inputs(model)
+    np.testing.assert_array_equal(rebuild(capture(plain))(inputs), model(inputs))
+
+
+def scaled(x, number):
+    return ops.relu(L.Dense(8, name="hidden")(x) / number) + number
+
+
+@pytest.mark.parametrize("number", [np.sqrt(8), np.float32(0.5), np.float16(2), np.int64(3)], ids=repr)
+def test_numbers_of_numpy_in_calls_are_recorded_as_keras_reads_them(number):
+    x = keras.Input((6,))
+    inner = keras.Model(x, scaled(x, number), name="inner")
+    model = keras.Model(x, L.Dense(3)(inner(x) * 2))
+    model.compile("adam", "mse")
+    check_law(model)
+    assert capture(rebuild(capture(model))) == capture(model)
+    assert "compile_config" in capture(model).record
 
 
 def test_the_structure_of_inputs_and_outputs_is_kept():
