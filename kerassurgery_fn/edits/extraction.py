@@ -34,7 +34,8 @@ class ExtractModel:
 
     Args:
         outputs: what it makes: a tensor, or several in a list or dict, as `keras.Model` takes them.
-        inputs: what it is called on, likewise; by default those inputs of the model that the outputs depend on.
+        inputs: what it is called on, likewise; by default those inputs of the model that the outputs depend on. New
+            inputs are named by their keys in a dict, or else like `block_1_input`.
         name: its name; by default that of the model.
 
     Raises (when called on a snapshot):
@@ -79,7 +80,8 @@ class ExtractModel:
         if inputs is None:
             net = with_needed_inputs(net)
         else:
-            net = begun(net, map_leaves(ports.__getitem__, inputs), draft.facts("").specs)
+            known = draft.with_net("", half_unsaid(draft.net(""))).facts("").specs
+            net = begun(net, map_leaves(ports.__getitem__, inputs), known)
         net = as_functional(net)
         refuse_beyond(net, draft.with_net("", net).facts("").specs)
         return finish(draft.with_net("", net))
@@ -183,9 +185,11 @@ def begun(net: Net, inputs: Any, specs: Mapping[Port, Spec]) -> Net:
         BadValue: the outputs depend on other inputs, too.
     """
     entries: dict[Port, Port] = {}
+    names = {port: name for name, port in inputs.items() if isinstance(port, Port)} if isinstance(inputs, dict) else {}
     for port in dict.fromkeys(leaves(inputs)):
         if not is_input(net.layers[port.layer]):
-            net, entries[port] = with_entry(net, port, specs.get(port))
+            name = names.get(port) or f"{net.name(port.layer)}_input"
+            net, entries[port] = with_entry(net, port, specs.get(port), name)
     given = map_leaves(lambda port: entries.get(port, port), inputs)
     net = replace(redirected(net, entries), inputs=given)
     keys = {port.layer for port in leaves(given)}
@@ -196,7 +200,7 @@ def begun(net: Net, inputs: Any, specs: Mapping[Port, Spec]) -> Net:
     return net if is_functional(net.record) or not isinstance(given, Port) else built_for(net, given)
 
 
-def with_entry(net: Net, port: Port, spec: Spec | None) -> tuple[Net, Port]:
+def with_entry(net: Net, port: Port, spec: Spec | None, name: str) -> tuple[Net, Port]:
     """The model with a new input for what makes a tensor no longer, and that input.
 
     Raises:
@@ -204,7 +208,7 @@ def with_entry(net: Net, port: Port, spec: Spec | None) -> tuple[Net, Port]:
     """
     if spec is None or spec.dtype is None:
         raise MisfitTensor(f"the shape of what {port.layer!r} makes is not known; teach its class by a rule")
-    key = unused(f"{net.name(port.layer)}_input", [*net.layers, *map(net.name, net.layers)])
+    key = unused(name, [*net.layers, *map(net.name, net.layers)])
     config = {"batch_shape": list(spec.shape), "dtype": spec.dtype, "sparse": False, "ragged": False, "name": key}
     record = {"module": "keras.layers", "class_name": "InputLayer", "registered_name": None}
     layers = {**net.layers, key: freeze({**record, "config": {**config, "optional": False}})}
@@ -219,12 +223,20 @@ def built_for(net: Net, given: Port) -> Net:
 
 
 def as_functional(net: Net) -> Net:
-    """A model that was Sequential and is no chain any more, with what Functional models say and Sequential ones do not:
-    the arguments that Keras adds to calls, and the dtypes of tensors, which are left to be worked out."""
+    """A model that was Sequential and is no chain any more, with what Functional models say and Sequential ones do
+    not."""
     if is_functional(net.record) or is_chain(net, arranged(net)[1]):
         return net
-    calls = {
-        node: Arguments([Use(use.port) for use in call.uses], usual_kwargs(net.layers[node[0]]))
-        for node, call in net.calls.items()
-    }
+    calls = {node: Arguments(call.args, usual_kwargs(net.layers[node[0]])) for node, call in net.calls.items()}
+    return half_unsaid(replace(net, calls=calls))
+
+
+def half_unsaid(net: Net) -> Net:
+    """The model with nothing stated of tensors of which Sequential models state the shape and not the dtype, so that
+    both are worked out."""
+
+    def whole(leaf: Any) -> Any:
+        return Use(leaf.port) if isinstance(leaf, Use) and leaf.spec and not leaf.spec.dtype else leaf
+
+    calls = {node: Arguments(map_leaves(whole, call.args), call.kwargs) for node, call in net.calls.items()}
     return replace(net, calls=calls, stated={port: spec for port, spec in net.stated.items() if spec.dtype})
