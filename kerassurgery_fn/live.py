@@ -73,7 +73,7 @@ def _record(model: keras.Model) -> dict[str, Any]:
         if len({id(layer) for layer in model._layers}) < len(model._layers):
             raise NotAGraph(
                 f"Sequential model {model.name!r} has a layer several times, and Keras writes it once; "
-                "capture keras.Model(model.input, model.output)"
+                "capture keras.Model(model.inputs, model.outputs)"
             )
         record = _serialized(model)
     elif not isinstance(model, _Functional):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from kerassurgery_fn.channels import Axis, join, repeat, size, tile
-from kerassurgery_fn.frozen import Location
 from kerassurgery_fn.rules.layer import Layer, NoRule, Tensor, listed
 from kerassurgery_fn.rules.merging import broadcast, concatenated
 from kerassurgery_fn.rules.registry import rule
