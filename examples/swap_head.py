@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 from toolz import pipe
 
-from kerassurgery_fn import FoldBatchNorm, ReplaceLayer, SetTrainable, capture, rebuild
+from kerassurgery_fn import FoldBatchNorm, ReplaceHead, SetTrainable, capture, rebuild
 from lenet_mnist import Digits, sample_of_mnist
 
 HEAD = "digits"
@@ -50,17 +50,13 @@ def network() -> keras.Model:
         model.add(keras.layers.BatchNormalization(momentum=0.9, name=f"norm_{number}"))
         model.add(keras.layers.ReLU(name=f"relu_{number}"))
     model.add(keras.layers.GlobalAveragePooling2D(name="mean"))
-    model.add(head())
+    model.add(keras.layers.Dense(5, activation="softmax", name=HEAD))
     return model
-
-
-def head() -> keras.layers.Layer:
-    return keras.layers.Dense(5, activation="softmax", name=HEAD)
 
 
 def with_new_head(model: keras.Model) -> keras.Model:
     """The model with a head that is yet to learn, and all below it frozen."""
-    return pipe(model, capture, ReplaceLayer(HEAD, head()), SetTrainable("*", False), SetTrainable(HEAD), rebuild)
+    return pipe(model, capture, ReplaceHead(5), SetTrainable("*", False), SetTrainable(HEAD), rebuild)
 
 
 def thawed(model: keras.Model) -> keras.Model:

@@ -68,3 +68,22 @@ def test_so_many_of_each_digit_are_learned_and_no_others(example):
     few, held = module.few_of_each(new, 3)
     assert np.bincount(few.labels).tolist() == [3] * 5
     assert len(few.labels) + len(held.labels) == len(new.labels)
+
+
+def test_a_wider_network_starts_where_the_narrow_one_is(example):
+    module = example("widen")
+    rows, said = run(module, "--times", 2, "--noise", 0, "--epochs", 1, "--more", 1)
+    assert [row[0] for row in rows] == ["0", "1"]
+    narrow, wide, scratch = rows[0][1:]
+    assert narrow == wide != scratch
+    assert "4,258 weights" in said
+    assert "16,250 weights" in said
+    assert float(said.partition("more than ")[2].partition(".\n")[0]) < 1e-4
+    assert "where it starts after epoch 1" in said or "not within 1 epochs" in said
+
+
+def test_a_model_that_is_as_good_again_is_found_out(example):
+    module = example("widen")
+    losses = [module.Score(loss, 0.5) for loss in (2.0, 0.5, 0.4, 0.1)]
+    assert module.caught_up(module.Score(0.4, 0.9), losses) == "after epoch 2"
+    assert module.caught_up(module.Score(0.05, 0.9), losses) == "not within 3 epochs"
