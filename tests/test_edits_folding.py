@@ -1,5 +1,6 @@
 """Batch normalisations folded into the layers before them: by hand, on live models, and on whole networks."""
 
+import inspect
 import sys
 
 import keras
@@ -209,32 +210,44 @@ def test_folding_goes_on_after_other_edits():
 
 # --- on whole networks
 
-# Those that have batch normalisations; the largest of each family are left out for their size.
-NETWORKS = [
-    "Xception", "ResNet50", "ResNet101", "ResNet152", "ResNet50V2", "ResNet101V2", "ResNet152V2", "InceptionV3",
-    "InceptionResNetV2", "MobileNet", "MobileNetV2", "MobileNetV3Small", "MobileNetV3Large", "DenseNet121",
-    "DenseNet169", "DenseNet201", "NASNetMobile", "EfficientNetB0", "EfficientNetB1", "EfficientNetB2",
-    "EfficientNetB3", "EfficientNetB4", "EfficientNetV2B0", "EfficientNetV2B1", "EfficientNetV2B2", "EfficientNetV2B3",
-    "EfficientNetV2S",
-]  # fmt: skip
+APPLICATIONS = {name: make for name, make in vars(keras.applications).items() if inspect.isfunction(make)}
+WITHOUT = ("VGG", "ConvNeXt")  # families that have no batch normalisations
+NETWORKS = [name for name in APPLICATIONS if not name.startswith(WITHOUT)]
+SMALLEST = {"NASNetMobile": 96, "NASNetLarge": 96}  # sides of images; 76 for all others
+LINEAR = (L.Dense, L.Conv2D, L.DepthwiseConv2D, L.SeparableConv2D)
+
+
+@pytest.mark.keras
+@pytest.mark.parametrize("name", ["VGG16", "ConvNeXtTiny"])
+def test_networks_that_are_left_out_have_no_normalisations(name):
+    model = APPLICATIONS[name](weights=None, include_top=False, input_shape=(32, 32, 3))
+    assert not [one for one in model.layers if isinstance(one, L.BatchNormalization)]
+
+
+def linear_alone(norm):
+    """Whether a normalisation of a live model reads what a linear layer makes for it alone."""
+    maker, _, _ = norm._inbound_nodes[0].input_tensors[0]._keras_history
+    linear = isinstance(maker, LINEAR) and maker.activation is keras.activations.linear
+    return linear and len(maker._outbound_nodes) == 1
 
 
 @pytest.mark.keras
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_networks_without_their_normalisations(name, capsys):
-    """In double precision the outputs are the same. In single precision they are so within 1e-4, or what rounding does
-    to the network as it was, whichever is more: a hundred random layers in a row blow rounding errors up.
+    """Outputs are compared in double precision, for a hundred random layers in a row blow rounding errors up. In single
+    precision they are the same within 1e-4, or ten times what rounding does to the network as it was.
     """
     keras.backend.clear_session()
-    shape = (76, 76, 3) if name != "NASNetMobile" else (224, 224, 3)
-    model = getattr(keras.applications, name)(weights=None, include_top=False, input_shape=shape)
+    side = SMALLEST.get(name, 76)
+    model = APPLICATIONS[name](weights=None, include_top=False, input_shape=(side, side, 3))
+    stay = [one.name for one in model.layers if isinstance(one, L.BatchNormalization) and not linear_alone(one)]
     inputs = calibrated(model)
     before = capture(model)
     after = FoldBatchNorm()(before)
-    left = [foldable(Draft(after), path) for path in norms(after)]
-    assert all(isinstance(reason, str) for reason in left)
-    assert len(after.config["layers"]) == len(before.config["layers"]) - len(norms(before)) + len(left)
+    assert sorted(norms(after)) == sorted(stay)
+    assert len(norms(after)) < len(norms(before))
+    assert len(after.config["layers"]) == len(before.config["layers"]) - len(norms(before)) + len(stay)
     assert capture(rebuild(after)).record == after.record
     outputs = compute(before, inputs)
     truth = compute(ConvertDtype("float64")(before), inputs)
@@ -246,9 +259,9 @@ def test_networks_without_their_normalisations(name, capsys):
     with capsys.disabled():
         counts = f"{len(before.config['layers']):4} -> {len(after.config['layers']):4} layers"
         kept = f"{len(norms(before)):4} -> {len(norms(after)):4} normalisations"
-        sys.stdout.write(f"\n{name:20} {counts} {kept}  {exact:.0e}  {single:.0e} (rounding {rounding:.0e})\n")
-    assert exact < 1e-6  # outputs are compared in single precision
-    assert single < max(1e-4, 3 * rounding)
+        sys.stdout.write(f"\n{name:18} {counts} {kept}  {exact:.0e}  {single:.0e} ({rounding:.0e})\n")
+    assert exact < 1e-5
+    assert single < max(1e-4, 10 * rounding)
     assert distance(compute(sabotage(folded), inputs), truth) > 1e-3
 
 

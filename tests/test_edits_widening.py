@@ -253,6 +253,21 @@ def transformer(x):
     return L.LayerNormalization()(L.Add()([y, z]))
 
 
+def transformer_by_operations(x):
+    """A transformer whose attention is written with operations, on two heads of four."""
+
+    def split(y):
+        return keras.ops.transpose(keras.ops.reshape(y, (-1, 5, 2, 4)), (0, 2, 1, 3))
+
+    y = L.Embedding(9, 8, name="embedding")(x)
+    queries, keys, values = (split(L.Dense(8, name=name)(y)) for name in ("queries", "keys", "values"))
+    scores = keras.ops.softmax(keras.ops.matmul(queries, keras.ops.transpose(keys, (0, 1, 3, 2))) / 2.0)
+    z = keras.ops.reshape(keras.ops.transpose(keras.ops.matmul(scores, values), (0, 2, 1, 3)), (-1, 5, 8))
+    y = L.LayerNormalization(name="norm")(y + L.Dense(8, name="mixed")(z))
+    z = L.Dense(8, name="narrow")(keras.ops.gelu(L.Dense(16, name="wide")(y)))
+    return L.LayerNormalization()(L.Add()([y, z]))
+
+
 def by_operations(x):
     y = L.Dense(8, name="a")(x) * np.arange(8, dtype="float32") + 1.0
     left, right = keras.ops.split(y, 2, axis=-1)
@@ -304,6 +319,7 @@ LIVE = {
     "a transformer": (
         lambda: one(transformer, (5,), "int32"), {"wide": 24, "attention:num_heads": 5, "attention:value_dim": 4},
     ),
+    "a transformer from operations": (lambda: one(transformer_by_operations, (5,), "int32"), {"wide": 24}),
     "recurrent layers": (
         lambda: one(
             stack(
@@ -380,6 +396,35 @@ def test_a_wider_model_learns_on_and_copies_drift_apart_by_noise():
         wider.fit(x, y, epochs=3, verbose=0)
     columns = [len(np.unique(m.get_layer("a").kernel.numpy().round(4), axis=1).T) for m in (alike, apart)]
     assert columns == [6, 12]
+
+
+HEADS = {"queries": [4, 5, 6, 7, 0, 1, 2, 3], "values": [2, 0, 3, 1, 6, 4, 7, 5]}  # heads, and places in all heads
+STREAM = [3, 1, 0, 2, 7, 5, 6, 4]
+ATTENTION = {
+    "places in heads": (transformer, {"attention:num_heads": [1, 0], "attention:value_dim": [2, 0, 1]}),
+    "queries and keys": (transformer, {"attention:key_dim": [3, 1, 0, 2]}),
+    "the residual stream": (transformer, {"narrow": STREAM}),
+    "heads, from operations": (transformer_by_operations, {"queries": HEADS["queries"]}),
+    "places in heads, from operations": (transformer_by_operations, {"values": HEADS["values"]}),
+    "the residual stream, from operations": (transformer_by_operations, {"mixed": STREAM}),
+}
+
+
+@pytest.mark.keras
+@pytest.mark.parametrize("make, orders", ATTENTION.values(), ids=ATTENTION)
+def test_a_transformer_in_another_order_computes_what_it_did(make, orders):
+    before, after = check(one(make, (5,), "int32"), ReorderChannels(orders), False)
+    assert after != before
+
+
+@pytest.mark.keras
+def test_heads_from_operations_are_not_widened():
+    snapshot = capture(one(transformer_by_operations, (5,), "int32"))
+    for name in ("queries", "keys", "values"):
+        with pytest.raises(PartialLines, match=f"channels of '{name}' are places in a grid"):
+            WidenChannels(name, 16)(snapshot)
+    with pytest.raises(CannotWiden, match="'norm' normalises over the channels"):
+        WidenChannels("mixed", 12)(snapshot)
 
 
 @pytest.mark.keras
