@@ -310,7 +310,7 @@ class Fates:
 
     def resolve(self, axis: np.ndarray) -> np.ndarray:
         """A map in final ids, shape (k, n)."""
-        return self.table[:, axis].reshape(-1, axis.shape[1])
+        return self.table[:, axis].reshape(len(self.table) * len(axis), axis.shape[1])
 
     def kept(self, axis: np.ndarray, dead: np.ndarray) -> np.ndarray:
         """The positions of an axis that survive, given which final ids are dead (bool, one an id and a last False)."""

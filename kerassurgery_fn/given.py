@@ -41,7 +41,7 @@ def as_layer(given: Any) -> Snapshot:
             refuse_unbuilt(given.record)
             return given
         case {"class_name": str(), "config": Mapping()}:
-            complete = given.keys() >= COMPLETE and "name" in given["config"]
+            complete = given.keys() >= COMPLETE and ("name" in given or "name" in given["config"])
             return as_layer(Snapshot(given if complete else completed(given), {}))
         case _ if hasattr(given, "fit") and not isinstance(given, type):
             raise NotALayer(f"{given!r} is a model: give capture(model), which makes it one layer")
@@ -96,13 +96,17 @@ def completed(record: Record) -> Record:
 def _serialised(layer: Any) -> Record:
     import keras
 
-    return json.loads(json.dumps(keras.saving.serialize_keras_object(layer)))
+    record = json.loads(json.dumps(keras.saving.serialize_keras_object(layer)))
+    return record if "name" in record["config"] or not hasattr(layer, "name") else {**record, "name": layer.name}
 
 
 def _revived(record: Record) -> Any:
     import keras
 
-    return keras.saving.deserialize_keras_object(thaw(record))
+    made = keras.saving.deserialize_keras_object(thaw(record))
+    if "name" in record and "name" not in record["config"]:
+        made.name = record["name"]
+    return made
 
 
 def asked(path: str, record: Record, args: Any, kwargs: Any, *, reason: str) -> tuple[list[Spec], Record]:

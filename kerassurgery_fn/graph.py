@@ -167,8 +167,20 @@ def is_input(record: Record) -> bool:
 
 
 def name_of(record: Record) -> str:
-    """A layer's name: beside the config in a Functional model, in it elsewhere."""
+    """A layer's name: beside the config in a Functional model, and where the layer's class writes none; in it
+    elsewhere."""
     return record.get("name") or record["config"]["name"]
+
+
+def with_name(record: Record, name: str) -> Record:
+    """The record of a layer with another name: in the config where the layer's class writes one, beside it elsewhere.
+
+    >>> with_name({"config": {"name": "a"}}, "b"), with_name({"config": {"width": 3}}, "b")
+    ({'config': {'name': 'b'}}, {'config': {'width': 3}, 'name': 'b'})
+    """
+    if "name" in record["config"]:
+        return {**record, "config": {**record["config"], "name": name}}
+    return {**record, "name": name}
 
 
 def join_path(*parts: str) -> str:

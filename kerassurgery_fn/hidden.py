@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,9 @@ def with_vocabulary(layer: Any, config: dict[str, Any]) -> dict[str, Any]:
 def refuse_hidden(path: str, layer: Any, record: Record) -> None:
     """Raises HiddenState where Keras could not rebuild a layer from its record and its weights."""
     inner = layer._flatten_layers()
+    for field, value in record["config"].items():
+        if isinstance(function := getattr(layer, field, None), FunctionType):
+            refuse_unsaved(path, field, value, function)
     for one in inner:
         if getattr(one, "quantization_mode", None) == "float8":
             raise HiddenState(
@@ -54,6 +58,21 @@ def refuse_hidden(path: str, layer: Any, record: Record) -> None:
                 f"layer {path!r} ({record['class_name']}) has {what} inside, of which its config tells nothing, so "
                 f"that Keras itself could not rebuild it; {way}"
             )
+
+
+def refuse_unsaved(path: str, field: str, written: Any, function: FunctionType) -> None:
+    """Raises HiddenState for somebody's function of which Keras writes what it will not read as that function."""
+    if isinstance(written, str) and not function.__module__.startswith("keras."):
+        raise HiddenState(
+            f"the {field} of layer {path!r} is a function {written!r} of {function.__module__!r}, and its config says "
+            f"no more than {written!r}, which Keras takes for its own; register it with "
+            "keras.saving.register_keras_serializable, or give it another name"
+        )
+    if isinstance(written, dict) and "class_name" not in written:
+        raise HiddenState(
+            f"the {field} of layer {path!r} is a lambda, which Keras writes in a form that it cannot read; make it a "
+            "function and register that with keras.saving.register_keras_serializable"
+        )
 
 
 def keeps_files(layer: Any) -> bool:

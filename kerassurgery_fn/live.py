@@ -14,7 +14,7 @@ import numpy as np
 
 from kerassurgery_fn.errors import BrokenSnapshot, NotAGraph
 from kerassurgery_fn.frozen import thaw
-from kerassurgery_fn.graph import Record, is_model, join_path, wrapped_model
+from kerassurgery_fn.graph import Record, is_model, join_path, name_of, wrapped_model
 from kerassurgery_fn.hidden import refuse_hidden, with_vocabulary
 from kerassurgery_fn.snapshot import Snapshot, Training, Weights
 
@@ -90,9 +90,10 @@ def _record(model: keras.Model) -> dict[str, Any]:
         record = _serialized(_plain(model))
         if (compile_config := model.get_compile_config()) is not None:
             record["compile_config"] = keras.saving.serialize_keras_object(compile_config)
-    layers = {
-        layer["config"]["name"] if "name" not in layer else layer["name"]: layer for layer in record["config"]["layers"]
-    }
+    for layer, own in zip(_members(model), record["config"]["layers"], strict=True):
+        if "name" not in own and "name" not in own["config"]:
+            own["name"] = layer.name
+    layers = {name_of(layer): layer for layer in record["config"]["layers"]}
     for layer in model.layers:
         inner, nested = layer, layers[layer.name]
         nested["config"] = with_vocabulary(layer, nested["config"])
@@ -142,16 +143,26 @@ def _serialized(model: keras.Model) -> dict[str, Any]:
         return keras.saving.serialize_keras_object(model)
     except Exception as error:
         raise NotAGraph(
-            f"model {model.name!r} cannot be captured, as it could not be saved: {_at_root(error)}; "
-            "mend the get_config() of the layer that this speaks of"
+            f"model {model.name!r} cannot be captured, as {_unsaved(model)} could not be saved: {_at_root(error)}; "
+            "its class wants a get_config() that gives all that its constructor takes"
         ) from error
+
+
+def _unsaved(model: keras.Model) -> str:
+    """The innermost layer of a model that cannot be saved, in words."""
+    for layer in model.layers:
+        try:
+            keras.saving.serialize_keras_object(layer)
+        except Exception:
+            return _unsaved(layer) if hasattr(layer, "layers") else f"layer {layer.name!r} ({type(layer).__name__})"
+    return "it"
 
 
 def _at_root(error: BaseException) -> str:
     """What went wrong first, without the configs that Keras adds on the way up."""
     while (deeper := error.__cause__ or error.__context__) is not None:
         error = deeper
-    return f"{type(error).__name__}: {str(error).splitlines()[0][:300] if str(error) else ''}"
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:300]}"
 
 
 _Functional = type(keras.Model(inputs=(_x := keras.Input((1,))), outputs=_x))
@@ -175,7 +186,7 @@ def _overrides_call(model: keras.Model) -> bool:
 
 def _layers(model: keras.Model, record: Record, scope: str) -> Iterator[tuple[str, keras.layers.Layer, Record]]:
     """Every layer of a model that neither is nor wraps a model, with its path and record."""
-    records = {layer.get("name") or layer["config"]["name"]: layer for layer in record["config"]["layers"]}
+    records = {name_of(layer): layer for layer in record["config"]["layers"]}
     for layer in model.layers:
         inner, own = _inside(layer, records[layer.name])
         path = join_path(scope, layer.name)
@@ -307,14 +318,13 @@ def _members(model: keras.Model) -> list[Any]:
 
 
 def _name_operations(model: keras.Model, record: Record) -> None:
-    """Gives operations whose class writes no name into its config the name that they had."""
-    if not isinstance(model, _Functional):
-        return
-    for operation, one in map(_inside, model.operations, record["config"]["layers"]):
-        if is_model(one):
-            _name_operations(operation, one)
-        elif operation.name != one["name"] and type(operation).__name__ == one["class_name"]:
-            operation.name = one["name"]
+    """Gives layers and operations whose class writes no name into its config the name that they had."""
+    for operation, one in zip(_members(model), record["config"]["layers"], strict=True):
+        inner, own = _inside(operation, one)
+        if is_model(own):
+            _name_operations(inner, own)
+        elif "name" not in one["config"] and type(operation).__name__ == one["class_name"]:
+            operation.name = name_of(one)
 
 
 def _defer(variable: keras.Variable, array: np.ndarray) -> None:

@@ -42,7 +42,7 @@ class Snapshot:
 
     @property
     def name(self) -> str:
-        return self.record["config"]["name"]
+        return self.record.get("name") or self.record["config"]["name"]
 
     @property
     def config(self) -> Mapping[str, Any]:

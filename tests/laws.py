@@ -144,7 +144,7 @@ def random_dead(flow: Flow, seed: int, share: float | None = None, *, inexact: b
     dead[rng.permutation(free)[: max(1, round(len(free) * share))]] = True
     maps = [m.axis for m in flow.makers.values()] + [a for t in flow.tensors.values() for a in t or () if has_ids(a)]
     for axis in maps:
-        if not len(flow.fates.kept(axis, dead)):
+        if axis.shape[1] and not len(flow.fates.kept(axis, dead)):
             dead[flow.fates.resolve(axis)[:, rng.integers(axis.shape[1])]] = False
     return dead
 

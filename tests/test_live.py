@@ -10,8 +10,18 @@ from keras import layers as L
 from keras import ops
 from laws import check_law, random_cut, random_inputs, randomise
 
-from kerassurgery_fn import DeleteChannels, KeepChannels, capture, rebuild
-from kerassurgery_fn.errors import BrokenSnapshot, NotAGraph
+from kerassurgery_fn import (
+    DeleteChannels,
+    DeleteLayer,
+    InsertLayer,
+    KeepChannels,
+    RenameLayer,
+    capture,
+    diff,
+    patch,
+    rebuild,
+)
+from kerassurgery_fn.errors import BrokenSnapshot, HiddenState, NotAGraph
 
 pytestmark = pytest.mark.keras
 
@@ -368,6 +378,70 @@ def test_a_model_whose_optimizer_has_not_started():
     assert capture(rebuild(snapshot)) == snapshot
     assert capture(again) == smaller
     assert np.isfinite(again.train_on_batch(random_inputs(again, 9, batch=8), np.ones((8, 3))))
+
+
+def relu(x):
+    return keras.ops.maximum(x, 0.1 * x)
+
+
+@pytest.mark.parametrize("kind", ["activation of a layer", "layer of its own"])
+@pytest.mark.parametrize(
+    "function, words",
+    [(relu, "function 'relu' of '.*test_live', and its config says no more"), (lambda x: x * x, "is a lambda")],
+    ids=["namesake", "lambda"],
+)
+@pytest.mark.filterwarnings("ignore:The object being serialized includes a `lambda`")
+def test_a_function_that_keras_would_take_for_another_is_refused(kind, function, words):
+    layers = [L.Dense(4, activation=function)] if kind == "activation of a layer" else [L.Activation(function)]
+    with pytest.raises(HiddenState, match=words):
+        capture(keras.Sequential([keras.Input((6,)), *layers]))
+
+
+@keras.saving.register_keras_serializable("tests")
+class Offset(keras.layers.Layer):
+    """A layer without a get_config(): Keras writes what its constructor was called with, and no name."""
+
+    def __init__(self, size, **kwargs):
+        super().__init__(**kwargs)
+        self.size = size
+
+    def build(self, shape):
+        self.values = self.add_weight((self.size,), name="values", initializer="ones")
+
+    def call(self, x):
+        return x + keras.ops.sum(self.values)
+
+
+def with_offset(kind):
+    layers = [L.Dense(5, name="first"), Offset(3, name="offset"), L.Dropout(0.1, name="drop"), L.Dense(2, name="last")]
+    row = keras.Sequential([keras.Input((6,)), *layers], name="row")
+    if kind == "Sequential":
+        return row
+    x = y = keras.Input((6,))
+    for layer in [row] if kind == "nested" else layers:
+        y = layer(y)
+    return keras.Model(x, y)
+
+
+@pytest.mark.parametrize("kind", ["Sequential", "Functional", "nested"])
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda snapshot: snapshot,
+        DeleteLayer("drop"),
+        RenameLayer("offset", "shift"),
+        DeleteChannels("first", []),
+        InsertLayer(L.ReLU(name="relu"), after="offset"),
+    ],
+    ids=["nothing", "delete", "rename", "no channels", "insert"],
+)
+def test_a_layer_whose_config_has_no_name_keeps_its_own(kind, edit):
+    model = with_offset(kind)
+    randomise(model)
+    snapshot = edit(capture(model))
+    assert any("offset" in path or "shift" in path for path in snapshot.weights)
+    assert capture(rebuild(snapshot)) == snapshot
+    assert patch(capture(model), diff(capture(model), snapshot)) == snapshot
 
 
 def test_a_layer_that_cannot_be_saved_is_named_by_what_went_wrong():

@@ -14,10 +14,10 @@ from itertools import chain, count
 from kerassurgery_fn.errors import AmbiguousLayer, UnknownCall
 from kerassurgery_fn.facts import Facts, settled
 from kerassurgery_fn.frozen import freeze, get_in
-from kerassurgery_fn.graph import Graph, Record, join_path, model_in, read_graph
+from kerassurgery_fn.graph import Graph, Record, join_path, model_in, read_graph, with_name
 from kerassurgery_fn.selecting import Selector, find_layers
 from kerassurgery_fn.snapshot import Snapshot, Weights
-from kerassurgery_fn.wiring import Net, Node, unfold
+from kerassurgery_fn.wiring import Net, Node, own_record, unfold
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,8 @@ class Draft:
         name = name or unused(layer.name, taken)
         key = key or unused(name, net.layers)
         path = join_path(scope, key)
-        record = {k: v for k, v in layer.record.items() if k not in ("name", "inbound_nodes", "compile_config")}
-        record = freeze({**record, "config": {**record["config"], "name": name}})
+        record = {key: value for key, value in own_record(layer.record).items() if key != "compile_config"}
+        record = freeze(with_name(record, name))
         net = replace(net, layers={**net.layers, key: record}, changed=net.changed | {key})
         draft = self.with_net(scope, net).with_arrays({join_path(path, own): a for own, a in layer.weights.items()})
         fresh = frozenset(() if model_in(record) or "" in layer.weights else [path])

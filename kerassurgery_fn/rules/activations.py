@@ -6,7 +6,7 @@ from typing import Any
 
 from kerassurgery_fn.channels import Axis, select, size
 from kerassurgery_fn.rules.layer import Layer, Tensor
-from kerassurgery_fn.rules.registry import rule
+from kerassurgery_fn.rules.registry import RULES, rule
 
 ELEMENTWISE = {
     "linear", "relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "swish", "hard_silu", "hard_swish",
@@ -52,7 +52,7 @@ def activated(layer: Layer, x: Tensor, field: str = "activation") -> Tensor:
     if isinstance(name, dict) and name["class_name"] != "function":
         return layer.inner(field)(x)
     if isinstance(name, dict):
-        name = name.get("registered_name") or name["config"]
+        name = name["config"]
     if name is None or name in ELEMENTWISE:
         return x
     if name in ACROSS:
@@ -63,5 +63,13 @@ def activated(layer: Layer, x: Tensor, field: str = "activation") -> Tensor:
         values, gates = select(x[-1], slice(half)), select(x[-1], slice(half, None))
         layer.tie(values, gates)
         return (*x[:-1], values)
-    layer.pin(x, f"applies {name}, which is not known to treat every channel alone")
+    if ">" in name and name in RULES:
+        made: Tensor = RULES[name](layer, x)
+        return made
+    key = name if ">" in name else f"package>{name}"
+    layer.pin(
+        x,
+        f"applies {name}, which is not known to treat every channel alone; if it does, register it and say so: "
+        f'kerassurgery_fn.rule("{key}")(lambda layer, x: x)',
+    )
     return x

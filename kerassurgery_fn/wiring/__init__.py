@@ -13,6 +13,7 @@ from kerassurgery_fn.wiring.nets import (
     Spec,
     Use,
     moved,
+    own_record,
     redirected,
     renamed,
     reread,
@@ -26,5 +27,6 @@ from kerassurgery_fn.wiring.writing import arranged, fold, in_order, is_chain, r
 
 __all__ = [
     "Arguments", "Net", "Node", "Port", "Rewiring", "Shape", "Spec", "Use", "arranged", "fold", "in_order", "is_chain",
-    "moved", "readers", "redirected", "renamed", "reread", "rewire", "shortened", "unfold", "with_call", "with_layer",
+    "moved", "own_record", "readers", "redirected", "renamed", "reread", "rewire", "shortened", "unfold", "with_call",
+    "with_layer",
 ]  # fmt: skip

@@ -6,11 +6,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from kerassurgery_fn.frozen import freeze, set_in
-from kerassurgery_fn.graph import Record, is_functional, is_input, leaves, map_leaves, name_of
+from kerassurgery_fn.frozen import freeze
+from kerassurgery_fn.graph import Record, is_functional, is_input, leaves, map_leaves, name_of, with_name
 
 Node = tuple[str, int]
-BESIDE = ("name", "inbound_nodes")  # what a Functional model writes beside a layer's own record
 
 
 class Port(NamedTuple):
@@ -83,7 +82,7 @@ class Net:
 
     def name(self, key: str) -> str:
         """The name of a layer now."""
-        return str(self.layers[key]["config"]["name"])
+        return name_of(self.layers[key])
 
     def nodes(self, key: str) -> list[Node]:
         """The calls of a layer in order; an InputLayer has one, at which it is given nothing."""
@@ -108,7 +107,7 @@ def unfold(record: Record) -> Net:
 
 def _functional(record: Record) -> Net:
     config = record["config"]
-    layers = {name_of(one): {k: v for k, v in one.items() if k not in BESIDE} for one in config["layers"]}
+    layers = {name_of(one): own_record(one) for one in config["layers"]}
     offsets = {name_of(one): int(is_functional(one)) for one in config["layers"]}
     calls = {
         (name_of(one), n): Arguments(_uses(data["args"]), _uses(data["kwargs"]))
@@ -136,6 +135,16 @@ def _sequential(record: Record) -> Net:
         calls[key, 0] = Arguments([Use(port, stated.get(port))], {})
         port = Port(key)
     return Net(record, layers, calls, Port(first), port, stated)
+
+
+def own_record(record: Record) -> Record:
+    """A layer's record without what a Functional model writes beside it: its calls, and its name if its config has it.
+
+    >>> own_record({"class_name": "ReLU", "config": {"name": "r"}, "name": "r", "inbound_nodes": []})
+    {'class_name': 'ReLU', 'config': {'name': 'r'}}
+    """
+    beside = ("name", "inbound_nodes") if "name" in record["config"] else ("inbound_nodes",)
+    return {key: value for key, value in record.items() if key not in beside}
 
 
 def own_spec(layer: Record) -> Spec:
@@ -236,7 +245,7 @@ def with_call(net: Net, key: str, call: Arguments) -> tuple[Net, Port]:
 
 def renamed(net: Net, key: str, name: str) -> Net:
     """The model with another name for a layer, which is all that changes of it."""
-    return replace(net, layers={**net.layers, key: set_in(freeze(net.layers[key]), ("config", "name"), name)})
+    return replace(net, layers={**net.layers, key: freeze(with_name(net.layers[key], name))})
 
 
 def moved(net: Net, node: Node, key: str) -> Net:
