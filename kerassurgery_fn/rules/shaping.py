@@ -52,15 +52,16 @@ def repeat_vector(layer: Layer, x: Tensor, **_: Any) -> Tensor:
 
 
 def copies(layer: Layer, axis: Axis, n: int, place: Location) -> Axis:
-    """The only position of an axis `n` times, as a place in the config says. Each copy can go with what it meets."""
+    """The only position of an axis `n` times, as a place in the config says. Each copy can go with what it meets, the
+    position itself stays."""
     if n == 1:
         return axis
+    layer.pin(axis, "repeats its only position")
     known, key = layer.notes.copies, (*layer.where, *place)
     if key not in known:
         known[key] = layer.notes.ledger.fresh(n)
-    made = merge([axis, known[key]])
-    layer.size(place, made)
-    return made
+    layer.size(place, known[key])
+    return known[key]
 
 
 @rule("ZeroPadding1D", "ZeroPadding2D", "ZeroPadding3D")
