@@ -49,6 +49,14 @@ EXACT = {
     "conv2d in 2 groups after 4": lambda: chain(
         (7, 7, 3), L.Conv2D(16, 3), L.Conv2D(16, 3, groups=4), L.Conv2D(8, 1, groups=2), L.Conv2D(4, 1)
     ),
+    "conv1d over all rows": lambda: chain((9, 3), L.Dense(6), L.Permute((2, 1)), L.Conv1D(5, 6, strides=2)),
+    "conv2d over all of one axis": lambda: chain((9, 3), L.Dense(6), L.Reshape((9, 6, 1)), L.Conv2D(5, (2, 6))),
+    "depthwise conv2d over all of one axis": lambda: chain(
+        (9, 3), L.Dense(6), L.Reshape((9, 6, 1)), L.DepthwiseConv2D((2, 6), strides=3, depth_multiplier=5)
+    ),
+    "separable conv2d over all of one axis": lambda: chain(
+        (9, 3), L.Dense(6), L.Reshape((9, 6, 1)), L.SeparableConv2D(5, (2, 6), strides=3)
+    ),
     "conv3d in groups": lambda: chain((5, 5, 5, 2), L.Conv3D(8, 2), L.Conv3D(8, 2, groups=4), L.Conv3D(4, 1)),
     "conv1d transpose": lambda: chain(
         (5, 3), L.Conv1DTranspose(6, 3, strides=2), L.Conv1DTranspose(7, 3, strides=2, padding="same")

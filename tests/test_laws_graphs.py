@@ -259,6 +259,13 @@ def same_output_twice():
     return keras.Model(x, [y, y])
 
 
+def named_arguments():
+    x = keras.Input((6, 4))
+    y = L.LSTM(5, return_sequences=True)(sequences=L.Activation("relu")(inputs=L.Dense(8)(inputs=x)))
+    y = L.MultiHeadAttention(2, 3)(value=y, query=L.Concatenate()(inputs=[y, L.Dense(3)(training=False, inputs=x)]))
+    return keras.Model(x, L.Dense(3)(inputs=L.Flatten()(inputs=L.BatchNormalization()(inputs=y))))
+
+
 SHARED = {
     "siamese": siamese,
     "on different channels": shared_on_different_channels,
@@ -284,6 +291,10 @@ def test_shared_layers(name):
 @pytest.mark.parametrize("name", STRUCTURES)
 def test_structures_of_inputs_and_outputs(name):
     check_law(STRUCTURES[name]())
+
+
+def test_arguments_may_be_given_by_name():
+    assert check_law(named_arguments()).prunable > 0.8
 
 
 # --- nested models

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers as L
+from keras import ops
 from laws import check_law
 from test_laws import chain
 from test_laws_graphs import read
@@ -191,6 +192,7 @@ EINSUMS = {
     "bias over an inner axis": lambda: chain(
         (5, 6), L.Dense(8), L.EinsumDense("abc,cde->abde", (5, 3, 9), bias_axes="d"), L.Dense(4)
     ),
+    "of channels whose number Keras leaves open": lambda: left_open(),
     "bias over a step": lambda: chain((5, 6), L.Dense(8), L.EinsumDense("abc,cd->abd", (5, 7), bias_axes="bd")),
     "for each step alone": lambda: chain((5, 6), L.Dense(8), L.EinsumDense("abc,bcd->abd", (5, 7), bias_axes="bd")),
     "over steps": lambda: chain((5, 6), L.Dense(8), L.EinsumDense("abc,bd->adc", (7, 8)), L.Dense(4)),
@@ -200,6 +202,13 @@ EINSUMS = {
     "with a transpose": lambda: chain((5, 6), L.Dense(8), L.EinsumDense("abc,cd->adb", (7, 5)), L.Permute((2, 1))),
     "over space and channels": lambda: chain((5, 6), L.Dense(8), L.EinsumDense("abc,bcd->ad", 7, bias_axes="d")),
 }
+
+
+def left_open():
+    """Channels on an axis that the `output_shape` of an EinsumDense does not count."""
+    x = keras.Input((6, 3))
+    y = L.EinsumDense("abc,cd->abd", (None, 7))(L.Permute((2, 1))(L.Dense(8, use_bias=False)(x)))
+    return keras.Model(x, L.Dense(4)(ops.sum(y * np.arange(1, 9, dtype="float32")[:, None], axis=1)))
 
 
 @pytest.mark.parametrize("name", EINSUMS)

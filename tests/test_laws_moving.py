@@ -5,10 +5,20 @@ import numpy as np
 import pytest
 from keras import layers as L
 from keras import ops
-from laws import check_law
+from laws import (
+    TOLERANCE,
+    VISIBLE,
+    check_law,
+    check_rebuilt_record,
+    compute,
+    deviation,
+    random_inputs,
+    randomise,
+    sabotage,
+)
 from test_laws_operations import apply, array, read
 
-from kerassurgery_fn import DeleteChannels
+from kerassurgery_fn import DeleteChannels, WidenChannels, capture
 
 pytestmark = pytest.mark.keras
 
@@ -110,6 +120,7 @@ PICKS = {
     "take along steps": lambda x: ops.take_along_axis(x, ops.argsort(x, axis=1), axis=1),
     "split in equal parts": lambda x: ops.multiply(*ops.split(x, 2, axis=-1)),
     "split at": lambda x: ops.concatenate(ops.split(x, [2, 5], axis=-1)[::-1], axis=-1),
+    "split at, nothing left": lambda x: ops.concatenate(ops.split(x, [3, 8], axis=-1)[::-1], axis=-1),
     "split of steps": lambda x: ops.split(x, 7, axis=1)[2],
     "split and drop": lambda x: ops.split(x, 4, axis=2)[0],
     "array split": lambda x: ops.concatenate(ops.array_split(x, 3, axis=-1)[::-1], axis=-1),
@@ -117,6 +128,10 @@ PICKS = {
     "dsplit": lambda x: ops.subtract(*ops.dsplit(x, 2)),
     "unstack of steps": lambda x: ops.unstack(x, axis=1)[2],
     "unstack of channels": lambda x: ops.stack(ops.unstack(x, axis=-1)[:3], axis=-1),
+    "split of heads that are joined in the batch": lambda x: ops.add(
+        *ops.split(ops.concatenate(ops.split(x, 2, axis=-1), axis=0), 2, axis=0)
+    ),
+    "split of the batch at a place": lambda x: ops.split(x, [4], axis=0)[0],
     "diff of steps": lambda x: ops.diff(x, axis=1),
 }
 
@@ -240,7 +255,7 @@ def gated(operation):
     """A model of channels and of gates for them, which are copies of one."""
     x = keras.Input(batch_shape=(4, 7, 4))
     gates = operation(L.Dense(1)(x))
-    return keras.Model(x, read(L.Dense(4)(L.Dense(8)(x) * gates)))
+    return keras.Model(x, read(L.Dense(4)(L.Dense(8, name="gated")(x) * gates)))
 
 
 def channels_first(operation):
@@ -288,3 +303,23 @@ def test_all_copies_go_with_the_branch_that_they_are_multiplied_with():
     model = keras.Model(x, read(L.Concatenate()([L.Dense(5)(x), L.Dense(8, name="gated")(x) * gate])))
     smaller = check_law(model, DeleteChannels("gated", range(8))).smaller
     assert not {"gated", "gate"} & set(smaller.weights)
+
+
+def test_there_are_more_copies_where_channels_are_widened():
+    check_wider(gated(COPIES["repeat vector"]), {"gated": 11})
+
+
+def test_a_window_over_all_channels_is_widened():
+    x = keras.Input((7, 4))
+    y = L.Conv1D(5, 8)(L.Permute((2, 1))(L.Dense(8, name="a")(x)))
+    check_wider(keras.Model(x, read(y)), {"a": 11})
+
+
+def check_wider(model, widths):
+    """A wider model computes what it did."""
+    randomise(model)
+    before, inputs = capture(model), random_inputs(model)
+    after = WidenChannels(widths)(before)
+    check_rebuilt_record(after)
+    assert deviation(compute(after, inputs), compute(before, inputs)) < TOLERANCE
+    assert deviation(compute(sabotage(after), inputs), compute(before, inputs)) > VISIBLE

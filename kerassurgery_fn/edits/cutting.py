@@ -108,18 +108,19 @@ def cut_slot(value: np.ndarray, owner: tuple[str, int] | None, flow: Flow, keep:
 def recounted(snapshot: Snapshot, flow: Flow, keep: Sources) -> dict[Location, Any]:
     """The new value of every place in the record that states a size, a shape or a constant that a cut changes."""
     changes: dict[Location, Any] = {}
-    for place, stated in flow.sizes.items():
-        if (kept := keep(stated.axis)) is not None:
-            changes[place] = stated.after(kept)
-    changes |= copied_constants(snapshot, flow, keep)
+    for place, what in flow.sizes.items():
+        if (kept := keep(what.axis)) is not None:
+            changes[place] = what.after(kept)
+    shapes: dict[Location, Any] = {}
     for place, ref in flow.graph.shapes.items():
-        changes |= reshaped(place, flow.tensors.get(ref), keep)
+        shapes |= reshaped(place, flow.tensors.get(ref), keep)
     for place, refs in flow.graph.structures.items():
-        changes |= reshaped(place, map_leaves(flow.tensors.get, refs), keep)
-    for place, shapes in flow.builds.items():
-        for inner, axes in shapes.items():
-            changes |= reshaped((*place, *inner), axes, keep)
-    return changes
+        shapes |= reshaped(place, map_leaves(flow.tensors.get, refs), keep)
+    for place, built in flow.builds.items():
+        for inner, axes in built.items():
+            shapes |= reshaped((*place, *inner), axes, keep)
+    stated = {place: n for place, n in shapes.items() if get_in(snapshot.record, place) is not None}
+    return {**changes, **copied_constants(snapshot, flow, keep), **stated}
 
 
 def copied_constants(snapshot: Snapshot, flow: Flow, keep: Sources) -> dict[Location, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from kerassurgery_fn.channels import Axis, merge, size
+from kerassurgery_fn.channels import Axis, has_ids, merge, size
 from kerassurgery_fn.rules.activations import activated
 from kerassurgery_fn.rules.layer import Layer, Tensor, joined, parts, plain
 from kerassurgery_fn.rules.registry import rule
@@ -15,8 +15,9 @@ from kerassurgery_fn.rules.registry import rule
 def conv(layer: Layer, x: Tensor, **_: Any) -> Tensor:
     batch, space, channel = parts(layer, x)
     i, o = grouped(layer, channel, layer.fresh("filters"))
-    layer.weights(kernel="..i>o", bias="o", space=layer["kernel_size"], i=i, o=o)
-    return activated(layer, joined(layer, batch, slid(layer, space), o))
+    window, left = windowed(layer, space)
+    layer.weights(kernel="..i>o", bias="o", space=window, i=i, o=o)
+    return activated(layer, joined(layer, batch, left, o))
 
 
 def grouped(layer: Layer, channel: Axis, o: Axis) -> tuple[Axis, Axis]:
@@ -43,8 +44,9 @@ def conv_transpose(layer: Layer, x: Tensor, **_: Any) -> Tensor:
 def depthwise(layer: Layer, x: Tensor, **_: Any) -> Tensor:
     batch, space, channel = parts(layer, x)
     m, w = multiplied(layer, channel)
-    layer.weights(kernel="..>im", bias="w", space=layer["kernel_size"], i=channel, m=m, w=w)
-    return activated(layer, joined(layer, batch, slid(layer, space), w))
+    window, left = windowed(layer, space)
+    layer.weights(kernel="..>im", bias="w", space=window, i=channel, m=m, w=w)
+    return activated(layer, joined(layer, batch, left, w))
 
 
 @rule("SeparableConv1D", "SeparableConv2D")
@@ -52,18 +54,19 @@ def separable(layer: Layer, x: Tensor, **_: Any) -> Tensor:
     batch, space, channel = parts(layer, x)
     m, w = multiplied(layer, channel)
     o = layer.fresh("filters")
+    window, left = windowed(layer, space)
     pointwise = "1" * len(space) + "w>o"
     layer.weights(
         depthwise_kernel="..>im",
         pointwise_kernel=pointwise,
         bias="o",
-        space=layer["kernel_size"],
+        space=window,
         i=channel,
         m=m,
         w=w,
         o=o,
     )
-    return activated(layer, joined(layer, batch, slid(layer, space), o))
+    return activated(layer, joined(layer, batch, left, o))
 
 
 def multiplied(layer: Layer, channel: Axis) -> tuple[Axis, Axis]:
@@ -73,6 +76,19 @@ def multiplied(layer: Layer, channel: Axis) -> tuple[Axis, Axis]:
         return 1, channel
     m = layer.fresh("depth_multiplier")
     return m, merge([channel, m])
+
+
+def windowed(layer: Layer, space: Sequence[Axis]) -> tuple[list[Axis], list[int | None]]:
+    """A kernel's axes over space, and the sizes left after it has slid over it. An axis of channels that the window
+    covers as a whole is summed up like the channels that a layer reads, and the kernel's size goes with it."""
+    sizes, _, _ = geometry(layer, len(space))
+    whole = layer["padding"] == "valid"
+    covered = [whole and has_ids(axis) and 1 < n == size(axis) for axis, n in zip(space, sizes, strict=True)]
+    for i, axis in enumerate(space):
+        if covered[i]:
+            layer.size(("kernel_size", i), axis)
+    window: list[Axis] = [axis if all_ else n for axis, n, all_ in zip(space, sizes, covered, strict=True)]
+    return window, slid(layer, [size(axis) if all_ else axis for axis, all_ in zip(space, covered, strict=True)])
 
 
 def slid(layer: Layer, space: Sequence[Axis], windows: Any = None) -> list[int | None]:

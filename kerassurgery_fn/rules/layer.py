@@ -15,7 +15,7 @@ from kerassurgery_fn.channels import Axis, Ledger, has_ids, same_axis, size
 from kerassurgery_fn.frozen import Location, get_in
 from kerassurgery_fn.graph import Record, leaves
 from kerassurgery_fn.rules.counts import Count, Size
-from kerassurgery_fn.rules.registry import PINS, RULES, key_of
+from kerassurgery_fn.rules.registry import PINS, RULES, Rule, key_of
 
 Tensor = tuple[Axis, ...]
 
@@ -130,7 +130,7 @@ class Layer:
         if has_ids(what.axis):
             self.notes.sizes.setdefault((*self.call_place, *place), what)
 
-    def weights(self, *, space: Sequence[int] = (), **spelled: Any) -> None:
+    def weights(self, *, space: Sequence[Axis] = (), **spelled: Any) -> None:
         """The layer's weights in the order of `get_weights()`, spelled with a letter an axis.
 
         `layer.weights(kernel="..i>o", bias="o", space=(3, 3), i=x[-1], o=o)`: one-letter arguments say which axes the
@@ -143,8 +143,9 @@ class Layer:
             if len(name) > 1 and self.get(SWITCHES.get(name, ""), True):
                 start, word = (tuple(space), word[2:]) if word.startswith("..") else ((), word)
                 rest = tuple(int(c) if c.isdigit() else letters[c] for c in word if c not in "<>")
-                summed = summed_in(word)
-                self.weight(name, start + rest, summed=summed and [len(start) + i for i in summed])
+                window, summed = [i for i, axis in enumerate(start) if has_ids(axis)], summed_in(word)
+                over = None if summed is None else [*window, *(len(start) + i for i in summed)]
+                self.weight(name, start + rest, summed=over)
 
     def weight(self, name: str, axes: Tensor, root: Axis = None, summed: Iterable[int] | None = None) -> None:
         """The next weight of the layer. At a second call of the layer its axes are tied to those of the first."""
@@ -235,7 +236,8 @@ class Layer:
             )
         if mode := quantized(self.get("dtype")):
             raise NoRule(f"is quantized ({mode}), and cut it would round otherwise; cut the model before quantize()")
-        rule, bound = RULES[key], signature_of(RULES[key]).bind(self, *args, **kwargs)
+        rule, (args, kwargs) = RULES[key], placed(RULES[key], args, kwargs)
+        bound = signature_of(rule).bind(self, *args, **kwargs)
         self.notes.first.setdefault(self.where, (self.record, args, kwargs))
         if "build_config" in self.record:
             self.notes.builds.setdefault((*self.where, "build_config"), self.built(bound.arguments, args, kwargs))
@@ -262,6 +264,20 @@ class Layer:
 
 
 signature_of = cache(signature)
+
+
+def placed(rule: Rule, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a call that names all of them, with the first tensors in first place if the rule has another
+    name for them.
+
+    >>> placed(lambda layer, x, **_: x, (), {"inputs": (None, 8), "training": True})
+    (((None, 8),), {'training': True})
+    """
+    unknown = kwargs.keys() - signature_of(rule).parameters.keys()
+    first = next((name for name in kwargs if name in unknown and isinstance(kwargs[name], (tuple, list, dict))), None)
+    if args or first is None:
+        return args, kwargs
+    return (kwargs[first],), {name: value for name, value in kwargs.items() if name != first}
 
 
 def summed_in(word: str) -> list[int] | None:

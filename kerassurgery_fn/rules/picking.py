@@ -123,7 +123,7 @@ def pieces(layer: Layer, x: Tensor, axis: int) -> list[Tensor]:
     """A tensor split into equal sections, or before each of some positions."""
     n, sections = size(x[axis]), layer["indices_or_sections"]
     if n is None:
-        raise NoRule("splits an axis of unknown size")
+        return [x] * (sections if isinstance(sections, int) else len(sections) + 1)
     starts = [n // sections * i for i in range(1, sections)] if isinstance(sections, int) else list(sections)
     if isinstance(sections, int):
         layer.states("indices_or_sections", Bounds(x[axis], tuple(starts)))
