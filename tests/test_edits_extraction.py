@@ -344,6 +344,16 @@ def test_a_part_of_a_nested_model_is_a_model_of_its_own():
 
 
 @pytest.mark.keras
+def test_a_part_of_a_model_that_is_run_on_every_step():
+    x = keras.Input((3, 4))
+    step = keras.Sequential([keras.Input((4,)), L.Dense(5, name="a"), L.ReLU(name="b")], name="step")
+    model = keras.Model(x, L.Flatten()(L.TimeDistributed(step, name="steps")(x)))
+    made = ExtractModel("steps/a")(capture(model))
+    assert capture(rebuild(made)) == made
+    assert rebuild(made).output_shape == (None, 5)
+
+
+@pytest.mark.keras
 def test_parts_are_edited_like_any_model():
     model = row()
     randomise(model)

@@ -298,6 +298,9 @@ LIVE = {
     "an einsum": (
         lambda: on_image(L.Reshape((6, 24)), L.EinsumDense("abc,cd->abd", (None, 5), bias_axes="d", name="top")), None,
     ),
+    "groups below it": (
+        lambda: on_image(L.Conv2D(6, 3, groups=2), L.Flatten(), L.Dense(5, name="top")), None,
+    ),
     "one head on two levels": (pyramid, None),
     "two that are averaged": (ensemble, None),
     "in a nested model": (in_a_model, None),

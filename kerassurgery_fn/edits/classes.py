@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kerassurgery_fn.channels import FIXED, Axis, has_ids
+from kerassurgery_fn.channels import FIXED, Axis, has_ids, size
 from kerassurgery_fn.edits.sources import unique
 from kerassurgery_fn.errors import AmbiguousLayer, NoHead
 from kerassurgery_fn.flow import Flow
@@ -44,35 +44,32 @@ class Head:
         Raises:
             NoHead: the classes do not stand there one after the other.
         """
-        if not isinstance(axis, np.ndarray):
+        rows = self.rows(flow, axis) if isinstance(axis, np.ndarray) else []
+        if not len(rows):
             return None
-        resolved = flow.fates.resolve(axis)
-        hits = self.mask(flow)[resolved]
-        places = np.flatnonzero(hits.any(axis=0))
-        if not len(places):
-            return None
-        n = len(self.ids)
-        rest = np.where(hits, FIXED, resolved)[:, places]
-        lone = (hits[:, places].sum(axis=0) == 1).all() and len(places) % n == 0
-        if not lone or not _in_rows(resolved, hits, rest, places, self.ids):
-            raise NoHead(f"the classes that {self.title} makes do not stand one after the other in its weights")
-        starts, new = set(places[::n].tolist()), [kept.get(one) for one in range(units)]
+        starts, inside = {row[0] for row in rows}, {position for row in rows for position in row}
+        new = [kept.get(one) for one in range(units)]
         found: list[int] = []
-        for position in range(axis.shape[1]):
+        for position in range(size(axis) or 0):
             if position in starts:
                 found += [-1 if old is None else position + old for old in new]
-            elif position not in places:
+            elif position not in inside:
                 found.append(position)
         return np.array(found)
 
-
-def _in_rows(resolved: np.ndarray, hits: np.ndarray, rest: np.ndarray, places: np.ndarray, ids: np.ndarray) -> bool:
-    """Whether positions with classes come in rows of all of them in order, that are alike in all else."""
-    n = len(ids)
-    own = np.where(hits, resolved, 0).sum(axis=0)[places].reshape(-1, n)
-    rows = rest.reshape(len(rest), -1, n)
-    together = (np.diff(places.reshape(-1, n), axis=1) == 1).all()
-    return bool((own == ids).all() and together and (rows == rows[:, :, :1]).all())
+    def rows(self, flow: Flow, axis: np.ndarray) -> list[list[int]]:
+        """The positions of all classes in order, as often as they stand along an axis."""
+        resolved, n = flow.fates.resolve(axis), len(self.ids)
+        hits = self.mask(flow)[resolved]
+        places = np.flatnonzero(hits.any(axis=0))
+        if len(places) % n == 0:
+            rows = places.reshape(-1, n)
+            own = np.where(hits, resolved, FIXED)[:, rows]  # by line of the map, row and class
+            rest = np.where(hits, FIXED, resolved)[:, rows]
+            ordered = ((own == self.ids) | (own == FIXED)).all()
+            if ordered and (np.diff(rows, axis=1) == 1).all() and (rest == rest[:, :, :1]).all():
+                return rows.tolist()
+        raise NoHead(f"the classes that {self.title} makes do not stand one after the other in its weights")
 
 
 def found_head(flow: Flow, layer: Selector | None) -> Head:

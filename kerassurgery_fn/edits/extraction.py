@@ -65,15 +65,8 @@ class ExtractModel:
         draft = Draft(snapshot)
         outputs, inputs = expanded(draft, self.outputs), expanded(draft, self.inputs)
         wanted = {name: located(draft, name) for name in leaves([outputs, inputs]) if name is not None}
-        scopes = sorted({scope for scope, _ in wanted.values()})
-        if len(scopes) > 1:
-            named = ", ".join(repr(scope) if scope else "the outer one" for scope in scopes)
-            raise BadValue(
-                f"tensors of different models cannot make one part: {named}; extract it from the inner model, or name "
-                "the tensors of the outer one"
-            )
-        draft = Draft(alone(draft, scopes[0]))
         ports = {name: port for name, (_, port) in wanted.items()}
+        draft = Draft(alone(draft, the_scope([scope for scope, _ in wanted.values()])))
         net = replace(draft.net(""), outputs=map_leaves(ports.__getitem__, outputs))
         if self.name:
             net = replace(net, record=set_in(net.record, ("config", "name"), self.name))
@@ -82,9 +75,9 @@ class ExtractModel:
         else:
             known = draft.with_net("", half_unsaid(draft.net(""))).facts("").specs
             net = begun(net, map_leaves(ports.__getitem__, inputs), known)
-        net = as_functional(net)
-        refuse_beyond(net, draft.with_net("", net).facts("").specs)
-        return finish(draft.with_net("", net))
+        draft = draft.with_net("", as_functional(net))
+        refuse_beyond(net, draft.facts("").specs)
+        return finish(draft)
 
 
 def as_tensors(given: Any) -> Tensors:
@@ -140,6 +133,22 @@ def located(draft: Draft, name: str) -> tuple[str, Port]:
             f"layer {path!r} is called {len(nodes)} times (0 to {len(nodes) - 1}), so it has no call {call}"
         )
     return scope, Port(*nodes[int(call)], int(output))
+
+
+def the_scope(scopes: list[str]) -> str:
+    """The path of the one model that tensors are in.
+
+    Raises:
+        BadValue: they are of different models.
+    """
+    first, *more = sorted(set(scopes))
+    if more:
+        named = ", ".join(repr(scope) if scope else "the outer one" for scope in [first, *more])
+        raise BadValue(
+            f"tensors of different models cannot make one part: {named}; extract it from the inner model, or name the "
+            "tensors of the outer one"
+        )
+    return first
 
 
 def refuse_beyond(net: Net, specs: Mapping[Port, Spec]) -> None:

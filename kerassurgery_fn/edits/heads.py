@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from kerassurgery_fn.flow import Flow, analyse
 from kerassurgery_fn.frozen import FrozenDict, freeze, get_in, set_all
 from kerassurgery_fn.rules.layer import Weight
 from kerassurgery_fn.selecting import Selector, as_selector
-from kerassurgery_fn.snapshot import Snapshot, Training
+from kerassurgery_fn.snapshot import Snapshot, Training, Weights
 
 COUNTS = ("num_classes", "num_labels")  # what metrics count
 JUDGES = ("loss", "metrics", "weighted_metrics")
@@ -78,16 +78,19 @@ class ReplaceHead:
         refuse_readers(flow, head)
         record = set_all(snapshot.record, recounted(snapshot, flow, grower(flow, head.copies(flow, self.units))))
         refuse_confused(flow, Snapshot(record, {}), head)
-        weights, rng = dict(snapshot.weights), np.random.default_rng(self.seed)
-        for path in (path for path in flow.weights if weights.get(path)):
-            weights[path] = renewed(
-                path, get_in(snapshot.record, flow.graph.places[path]), weights[path], flow.weights[path],
-                lambda axis: head.sources(flow, axis, self.units, kept), rng,
-            )  # fmt: skip
+        weights = self.weights(snapshot, flow, lambda axis: head.sources(flow, axis, self.units, kept))
         changed = {path for path in weights if weights[path] is not snapshot.weights[path]}
         if len(set(flow.graph.outputs)) == 1:
             record = recompiled(record, len(head.ids), self.units)
         return Snapshot(record, weights, without(snapshot.training, changed))
+
+    def weights(self, snapshot: Snapshot, flow: Flow, sources: Sources) -> Weights:
+        """The weights with those of old classes in new places, and with new ones."""
+        rng, made = np.random.default_rng(self.seed), dict(snapshot.weights)
+        for path in (path for path in flow.weights if made.get(path)):
+            record = get_in(snapshot.record, flow.graph.places[path])
+            made[path] = renewed(path, record, made[path], flow.weights[path], sources, rng)
+        return made
 
 
 def _is_index(value: Any) -> bool:
@@ -132,25 +135,38 @@ def refuse_readers(flow: Flow, head: Head) -> None:
     mask = head.mask(flow)
     refuse_pinned(flow, mask, True, "replaced")
 
-    def touched(axis: Axis) -> bool:
-        return isinstance(axis, np.ndarray) and bool(mask[flow.fates.resolve(axis)].any())
+    def touched(axes: Iterable[Axis]) -> list[int]:
+        return [
+            number
+            for number, axis in enumerate(axes)
+            if isinstance(axis, np.ndarray) and mask[flow.fates.resolve(axis)].any()
+        ]
 
     for path, weights in flow.weights.items():
-        for weight in weights:
-            axes = [number for number, axis in enumerate(weight.axes) if touched(axis)]
-            own = path in head.paths and len(axes) == 1
-            unknown = weight.summed is None and not own and len(weight.axes) > 1
-            if axes and (unknown or {*axes} & {*(weight.summed or ())}):
-                raise NoHead(
-                    f"layer {path!r} reads what {head.title} makes, which is no head then; name the last layer before "
-                    "the output, or insert a new one there"
-                )
-    for place, constant in flow.constants.items():
-        if any(map(touched, constant)):
+        if any(reads(weight, touched(weight.axes), path in head.paths) for weight in weights):
+            raise NoHead(
+                f"layer {path!r} reads what {head.title} makes, which is no head then; name the last layer before the "
+                "output, or insert a new one there"
+            )
+    for place, axes in flow.constants.items():
+        if touched(axes):
             raise NoHead(
                 f"the config has an array with a number for each class that {head.title} makes, at "
                 f"{'.'.join(map(str, place))}; take the layer or operation that it belongs to out first"
             )
+
+
+def reads(weight: Weight, touched: list[int], own: bool) -> bool:
+    """Whether a weight is multiplied with classes, or may be.
+
+    Args:
+        weight: the weight.
+        touched: the numbers of its axes along which there are classes.
+        own: whether it is one of the layer that makes the classes.
+    """
+    if weight.summed is None:
+        return bool(touched) and len(weight.axes) > 1 and not (own and len(touched) == 1)
+    return bool({*touched} & {*weight.summed})
 
 
 def refuse_confused(flow: Flow, after: Snapshot, head: Head) -> None:
