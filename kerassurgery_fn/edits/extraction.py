@@ -73,8 +73,9 @@ class ExtractModel:
         if inputs is None:
             net = with_needed_inputs(net)
         else:
-            known = draft.with_net("", half_unsaid(draft.net(""))).facts("").specs
-            net = begun(net, map_leaves(ports.__getitem__, inputs), known)
+            given = map_leaves(ports.__getitem__, inputs)
+            known = draft.with_net("", replace(half_unsaid(net), outputs=leaves([net.outputs, given]))).facts("").specs
+            net = begun(net, given, known)
         draft = draft.with_net("", as_functional(net))
         refuse_beyond(net, draft.facts("").specs)
         return finish(draft)
