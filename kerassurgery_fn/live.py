@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import keras
@@ -140,7 +142,8 @@ def _numbers_of_numpy(model: keras.Model) -> Iterator[bool]:
 
 def _serialized(model: keras.Model) -> dict[str, Any]:
     try:
-        return keras.saving.serialize_keras_object(model)
+        with _configured(model):
+            return keras.saving.serialize_keras_object(model)
     except Exception as error:
         raise NotAGraph(
             f"model {model.name!r} cannot be captured, as {_unsaved(model)} could not be saved: {_at_root(error)}; "
@@ -148,9 +151,70 @@ def _serialized(model: keras.Model) -> dict[str, Any]:
         ) from error
 
 
+@contextmanager
+def _configured(model: keras.Model) -> Iterator[None]:
+    """Within it, operations made with integers of numpy, such as `np.prod` gives for a shape, have a config.
+
+    Keras writes none for them, so that it cannot save the model.
+    """
+    silent = [one for one in _operations(model) if getattr(one, "_auto_config", True) is None and _is_of_keras(one)]
+    for operation in silent:
+        operation._auto_config = _arguments_of(operation)
+    try:
+        yield
+    finally:
+        for operation in silent:
+            operation._auto_config = None
+
+
+def _operations(model: keras.Model) -> Iterator[keras.Operation]:
+    """All layers and operations of a model and of those in it."""
+    for operation in _members(model):
+        yield operation
+        if isinstance(operation, keras.Sequential | _Functional):
+            yield from _operations(operation)
+
+
+def _is_of_keras(operation: keras.Operation) -> bool:
+    return type(operation).__module__.startswith("keras.src.ops.")
+
+
+def _arguments_of(operation: keras.Operation) -> SimpleNamespace | None:
+    """What an operation was made with, as plain Python; None if its attributes do not tell, as a copy would show."""
+    names = [name for name in inspect.signature(type(operation).__init__).parameters if name not in ("self", "name")]
+    try:
+        config = {name: _plainly(getattr(operation, name)) for name in names}
+        copy = type(operation)(**config)
+        same = all(_plainly(getattr(copy, name)) == config[name] for name in names)
+    except (AttributeError, TypeError, ValueError):
+        return None
+    return SimpleNamespace(config=config) if same else None
+
+
+def _plainly(value: Any) -> Any:
+    """A value with integers of Python for those of numpy.
+
+    >>> _plainly((-1, np.int64(8), np.array([2, 3])))
+    (-1, 8, [2, 3])
+
+    Raises:
+        TypeError: it is not made of integers, strings and the like.
+    """
+    match value:
+        case None | bool() | int() | str():
+            return value
+        case float() if not isinstance(value, np.generic):
+            return value
+        case np.integer() | np.bool_() | np.ndarray() if value.dtype.kind in "iub":
+            return value.tolist()
+        case tuple() | list():
+            return type(value)(map(_plainly, value))
+    raise TypeError(f"{value!r} is not plain")
+
+
 def _unsaved(model: keras.Model) -> str:
-    """The innermost layer of a model that cannot be saved, in words."""
-    for layer in model.layers:
+    """The innermost layer or operation of a model that cannot be saved, in words."""
+    for layer in _members(model):
         try:
             keras.saving.serialize_keras_object(layer)
         except Exception:

@@ -444,6 +444,19 @@ def test_a_layer_whose_config_has_no_name_keeps_its_own(kind, edit):
     assert patch(capture(model), diff(capture(model), snapshot)) == snapshot
 
 
+def test_operations_made_with_integers_of_numpy():
+    """Keras itself cannot save such a model."""
+    x = keras.Input((4, 6))
+    y = ops.reshape(L.Dense(8, name="wide")(x), (-1, np.prod([4, 8])))
+    y = ops.sum(ops.reshape(L.Dense(6, name="deep")(y), (-1, np.int64(2), 3)), axis=1)
+    model = keras.Model(x, L.Dense(2)(y))
+    with pytest.raises(NotImplementedError):
+        keras.saving.serialize_keras_object(model)
+    check_law(model, DeleteChannels({"wide": [0, 5], "deep": [1]}))
+    with pytest.raises(NotImplementedError):  # the model is as it was
+        keras.saving.serialize_keras_object(model)
+
+
 def test_a_layer_that_cannot_be_saved_is_named_by_what_went_wrong():
     class Forgetful(keras.layers.Layer):
         def call(self, x):
