@@ -1,5 +1,7 @@
 """Layers that hand on what they read: by hand, and on live models that compute what they did."""
 
+import pickle
+
 import keras
 import numpy as np
 import pytest
@@ -52,8 +54,10 @@ PICTURES = {
 
 @pytest.mark.parametrize("edit, before, after", PICTURES.values(), ids=PICTURES)
 def test_a_picture_before_and_one_after(edit, before, after):
+    kept = pickle.loads(pickle.dumps(before))
     assert edit(before) == after
     assert parameters(after) > parameters(before)
+    assert before == kept
 
 
 def test_the_new_layer_at_one_call_of_a_shared_one():

@@ -1,5 +1,7 @@
 """Parts of models: as pictures, and against the model that Keras makes of the same tensors."""
 
+import pickle
+
 import keras
 import numpy as np
 import pytest
@@ -78,9 +80,11 @@ PICTURES = {
 
 @pytest.mark.parametrize("edit, before, after", PICTURES.values(), ids=PICTURES)
 def test_a_picture_before_and_one_after(edit, before, after):
+    kept = pickle.loads(pickle.dumps(before))
     made = edit(before)
     assert differences(made.record, after.record) == []
     assert made == after
+    assert before == kept
 
 
 def test_arrays_are_shared_and_the_optimizer_is_left():

@@ -1,5 +1,7 @@
 """Other classes for the last layer: as pictures, and on live models whose old classes compute what they did."""
 
+import pickle
+
 import keras
 import numpy as np
 import pytest
@@ -49,7 +51,9 @@ PICTURES = {
 
 @pytest.mark.parametrize("edit, before, after", PICTURES.values(), ids=PICTURES)
 def test_old_classes_keep_their_weights(edit, before, after):
+    kept = pickle.loads(pickle.dumps(before))
     assert edit(before) == after
+    assert before == kept
 
 
 def test_one_of_several_outputs_is_named_by_its_layer():

@@ -43,6 +43,7 @@ class ExtractModel:
         UnknownCall: the layer has no such call, or the call no such output.
         BadValue: the tensors are of different models, or the outputs depend on more than the inputs.
         MisfitTensor: the shape of an input is not known.
+        NothingLeft: a Sequential model would be left without layers.
 
     >>> ExtractModel("avg_pool")
     ExtractModel(outputs='avg_pool', inputs=None, name=None)
