@@ -452,7 +452,7 @@ def test_operations_made_with_integers_of_numpy():
     model = keras.Model(x, L.Dense(2)(y))
     with pytest.raises(NotImplementedError):
         keras.saving.serialize_keras_object(model)
-    check_law(model, DeleteChannels({"wide": [0, 5], "deep": [1]}))
+    check_law(model, DeleteChannels({"wide": [0, 5], "deep": [0, 3]}))
     with pytest.raises(NotImplementedError):  # the model is as it was
         keras.saving.serialize_keras_object(model)
 

@@ -1,0 +1,162 @@
+"""`rebuild`: a live model made of a snapshot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import keras
+import numpy as np
+
+from kerassurgery_fn.errors import BrokenSnapshot
+from kerassurgery_fn.frozen import thaw
+from kerassurgery_fn.graph import Record, is_model, name_of
+from kerassurgery_fn.live.members import inside, layers_of, members_of
+from kerassurgery_fn.live.optimizer import resume
+from kerassurgery_fn.snapshot import Snapshot
+
+Fill = Callable[[keras.Variable, np.ndarray], None]
+
+
+def rebuild(
+    snapshot: Snapshot, *, custom_objects: Mapping[str, Any] | None = None, safe_mode: bool = True
+) -> keras.Model:
+    """A new Keras model that computes what the snapshot says, ready for `predict`, `compile`, `fit` and `save`.
+
+    It is compiled as the captured model was, with its optimizer's state. What it saves is an ordinary Keras file.
+
+    Args:
+        snapshot: the model as a value; it is not changed.
+        custom_objects: classes and functions by name, as in `keras.models.load_model`.
+        safe_mode: refuse to revive Python lambdas, as in `keras.models.load_model`.
+
+    Raises:
+        BrokenSnapshot: Keras cannot rebuild the model, or weights do not fit it.
+    """
+    model = _deserialize(snapshot, custom_objects, safe_mode)
+    if compile_config := snapshot.record.get("compile_config"):
+        with keras.saving.custom_object_scope(dict(custom_objects or {})):
+            model.compile_from_config(thaw(compile_config))
+        resume(model, snapshot)
+    return model
+
+
+def _deserialize(snapshot: Snapshot, custom_objects: Any, safe_mode: bool) -> keras.Model:
+    """The model of a snapshot with its weights.
+
+    Its variables wait in a stateless scope until each is given its array. Where some layer cannot be built in one, as
+    stateful recurrent layers cannot, the model is built with random weights first.
+    """
+    try:
+        return _filled(snapshot, custom_objects, safe_mode, keras.StatelessScope(), _defer)
+    except BrokenSnapshot:
+        raise
+    except Exception:
+        try:
+            return _filled(snapshot, custom_objects, safe_mode, nullcontext(), _assign)
+        except Exception as error:
+            raise BrokenSnapshot(f"Keras cannot rebuild {snapshot.name!r}: {at_root(error)}") from error
+
+
+def _filled(
+    snapshot: Snapshot, custom_objects: Any, safe_mode: bool, scope: AbstractContextManager[Any], fill: Fill
+) -> keras.Model:
+    drawn = {path for path, arrays in snapshot.weights.items() if not arrays}  # by the layer's initializers
+    with scope:
+        model = from_record(snapshot, custom_objects, safe_mode)
+        name_operations(model, snapshot.record)
+        keep_frozen(model, snapshot.record)
+        for path, layer, _ in layers_of(model, snapshot.record, ""):
+            if path not in drawn:
+                _fill(path, layer, snapshot.weights.get(path, ()), fill)
+    for _, layer, _ in layers_of(model, snapshot.record, ""):
+        if layer.weights and hasattr(layer, "finalize_state"):
+            layer.finalize_state()
+    return model
+
+
+def from_record(snapshot: Snapshot, custom_objects: Any, safe_mode: bool) -> keras.Model:
+    record = {key: _with_tuples(thaw(value)) for key, value in snapshot.record.items() if key != "compile_config"}
+    return keras.saving.deserialize_keras_object(record, custom_objects=dict(custom_objects or {}), safe_mode=safe_mode)
+
+
+def _with_tuples(record: Any) -> Any:
+    """A record with the shapes that layers are built for as tuples, as a model has them that comes from no file.
+
+    >>> _with_tuples({"config": {"axes": [1, 2]}, "build_config": {"input_shape": [[None, 8], [None, 4]]}})
+    {'config': {'axes': [1, 2]}, 'build_config': {'input_shape': [(None, 8), (None, 4)]}}
+    """
+    match record:
+        case dict():
+            return {key: (_as_tuples if key == "build_config" else _with_tuples)(item) for key, item in record.items()}
+        case list():
+            return [_with_tuples(item) for item in record]
+    return record
+
+
+def _as_tuples(shapes: Any) -> Any:
+    match shapes:
+        case dict():
+            return {key: _as_tuples(item) for key, item in shapes.items()}
+        case list() if any(isinstance(item, (list, dict)) for item in shapes):
+            return [_as_tuples(item) for item in shapes]
+        case list():
+            return tuple(shapes)
+    return shapes
+
+
+def keep_frozen(model: keras.Model, record: Record) -> None:
+    """Keeps Sequential models frozen that were: Keras forgets it when it reads their config."""
+    if isinstance(model, keras.Sequential):
+        model._trainable = record["config"].get("trainable", True)
+    for layer, one in zip(members_of(model), record["config"]["layers"], strict=True):
+        inner, own = inside(layer, one)
+        if is_model(own):
+            keep_frozen(inner, own)
+
+
+def name_operations(model: keras.Model, record: Record) -> None:
+    """Gives layers and operations whose class writes no name into its config the name that they had."""
+    for operation, one in zip(members_of(model), record["config"]["layers"], strict=True):
+        inner, own = inside(operation, one)
+        if is_model(own):
+            name_operations(inner, own)
+        elif "name" not in one["config"] and type(operation).__name__ == one["class_name"]:
+            operation.name = name_of(one)
+
+
+class _Given:
+    """An initializer that hands out an array: no random numbers are drawn that the weights would overwrite."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array
+
+    def __call__(self, shape: Any, dtype: Any = None) -> Any:
+        return keras.ops.convert_to_tensor(self.array, dtype=dtype)
+
+
+def _defer(variable: keras.Variable, array: np.ndarray) -> None:
+    variable._initializer = _Given(array)
+
+
+def _assign(variable: keras.Variable, array: np.ndarray) -> None:
+    variable.assign(array)
+
+
+def _fill(path: str, layer: keras.layers.Layer, arrays: tuple[np.ndarray, ...], fill: Fill) -> None:
+    shapes = [tuple(variable.shape) for variable in layer.weights]
+    if shapes != [array.shape for array in arrays]:
+        raise BrokenSnapshot(
+            f"layer {path!r} has weights of shapes {shapes} by its config, but the snapshot holds "
+            f"{[array.shape for array in arrays]}"
+        )
+    for variable, array in zip(layer.weights, arrays, strict=True):
+        fill(variable, array)
+
+
+def at_root(error: BaseException) -> str:
+    """What went wrong first, without the configs that Keras adds on the way up."""
+    while (deeper := error.__cause__ or error.__context__) is not None:
+        error = deeper
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:300]}"
