@@ -36,7 +36,8 @@ def probe_rule(layer: keras.layers.Layer, shape: Shape | None = None, *, seed: i
     Channels are on the last axis. Copies are made for 7 channels and for some of these, with random weights that are
     the same along the axes that grow with the channels, and run on random inputs. What is made of some channels must be
     what is made of them among all others, whichever they are and in whatever order. The rule passes channels through
-    layers of this class and this config, and holds all other axes.
+    layers of this class and this config, and holds all other axes; for other layers of the class the rule stays that
+    there was.
 
     This is measured, not proven: a layer might do otherwise on inputs that were not tried, or while it is trained.
 
@@ -51,26 +52,30 @@ def probe_rule(layer: keras.layers.Layer, shape: Shape | None = None, *, seed: i
     """
     record = _record(layer)
     finding = _find(layer, _facts(record["config"]), _read_shape(layer, shape), np.random.default_rng(seed))
-    findings = [*getattr(RULES.get(key_of(record)), "findings", []), finding]
+    before = RULES.get(key_of(record))
+    findings = [*getattr(before, "findings", []), finding]
+    written = getattr(before, "written", before)
 
-    def probed(layer: Layer, x: Tensor, **_: Any) -> Tensor:
-        return _passed(layer, x, findings)
+    def probed(layer: Layer, x: Tensor, *args: Any, **kwargs: Any) -> Any:
+        config = _facts(layer.config)
+        found = [one for one in findings if one.config == config and len(one.read) == len(x)]
+        return _passed(layer, x, found[-1]) if found else (written or _unknown)(layer, x, *args, **kwargs)
 
-    probed.findings = findings  # type: ignore[attr-defined]
+    probed.findings, probed.written = findings, written  # type: ignore[attr-defined]
     return rule(key_of(record))(probed)
 
 
-def _passed(layer: Layer, x: Tensor, findings: Sequence[Finding]) -> Tensor:
+def _unknown(layer: Layer, *_: Any, **__: Any) -> Any:
+    key = key_of(layer.record)
+    raise NoRule(PINS.get(key) or f"is of the class {key}, which was probed with another config or on other axes")
+
+
+def _passed(layer: Layer, x: Tensor, found: Finding) -> Tensor:
     """Channels passed through a layer of which something was found."""
-    config = _facts(layer.config)
-    found = [one for one in findings if one.config == config and len(one.read) == len(x)]
-    if not found:
-        key = key_of(layer.record)
-        raise NoRule(PINS.get(key) or f"is of the class {key}, which was probed with another config or on other axes")
     layer.pin(x[:-1], "was probed for its last axis alone")
-    for name, axes in found[-1].weights:
+    for name, axes in found.weights:
         layer.weight(name, tuple(x[-1] if n is None else n for n in axes))
-    return (x[0], *(None for _ in found[-1].made[1:-1]), x[-1])
+    return (x[0], *(None for _ in found.made[1:-1]), x[-1])
 
 
 def _find(layer: keras.layers.Layer, config: str, shape: tuple[int, ...], rng: np.random.Generator) -> Finding:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from keras import layers as L
 from keras import ops
-from laws import check_law
+from laws import check_law, prunable
 from test_laws import chain
 from test_laws_graphs import read
 
@@ -166,6 +166,21 @@ def test_several_layers_of_one_class():
     probe_rule(model.get_layer("c"))
     assert analyse(capture(model)).opaque.keys() == {"b"}
     check_law(model, opaque={"b"})
+
+
+@keras.saving.register_keras_serializable("probed")
+def bend(x):
+    return ops.where(x > 0, x, x / 3)
+
+
+def test_an_activation_that_is_probed_leaves_others_as_they_were():
+    layers = [L.Dense(9), L.Activation(bend, name="bend"), L.Dense(8), L.Activation("softmax"), L.Dense(7)]
+    model = keras.Sequential([keras.Input((6,)), *layers])
+    assert 0.3 < prunable(analyse(capture(model))) < 0.7
+    probe_rule(model.get_layer("bend"))
+    flow = analyse(capture(model))
+    assert prunable(flow) > 0.7
+    assert [one.reason for one in flow.inexact] == ["normalises over the channels"]
 
 
 def test_other_axes_are_held():
