@@ -10,8 +10,9 @@ import numpy as np
 
 from kerassurgery_fn.algebra import address_of
 from kerassurgery_fn.channels import same_axis, size
+from kerassurgery_fn.differences.difference import Diff
 from kerassurgery_fn.differences.following import Following
-from kerassurgery_fn.differences.form import Diff, Picks, Piece, Pieces, Stored, Trained
+from kerassurgery_fn.differences.form import Picks, Piece, Pieces, Stored, Trained
 from kerassurgery_fn.differences.matching import default_source, paired, sources_of
 from kerassurgery_fn.differences.patching import digests
 from kerassurgery_fn.differences.sheets import Sheets, layers_of, sheets_of

@@ -22,7 +22,7 @@ from kerassurgery_fn.codec.documents import (
     write_atomically,
 )
 from kerassurgery_fn.codec.schema import Kind
-from kerassurgery_fn.differences.form import Diff
+from kerassurgery_fn.differences.difference import Diff
 from kerassurgery_fn.errors import BadDocument
 
 DIFF = Kind("kerassurgery_fn/diff", 1, "diff", Diff, "A difference of two models of kerassurgery_fn")

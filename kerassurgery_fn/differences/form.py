@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from kerassurgery_fn.errors import BadDocument, OtherModel
-from kerassurgery_fn.snapshot import Snapshot, same_arrays
-from kerassurgery_fn.tables import Table
+from kerassurgery_fn.snapshot import same_arrays
 
 
 @dataclass(frozen=True)
@@ -100,8 +99,8 @@ class Trained:
 
 
 @dataclass(frozen=True)
-class Diff:
-    """What makes one model of another. It is an edit: called on the first model, it gives the second.
+class Changes:
+    """What makes one model of another, as data.
 
     - `base`: digests of the first model's record and of its arrays;
     - `removed`: layers of the first model of which nothing is left;
@@ -130,27 +129,10 @@ class Diff:
     channels: Mapping[str, int] = field(default_factory=dict, repr=False)
     training: Trained | str = field(default="same", repr=False)
 
-    def __call__(self, snapshot: Snapshot) -> Snapshot:
-        from kerassurgery_fn.differences.patching import patch
-
-        return patch(snapshot, self)
-
     def __bool__(self) -> bool:
         """Whether there is any difference."""
         facts = (self.removed, self.sources, self.added, self.order, self.changed, self.appeared, self.dropped)
         return any(facts) or bool(self.weights) or self.training != "same"
-
-    def tables(self) -> list[Table]:
-        """What there is to show of it."""
-        from kerassurgery_fn.differences.telling import tables_of_diff
-
-        return tables_of_diff(self)
-
-    def __str__(self) -> str:
-        return "\n\n".join(map(str, self.tables()))
-
-    def _repr_html_(self) -> str:
-        return "".join(table._repr_html_() for table in self.tables())
 
     def pick(self, index: int) -> Picks:
         if not 0 <= index < len(self.picks):

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from kerassurgery_fn.differences.form import Diff, Piece, Stored
+from kerassurgery_fn.differences.form import Changes, Piece, Stored
 from kerassurgery_fn.differences.matching import default_source, paired
 from kerassurgery_fn.differences.sheets import Sheets, layers_of, record_of, sheets_of
 from kerassurgery_fn.differences.slices import taken
@@ -21,7 +21,7 @@ from kerassurgery_fn.preconditions import digest_of_arrays
 from kerassurgery_fn.snapshot import Snapshot, Training
 
 
-def patch(a: Snapshot, difference: Diff, *, check: bool = True) -> Snapshot:
+def patch(a: Snapshot, difference: Changes, *, check: bool = True) -> Snapshot:
     """The model that a difference makes of `a`. What does not change is shared with `a`.
 
     Args:
@@ -52,7 +52,7 @@ def digests(snapshot: Snapshot) -> tuple[str, str]:
     return state.hexdigest(), blake2b("\n".join(arrays).encode(), digest_size=8).hexdigest()
 
 
-def _check(a: Snapshot, difference: Diff) -> None:
+def _check(a: Snapshot, difference: Changes) -> None:
     found = zip(("config", "weights"), difference.base, digests(a), strict=True)
     if other := [what for what, there, here in found if there != here]:
         raise OtherModel(
@@ -62,7 +62,7 @@ def _check(a: Snapshot, difference: Diff) -> None:
 
 
 class _Patch:
-    def __init__(self, a: Snapshot, difference: Diff) -> None:
+    def __init__(self, a: Snapshot, difference: Changes) -> None:
         self.a, self.difference = a, difference
         self.old: Sheets = sheets_of(a.record)
         self.sources: dict[str, str] = {}

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from math import prod
 from typing import Any
 
-from kerassurgery_fn.differences.form import Diff, Stored
+from kerassurgery_fn.differences.form import Changes, Stored
 from kerassurgery_fn.tables import Table, spans
 
 
-def tables_of_diff(difference: Diff) -> list[Table]:
+def tables_of(difference: Changes) -> list[Table]:
     """What differs: a table for each kind of difference that there is. Facts that Keras derives from others, such as
     the shapes of tensors, are left out."""
     made = [
@@ -23,7 +23,7 @@ def tables_of_diff(difference: Diff) -> list[Table]:
     return found or [Table("no difference" if not difference else "derived facts alone differ", (), ())]
 
 
-def _layers(difference: Diff) -> Iterator[tuple[str, str, str]]:
+def _layers(difference: Changes) -> Iterator[tuple[str, str, str]]:
     for path in difference.removed:
         yield "removed", path, ""
     for path, record in difference.added.items():
@@ -40,7 +40,7 @@ def _layers(difference: Diff) -> Iterator[tuple[str, str, str]]:
         yield "order", path or "the model", "has other layers, or in another order"
 
 
-def _channels(difference: Diff) -> Iterator[tuple[str, str, str]]:
+def _channels(difference: Changes) -> Iterator[tuple[str, str, str]]:
     for address, index in difference.channels.items():
         picks = difference.pick(index)
         left, lost = picks.positions, picks.lost.tolist()
@@ -49,7 +49,7 @@ def _channels(difference: Diff) -> Iterator[tuple[str, str, str]]:
         yield address, f"{picks.of} -> {len(left)}", without
 
 
-def _config(difference: Diff) -> Iterator[tuple[str, str, str, str]]:
+def _config(difference: Changes) -> Iterator[tuple[str, str, str, str]]:
     counted = {
         (address.rpartition(":")[0] or address, picks.of, len(picks.positions))
         for address, index in difference.channels.items()
@@ -79,7 +79,7 @@ def _as_one(values: Mapping[str, Any]) -> dict[str, Any]:
     return {**others, "/compile_config": optimizer}
 
 
-def _values(difference: Diff) -> Iterator[tuple[str, str, int, str]]:
+def _values(difference: Changes) -> Iterator[tuple[str, str, int, str]]:
     for path, pieces in difference.weights.items():
         stored = [piece for piece in pieces or () if isinstance(piece, Stored)]
         if pieces is None:
