@@ -13,8 +13,10 @@ from kerassurgery_fn.tables import Table
 
 @dataclass(frozen=True)
 class Diff(Changes):
-    """What makes one model of another. It is an edit: called on the first model, it gives the second. It prints as
-    tables; its data are those of `Changes`."""
+    """What makes one model of another. It is an edit: called on the first model, it gives the second.
+
+    It prints as tables; its data are those of `Changes`.
+    """
 
     def __call__(self, snapshot: Snapshot) -> Snapshot:
         return patch(snapshot, self)
