@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from kerassurgery_fn.channels import Axis, join, repeat, size, tile
+from kerassurgery_fn.channels import Axis, has_ids, join, repeat, size, tile
 from kerassurgery_fn.rules.layer import Layer, NoRule, Tensor, listed
 from kerassurgery_fn.rules.merging import broadcast, concatenated
 from kerassurgery_fn.rules.registry import rule
-from kerassurgery_fn.rules.shaping import copies
+from kerassurgery_fn.rules.shaping import copies, repeated
 
 
 @rule("ops.Repeat")
@@ -17,7 +17,7 @@ def repeat_(layer: Layer, x: Tensor) -> Tensor:
     if axis is None or not isinstance(times, int):
         raise NoRule("repeats positions by different numbers, or lays them flat")
     axis %= len(x)
-    made = copies(layer, x[axis], times, ("repeats",)) if size(x[axis]) == 1 else repeat(x[axis], times)
+    made = repeated(layer, x[axis], times, ("repeats",)) if size(x[axis]) == 1 else repeat(x[axis], times)
     return (*x[:axis], made, *x[axis + 1 :])
 
 
@@ -32,7 +32,7 @@ def tile_(layer: Layer, x: Tensor) -> Tensor:
 def tiled(layer: Layer, axis: Axis, times: int, index: int) -> Axis:
     """An axis as often as the number at an index of `repeats` says."""
     if size(axis) == 1:
-        return copies(layer, axis, times, ("repeats", index) if isinstance(layer["repeats"], list) else ("repeats",))
+        return repeated(layer, axis, times, ("repeats", index) if isinstance(layer["repeats"], list) else ("repeats",))
     return tile(axis, times) if times != 1 else axis
 
 
@@ -44,7 +44,7 @@ def broadcast_to(layer: Layer, x: Tensor) -> Tensor:
         if size(axis) == shape[i]:
             layer.size(("shape", i), axis)
     return tuple(
-        axis if size(axis) in (n, None) else copies(layer, axis, n, ("shape", i))
+        axis if size(axis) in (n, None) else repeated(layer, axis, n, ("shape", i))
         for i, (axis, n) in enumerate(zip(axes, shape, strict=True))
     )
 
@@ -56,10 +56,12 @@ def pad(layer: Layer, x: Tensor, constant_values: Any = None) -> Tensor:
     pairs = [[p, p] if isinstance(p, int) else p for p in pairs]
     pairs = pairs * len(x) if len(pairs) == 1 else pairs
     made: list[Axis] = []
-    for axis, (before, after) in zip(x, pairs, strict=True):
+    for i, (axis, (before, after)) in enumerate(zip(x, pairs, strict=True)):
         if layer["mode"] != "constant" and (before or after):
             layer.pin(axis, "pads it with copies of positions")
-        made.append(join([before, axis, after]) if before or after else axis)
+        elif has_ids(axis) and pairs == widths:
+            before, after = (copies(layer, n, ("pad_width", i, side)) for side, n in enumerate((before, after)))
+        made.append(join([before, axis, after]) if size(before) or size(after) else axis)
     return tuple(made)
 
 

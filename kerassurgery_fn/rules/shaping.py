@@ -48,20 +48,24 @@ def permute(layer: Layer, x: Tensor, **_: Any) -> Tensor:
 
 @rule("RepeatVector")
 def repeat_vector(layer: Layer, x: Tensor, **_: Any) -> Tensor:
-    return (x[0], copies(layer, 1, layer["n"], ("n",)), *x[1:])
+    return (x[0], repeated(layer, 1, layer["n"], ("n",)), *x[1:])
 
 
-def copies(layer: Layer, axis: Axis, n: int, place: Location) -> Axis:
-    """The only position of an axis `n` times, as a place in the config says. Each copy can go with what it meets, the
-    position itself stays."""
+def copies(layer: Layer, n: int, place: Location) -> Axis:
+    """Positions that are all alike, as many as a place in the config says. Each can go with what it meets."""
+    known, key = layer.notes.copies, (*layer.where, *place)
+    if key not in known:
+        known[key] = layer.notes.ledger.fresh(n) if n else 0
+    layer.size(place, known[key])
+    return known[key]
+
+
+def repeated(layer: Layer, axis: Axis, n: int, place: Location) -> Axis:
+    """The only position of an axis `n` times, as a place in the config says. The position itself stays."""
     if n == 1:
         return axis
     layer.pin(axis, "repeats its only position")
-    known, key = layer.notes.copies, (*layer.where, *place)
-    if key not in known:
-        known[key] = layer.notes.ledger.fresh(n)
-    layer.size(place, known[key])
-    return known[key]
+    return copies(layer, n, place)
 
 
 @rule("ZeroPadding1D", "ZeroPadding2D", "ZeroPadding3D")
