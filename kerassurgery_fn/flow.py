@@ -77,7 +77,8 @@ class Flow:
         name, kind = self._parted(address)
         if not is_pattern(name, self.graph):
             return [self.maker(address)]
-        wanted = {path: [kind] if kind else self._kinds(path)[:1] for path in find_layers(self.graph, name)}
+        records = {call.path: call.record for call in self.graph.all_calls}
+        wanted = {path: [kind] if kind else self._kinds(path)[:1] for path in find_layers(self.graph, name, records)}
         found = [maker for (path, own), maker in self.makers.items() if own in wanted.get(path, ())]
         if not found:
             raise NoChannels(f"none of the {len(wanted)} layers that fit {address!r} makes such channels of its own")

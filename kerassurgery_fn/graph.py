@@ -93,6 +93,11 @@ class Graph:
     models: list[ModelCall] = field(repr=False)
     inner: dict[tuple[Location, tuple[int, ...]], Inner] = field(repr=False)
 
+    @property
+    def all_calls(self) -> list[Call]:
+        """The calls, and those inside models that layers wrap after them."""
+        return [*self.calls, *(call for inner in self.inner.values() for call in inner.calls)]
+
     def within(self, call: Call) -> Inner | None:
         """What happens inside a layer in a call of it, if it wraps a model."""
         wrapped = wrapped_model(call.record, call.where)

@@ -9,6 +9,7 @@ from test_laws_layers import FRAMES, convnet, frames
 from kerassurgery_fn import DeleteChannels, SurgeryError, analyse, capture, cost, groups, rebuild
 from kerassurgery_fn.errors import AmbiguousLayer, NoChannels, NotAGraph, UnknownLayer
 from kerassurgery_fn.graph import find_layer, is_model, wrapped_model
+from kerassurgery_fn.report.drawing import drawing_of
 
 pytestmark = pytest.mark.keras
 
@@ -166,3 +167,12 @@ def test_a_nested_model_that_overrides_call_is_no_graph(wrap):
     inner = Doubling(y, L.Dense(3)(y), name="inner")
     with pytest.raises(NotAGraph, match=r"'inner' \(Doubling\) is Functional but overrides call"):
         capture(keras.Model(x, wrap(inner)(x)))
+
+
+def test_layers_inside_are_shown_and_found_by_patterns():
+    before = capture(frames(convnet()))
+    after = DeleteChannels("frames/*@Conv2D", [0])(before)
+    widths = {path: arrays[0].shape[-1] for path, arrays in before.weights.items() if path.startswith("frames/conv")}
+    assert {path: after.weights[path][0].shape[-1] + 1 for path in widths} == widths
+    drawn = drawing_of(after).layers
+    assert {path: drawn[path].channels + 1 for path in widths} == widths

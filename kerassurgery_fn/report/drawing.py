@@ -69,7 +69,7 @@ def lost_of(flow: Flow, difference: Diff) -> dict[str, list[int]]:
             dead[flow.fates.resolve(maker.axis)[:, difference.pick(index).lost]] = True  # type: ignore[arg-type]
     dead[-1] = False
     found = {}
-    for path in dict.fromkeys(call.path for call in flow.graph.calls):
+    for path in dict.fromkeys(call.path for call in flow.graph.all_calls):
         axis = channel_axis(flow, path)
         if isinstance(axis, np.ndarray):
             found[path] = np.setdiff1d(np.arange(axis.shape[1]), flow.fates.kept(axis, dead)).tolist()
@@ -95,7 +95,7 @@ def channel_axis(flow: Flow, path: str) -> Axis:
 
 
 def first_output(flow: Flow, path: str) -> Ref:
-    node = next(call.node for call in flow.graph.calls if call.path == path)
+    node = next(call.node for call in flow.graph.all_calls if call.path == path)
     return Ref(path, node, 0)
 
 
