@@ -7,4 +7,4 @@ import pytest
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"  # errors only
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # the same arithmetic on every machine
 
-pytest.register_assert_rewrite("laws")
+pytest.register_assert_rewrite("laws", "trials")

@@ -1,27 +1,16 @@
 """The main example, with settings that take seconds."""
 
-import sys
-from importlib import import_module
-from pathlib import Path
-
+import keras
 import numpy as np
 import pytest
-
-for needed in ("matplotlib", "mlxtend", "rich"):  # these and typer are the extra `examples`
-    pytest.importorskip(needed)
-typer = pytest.importorskip("typer")
-testing = pytest.importorskip("typer.testing")
-keras = pytest.importorskip("keras")
+import trials
 
 pytestmark = pytest.mark.keras
 
 
 @pytest.fixture(scope="module")
 def example():
-    folder = str(Path(__file__).parent.parent / "examples")
-    sys.path.insert(0, folder)
-    yield import_module("lenet_mnist")
-    sys.path.remove(folder)
+    return trials.example("lenet_mnist")
 
 
 @pytest.fixture(autouse=True)
@@ -30,23 +19,15 @@ def _not_deterministic(example, monkeypatch):
     monkeypatch.setattr(example.tf.config.experimental, "enable_op_determinism", lambda: None)
 
 
-def run(example, *options):
-    app = typer.Typer()
-    app.command()(example.main)
-    return testing.CliRunner().invoke(app, [str(option) for option in options], env={"COLUMNS": "120"})
-
-
 def test_it_trims_and_leaves_a_model_and_a_plot(example, tmp_path):
     few = ("--samples", 400, "--epochs", 1, "--tune-epochs", 1, "--rounds", 1, "--tolerance", 100)
-    done = run(example, "--out", tmp_path / "made", *few)
-    assert done.exit_code == 0, done.output
+    rows, _ = trials.run(example, "--out", tmp_path / "made", *few)
     assert sorted(path.name for path in (tmp_path / "made").iterdir()) == ["lenet.keras", "lenet.png"]
     assert (tmp_path / "made" / "lenet.png").read_bytes().startswith(b"\x89PNG")
     model = keras.models.load_model(tmp_path / "made" / "lenet.keras")
     widths = "-".join(str(model.get_layer(name).kernel.shape[-1]) for name in example.TRIMMED)
-    rows = [line.split("│")[1:-1] for line in done.output.splitlines() if line.startswith("│")]
-    assert [cell.strip() for cell in rows[0][:4]] == ["0", "20-50-500", "431,080", "2,293,000"]
-    assert [cell.strip() for cell in rows[1][:3]] == ["1 *", widths, f"{model.count_params():,}"]
+    assert rows[0][:4] == ["0", "20-50-500", "431,080", "2,293,000"]
+    assert rows[1][:3] == ["1 *", widths, f"{model.count_params():,}"]
     assert model.count_params() < 431_080
     assert model.predict(np.zeros((1, 28, 28, 1)), verbose=0).shape == (1, 10)
 
@@ -54,10 +35,9 @@ def test_it_trims_and_leaves_a_model_and_a_plot(example, tmp_path):
 def test_what_lost_too_much_is_not_kept(example, tmp_path, monkeypatch):
     monkeypatch.setattr(example, "high_apoz", lambda apoz, *_: np.arange(1, len(apoz)))  # all channels but one
     few = ("--samples", 1000, "--epochs", 2, "--tune-epochs", 1, "--rounds", 3)
-    done = run(example, "--out", tmp_path, *few)
-    assert done.exit_code == 0, done.output
-    assert "1-1-1" in done.output
-    assert "round 2" not in done.output
+    _, said = trials.run(example, "--out", tmp_path, *few)
+    assert "1-1-1" in said
+    assert "round 2" not in said
     assert keras.models.load_model(tmp_path / "lenet.keras").count_params() == 431_080
 
 

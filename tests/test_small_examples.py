@@ -1,40 +1,13 @@
 """The examples for those who are new to surgery, with settings that take seconds."""
 
-import sys
-from importlib import import_module
-from pathlib import Path
-
 import numpy as np
 import pytest
-
-for needed in ("matplotlib", "mlxtend", "rich"):  # these and typer are the extra `examples`
-    pytest.importorskip(needed)
-typer = pytest.importorskip("typer")
-testing = pytest.importorskip("typer.testing")
-keras = pytest.importorskip("keras")
+from trials import example, run
 
 pytestmark = pytest.mark.keras
 
 
-@pytest.fixture(scope="module")
-def example():
-    folder = str(Path(__file__).parent.parent / "examples")
-    sys.path.insert(0, folder)
-    yield import_module
-    sys.path.remove(folder)
-
-
-def run(module, *options):
-    """The rows of the table that an example prints, cell by cell, and all that it prints."""
-    app = typer.Typer()
-    app.command()(module.main)
-    done = testing.CliRunner().invoke(app, [str(option) for option in options], env={"COLUMNS": "120"})
-    assert done.exit_code == 0, done.output
-    lines = [line for line in done.output.splitlines() if line.startswith("│")]
-    return [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines], done.output
-
-
-def test_a_new_head_is_trained_alone_and_normalisations_are_folded(example):
+def test_a_new_head_is_trained_alone_and_normalisations_are_folded():
     module = example("swap_head")
     rows, said = run(module, "--each", 2, "--epochs", 1, "--head-epochs", 1, "--tune-epochs", 1)
     assert [row[:4] for row in rows] == [
@@ -47,7 +20,7 @@ def test_a_new_head_is_trained_alone_and_normalisations_are_folded(example):
     assert float(said.rpartition("more than ")[2]) < 1e-4
 
 
-def test_below_a_new_head_nothing_is_changed(example):
+def test_below_a_new_head_nothing_is_changed():
     module = example("swap_head")
     known = module.network()
     swapped = module.with_new_head(known)
@@ -60,7 +33,7 @@ def test_below_a_new_head_nothing_is_changed(example):
     assert not np.array_equal(fresh, again)
 
 
-def test_so_many_of_each_digit_are_learned_and_no_others(example):
+def test_so_many_of_each_digit_are_learned_and_no_others():
     module = example("swap_head")
     old, new = module.halves(0)
     assert set(old.labels) == set(new.labels) == set(range(5))
@@ -70,7 +43,7 @@ def test_so_many_of_each_digit_are_learned_and_no_others(example):
     assert len(few.labels) + len(held.labels) == len(new.labels)
 
 
-def test_a_wider_network_starts_where_the_narrow_one_is(example):
+def test_a_wider_network_starts_where_the_narrow_one_is():
     module = example("widen")
     rows, said = run(module, "--times", 2, "--noise", 0, "--epochs", 1, "--more", 1)
     assert [row[0] for row in rows] == ["0", "1"]
@@ -82,7 +55,7 @@ def test_a_wider_network_starts_where_the_narrow_one_is(example):
     assert "From scratch, the wide network is where it starts" in said
 
 
-def test_a_model_that_is_as_good_again_is_found_out(example):
+def test_a_model_that_is_as_good_again_is_found_out():
     module = example("widen")
     losses = [module.Score(loss, 0.5) for loss in (2.0, 0.5, 0.4, 0.1)]
     assert module.caught_up(module.Score(0.4, 0.9), losses) == "after epoch 2"
