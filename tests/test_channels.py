@@ -661,6 +661,6 @@ FORGOTTEN = {
 
 @pytest.mark.parametrize("name, wrong", FORGOTTEN.values(), ids=FORGOTTEN)
 def test_an_algebra_that_forgets_something_breaks_a_law(monkeypatch, name, wrong):
-    monkeypatch.setattr(f"kerassurgery_fn.channels.{name}", wrong)
+    monkeypatch.setattr(f"kerassurgery_fn.channels.settling.{name}", wrong)
     rng = random.Random(0)
     assert any(broken_laws(random_program(rng, steps=16), some_choices(rng)) for _ in range(1000))
