@@ -494,3 +494,12 @@ def test_a_branch_through_depth_to_space_goes_as_a_whole():
     model = keras.Model(x, read(L.Conv2D(5, 1)(L.Concatenate()([a, b]))))
     smaller = check_law(model, DeleteChannels("a", range(8))).smaller
     assert "a" not in smaller.weights
+
+
+def test_a_join_loses_a_group_and_nothing_of_the_places_in_it():
+    x = keras.Input((4, 4, 3))
+    y = L.Conv2D(12, 1, name="made")(x)
+    y = L.Concatenate()([y[..., 8:], y[..., :4], y[..., 4:8]])
+    model = keras.Model(x, read(L.Conv2D(9, 1, groups=3, name="grouped")(y)))
+    smaller = check_law(model, DeleteChannels("made", range(8, 12))).smaller
+    assert smaller.weights["grouped"][0].shape == (1, 1, 4, 6)

@@ -99,7 +99,8 @@ def _spares(flow: Flow, call: Call, missing: Set[Ref], removal: Removal) -> bool
     if not all(map(has_ids, lost)):
         return False
     for axis in lost:
-        removal.dead[flow.fates.resolve(axis)] = True
+        left = flow.fates.kept(axis, removal.dead)
+        removal.dead[flow.fates.resolve(axis)[:, left]] = True
     removal.dead[FIXED] = False
     return not any(len(flow.fates.kept(axis, removal.dead)) for axis in lost)
 
