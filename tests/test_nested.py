@@ -6,10 +6,10 @@ import pytest
 from keras import layers as L
 from test_laws_layers import FRAMES, convnet, frames
 
-from kerassurgery_fn import DeleteChannels, SurgeryError, analyse, capture, cost, groups, rebuild
+from kerassurgery_fn import DeleteChannels, SurgeryError, analyse, capture, cost, diff, groups, patch, rebuild
 from kerassurgery_fn.errors import AmbiguousLayer, NoChannels, NotAGraph, UnknownLayer
 from kerassurgery_fn.graph import find_layer, is_model, wrapped_model
-from kerassurgery_fn.report.drawing import drawing_of
+from kerassurgery_fn.report.drawing import drawing_of, lost_of
 
 pytestmark = pytest.mark.keras
 
@@ -169,10 +169,14 @@ def test_a_nested_model_that_overrides_call_is_no_graph(wrap):
         capture(keras.Model(x, wrap(inner)(x)))
 
 
-def test_layers_inside_are_shown_and_found_by_patterns():
+def test_layers_inside_are_shown_compared_and_found_by_patterns():
     before = capture(frames(convnet()))
     after = DeleteChannels("frames/*@Conv2D", [0])(before)
     widths = {path: arrays[0].shape[-1] for path, arrays in before.weights.items() if path.startswith("frames/conv")}
     assert {path: after.weights[path][0].shape[-1] + 1 for path in widths} == widths
     drawn = drawing_of(after).layers
     assert {path: drawn[path].channels + 1 for path in widths} == widths
+    difference = diff(before, after)
+    assert patch(before, difference) == after
+    lost = lost_of(analyse(before), difference)
+    assert {path for path in widths if lost[path] == [0]} == widths.keys()

@@ -15,7 +15,7 @@ from kerassurgery_fn.differences.following import Following
 from kerassurgery_fn.differences.form import Picks, Piece, Pieces, Stored, Trained
 from kerassurgery_fn.differences.matching import default_source, paired, sources_of
 from kerassurgery_fn.differences.patching import digests
-from kerassurgery_fn.differences.sheets import Sheets, layers_of, sheets_of
+from kerassurgery_fn.differences.sheets import Sheets, layers_of, layers_place, sheets_of
 from kerassurgery_fn.differences.slices import NEW, Known, bits, found, is_whole, taken
 from kerassurgery_fn.differences.trees import ABSENT, changes, pointer
 from kerassurgery_fn.flow import Flow, analyse
@@ -68,7 +68,7 @@ class _Comparison:
         self.appeared: dict[str, Any] = {}
         self.dropped: dict[str, Any] = {}
         for place, before, after in changes(old, new):
-            if place[:2] == ("config", "layers") and layers_of(new) is not None:
+            if (layers := layers_place(new)) and place[: len(layers)] == layers:
                 continue
             if before is ABSENT:
                 self.appeared[pointer(place)] = after

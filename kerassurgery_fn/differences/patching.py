@@ -11,7 +11,7 @@ import numpy as np
 
 from kerassurgery_fn.differences.form import Changes, Piece, Stored
 from kerassurgery_fn.differences.matching import default_source, paired
-from kerassurgery_fn.differences.sheets import Sheets, layers_of, record_of, sheets_of
+from kerassurgery_fn.differences.sheets import Sheets, layers_of, layers_place, record_of, sheets_of
 from kerassurgery_fn.differences.slices import taken
 from kerassurgery_fn.differences.trees import apply
 from kerassurgery_fn.errors import OtherModel
@@ -90,7 +90,7 @@ class _Patch:
         set_to = {where: now for where, (_, now) in changed.items()} | dict(self.difference.appeared.get(path, {}))
         if path in self.difference.order:
             names = expanded(layers_of(sheet) or [], self.difference.order[path])
-            sheet = set_in(sheet, ("config", "layers"), names)
+            sheet = set_in(sheet, layers_place(sheet) or (), names)
         return apply(sheet, set_to, [*self.difference.dropped.get(path, {})], f"layer {path!r}")
 
     def weights(self, path: str) -> tuple[np.ndarray, ...] | None:
