@@ -193,6 +193,15 @@ def test_macs_of_recurrent_layers(sequences):
     assert cost(capture(keras.Model(x, first(x)[0]))).macs == 7 * state * kernel
 
 
+def test_macs_of_calls_that_name_their_arguments():
+    x = keras.Input((5, 4))
+    places = keras.Model(x, L.Dense(3)(L.LSTM(6)(x)))
+    names = keras.Model(x, L.Dense(3)(inputs=L.LSTM(6)(sequences=x)))
+    by_place, by_name = cost(capture(places)), cost(capture(names))
+    assert [row.macs for row in by_name.layers] == [row.macs for row in by_place.layers]
+    assert not any(row.note for row in by_name.layers)
+
+
 def test_macs_of_layers_with_two_kernels_or_none():
     def count(layer, *shape, **options):
         x = keras.Input(shape)

@@ -14,7 +14,7 @@ from math import prod
 from typing import Any
 
 from kerassurgery_fn.graph import Record
-from kerassurgery_fn.rules.layer import STATE
+from kerassurgery_fn.rules.layer import STATE, placed
 from kerassurgery_fn.rules.registry import key_of
 
 Shape = tuple[int, ...]
@@ -79,7 +79,9 @@ class Use:
 
     def __call__(self, *args: Any, **kwargs: Any) -> int:
         """The multiply-accumulates of the call, by the entry for the layer's class."""
-        return MACS.get(key_of(self.record), once_per_output_position)(self, *args, **kwargs)
+        entry = MACS.get(key_of(self.record), once_per_output_position)
+        args, kwargs = placed(entry, args, kwargs)
+        return entry(self, *args, **kwargs)
 
 
 def once_per_output_position(use: Use, *_: Any, **__: Any) -> int:
