@@ -1,107 +1,27 @@
-"""A model's config read as a flat list of calls.
-
-Sequential and Functional models, shared layers and operations all become the same thing: calls in an order in
-which every tensor is made before it is used. A nested model leaves no trace but its layers' paths
-(`backbone/conv_1`): its inputs *are* the tensors it is called on, its outputs those that its layers make.
-"""
+"""The config of a model read as the graph of its calls."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from kerassurgery_fn.errors import AmbiguousLayer, BrokenSnapshot, SurgeryError, UnknownLayer
+from kerassurgery_fn.errors import BrokenSnapshot, SurgeryError
 from kerassurgery_fn.frozen import Location
+from kerassurgery_fn.graph.calls import Call, Constant, Graph, Inner, ModelCall, Ref, refs
+from kerassurgery_fn.graph.records import (
+    Record,
+    is_functional,
+    is_input,
+    is_model,
+    join_path,
+    leaves,
+    map_leaves,
+    name_of,
+    triples,
+    wrapped_model,
+)
 from kerassurgery_fn.snapshot import Snapshot
-
-Record = Mapping[str, Any]
-
-
-class Ref(NamedTuple):
-    """A tensor: output number `output` of call `node` of a layer. In nested models `node` has a number a level."""
-
-    path: str
-    node: tuple[int, ...]
-    output: int
-
-
-class Constant(NamedTuple):
-    """An array that stands inside a call's arguments, and where in the record its nested list is."""
-
-    where: Location
-    array: np.ndarray
-
-
-class Inner(NamedTuple):
-    """What happens inside a layer that wraps a whole model, in one call of it: the calls of that model, the tensor that
-    stands for one step of what the layer is called on, and what the model makes of it."""
-
-    calls: list[Call]
-    step: Ref
-    made: Ref
-
-
-class Call(NamedTuple):
-    """One call of a layer or operation.
-
-    `where` is the place of the layer's record in the snapshot's record, `args` and `kwargs` are the call's arguments
-    with a `Ref` for every tensor.
-    """
-
-    path: str
-    node: tuple[int, ...]
-    record: Record
-    where: Location
-    args: list[Any]
-    kwargs: dict[str, Any]
-
-
-class ModelCall(NamedTuple):
-    """One call of a nested model: the tensors that it is given, and those that it makes."""
-
-    path: str
-    node: tuple[int, ...]
-    given: list[Ref]
-    made: list[Ref]
-
-
-@dataclass(frozen=True)
-class Graph:
-    """The calls of a model in topological order, its inputs and outputs, and where its facts stand in the record.
-
-    - `places`: path of every layer, nested models included -> place of its record;
-    - `shapes`: place of every shape that the record states of a tensor -> that tensor;
-    - `structures`: place of every `build_config` or `build_input_shape` of a model -> the tensors it is called on;
-    - `recorded`: tensor -> the shape that the record states where the tensor is first used;
-    - `twins`: pairs of tensors that are one tensor of a nested model, in its first call and in a later one;
-    - `models`: every call of a nested model;
-    - `inner`: place of a model that a layer wraps, and node of the layer's call -> what happens inside it.
-    """
-
-    calls: list[Call]
-    inputs: list[Ref]
-    outputs: list[Ref]
-    places: dict[str, Location]
-    shapes: dict[Location, Ref] = field(repr=False)
-    structures: dict[Location, Any] = field(repr=False)
-    recorded: dict[Ref, list[int | None]] = field(repr=False)
-    twins: list[tuple[Ref, Ref]] = field(repr=False)
-    models: list[ModelCall] = field(repr=False)
-    inner: dict[tuple[Location, tuple[int, ...]], Inner] = field(repr=False)
-
-    @property
-    def all_calls(self) -> list[Call]:
-        """The calls, and those inside models that layers wrap after them."""
-        return [*self.calls, *(call for inner in self.inner.values() for call in inner.calls)]
-
-    def within(self, call: Call) -> Inner | None:
-        """What happens inside a layer in a call of it, if it wraps a model."""
-        wrapped = wrapped_model(call.record, call.where)
-        return self.inner[wrapped[1], call.node] if wrapped else None
 
 
 def read_graph(snapshot: Snapshot) -> Graph:
@@ -124,128 +44,6 @@ def read_graph(snapshot: Snapshot) -> Graph:
         reader.calls, inputs, outputs, reader.places, reader.shapes, reader.structures, reader.recorded, reader.twins,
         reader.models, reader.inner,
     )  # fmt: skip
-
-
-def is_model(record: Record) -> bool:
-    """Whether a layer's record is that of a nested model whose graph can be read.
-
-    >>> is_model({"class_name": "Sequential", "config": {"layers": []}}), is_model({"config": {"units": 3}})
-    (True, False)
-    """
-    config = record.get("config")
-    return (
-        isinstance(config, dict)
-        and isinstance(config.get("layers"), list)
-        and (record.get("class_name") == "Sequential" or bool({"input_layers", "build_input_shape"} & config.keys()))
-    )
-
-
-def wrapped_model(record: Record, where: Location = ()) -> tuple[Record, Location] | None:
-    """The record of the model that a TimeDistributed layer wraps, and its place; None for any other layer.
-
-    >>> model = {"class_name": "Sequential", "config": {"layers": []}}
-    >>> wrapped_model({"class_name": "TimeDistributed", "config": {"layer": model}})
-    ({'class_name': 'Sequential', 'config': {'layers': []}}, ('config', 'layer'))
-    """
-    if record.get("class_name") != "TimeDistributed" or not isinstance(record["config"].get("layer"), dict):
-        return None
-    record, where = record["config"]["layer"], (*where, "config", "layer")
-    return (record, where) if is_model(record) else wrapped_model(record, where)
-
-
-def model_in(record: Record) -> tuple[Record, Location] | None:
-    """The record of the model that a layer is or wraps, and its place in the layer's own; None for any other layer.
-
-    >>> model_in({"class_name": "Sequential", "config": {"layers": []}})
-    ({'class_name': 'Sequential', 'config': {'layers': []}}, ())
-    """
-    return (record, ()) if is_model(record) else wrapped_model(record)
-
-
-def is_functional(record: Record) -> bool:
-    """Whether a record is that of a Functional model, whose output nodes Keras counts from one when it is nested."""
-    return is_model(record) and "input_layers" in record["config"]
-
-
-def is_input(record: Record) -> bool:
-    return record["class_name"] == "InputLayer"
-
-
-def name_of(record: Record) -> str:
-    """A layer's name: beside the config in a Functional model, and where the layer's class writes none; in it
-    elsewhere."""
-    return record.get("name") or record["config"]["name"]
-
-
-def with_name(record: Record, name: str) -> Record:
-    """The record of a layer with another name: in the config where the layer's class writes one, beside it elsewhere.
-
-    >>> with_name({"config": {"name": "a"}}, "b"), with_name({"config": {"width": 3}}, "b")
-    ({'config': {'name': 'b'}}, {'config': {'width': 3}, 'name': 'b'})
-    """
-    if "name" in record["config"]:
-        return {**record, "config": {**record["config"], "name": name}}
-    return {**record, "name": name}
-
-
-def join_path(*parts: str) -> str:
-    """
-    >>> join_path("", "conv"), join_path("backbone", "conv")
-    ('conv', 'backbone/conv')
-    """
-    return "/".join(part for part in parts if part)
-
-
-def leaves(tree: Any) -> list[Any]:
-    """The leaves of nested dicts and lists, dicts in order of their keys, as Keras flattens them.
-
-    >>> leaves({"b": 1, "a": [2, 3]})
-    [2, 3, 1]
-    """
-    if isinstance(tree, dict):
-        return [leaf for key in sorted(tree) for leaf in leaves(tree[key])]
-    if isinstance(tree, list):
-        return [leaf for item in tree for leaf in leaves(item)]
-    return [tree]
-
-
-def refs(tree: Any) -> list[Ref]:
-    """The tensors among the leaves of a call's arguments."""
-    return [leaf for leaf in leaves(tree) if isinstance(leaf, Ref)]
-
-
-def map_leaves(function: Callable[[Any], Any], tree: Any) -> Any:
-    """Nested dicts and lists with every leaf replaced.
-
-    >>> map_leaves(str, {"a": [1, 2]})
-    {'a': ['1', '2']}
-    """
-    if isinstance(tree, dict):
-        return {key: map_leaves(function, item) for key, item in tree.items()}
-    if isinstance(tree, list):
-        return [map_leaves(function, item) for item in tree]
-    return function(tree)
-
-
-def find_layer(graph: Graph, name: Any) -> str:
-    """The path of a layer, given its path, its name where that is unambiguous, or a Keras layer.
-
-    Raises:
-        UnknownLayer: no layer has that name.
-        AmbiguousLayer: layers of several nested models have it.
-    """
-    name = name if isinstance(name, str) else getattr(name, "name", name)
-    if name in graph.places:
-        return name
-    matches = [path for path in graph.places if path.endswith(f"/{name}")]
-    if len(matches) == 1:
-        return matches[0]
-    if matches:
-        raise AmbiguousLayer(f"{len(matches)} layers are named {name!r}: {', '.join(matches)}; give one of these paths")
-    close = difflib.get_close_matches(str(name), graph.places, n=1)
-    known = ", ".join([*graph.places][:8]) + (", ..." if len(graph.places) > 8 else "")
-    hint = f"; did you mean {close[0]!r}?" if close else f"; there are {known}"
-    raise UnknownLayer(f"no layer named {name!r} among {len(graph.places)} layers{hint}")
 
 
 class _Reader:
@@ -417,18 +215,6 @@ def _lookup(tensors: dict[tuple[str, int, int], Ref], name: str, node: int, inde
     if (name, node, -1) in tensors:
         return tensors[name, node, -1]._replace(output=index)
     raise _NotYet
-
-
-def triples(tree: Any) -> Iterator[list[Any]]:
-    """The [layer, node, tensor] leaves of `input_layers` or `output_layers`."""
-    if isinstance(tree, list) and len(tree) == 3 and isinstance(tree[0], str):
-        yield tree
-    elif isinstance(tree, dict):
-        for key in sorted(tree):
-            yield from triples(tree[key])
-    else:
-        for item in tree:
-            yield from triples(item)
 
 
 def _keys(tree: Any) -> Any:

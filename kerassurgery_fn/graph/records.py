@@ -1,0 +1,118 @@
+"""Records of layers and models, as Keras writes them: which is a model, what it wraps, what it is called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from kerassurgery_fn.frozen import Location
+
+Record = Mapping[str, Any]
+
+
+def is_model(record: Record) -> bool:
+    """Whether a layer's record is that of a nested model whose graph can be read.
+
+    >>> is_model({"class_name": "Sequential", "config": {"layers": []}}), is_model({"config": {"units": 3}})
+    (True, False)
+    """
+    config = record.get("config")
+    return (
+        isinstance(config, dict)
+        and isinstance(config.get("layers"), list)
+        and (record.get("class_name") == "Sequential" or bool({"input_layers", "build_input_shape"} & config.keys()))
+    )
+
+
+def wrapped_model(record: Record, where: Location = ()) -> tuple[Record, Location] | None:
+    """The record of the model that a TimeDistributed layer wraps, and its place; None for any other layer.
+
+    >>> model = {"class_name": "Sequential", "config": {"layers": []}}
+    >>> wrapped_model({"class_name": "TimeDistributed", "config": {"layer": model}})
+    ({'class_name': 'Sequential', 'config': {'layers': []}}, ('config', 'layer'))
+    """
+    if record.get("class_name") != "TimeDistributed" or not isinstance(record["config"].get("layer"), dict):
+        return None
+    record, where = record["config"]["layer"], (*where, "config", "layer")
+    return (record, where) if is_model(record) else wrapped_model(record, where)
+
+
+def model_in(record: Record) -> tuple[Record, Location] | None:
+    """The record of the model that a layer is or wraps, and its place in the layer's own; None for any other layer.
+
+    >>> model_in({"class_name": "Sequential", "config": {"layers": []}})
+    ({'class_name': 'Sequential', 'config': {'layers': []}}, ())
+    """
+    return (record, ()) if is_model(record) else wrapped_model(record)
+
+
+def is_functional(record: Record) -> bool:
+    """Whether a record is that of a Functional model, whose output nodes Keras counts from one when it is nested."""
+    return is_model(record) and "input_layers" in record["config"]
+
+
+def is_input(record: Record) -> bool:
+    return record["class_name"] == "InputLayer"
+
+
+def name_of(record: Record) -> str:
+    """A layer's name: beside the config in a Functional model, and where the layer's class writes none; in it
+    elsewhere."""
+    return record.get("name") or record["config"]["name"]
+
+
+def with_name(record: Record, name: str) -> Record:
+    """The record of a layer with another name: in the config where the layer's class writes one, beside it elsewhere.
+
+    >>> with_name({"config": {"name": "a"}}, "b"), with_name({"config": {"width": 3}}, "b")
+    ({'config': {'name': 'b'}}, {'config': {'width': 3}, 'name': 'b'})
+    """
+    if "name" in record["config"]:
+        return {**record, "config": {**record["config"], "name": name}}
+    return {**record, "name": name}
+
+
+def join_path(*parts: str) -> str:
+    """
+    >>> join_path("", "conv"), join_path("backbone", "conv")
+    ('conv', 'backbone/conv')
+    """
+    return "/".join(part for part in parts if part)
+
+
+def leaves(tree: Any) -> list[Any]:
+    """The leaves of nested dicts and lists, dicts in order of their keys, as Keras flattens them.
+
+    >>> leaves({"b": 1, "a": [2, 3]})
+    [2, 3, 1]
+    """
+    if isinstance(tree, dict):
+        return [leaf for key in sorted(tree) for leaf in leaves(tree[key])]
+    if isinstance(tree, list):
+        return [leaf for item in tree for leaf in leaves(item)]
+    return [tree]
+
+
+def map_leaves(function: Callable[[Any], Any], tree: Any) -> Any:
+    """Nested dicts and lists with every leaf replaced.
+
+    >>> map_leaves(str, {"a": [1, 2]})
+    {'a': ['1', '2']}
+    """
+    if isinstance(tree, dict):
+        return {key: map_leaves(function, item) for key, item in tree.items()}
+    if isinstance(tree, list):
+        return [map_leaves(function, item) for item in tree]
+    return function(tree)
+
+
+def triples(tree: Any) -> Iterator[list[Any]]:
+    """The [layer, node, tensor] leaves of `input_layers` or `output_layers`."""
+    if isinstance(tree, list) and len(tree) == 3 and isinstance(tree[0], str):
+        yield tree
+    elif isinstance(tree, dict):
+        for key in sorted(tree):
+            yield from triples(tree[key])
+    else:
+        for item in tree:
+            yield from triples(item)
