@@ -522,3 +522,13 @@ def test_a_difference_that_leaves_something_out_gives_another_model(field):
         assert not exact(patch(FROM, made), TO)
     except OtherModel:
         assert field == "picks"
+
+
+def test_a_layer_that_got_a_bias_differs_from_what_it_was():
+    def net(bias):
+        dense = layer("Dense", "a", units=8, use_bias=bias)
+        record = functional("net", {"x": (None, 4)}, call(dense, "x"), outputs="a")
+        return snapshot(record, {"a": (numbers(4, 8) + bias, *[numbers(8)] * bias)})
+
+    for a, b in [(net(False), net(True)), (net(True), net(False))]:
+        assert patch(a, diff(a, b)) == b

@@ -67,7 +67,7 @@ class Following:
     def axes(self, path: str, slot: int) -> list[Positions] | None:
         """The old positions of every axis of a weight; None if some are not known."""
         olds, news = self.old.weights.get(self.sources.get(path, "")), self.new.weights.get(path)
-        if olds is None or news is None or max(len(olds), len(news)) <= slot:
+        if olds is None or news is None or min(len(olds), len(news)) <= slot:
             return None
         made = [self.positions(one, other) for one, other in zip(olds[slot].axes, news[slot].axes, strict=False)]
         known = [one for one in made if one is not None and (one != NEW).all()]
