@@ -229,3 +229,15 @@ def test_what_changes_beside_channels_is_shown():
     text = " ".join(str(explain(tuned, SUMS)).split())
     assert "weights with new values" in text
     assert "100.00%" in text
+
+
+@pytest.mark.parametrize("edit", [DeleteChannels("?", [1]), KeepChannels("[ab]*@Dense", [0, 2, 3])])
+def test_of_layers_that_a_pattern_names_each_is_asked_for(edit):
+    whole = snapshot(functional(
+        "net", {"x": (None, 3)}, call(dense("a"), "x"), call(dense("b"), "a"), call(dense("out", 2), "b"),
+        outputs="out",
+    ))  # fmt: skip
+    made = explain(edit, whole)
+    assert [(one.path, one.channels, one.causes[0].words) for one in made.losses] == [
+        ("a", (1,), "asked for"), ("b", (1,), "asked for"),
+    ]  # fmt: skip

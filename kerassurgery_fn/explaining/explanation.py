@@ -19,7 +19,7 @@ from kerassurgery_fn.edits.branches import removed
 from kerassurgery_fn.explaining.chains import Chains, Link, makers_of_ids
 from kerassurgery_fn.flow import Flow, analyse
 from kerassurgery_fn.frozen import get_in
-from kerassurgery_fn.plan import Plan
+from kerassurgery_fn.plan import Plan, as_edit
 from kerassurgery_fn.preconditions import MadeFor
 from kerassurgery_fn.rules.layer import Maker
 from kerassurgery_fn.snapshot import Snapshot
@@ -114,7 +114,7 @@ def explain(edit: Edit, snapshot: Snapshot) -> Explanation:
         return explain(edit.plan, snapshot)
     if isinstance(edit, Plan):
         return _of_plan(edit, snapshot)
-    after = edit(snapshot)
+    after = as_edit(edit)(snapshot)
     flow = analyse(snapshot)
     dead = asked = flow.fates.nobody()
     if deletions := _deletions(edit):
@@ -159,12 +159,12 @@ def _of_plan(plan: Plan, snapshot: Snapshot) -> Explanation:
 def _asked_ids(flow: Flow, deletions: Iterable[Any], asked: np.ndarray) -> Iterator[int]:
     """The ids of the channels that edits name: for those that are kept, of all others of their layers."""
     for deletion in deletions:
-        for address, channels in deletion.channels.items():
-            axis = flow.maker(address).axis
-            mask = np.asarray(asked[flow.fates.resolve(axis)].any(axis=0))  # type: ignore[arg-type]
+        named = [(maker, own) for address, own in deletion.channels.items() for maker in flow.makers_at(address)]
+        for maker, channels in named:
+            mask = np.asarray(asked[flow.fates.resolve(maker.axis)].any(axis=0))  # type: ignore[arg-type]
             if isinstance(deletion, DeleteChannels):
                 mask = np.isin(np.arange(len(mask)), np.arange(len(mask))[list(channels)])
-            yield from (one for one in axis[:, mask].ravel().tolist() if one != FIXED)  # type: ignore[index]
+            yield from (one for one in maker.axis[:, mask].ravel().tolist() if one != FIXED)  # type: ignore[index]
 
 
 def _losses(snapshot: Snapshot, flow: Flow, dead: np.ndarray, chains: Chains) -> Iterator[Loss]:
