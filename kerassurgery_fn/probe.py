@@ -29,6 +29,7 @@ from kerassurgery_fn.graph import (
     name_of,
 )
 from kerassurgery_fn.live import capture, rebuild
+from kerassurgery_fn.live.rebuilding import at_root
 from kerassurgery_fn.scores.apoz import ZeroCounts, fewest
 from kerassurgery_fn.scores.views import View, address, views
 from kerassurgery_fn.snapshot import Snapshot
@@ -145,7 +146,14 @@ class _Counter(keras.Model):
 
     def count(self, batch: Any) -> Counts:
         """The counts of one batch."""
-        found = self.predict_on_batch(_fitting(batch, self.source))
+        batch = _fitting(batch, self.source)
+        try:
+            found = self.predict_on_batch(batch)
+        except Exception as error:
+            shapes = ", ".join(str(tuple(array.shape)) for array in keras.tree.flatten(batch))
+            raise BadData(
+                f"model {self.source.name!r} cannot be run on a batch of arrays of shapes {shapes}: {at_root(error)}"
+            ) from error
         return {
             place: ZeroCounts(zeros.astype(np.int64), np.full(zeros.shape, values, np.int64))
             for place, (zeros, values) in zip(self.places, found, strict=True)

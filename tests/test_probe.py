@@ -305,8 +305,19 @@ def test_progress_is_told_the_number_of_batches_and_sees_each(scored):
         (lambda x: tf.data.Dataset.from_tensors(x).repeat(), "never ends.*steps="),
         (lambda x: 7, "int is no data"),
         (lambda x: [[1.0, 2.0]], "float, not of arrays"),
+        (lambda x: x[..., :1], r"cannot be run on a batch of arrays of shapes \(21, 6, 6, 1\): .*value 3"),
     ],
-    ids=["no batch", "no sample", "too many arrays", "too many in a batch", "lengths", "endless", "number", "floats"],
+    ids=[
+        "no batch",
+        "no sample",
+        "too many arrays",
+        "too many in a batch",
+        "lengths",
+        "endless",
+        "number",
+        "floats",
+        "shape",
+    ],
 )
 def test_data_that_cannot_be_read_is_refused_in_words(data, words, scored):
     with pytest.raises(BadData, match=words):
