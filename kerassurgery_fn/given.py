@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from types import FunctionType
 from typing import Any
 
 import numpy as np
 
-from kerassurgery_fn.errors import MisfitTensor, NotALayer
+from kerassurgery_fn.errors import BadValue, MisfitTensor, NotALayer
 from kerassurgery_fn.frozen import thaw
 from kerassurgery_fn.graph import Record, is_input, leaves, model_in
 from kerassurgery_fn.snapshot import Snapshot
@@ -66,16 +67,30 @@ def refuse_unbuilt(record: Record) -> None:
 
 def as_value(given: Any) -> Any:
     """The value of a field of a config as Keras writes it: what JSON has a form for is that already, an object of Keras
-    becomes its record, one of its functions its name.
+    becomes its record, one of its functions its name, a function of somebody else its record.
 
-    >>> as_value(0.5), as_value((2, 2))
-    (0.5, (2, 2))
+    Raises:
+        BadValue: it is a lambda, which is no data.
+
+    >>> as_value(0.5), as_value((2, 2)), as_value(np.float64(0.5))
+    (0.5, (2, 2), 0.5)
     """
+    if isinstance(given, np.generic):
+        return given.item()
     if hasattr(given, "get_config") and not isinstance(given, type):
         return _serialised(given)
     if callable(given) and str(getattr(given, "__module__", "")).startswith("keras."):
         return given.__name__
-    return given
+    return _of_function(given) if isinstance(given, FunctionType) else given
+
+
+def _of_function(given: FunctionType) -> Record:
+    if given.__name__ == "<lambda>":
+        raise BadValue(
+            "a lambda is no data: give a function registered by keras.saving.register_keras_serializable, or put in a "
+            "keras.layers.Lambda with InsertLayer"
+        )
+    return _serialised(given)
 
 
 def completed(record: Record) -> Record:
@@ -97,7 +112,7 @@ def _serialised(layer: Any) -> Record:
     import keras
 
     record = json.loads(json.dumps(keras.saving.serialize_keras_object(layer)))
-    return record if "name" in record["config"] or not hasattr(layer, "name") else {**record, "name": layer.name}
+    return record if not hasattr(layer, "name") or "name" in record["config"] else {**record, "name": layer.name}
 
 
 def _revived(record: Record) -> Any:

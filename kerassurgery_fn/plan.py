@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +30,7 @@ class Plan:
     edits: tuple[Edit, ...]
 
     def __init__(self, *edits: Edit) -> None:
-        object.__setattr__(self, "edits", edits)
+        object.__setattr__(self, "edits", tuple(map(as_edit, edits)))
 
     def __call__(self, snapshot: Snapshot) -> Snapshot:
         return reduce(lambda before, edit: edit(before), self.edits, snapshot)
@@ -38,6 +39,22 @@ class Plan:
     def at_once(*edits: Edit) -> AtOnce:
         """The edits as one: every name, call and index means what it does in the snapshot the whole is called on."""
         return AtOnce(edits)
+
+
+def as_edit(given: Any) -> Edit:
+    """An edit itself.
+
+    Raises:
+        SurgeryError: it is none.
+
+    >>> from kerassurgery_fn.edits import DeleteLayer
+    >>> as_edit(DeleteLayer("dropout"))
+    DeleteLayer(layer='dropout', calls=None, allow_shape_change=False)
+    """
+    if isinstance(given, Edit) and not isinstance(given, type):
+        return given
+    hint = ", as in Plan(*edits)" * isinstance(given, (list, tuple))
+    raise SurgeryError(f"{given!r} is no edit; give edits such as DeleteLayer('dropout'), or plans of them{hint}")
 
 
 @dataclass(frozen=True)

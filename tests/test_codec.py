@@ -305,11 +305,11 @@ class Unlisted:
     [
         (Plan(Unlisted()), r"\$\.plan\.edits\[0\]: .*Unlisted"),
         (Unlisted(), "no edit that can be written"),
-        (Plan(float("nan")), r"\$\.plan\.edits\[0\]: NaN"),
+        (Plan(SetConfig("a", rate=float("nan"))), r"\$\.plan\.edits\[0\]\.fields\.rate: NaN"),
         (Plan(lambda snapshot: snapshot), r"edits\[0\]: .*lambda.* cannot be written"),
-        (Plan(np.array(["x"])), r"edits\[0\]: an array of <U1"),
-        (Plan(np.array([None])), r"edits\[0\]: an array of object"),
-        (Plan(b"bytes"), r"edits\[0\]: .*bytes"),
+        (SetConfig("a", seed=np.array(["x"])), r"fields\.seed: an array of <U1"),
+        (SetConfig("a", seed=np.array([None])), r"fields\.seed: an array of object"),
+        (SetConfig("a", seed=b"bytes"), r"fields\.seed: .*bytes"),
     ],
 )
 def test_what_has_no_form_in_a_document_is_refused(edit, words):

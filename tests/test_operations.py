@@ -9,7 +9,7 @@ from keras import layers
 from laws import TOLERANCE, VISIBLE, deviation, judge, random_inputs, randomise, sabotage
 
 from kerassurgery_fn import SurgeryError, capture, rebuild
-from kerassurgery_fn.errors import ChannelOutOfRange, NoChannels, PinnedChannels, UnknownLayer, UnknownNode
+from kerassurgery_fn.errors import ChannelOutOfRange, NoChannels, NotALayer, PinnedChannels, UnknownLayer, UnknownNode
 from kerassurgery_fn.operations import delete_channels, delete_layer, insert_layer, replace_layer
 
 pytestmark = pytest.mark.keras
@@ -182,7 +182,10 @@ def test_delete_chosen_calls_of_a_shared_layer():
     assert nodes == [len(layer._inbound_nodes) for layer in model.layers]
 
 
-@pytest.mark.parametrize("nodes, words", [([1, 1], "twice"), ([0], r"\[1, 2\]"), ([3], r"\[1, 2\]")])
+@pytest.mark.parametrize(
+    "nodes, words",
+    [([1, 1], "twice"), ([0], r"\[1, 2\]"), (3, r"\[1, 2\]"), (0.5, "are numbers"), ("b", "are numbers")],
+)
 @pytest.mark.parametrize(
     "operation",
     [
@@ -197,6 +200,13 @@ def test_nodes_named_twice_or_of_another_model_are_errors(operation, nodes, word
     with pytest.raises(UnknownNode, match=words) as caught:
         operation(two_calls(), "shared", node_indices=nodes)
     assert isinstance(caught.value, ValueError)
+
+
+@pytest.mark.parametrize("new_layer", [layers.ReLU, keras.Model, "relu", 7])
+def test_what_is_no_layer_is_refused(new_layer):
+    for operation in insert_layer, replace_layer:
+        with pytest.raises(NotALayer, match="is no layer"):
+            operation(two_calls(), "shared", new_layer)
 
 
 # --- inserting and replacing

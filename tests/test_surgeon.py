@@ -267,6 +267,8 @@ def test_jobs_that_there_are_not_or_that_lack_something_are_refused():
     surgeon = Surgeon(chain())
     with pytest.raises(UnknownJob, match=r"'paint'.*delete_layer, insert_layer, replace_layer, delete_channels"):
         surgeon.add_job("paint", "a")
+    with pytest.raises(UnknownJob, match=r"\['delete_layer'\] is no job"):
+        surgeon.add_job(["delete_layer"], "a")
     with pytest.raises(UnknownJob, match="channels="):
         surgeon.add_job("delete_channels", "a")
     for job in ("insert_layer", "replace_layer"):

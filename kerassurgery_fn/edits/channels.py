@@ -162,7 +162,10 @@ def located(flow: Flow, ids: np.ndarray) -> list[str]:
 def indices(channels: Any) -> tuple[int, ...]:
     """Channel indices as a tuple of ints; a boolean mask becomes the indices at which it is true."""
     listed = list(channels) if np.iterable(channels) and not isinstance(channels, np.ndarray) else channels
-    array = np.atleast_1d(np.asarray(listed))
+    try:
+        array = np.atleast_1d(np.asarray(listed))
+    except (ValueError, TypeError) as error:
+        raise ChannelOutOfRange(f"channels are indices or a boolean mask, not {channels!r}") from error
     if array.dtype == bool:
         array = np.flatnonzero(array)
     if array.size and not np.issubdtype(array.dtype, np.integer):

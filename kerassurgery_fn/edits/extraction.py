@@ -90,7 +90,9 @@ def as_tensors(given: Any) -> Tensors:
     """
     if isinstance(given, str):
         return given
-    if isinstance(given, Mapping):
+    if isinstance(given, Mapping) and given:
+        if odd := [key for key in given if not isinstance(key, str)]:
+            raise BadValue(f"the keys of inputs and outputs are strings, not {odd[0]!r}")
         return FrozenDict({key: as_tensors(item) for key, item in given.items()})
     if isinstance(given, (list, tuple)) and given:
         return tuple(map(as_tensors, given))
@@ -219,6 +221,7 @@ def with_entry(net: Net, port: Port, spec: Spec | None, name: str) -> tuple[Net,
     """
     if spec is None or spec.dtype is None:
         raise MisfitTensor(f"the shape of what {port.layer!r} makes is not known; teach its class by a rule")
+    check_name(name)
     key = unused(name, [*net.layers, *map(net.name, net.layers)])
     config = {"batch_shape": list(spec.shape), "dtype": spec.dtype, "sparse": False, "ragged": False, "name": key}
     record = {"module": "keras.layers", "class_name": "InputLayer", "registered_name": None}

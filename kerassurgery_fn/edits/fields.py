@@ -40,9 +40,8 @@ def configured(path: str, record: Record, fields: Mapping[str, Any]) -> Record:
         config = completed({key: made[key] for key in ("module", "class_name", "config", "registered_name")})["config"]
     except NotALayer as error:
         shown = ", ".join(f"{name}={value!r}" for name, value in fields.items())
-        raise BadValue(
-            f"layer {path!r} ({record['class_name']}) cannot have {shown}: {str(error).rpartition(': ')[2]}"
-        ) from error
+        why = str(error.__cause__).rpartition("Exception encountered: ")[2].strip().splitlines() or ["Keras refuses it"]
+        raise BadValue(f"layer {path!r} ({record['class_name']}) cannot have {shown}: {why[0]}") from error
     return freeze({**record, "config": config})
 
 

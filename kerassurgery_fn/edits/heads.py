@@ -14,6 +14,7 @@ from kerassurgery_fn.edits.channels import refuse_pinned
 from kerassurgery_fn.edits.classes import Head, found_head
 from kerassurgery_fn.edits.cutting import Sources, recounted
 from kerassurgery_fn.edits.initial import drawn
+from kerassurgery_fn.edits.numbers import as_seed, is_index
 from kerassurgery_fn.edits.sources import grower
 from kerassurgery_fn.errors import BadValue, ChannelOutOfRange, NoHead
 from kerassurgery_fn.flow import Flow, analyse
@@ -64,10 +65,11 @@ class ReplaceHead:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not _is_index(self.units) or self.units < 1:
+        if not is_index(self.units) or self.units < 1:
             raise BadValue(f"a head has a number of classes, not {self.units!r}")
         object.__setattr__(self, "units", int(self.units))
         object.__setattr__(self, "keep", as_kept(self.keep, self.units))
+        object.__setattr__(self, "seed", as_seed(self.seed))
         if self.layer is not None:
             object.__setattr__(self, "layer", as_selector(self.layer))
 
@@ -93,10 +95,6 @@ class ReplaceHead:
         return made
 
 
-def _is_index(value: Any) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-
-
 def as_kept(keep: Any, units: int) -> FrozenDict:
     """New class -> old class.
 
@@ -106,8 +104,9 @@ def as_kept(keep: Any, units: int) -> FrozenDict:
     >>> as_kept([3, -1], 2), as_kept(None, 2)
     ({0: 3, 1: -1}, {})
     """
-    pairs = keep if isinstance(keep, Mapping) else dict(enumerate([] if keep is None else keep))
-    if not all(map(_is_index, [*pairs, *pairs.values()])):
+    listed = [] if keep is None else keep if np.iterable(keep) else [None]
+    pairs = keep if isinstance(keep, Mapping) else dict(enumerate(listed))
+    if not all(map(is_index, [*pairs, *pairs.values()])):
         raise ChannelOutOfRange(f"keep= takes numbers of new classes and of old ones, {{0: 3}} or [3], not {keep!r}")
     if odd := [new for new in pairs if not 0 <= new < units]:
         raise ChannelOutOfRange(f"there will be {units} classes (0 to {units - 1}), so none has the number {odd[0]}")

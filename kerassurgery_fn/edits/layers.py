@@ -8,6 +8,7 @@ from functools import reduce
 from kerassurgery_fn.edits.base import edit
 from kerassurgery_fn.edits.drafting import Draft, chosen_calls, parted, within
 from kerassurgery_fn.edits.finishing import Rewrite
+from kerassurgery_fn.edits.numbers import as_indices, is_index
 from kerassurgery_fn.edits.settings import check_name
 from kerassurgery_fn.errors import BadValue, MisfitTensor, UnknownCall
 from kerassurgery_fn.facts import exchanged_kwargs, usual_kwargs
@@ -38,10 +39,10 @@ def as_calls(calls: object) -> Calls:
     >>> as_calls([0, 2]), as_calls(1), as_calls(None)
     ((0, 2), (1,), None)
     """
-    numbers = [calls] if isinstance(calls, int) else calls
-    if numbers is not None and not (isinstance(numbers, (list, tuple)) and all(type(n) is int for n in numbers)):
+    numbers = as_indices(calls) if calls is not None else ()
+    if numbers is None:
         raise UnknownCall(f"calls are numbers, as [0, 2], or None for all of them, not {calls!r}")
-    return None if numbers is None else tuple(numbers)
+    return None if calls is None else numbers
 
 
 @edit
@@ -135,6 +136,13 @@ class InsertLayer(Rewrite):
         object.__setattr__(self, "calls", as_calls(self.calls))
         if (self.before is None) == (self.after is None):
             raise BadValue(f"give before= or after= to say where {self.layer.name!r} goes, and not both")
+        if self.operand is not None:
+            if self.before is None or not is_index(self.operand):
+                raise BadValue(
+                    f"operand= is the number of a tensor that the layer in before= reads, not {self.operand!r}"
+                    + " and a layer in after=" * (self.before is None)
+                )
+            object.__setattr__(self, "operand", int(self.operand))
         for side in ("before", "after"):
             if getattr(self, side) is not None:
                 object.__setattr__(self, side, as_selector(getattr(self, side)))

@@ -29,7 +29,7 @@ class ConvertDtype(Rewrite):
     What the model is given stays of the dtype that it was. The optimizer's state of weights whose dtype changes goes.
 
     Args:
-        dtype: the name of a dtype, or of a policy that computes in one and keeps weights in float32: `float16`,
+        dtype: a dtype, or a policy that computes in one and keeps weights in float32, or its name: `float16`,
             `bfloat16`, `float32`, `float64`, `mixed_float16`, `mixed_bfloat16`.
         layer: which layers, see `kerassurgery_fn.selecting`; all by default.
 
@@ -46,8 +46,10 @@ class ConvertDtype(Rewrite):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layer", as_selector(self.layer))
-        if self.dtype not in POLICIES:
+        name = getattr(self.dtype, "name", getattr(self.dtype, "__name__", self.dtype))
+        if name not in POLICIES:
             raise BadValue(f"{self.dtype!r} is no dtype to convert layers to; there are {', '.join(POLICIES)}")
+        object.__setattr__(self, "dtype", name)
 
     def redraw(self, draft: Draft) -> Draft:
         for path in draft.within(self.layer):

@@ -11,8 +11,9 @@ import numpy as np
 from kerassurgery_fn.channels import FIXED, size
 from kerassurgery_fn.edits.addresses import addressed
 from kerassurgery_fn.edits.base import edit
-from kerassurgery_fn.edits.channels import indices, refuse_pinned
+from kerassurgery_fn.edits.channels import refuse_pinned
 from kerassurgery_fn.edits.cutting import Sources, copied_arrays, copied_constants
+from kerassurgery_fn.edits.numbers import as_indices
 from kerassurgery_fn.edits.sources import NotTogether, reorderer
 from kerassurgery_fn.errors import ChannelOutOfRange, PartialLines
 from kerassurgery_fn.flow import Flow, analyse
@@ -52,7 +53,7 @@ class ReorderChannels:
     def __init__(
         self, layer: Any, order: Iterable[int] | None = None, *, allow_output_change: bool = False, **kinds: Any
     ) -> None:
-        named = addressed(type(self).__name__, layer, order, kinds, indices, "order")
+        named = addressed(type(self).__name__, layer, order, kinds, as_order, "order")
         object.__setattr__(self, "orders", named)
         object.__setattr__(self, "allow_output_change", allow_output_change)
 
@@ -65,6 +66,21 @@ class ReorderChannels:
         refuse_apart(flow, sources)
         record = set_all(snapshot.record, copied_constants(snapshot, flow, sources))
         return Snapshot(record, *copied_arrays(snapshot, flow, sources))
+
+
+def as_order(given: Any) -> tuple[int, ...]:
+    """An order as a tuple.
+
+    Raises:
+        ChannelOutOfRange: it is none.
+
+    >>> as_order(np.array([1, 0]))
+    (1, 0)
+    """
+    order = as_indices(given)
+    if order is None:
+        raise ChannelOutOfRange(f"an order is the old index of each new channel, as [2, 0, 1], not {given!r}")
+    return order
 
 
 def origins_of(flow: Flow, orders: Orders) -> np.ndarray:

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from kerassurgery_fn.edits.base import edit
 from kerassurgery_fn.edits.drafting import Draft, parted
 from kerassurgery_fn.edits.fields import configured
 from kerassurgery_fn.edits.finishing import Rewrite, scopes_above
-from kerassurgery_fn.errors import NameTaken
+from kerassurgery_fn.errors import BadValue, NameTaken
 from kerassurgery_fn.frozen import FrozenDict, freeze, set_in
 from kerassurgery_fn.given import as_value
 from kerassurgery_fn.graph import model_in
@@ -116,6 +118,9 @@ class SetTrainable(Rewrite):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layer", as_selector(self.layer))
+        if not isinstance(self.trainable, (bool, np.bool_)):
+            raise BadValue(f"trainable is True or False, not {self.trainable!r}")
+        object.__setattr__(self, "trainable", bool(self.trainable))
 
     def redraw(self, draft: Draft) -> Draft:
         paths = draft.within(self.layer)

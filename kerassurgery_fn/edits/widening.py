@@ -18,6 +18,7 @@ from kerassurgery_fn.edits.addresses import addressed
 from kerassurgery_fn.edits.base import edit
 from kerassurgery_fn.edits.channels import refuse_pinned
 from kerassurgery_fn.edits.cutting import Sources, copied_arrays, copied_constants, recounted
+from kerassurgery_fn.edits.numbers import as_amount, as_seed, is_index
 from kerassurgery_fn.edits.sources import NotTogether, grower, widener
 from kerassurgery_fn.errors import BadValue, CannotWiden, PartialLines
 from kerassurgery_fn.flow import Flow, analyse
@@ -81,8 +82,13 @@ class WidenChannels:
 
     def __init__(self, layer: Any, to: int | None = None, *, noise: float = 0.0, seed: int = 0, **kinds: int) -> None:
         object.__setattr__(self, "widths", addressed(type(self).__name__, layer, to, kinds, _width, "width"))
-        object.__setattr__(self, "noise", float(noise))
+        object.__setattr__(self, "noise", noise)
         object.__setattr__(self, "seed", seed)
+        self.__post_init__()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "noise", as_amount(self.noise, "noise"))
+        object.__setattr__(self, "seed", as_seed(self.seed))
 
     def __call__(self, snapshot: Snapshot) -> Snapshot:
         flow = analyse(snapshot)
@@ -102,7 +108,7 @@ class WidenChannels:
 
 
 def _width(to: Any) -> int:
-    if isinstance(to, bool) or not isinstance(to, (int, np.integer)) or to < 1:
+    if not is_index(to) or to < 1:
         raise BadValue(f"a layer is widened to a number of channels, not {to!r}")
     return int(to)
 

@@ -34,6 +34,8 @@ def rebuild(
     Raises:
         BrokenSnapshot: Keras cannot rebuild the model, or weights do not fit it.
     """
+    if not isinstance(snapshot, Snapshot):
+        raise BrokenSnapshot(f"expected a Snapshot, got {type(snapshot).__name__}; capture(model) takes one")
     model = _deserialize(snapshot, custom_objects, safe_mode)
     if compile_config := snapshot.record.get("compile_config"):
         with keras.saving.custom_object_scope(dict(custom_objects or {})):

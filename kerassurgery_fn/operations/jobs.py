@@ -43,7 +43,7 @@ def job_of(kind: str, calls: Calls, channels: Any = None, new_layer: Any = None)
         UnknownJob: there is no such kind of job, or it lacks what it takes.
         ChannelOutOfRange: channels are neither indices nor a mask.
     """
-    if kind not in JOBS:
+    if kind not in [*JOBS]:
         raise UnknownJob(f"{kind!r} is no job; there are {', '.join(JOBS)}")
     given = {"channels": channels, "new_layer": new_layer, None: ()}[JOBS[kind]]
     if given is None:
@@ -60,7 +60,7 @@ def operate(model: keras.Model, jobs: Sequence[Job]) -> keras.Model:
     """
     from kerassurgery_fn.live import rebuild
 
-    new = [job.given for job in jobs if hasattr(job.given, "_flatten_layers")]
+    new = [job.given for job in jobs if is_layer(job.given)]
     snapshot = bare(model)
     with at_hand(layer for one in (model, *new) for layer in one._flatten_layers()):
         restructure, cut = edits_of(jobs, snapshot)
@@ -120,7 +120,12 @@ def as_new(layer: Any) -> Any:
     """A new layer as edits take it: a model as a snapshot, anything else itself."""
     from kerassurgery_fn.live import capture
 
-    return capture(layer) if hasattr(layer, "fit") else layer
+    return capture(layer) if is_layer(layer) and hasattr(layer, "fit") else layer
+
+
+def is_layer(given: Any) -> bool:
+    """Whether something is a layer or a model of Keras."""
+    return hasattr(given, "_flatten_layers") and not isinstance(given, type)
 
 
 def unshared(jobs: Iterable[Job], replaced: Iterable[Job]) -> Iterator[Edit]:

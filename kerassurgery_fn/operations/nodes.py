@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from kerassurgery_fn.edits.numbers import as_indices
 from kerassurgery_fn.errors import UnknownNode
 from kerassurgery_fn.graph import find_layer, join_path, read_graph
 
@@ -59,7 +60,10 @@ def calls_of(model: keras.Model, layer: Any, node_indices: Iterable[int] | None 
     """
     path = path_of(model, layer)
     known = {node: number for number, node in enumerate(nodes_in(model, path))}
-    wanted = [*(node_indices if node_indices is not None else ())] or [*known]
+    given = as_indices(node_indices) if node_indices is not None else ()
+    if given is None:
+        raise UnknownNode(f"node_indices are numbers, as [0, 2], or None for all nodes, not {node_indices!r}")
+    wanted = [*given] or [*known]
     if len(set(wanted)) < len(wanted):
         raise UnknownNode(f"node_indices {wanted} for layer {path!r} name a node twice; name each once")
     if foreign := [node for node in wanted if node not in known]:

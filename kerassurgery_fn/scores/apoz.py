@@ -85,15 +85,27 @@ def high_apoz(apoz: Any, method: str = "std", cutoff_std: float = 1, cutoff_abso
         cutoff_absolute: a fraction.
 
     Raises:
-        SurgeryError: an unknown method.
+        SurgeryError: an unknown method, or no numbers where there should be.
 
     >>> high_apoz([0.1, 0.2, 0.1, 0.9]), high_apoz([0.5, 0.5]), high_apoz([0.5, 1], "absolute")
     (array([3]), array([], dtype=int64), array([1]))
     """
     if method not in CUTOFFS:
         raise SurgeryError(f"no method {method!r} to choose channels by; there are {', '.join(CUTOFFS)}")
-    apoz = np.asarray(apoz, float)
+    try:
+        apoz = np.asarray(apoz, float)
+    except (TypeError, ValueError):
+        apoz = np.array(np.nan)
+    if apoz.ndim != 1 or np.isnan(apoz).any():
+        raise SurgeryError("apoz is one number a channel, in one dimension, as get_apoz gives it")
+    _refuse_no_number("cutoff_std", cutoff_std)
+    _refuse_no_number("cutoff_absolute", cutoff_absolute)
     return np.flatnonzero(apoz >= CUTOFFS[method](apoz, cutoff_std, cutoff_absolute))
+
+
+def _refuse_no_number(name: str, value: Any) -> None:
+    if not isinstance(value, (int, float, np.number)):
+        raise SurgeryError(f"{name} is a number, not {value!r}")
 
 
 def _std(apoz: np.ndarray, deviations: float) -> float:
