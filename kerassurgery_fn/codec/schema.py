@@ -111,7 +111,7 @@ def _record(key: str, cls: type) -> dict[str, Any]:
     """A dataclass: its name under a key, and its fields."""
     hints = field_hints(cls)
     return {
-        "description": (cls.__doc__ or "").partition("\n\n")[0].strip(),
+        "description": " ".join((cls.__doc__ or "").partition("\n\n")[0].split()),
         "type": "object",
         "required": [key, *hints],
         "additionalProperties": False,
