@@ -9,8 +9,13 @@ from typing import Any
 
 from kerassurgery_fn.rules import RULES, key_of
 
+
+class _Nothing:
+    """A class that says nothing but what every class does."""
+
+
 # What a class may say for itself and still compute what the class of Keras does that it is derived from.
-HARMLESS = {"__init__", "get_config", "from_config", *vars(type("Nothing", (), {})), "__annotations__"}
+HARMLESS = {"__init__", "get_config", "from_config", "__annotations__", *vars(_Nothing)}
 
 
 def custom_objects(layers: Iterable[Any]) -> dict[str, Any]:
