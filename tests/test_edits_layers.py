@@ -436,6 +436,14 @@ def wide(name, units):
     return net(call(dense("a", 6), "x"), call(dense(name, units), "a"), outputs=name)
 
 
+def masked():
+    """An LSTM that begins with states that are given."""
+    return Snapshot(functional(
+        "masked", {"x": (None, 3, 4), "h": (None, 4), "c": (None, 4)},
+        call(layer("LSTM", "lstm", units=4), "x", initial_state=["h", "c"], training=False, mask=None), outputs="lstm",
+    ), {})  # fmt: skip
+
+
 UNKNOWN = layer("Oracle", "oracle", module="mine", registered_name="mine>Oracle")
 REFUSED = {
     "deleting what changes a shape": (
@@ -467,6 +475,18 @@ REFUSED = {
     "deleting a merge": (DeleteLayer("sum"), readers(a="stem", b="stem"), UnknownCall, "2 tensors, those of a, b"),
     "inserting before a merge": (
         InsertLayer(relu("r"), before="sum"), readers(a="stem", b="stem"), UnknownCall, "operand=",
+    ),
+    "one for several tensors": (
+        ReplaceLayer("sum", relu("r")), readers(a="stem", b="stem"), MisfitTensor, "takes one tensor, not a list",
+    ),
+    "a sum of one tensor": (
+        InsertLayer(layer("Add", "n"), after="a"), wide("b", 3), MisfitTensor, "it takes a list of tensors",
+    ),
+    "a state for a layer without": (
+        ReplaceLayer("lstm", dense("n")), masked(), MisfitTensor, "it takes no argument 'initial_state'",
+    ),
+    "two states for a layer of one": (
+        ReplaceLayer("lstm", layer("GRU", "n", units=4)), masked(), MisfitTensor, "state of 1 tensors, not of 2",
     ),
     "deleting an input": (DeleteLayer("x"), chain("a"), UnknownCall, "input of the model"),
     "replacing an input": (ReplaceLayer("x", relu("r")), chain("a"), UnknownCall, "input of the model"),

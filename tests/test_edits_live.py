@@ -292,3 +292,43 @@ def test_only_layers_are_layers():
     assert capture(rebuild(short)) == short
     with pytest.raises(NotALayer, match="is not built: begin it"):
         InsertLayer(L.TimeDistributed(keras.Sequential([L.Dense(2)])), after="drop")
+
+
+# --- masks
+
+
+def reader(*middle):
+    ids = keras.Input((7,), dtype="int32", name="ids")
+    y = L.Embedding(9, 6, mask_zero=True, name="embedding")(ids)
+    for one in middle:
+        y = one(y)
+    return keras.Model(ids, L.Dense(2, name="top")(L.LSTM(5, name="last")(y)), name="reader")
+
+
+def lstm():
+    return L.LSTM(6, return_sequences=True, name="first")
+
+
+MASKED = {
+    "deleted": (DeleteLayer("first"), lambda: reader()),
+    "preceded": (
+        InsertLayer(L.Dropout(0.1, name="new"), before="first"), lambda: reader(L.Dropout(0.1, name="new"), lstm()),
+    ),
+    "replaced by what takes no mask": (
+        ReplaceLayer("first", L.Dense(6, name="new")), lambda: reader(L.Dense(6, name="new")),
+    ),
+    "replaced by what takes one": (
+        ReplaceLayer("first", L.GRU(6, return_sequences=True, name="new")),
+        lambda: reader(L.GRU(6, return_sequences=True, name="new")),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("edit, expected", MASKED.values(), ids=MASKED)
+def test_a_mask_is_handed_on_beside_what_a_layer_reads(edit, expected):
+    keras.backend.clear_session()  # the operations of masks are numbered
+    before = capture(reader(lstm()))
+    keras.backend.clear_session()
+    after = edit(before)
+    assert after.record == capture(expected()).record
+    compute(after, [np.array([[1, 2, 3, 0, 0, 0, 0]])])

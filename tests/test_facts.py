@@ -1,5 +1,6 @@
 """The facts of a config, forgotten and worked out again, are those that Keras wrote."""
 
+import inspect
 from dataclasses import replace
 
 import keras
@@ -8,8 +9,10 @@ from keras import layers as L
 
 from kerassurgery_fn import capture
 from kerassurgery_fn.facts import settled, usual_kwargs
+from kerassurgery_fn.facts.calls import takes
 from kerassurgery_fn.frozen import get_in, set_in
 from kerassurgery_fn.graph import is_input, is_model, leaves
+from kerassurgery_fn.rules import RULES
 from kerassurgery_fn.wiring import fold, unfold
 
 pytestmark = pytest.mark.keras
@@ -177,3 +180,24 @@ NETWORKS = {
 def test_the_facts_of_networks(name):
     snapshot = capture(getattr(keras.applications, name)(weights=None))
     assert remembered(snapshot) == snapshot.record
+
+
+def classes():
+    made = [one for one in vars(L).values() if isinstance(one, type) and one.__name__ in RULES]
+    return [one for one in made if issubclass(one, L.Layer) and "Cell" not in one.__name__]
+
+
+def test_all_that_layers_of_keras_take_is_known():
+    odd = [
+        (one.__name__, name)
+        for one in classes()
+        for name in inspect.signature(one.call).parameters
+        if name != "self" and not takes(record_of(one), name)
+    ]
+    assert len(classes()) > 90
+    assert not odd
+    assert not takes(record_of(L.ReLU), "mask")
+
+
+def record_of(cls):
+    return {"module": "keras.layers", "class_name": cls.__name__, "config": {}, "registered_name": None}

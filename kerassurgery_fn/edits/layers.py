@@ -296,13 +296,19 @@ def the_read(net: Net, path: str, node: Node, verb: str, operand: int | None = N
     reads = net.reads(node)
     if operand is not None and 0 <= operand < len(reads):
         return reads[operand]
-    if operand is None and len(set(reads)) == 1:
-        return reads[0]
+    unmasked = {use.port for use in without_masks(net.calls[node]).uses}
+    if operand is None and len(unmasked) == 1:
+        return unmasked.pop()
     kind, makers = net.layers[node[0]]["class_name"], ", ".join(port.layer for port in reads)
     raise UnknownCall(
         f"layer {path!r} ({kind}) reads {len(reads)} tensors, those of {makers}, so it cannot just be {verb}; "
         + ("give the number of the one that is meant as operand=" if verb == PRECEDED else "it may be replaced")
     )
+
+
+def without_masks(call: Arguments) -> Arguments:
+    """A call less the masks among its arguments, which Keras hands on beside the tensors."""
+    return Arguments(call.args, {name: given for name, given in call.kwargs.items() if not name.endswith("mask")})
 
 
 def the_made(net: Net, path: str, node: Node, verb: str) -> Port:

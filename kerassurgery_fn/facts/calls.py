@@ -1,4 +1,4 @@
-"""The arguments that Keras adds to a call where a layer takes them and is not given any."""
+"""The arguments of calls: those that layers take, and those that Keras adds where they are not given."""
 
 from __future__ import annotations
 
@@ -17,6 +17,60 @@ PREPARING = re.compile(
     "AugMix|AutoContrast|CenterCrop|ContrastLimitedAdaptiveHistogramEqualization|CutMix|Equalization|MixUp|"
     "RandAugment|Random[A-Z][A-Za-z]*|Resizing|Solarization"
 )
+LISTED = re.compile(
+    "Add|AdditiveAttention|Attention|Average|Concatenate|Dot|HashedCrossing|Maximum|Minimum|Multiply|Subtract"
+)
+OPEN = re.compile("Lambda|ops[.].*|.*>.*")  # what they take only they know
+# What layers of Keras take beside tensors by position and `training`.
+TAKEN = {
+    "mask": re.compile(rf"{MASKED.pattern}|{LISTED.pattern}|Pipeline"),
+    "initial_state": re.compile(rf"Bidirectional|{RECURRENT}"),
+    "sequences": re.compile(rf"Bidirectional|{RECURRENT}"),
+    "data": re.compile(f"{PREPARING.pattern}|MaxNumBoundingBoxes"),
+    "count_weights": re.compile("CategoryEncoding"),
+    "reverse": re.compile("ReversibleEmbedding"),
+    "x": re.compile("RMSNormalization"),
+    "return_attention_scores": re.compile(".*Attention"),
+    "use_causal_mask": re.compile(".*Attention"),
+    **dict.fromkeys(
+        ("query", "value", "key", "query_mask", "value_mask", "key_mask", "attention_mask"),
+        re.compile("MultiHeadAttention|GroupedQueryAttention|GroupQueryAttention"),
+    ),
+}
+STATES = {"LSTM": 2, "GRU": 1, "SimpleRNN": 1, "ConvLSTM1D": 2, "ConvLSTM2D": 2, "ConvLSTM3D": 2}
+
+
+def takes(record: Record, name: str) -> bool:
+    """Whether a call of a layer may have a keyword argument.
+
+    >>> takes({"module": "keras.layers", "class_name": "LSTM", "config": {}}, "initial_state")
+    True
+    """
+    key = key_of(record)
+    if is_model(record) or OPEN.fullmatch(key):
+        return True
+    return name in ("inputs", "training") or (name in TAKEN and bool(TAKEN[name].fullmatch(key)))
+
+
+def strange(record: Record, args: list[Any], kwargs: dict[str, Any]) -> str:
+    """What a layer would be given that it does not take, in words; empty if there is no such thing.
+
+    >>> strange({"module": "keras.layers", "class_name": "ReLU", "config": {}}, [["a", "b"]], {})
+    'it takes one tensor, not a list of them'
+    """
+    key = key_of(record)
+    if is_model(record) or OPEN.fullmatch(key):
+        return ""
+    if odd := [name for name in kwargs if not takes(record, name)]:
+        return f"it takes no argument {odd[0]!r}"
+    if args and LISTED.fullmatch(key) and not isinstance(args[0], list):
+        return "it takes a list of tensors"
+    if args and isinstance(args[0], list) and not LISTED.fullmatch(key) and key != "Identity":
+        return "it takes one tensor, not a list of them"
+    states = kwargs.get("initial_state")
+    if isinstance(states, list) and len(states) != STATES.get(key, len(states)):
+        return f"it takes an initial_state of {STATES[key]} tensors, not of {len(states)}"
+    return ""
 
 
 def usual_kwargs(record: Record) -> dict[str, Any]:
@@ -35,7 +89,8 @@ def usual_kwargs(record: Record) -> dict[str, Any]:
 
 
 def exchanged_kwargs(kwargs: dict[str, Any], old: Record, new: Record) -> dict[str, Any]:
-    """The keyword arguments of a call when another layer takes its place: what Keras added for the old one goes.
+    """The keyword arguments of a call when another layer takes its place: what Keras added for the old one goes, and a
+    mask if the new one takes none.
 
     >>> dense, dropout = ({"module": "keras.layers", "class_name": name, "config": {}} for name in ("Dense", "Dropout"))
     >>> exchanged_kwargs({"training": False}, dropout, dense), exchanged_kwargs({"training": True}, dropout, dense)
@@ -43,4 +98,5 @@ def exchanged_kwargs(kwargs: dict[str, Any], old: Record, new: Record) -> dict[s
     """
     added = usual_kwargs(old)
     given = {key: value for key, value in kwargs.items() if key not in added or value is not added[key]}
+    given = {key: value for key, value in given.items() if key != "mask" or takes(new, key)}
     return usual_kwargs(new) | given

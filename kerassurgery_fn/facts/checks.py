@@ -12,6 +12,7 @@ import numpy as np
 
 from kerassurgery_fn.channels import Axis, Ledger, size
 from kerassurgery_fn.errors import MisfitTensor
+from kerassurgery_fn.facts.calls import strange
 from kerassurgery_fn.graph import Record
 from kerassurgery_fn.rules.layer import Weight
 from kerassurgery_fn.rules.registry import key_of
@@ -60,6 +61,18 @@ def check_rank(record: Record, reads: Sequence[Spec]) -> None:
     wanted = rank_of(record)
     if wanted and reads and len(reads[0].shape) != wanted:
         raise Misfit(f"it takes tensors of {wanted} axes")
+
+
+def check_arguments(record: Record, call: Arguments) -> None:
+    """Raises Misfit where a layer of Keras would be given what it does not take."""
+    if words := strange(record, call.args, call.kwargs):
+        raise Misfit(words)
+
+
+def check_axes(axes: Sequence[Any]) -> None:
+    """Raises Misfit where a rule has taken a list of tensors for one, so that tensors stand where sizes should."""
+    if any(isinstance(one, tuple) for some in axes for one in some):
+        raise Misfit("its rule is not for a list of tensors")
 
 
 def check_weights(spelled: Sequence[Weight], arrays: Sequence[np.ndarray]) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from kerassurgery_fn.channels import size
 from kerassurgery_fn.errors import MisfitTensor
 from kerassurgery_fn.facts.builds import with_builds
-from kerassurgery_fn.facts.checks import Strict, check_rank, check_weights, misfit, shown
+from kerassurgery_fn.facts.checks import Strict, check_arguments, check_axes, check_rank, check_weights, misfit, shown
 from kerassurgery_fn.facts.dtypes import dtype_made
 from kerassurgery_fn.frozen import Location, get_in
 from kerassurgery_fn.given import asked
@@ -113,9 +113,11 @@ class _Walk:
         """What a call makes by its layer's rule, which also says for what the layer is built and with which weights."""
         layer, reads = self.layer(path, record), [self.facts.specs[use.port] for use in call.uses]
         try:
+            check_arguments(record, call)
             check_rank(record, reads)
             made = leaves(layer(*self.axes(call.args, layer.notes), **self.axes(call.kwargs, layer.notes)))
             own = layer.notes.weights.get(path, [])
+            check_axes([*made, *(weight.axes for weight in own)])
             check_weights(own, self.weights.get(path, ()))
         except NoRule:
             raise
