@@ -51,6 +51,8 @@ class DeleteLayer(_OfCalls):
     """Layers taken out: what has read what they make reads what they have read. One that is called several times goes
     at all calls, or at those that are chosen.
 
+    A mask that a layer has made for others, as Masking and Embedding do, stays: it is an argument of their calls.
+
     Args:
         layer: which layers, see `kerassurgery_fn.selecting`.
         calls: the numbers of the calls, all by default; negative ones count from the end.

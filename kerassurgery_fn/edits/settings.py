@@ -61,7 +61,8 @@ def check_name(name: Any) -> None:
 class SetConfig(Rewrite):
     """Other values for fields of some layers' configs: an activation, a dropout rate, a regularizer.
 
-    What the layers' weights are made for stays: a change that asks for other weights is refused.
+    What the layers' weights are made for stays: a change that asks for other weights is refused. So do masks that they
+    have made for other layers (`mask_zero`), which are arguments of calls.
 
     Args:
         layer: which layers, see `kerassurgery_fn.selecting`.
