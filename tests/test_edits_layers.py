@@ -429,6 +429,15 @@ def test_what_the_model_was_compiled_with_for_an_output_knows_its_new_name():
     assert after.record["compile_config"] == {"loss": {"z": "mse"}, "metrics": None}
 
 
+@pytest.mark.parametrize("inside", ["a", "n"])
+def test_of_a_layer_replaced_by_a_model_no_weights_are_left(inside):
+    model = Snapshot(sequential("row", (None, 4), relu(inside)), {})
+    for before, path in [(chain("a", "b"), "a"), (nested("a"), "inner")]:
+        after = ReplaceLayer(path, model)(before)
+        assert not [one for one in after.weights if one.startswith("row")]
+        assert not [one for one in ReplaceLayer(path, model, name=path)(before).weights if one.startswith(path)]
+
+
 # --- refusals
 
 

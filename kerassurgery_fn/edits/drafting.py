@@ -29,7 +29,8 @@ class Draft:
     - `arrays`: path -> weights, for the layers whose weights have changed and for new ones;
     - `fresh`: paths of new layers whose weights are yet to be drawn;
     - `copies`: path of a new layer -> that of the layer whose optimizer state it begins with;
-    - `restarted`: paths of layers whose optimizer state is no longer that of their weights.
+    - `restarted`: paths of layers whose optimizer state is no longer that of their weights;
+    - `gone`: paths of weights of layers that others have taken the place of.
     """
 
     snapshot: Snapshot
@@ -38,6 +39,7 @@ class Draft:
     fresh: frozenset[str] = frozenset()
     copies: Mapping[str, str] = field(default_factory=dict)
     restarted: frozenset[str] = frozenset()
+    gone: frozenset[str] = frozenset()
 
     @cached_property
     def graph(self) -> Graph:
@@ -45,7 +47,8 @@ class Draft:
 
     @property
     def weights(self) -> Weights:
-        return {**self.snapshot.weights, **self.arrays, **dict.fromkeys(self.fresh, ())}
+        kept = {path: own for path, own in self.snapshot.weights.items() if path not in self.gone}
+        return {**kept, **self.arrays, **dict.fromkeys(self.fresh, ())}
 
     def record(self, path: str) -> Record:
         """The record of a layer as it was when the work began."""
@@ -89,6 +92,12 @@ class Draft:
     def with_arrays(self, arrays: Weights) -> Draft:
         return replace(self, arrays={**self.arrays, **arrays})
 
+    def without(self, path: str) -> Draft:
+        """The draft without the weights of a layer, or of those in it."""
+        gone = frozenset(one for one in self.weights if within(one, path))
+        arrays = {one: own for one, own in self.arrays.items() if one not in gone}
+        return replace(self, arrays=arrays, fresh=self.fresh - gone, gone=self.gone | gone)
+
     def facts(self, scope: str) -> Facts:
         """The specs of a model's tensors as far as they are known now."""
         return settled(self.net(scope), self.weights, scope)
@@ -110,7 +119,8 @@ class Draft:
         record = {key: value for key, value in own_record(layer.record).items() if key != "compile_config"}
         record = freeze(with_name(record, name))
         net = replace(net, layers={**net.layers, key: record}, changed=net.changed | {key})
-        draft = self.with_net(scope, net).with_arrays({join_path(path, own): a for own, a in layer.weights.items()})
+        draft = self.without(path).with_net(scope, net)
+        draft = draft.with_arrays({join_path(path, own): a for own, a in layer.weights.items()})
         fresh = frozenset(() if model_in(record) or "" in layer.weights else [path])
         return replace(draft, fresh=(draft.fresh - {path}) | fresh, restarted=draft.restarted | {path}), key
 
