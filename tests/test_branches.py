@@ -153,6 +153,12 @@ def padded():
     return keras.Model(x, L.Dense(3, name="top")(L.Concatenate()([narrow, L.Dense(2)(x)])))
 
 
+def joined_by_name():
+    """A join whose tensors go by the name of the argument."""
+    x = keras.Input((6,))
+    return keras.Model(x, L.Dense(3, name="top")(L.Concatenate()(inputs=[L.Dense(5, name=name)(x) for name in "abc"])))
+
+
 # name -> model, what to delete, layers that must be gone
 BRANCHES = {
     "one of three": (inception, {"b": range(4)}, ["b", "b_narrow", "b_norm"]),
@@ -174,6 +180,7 @@ BRANCHES = {
     ),
     "a term of a sum of operators": (summed_by_operators, {"narrow": range(4)}, ["narrow", "wide"]),
     "an item of an operation": (joined_by_operation, {"a": range(5)}, ["a"]),
+    "an item by name": (joined_by_name, {"b": range(5)}, ["b"]),
     "an item with padding": (padded, {"narrow": range(4)}, ["narrow"]),
     "channels_first": (channels_first, {"b": range(4)}, ["b"]),
     "channels_first, and the join": (channels_first, {"a": range(4), "c": range(4)}, ["a", "c", "concat"]),

@@ -112,8 +112,9 @@ def _spans(flow: Flow, call: Call, left: Set[Ref]) -> bool:
 
 
 def operands(call: Call) -> list[Any]:
-    """What a merge merges: the items of its first argument, or its arguments."""
-    return call.args[0] if call.args and isinstance(call.args[0], list) else call.args
+    """What a merge merges: the items of its first argument, which may go by its name, or its arguments."""
+    first = call.args[0] if call.args else call.kwargs.get("inputs")
+    return first if isinstance(first, list) else call.args
 
 
 class _Emptiness:

@@ -226,10 +226,14 @@ def _with_ports(call: Arguments, ports: Sequence[Port]) -> Arguments:
 
 
 def shortened(net: Net, node: Node, lost: Collection[int]) -> Net:
-    """The model with a call that reads fewer tensors: some of the items of its first argument, a list, go."""
-    first, *rest = net.calls[node].args
-    left = [item for i, item in enumerate(first) if i not in lost]
-    return replace(net, calls={**net.calls, node: Arguments([left, *rest], net.calls[node].kwargs)})
+    """The model with a call that reads fewer tensors: some of the items of its first argument, a list, go.
+
+    That argument may go by its name, `inputs`.
+    """
+    args, kwargs = net.calls[node]
+    left = [item for i, item in enumerate(args[0] if args else kwargs["inputs"]) if i not in lost]
+    call = Arguments([left, *args[1:]], kwargs) if args else Arguments([], {**kwargs, "inputs": left})
+    return replace(net, calls={**net.calls, node: call})
 
 
 def with_layer(net: Net, key: str, record: Record) -> Net:
