@@ -211,6 +211,13 @@ def test_what_is_no_index_is_refused_before_there_is_a_model(channels):
         DeleteChannels("a", channels)
 
 
+@pytest.mark.parametrize("edit", [DeleteChannels, KeepChannels])
+@pytest.mark.parametrize("n", [3, 5])
+def test_a_mask_of_another_length_is_refused(edit, n):
+    with pytest.raises(ChannelOutOfRange, match=f"'a' has 4 channels, and the mask is for {n}"):
+        edit("a", np.arange(n) == 1)(chain())
+
+
 def test_channels_that_a_layer_without_a_rule_reads_are_refused_with_the_line_that_teaches_it():
     gate = layer("Gate", "gate", module="mine", registered_name="mine>Gate")
     net = functional(

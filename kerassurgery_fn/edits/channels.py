@@ -159,15 +159,31 @@ def located(flow: Flow, ids: np.ndarray) -> list[str]:
     ]
 
 
+class Masked(tuple[int, ...]):
+    """The indices at which a boolean mask is true. They know how long the mask was, which no document keeps."""
+
+    of: int
+
+    @classmethod
+    def by(cls, mask: np.ndarray) -> Masked:
+        made = cls(np.flatnonzero(mask).tolist())
+        made.of = mask.size
+        return made
+
+
 def indices(channels: Any) -> tuple[int, ...]:
-    """Channel indices as a tuple of ints; a boolean mask becomes the indices at which it is true."""
+    """Channel indices as a tuple of ints; a boolean mask becomes the indices at which it is true.
+
+    >>> indices([3, -1]), indices([True, False, True])
+    ((3, -1), (0, 2))
+    """
     listed = list(channels) if np.iterable(channels) and not isinstance(channels, np.ndarray) else channels
     try:
         array = np.atleast_1d(np.asarray(listed))
     except (ValueError, TypeError) as error:
         raise ChannelOutOfRange(f"channels are indices or a boolean mask, not {channels!r}") from error
     if array.dtype == bool:
-        array = np.flatnonzero(array)
+        return Masked.by(array)
     if array.size and not np.issubdtype(array.dtype, np.integer):
         raise ChannelOutOfRange(f"channels are indices or a boolean mask, not {array.dtype}: {channels!r}")
     return tuple(array.ravel().tolist())
@@ -179,6 +195,10 @@ def _chosen(flow: Flow, channels: Channels) -> list[tuple[Maker, np.ndarray]]:
     for address, wanted in channels.items():
         for maker in flow.makers_at(address):
             n = size(maker.axis) or 0
+            if isinstance(wanted, Masked) and wanted.of != n:
+                raise ChannelOutOfRange(
+                    f"layer {maker.path!r} has {n} channels, and the mask is for {wanted.of}: give one of that length"
+                )
             if outside := [c for c in wanted if not -n <= c < n]:
                 raise ChannelOutOfRange(
                     f"layer {maker.path!r} has {n} channels (0 to {n - 1}, or {-n} to -1), so there is no {outside[0]}"
