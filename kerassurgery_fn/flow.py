@@ -46,7 +46,8 @@ class Flow:
     fates: Fates = field(repr=False)
 
     def maker(self, address: Any) -> Maker:
-        """The channels at an address: a layer's own (`conv_1`), or those of one kind (`attention:num_heads`).
+        """The channels at an address: a layer's own (`conv_1`), or those of one kind (`attention:num_heads`, for
+        short `attention:heads`).
 
         Raises:
             UnknownLayer, AmbiguousLayer: the name is of no layer, or of several.
@@ -62,9 +63,9 @@ class Flow:
             )
         if kind is None:
             return next(iter(own.values()))
-        if kind not in own:
+        if (spelled := self._spelled(path, kind)) not in own:
             raise NoChannels(f"layer {path!r} has channels of the kinds {', '.join(own)}, but none of {kind!r}")
-        return own[kind]
+        return own[spelled]
 
     def makers_at(self, address: str) -> list[Maker]:
         """The channels at an address whose layer may be a pattern (`block*_conv`, `*@Conv2D`, `*@Dense:units`): those
@@ -78,7 +79,8 @@ class Flow:
         if not is_pattern(name, self.graph):
             return [self.maker(address)]
         records = {call.path: call.record for call in self.graph.all_calls}
-        wanted = {path: [kind] if kind else self._kinds(path)[:1] for path in find_layers(self.graph, name, records)}
+        paths = find_layers(self.graph, name, records)
+        wanted = {path: [self._spelled(path, kind)] if kind else self._kinds(path)[:1] for path in paths}
         found = [maker for (path, own), maker in self.makers.items() if own in wanted.get(path, ())]
         if not found:
             raise NoChannels(f"none of the {len(wanted)} layers that fit {address!r} makes such channels of its own")
@@ -93,6 +95,11 @@ class Flow:
 
     def _kinds(self, path: str) -> list[str]:
         return [kind for owner, kind in self.makers if owner == path]
+
+    def _spelled(self, path: str, kind: str) -> str:
+        """A kind of a layer's channels as its config spells it: `heads` may stand for `num_heads`."""
+        kinds = self._kinds(path)
+        return f"num_{kind}" if kind not in kinds and f"num_{kind}" in kinds else kind
 
 
 def analyse(snapshot: Snapshot) -> Flow:

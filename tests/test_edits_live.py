@@ -8,6 +8,7 @@ from keras import layers as L
 from laws import compute, deviation, differences, random_inputs, randomise
 
 from kerassurgery_fn import (
+    DeleteChannels,
     DeleteLayer,
     InsertLayer,
     Plan,
@@ -19,7 +20,7 @@ from kerassurgery_fn import (
     of_class,
     rebuild,
 )
-from kerassurgery_fn.errors import MisfitTensor, NotALayer
+from kerassurgery_fn.errors import MisfitTensor, NoChannels, NotALayer
 
 pytestmark = pytest.mark.keras
 
@@ -332,3 +333,14 @@ def test_a_mask_is_handed_on_beside_what_a_layer_reads(edit, expected):
     after = edit(before)
     assert after.record == capture(expected()).record
     compute(after, [np.array([[1, 2, 3, 0, 0, 0, 0]])])
+
+
+def test_heads_may_be_called_just_so():
+    x = keras.Input((5, 4))
+    snapshot = capture(keras.Model(x, L.MultiHeadAttention(4, 2, name="mix")(x, x)))
+    smaller = DeleteChannels("mix", heads=[0, 3])(snapshot)
+    assert smaller == DeleteChannels("mix:num_heads", [0, 3])(snapshot)
+    assert smaller == DeleteChannels("*@MultiHeadAttention", heads=[0, 3])(snapshot)
+    assert smaller.record["config"]["layers"][1]["config"]["num_heads"] == 2
+    with pytest.raises(NoChannels, match="of the kinds num_heads, key_dim, value_dim, but none of 'units'"):
+        DeleteChannels("mix", units=[0])(snapshot)

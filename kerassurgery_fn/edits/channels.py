@@ -67,8 +67,9 @@ class DeleteChannels(_ChannelEdit):
 
     Args:
         layer: a layer's name or path, or a mapping of these to channels. `attention:num_heads` addresses one kind of
-            a layer's channels; so does `DeleteChannels("attention", num_heads=[0])`. A pattern (`block*_conv`,
-            `*@Conv2D`, see `kerassurgery_fn.selecting`) stands for all layers that fit and make channels.
+            a layer's channels; so does `DeleteChannels("attention", num_heads=[0])`, or `heads=[0]` for short. A
+            pattern (`block*_conv`, `*@Conv2D`, see `kerassurgery_fn.selecting`) stands for all layers that fit and make
+            channels.
         channels: indices, negative ones from the end as in numpy; duplicates count once. A boolean mask will do.
         allow_output_change: whether outputs of the model may lose channels.
 
