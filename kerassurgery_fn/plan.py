@@ -81,7 +81,7 @@ class AtOnce:
         made, paths = finished(draft)
         if edits and made is not snapshot:
             before = analyse(snapshot)
-            edits = [edit.readdressed(before, paths) for edit in edits]
+            edits = [part for edit in edits for part in edit.readdressed(before, paths)]
         return cut_at_once(made, edits) if edits else made
 
 

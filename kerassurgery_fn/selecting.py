@@ -5,7 +5,8 @@ A **selector** is what every edit takes where it takes a layer:
 - `"conv_1"`, `"backbone/conv_1"`: one layer, by its name or path;
 - `"block*_conv"`, `"backbone/*"`: all layers whose path or name fits, as a shell would match file names;
 - `"*@Dropout"`, `"block*@Conv2D,Dense"`: those of them that are of one of these classes; `of_class` writes that;
-- a tuple of selectors: the layers of each.
+- a tuple of selectors: the layers of each. An empty one names none: an edit of several layers then changes nothing,
+  and an edit that needs one layer raises `UnknownLayer`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
-from kerassurgery_fn.errors import UnknownLayer
+from kerassurgery_fn.errors import AmbiguousLayer, UnknownLayer
 from kerassurgery_fn.graph import Graph, Record, find_layer
 
 Selector = str | tuple[str, ...]
@@ -89,6 +90,21 @@ def find_layers(graph: Graph, selector: Selector, records: Mapping[str, Record] 
         known = ", ".join(dict.fromkeys(record["class_name"] for record in records.values()))
         raise UnknownLayer(f"no layer fits {selector!r} among {len(records)} layers of the classes {known}")
     return sorted(found, key=graph.places.__getitem__)
+
+
+def find_one(graph: Graph, selector: Selector, records: Mapping[str, Record] | None = None) -> str:
+    """The path of the one layer that a selector names; takes and raises what `find_layers` does.
+
+    Raises:
+        UnknownLayer: it names none; an empty list names none.
+        AmbiguousLayer: it names several.
+    """
+    paths = find_layers(graph, selector, records)
+    if not paths:
+        raise UnknownLayer(f"{list(selector)!r} names no layer, and one is needed; give a name or a path")
+    if len(paths) > 1:
+        raise AmbiguousLayer(f"{selector!r} names {len(paths)} layers: {', '.join(paths[:8])}; name one")
+    return paths[0]
 
 
 def _fits(path: str, record: Record, pattern: str, classes: list[str]) -> bool:

@@ -3,12 +3,14 @@
 import pickle
 from dataclasses import FrozenInstanceError
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pictures import chain, fork, grouped, residual
 
-from kerassurgery_fn.edits import DeleteChannels, Edit, KeepChannels
+from kerassurgery_fn.codec import decode, encode
+from kerassurgery_fn.edits import DeleteChannels, Edit, KeepChannels, RenameLayer, WidenChannels
 from kerassurgery_fn.errors import ChannelOutOfRange, NothingLeft, PartialLines, PinnedChannels, SurgeryError
 from kerassurgery_fn.plan import AtOnce, Plan
 
@@ -129,3 +131,35 @@ def test_a_plan_prints_as_what_it_is():
     )
     assert repr(Plan.at_once()) == "AtOnce(edits=())"
     assert Plan.at_once() == AtOnce(())
+
+
+@pytest.mark.parametrize(
+    "edit, left",
+    [
+        (DeleteChannels({"a": [0], "a:units": [1]}), [2, 3]),
+        (DeleteChannels({"?": [0], "a": [1], "a:units": [-1]}, allow_output_change=True), [2]),
+        (KeepChannels({"a": [0, 1, 2], "a:units": [1, 2, -1]}), [1, 2]),
+    ],
+)
+def test_at_once_two_addresses_of_one_layer_both_count(edit, left):
+    """Both count alone, beside an edit of layers, and after a document has put the addresses in another order."""
+    beside = RenameLayer("b", "z")
+    assert len(edit(chain()).weights["a"][1]) == len(left)
+    assert np.array_equal(edit(chain()).weights["a"][1], chain().weights["a"][1][left])
+    at_once = Plan.at_once(edit, beside)
+    assert at_once(chain()) == beside(edit(chain()))
+    assert decode(encode(at_once)) == at_once
+    assert decode(encode(at_once))(chain()) == at_once(chain())
+
+
+def test_two_entries_for_one_address_that_contradict_each_other_are_refused():
+    with pytest.raises(SurgeryError, match="DeleteChannels has two entries for 'a'"):
+        DeleteChannels({("a", "b"): [0], "a": [1]})
+    with pytest.raises(SurgeryError, match=r"two entries for 'a:units', with the width 5 and 6"):
+        WidenChannels({("a:units",): 5, "a:units": 6})
+    assert DeleteChannels({("a", "b"): [0], "a": [0]}) == DeleteChannels(["a", "b"], [0])
+
+
+def test_what_is_drawn_does_not_depend_on_the_order_of_the_addresses():
+    one, other = WidenChannels({"a": 9, "b": 7}), WidenChannels({"b": 7, "a": 9})
+    assert one(chain()) == other(chain()) == decode(encode(other))(chain())

@@ -1,8 +1,26 @@
 """Selectors: several layers by one string."""
 
 import pytest
+from pictures import chain
 from records import call, functional, layer
 
+from kerassurgery_fn.edits import (
+    ConvertDtype,
+    DeepenLayer,
+    DeleteChannels,
+    DeleteLayer,
+    FoldBatchNorm,
+    InsertLayer,
+    KeepChannels,
+    RenameLayer,
+    ReorderChannels,
+    ReplaceHead,
+    ReplaceLayer,
+    SetConfig,
+    SetTrainable,
+    UnshareLayer,
+    WidenChannels,
+)
 from kerassurgery_fn.errors import AmbiguousLayer, UnknownLayer
 from kerassurgery_fn.frozen import get_in
 from kerassurgery_fn.graph import read_graph
@@ -96,3 +114,32 @@ def test_registered_names_are_classes_too():
     gate = layer("Gate", "gate", module="mine", registered_name="pack>Gate")
     record = functional("net", {"x": (None, 4)}, call(gate, "x", out=(None, 4)), outputs="gate")
     assert find_layers(read_graph(Snapshot(record, {})), of_class("pack>Gate")) == ["gate"]
+
+
+# --- a selector of nothing
+
+SEVERAL = {
+    "DeleteLayer": DeleteLayer([]), "InsertLayer": InsertLayer(layer("ReLU", "z"), before=[]),
+    "InsertLayer after": InsertLayer(layer("ReLU", "z"), after=[]),
+    "ReplaceLayer": ReplaceLayer([], layer("ReLU", "z")),
+    "UnshareLayer": UnshareLayer([]), "SetConfig": SetConfig([], units=3), "SetTrainable": SetTrainable([], False),
+    "ConvertDtype": ConvertDtype("float16", []), "FoldBatchNorm": FoldBatchNorm([]), "DeepenLayer": DeepenLayer([]),
+    "DeleteChannels": DeleteChannels([], [0]), "KeepChannels": KeepChannels([], [0]),
+    "ReorderChannels": ReorderChannels([], [0]), "WidenChannels": WidenChannels([], 9),
+}  # fmt: skip
+ONE = {
+    "RenameLayer": RenameLayer([], "q"), "DeepenLayer after": DeepenLayer("a", after=[]),
+    "DeepenLayer of none": DeepenLayer([], after="a"), "ReplaceHead": ReplaceHead(3, layer=[]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("edit", SEVERAL.values(), ids=SEVERAL)
+def test_an_edit_of_no_layers_is_the_identity(edit):
+    net = chain()
+    assert edit(net) == net
+
+
+@pytest.mark.parametrize("edit", ONE.values(), ids=ONE)
+def test_an_edit_that_needs_one_layer_refuses_none(edit):
+    with pytest.raises(UnknownLayer, match=r"\[\] names no layer, and one is needed"):
+        edit(chain())

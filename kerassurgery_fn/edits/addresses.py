@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from kerassurgery_fn.errors import SurgeryError
@@ -24,7 +24,7 @@ def addressed(
         what: what is given, for errors.
 
     Raises:
-        SurgeryError: something is said twice, or nothing is.
+        SurgeryError: something is said twice, or nothing is; two entries for one address contradict each other.
 
     >>> addressed("Keep", "a", 3, {}, int), addressed("Keep", ["a", "b"], None, {"units": 2}, int)
     ({'a': 3}, {'a:units': 2, 'b:units': 2})
@@ -35,5 +35,18 @@ def addressed(
             f"and {given if given is not None else dict(kinds)}"
         )
     pairs = [*layer.items()] if isinstance(layer, Mapping) else [(layer, given)] if given is not None else []
-    named = {one: read(wanted) for address, wanted in pairs for one in selectors(address)}
-    return FrozenDict(named | {f"{one}:{kind}": read(it) for kind, it in kinds.items() for one in selectors(layer)})
+    named = [(one, read(wanted)) for address, wanted in pairs for one in selectors(address)]
+    named += [(f"{one}:{kind}", read(wanted)) for kind, wanted in kinds.items() for one in selectors(layer)]
+    refuse_contradiction(edit, named, what)
+    return FrozenDict(dict(named))
+
+
+def refuse_contradiction(edit: str, named: Sequence[tuple[str, Any]], what: str) -> None:
+    """Raises SurgeryError where one address has two different values, of which a mapping would keep the last only."""
+    first: dict[str, Any] = {}
+    for address, wanted in named:
+        if first.setdefault(address, wanted) != wanted:
+            raise SurgeryError(
+                f"{edit} has two entries for {address!r}, with the {what} {first[address]} and {wanted}; give them in "
+                "one entry"
+            )

@@ -42,14 +42,21 @@ class _ChannelEdit:
         """Which final ids die, shaped as by `flow.fates.nobody()`."""
         raise NotImplementedError
 
-    def readdressed(self, flow: Flow, paths: Mapping[str, str]) -> Self:
-        """The same edit for a model in which layers have other paths, given the channels of the one it is meant for."""
-        named = {
-            f"{paths.get(maker.path, maker.path)}:{maker.kind}": wanted
-            for address, wanted in self.channels.items()
-            for maker in flow.makers_at(address)
-        }
-        return type(self)(named, allow_output_change=self.allow_output_change)
+    def readdressed(self, flow: Flow, paths: Mapping[str, str]) -> list[Self]:
+        """The same edit for a model in which layers have other paths, as one edit for each address of each layer: two
+        addresses may mean the same layer, and then the channels of both count.
+
+        Args:
+            flow: the channels of the model that the edit is meant for.
+            paths: path of a layer in that model -> its path in the other model.
+        """
+        return [
+            type(self)(
+                {f"{paths.get(maker.path, maker.path)}:{maker.kind}": np.flatnonzero(selected)},
+                allow_output_change=self.allow_output_change,
+            )
+            for maker, selected in _chosen(flow, self.channels)
+        ]
 
     def __call__(self, snapshot: Snapshot) -> Snapshot:
         flow = analyse(snapshot)

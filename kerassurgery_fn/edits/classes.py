@@ -12,7 +12,7 @@ from kerassurgery_fn.edits.sources import unique
 from kerassurgery_fn.errors import AmbiguousLayer, NoHead
 from kerassurgery_fn.flow import Flow
 from kerassurgery_fn.rules.layer import Maker
-from kerassurgery_fn.selecting import Selector, find_layers
+from kerassurgery_fn.selecting import Selector, find_one
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def found_head(flow: Flow, layer: Selector | None) -> Head:
         AmbiguousLayer: several layers make what is meant.
         NoHead: what the layer makes is no output.
     """
-    name, meant = of_the_output(flow) if layer is None else of_layer(flow, the_path(flow, layer))
+    name, meant = of_the_output(flow) if layer is None else of_layer(flow, find_one(flow.graph, layer))
     makers = [maker for maker in flow.makers.values() if ids_on(flow, maker.axis) & meant]
     if not makers:
         why = f": {name!r} {flow.opaque[name]}" if name in flow.opaque else ""
@@ -119,18 +119,6 @@ def of_layer(flow: Flow, path: str) -> tuple[str, set[int]]:
     made = {one for axis in own or passed for one in ids_on(flow, axis)}
     ends = [ids_on(flow, axis) & made for ref in flow.graph.outputs for axis in flow.tensors.get(ref) or ()]
     return path, next(filter(None, ends), set())
-
-
-def the_path(flow: Flow, layer: Selector) -> str:
-    """The path of the one layer that a selector names.
-
-    Raises:
-        UnknownLayer, AmbiguousLayer: it names none, or several.
-    """
-    first, *more = find_layers(flow.graph, layer)
-    if more:
-        raise AmbiguousLayer(f"{layer!r} names {len(more) + 1} layers: {', '.join([first, *more][:8])}; name one")
-    return first
 
 
 def ids_on(flow: Flow, axis: Axis) -> set[int]:

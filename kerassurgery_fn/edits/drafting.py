@@ -11,11 +11,11 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain, count
 
-from kerassurgery_fn.errors import AmbiguousLayer, UnknownCall
+from kerassurgery_fn.errors import UnknownCall
 from kerassurgery_fn.facts import Facts, settled
 from kerassurgery_fn.frozen import freeze, get_in
 from kerassurgery_fn.graph import Graph, Record, join_path, model_in, read_graph, with_name
-from kerassurgery_fn.selecting import Selector, find_layers
+from kerassurgery_fn.selecting import Selector, find_layers, find_one
 from kerassurgery_fn.snapshot import Snapshot, Weights
 from kerassurgery_fn.wiring import Net, Node, own_record, unfold
 
@@ -63,14 +63,9 @@ class Draft:
         """The path of the one layer that a selector names.
 
         Raises:
-            AmbiguousLayer: it names several.
+            UnknownLayer, AmbiguousLayer: it names none, or several.
         """
-        first, *more = self.find(selector)
-        if more:
-            raise AmbiguousLayer(
-                f"{selector!r} names {len(more) + 1} layers: {', '.join([first, *more][:8])}; name one"
-            )
-        return first
+        return find_one(self.graph, selector, {path: self.record(path) for path in self.graph.places})
 
     def within(self, selector: Selector) -> list[str]:
         """The paths of the layers that a selector names, and of those in them if they are models."""

@@ -21,7 +21,9 @@ def initializer_of(record: Record, weight: str) -> Record | None:
     >>> initializer_of({"config": {"layer": {"config": {"bias_initializer": {"class_name": "Zeros"}}}}}, "bias")
     {'class_name': 'Zeros'}
     """
-    for config in (record["config"], record["config"].get("layer", {}).get("config", {})):
+    wrapped = record["config"].get("layer")
+    inner = wrapped.get("config", {}) if isinstance(wrapped, dict) else {}
+    for config in (record["config"], inner):
         for name in (weight, weight.removesuffix("_kernel")):
             if isinstance(found := config.get(f"{name}_initializer"), dict):
                 return found

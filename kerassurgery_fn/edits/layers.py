@@ -152,13 +152,14 @@ class InsertLayer(Rewrite):
             check_name(self.name)
 
     def redraw(self, draft: Draft) -> Draft:
-        for path in draft.find(self.before or self.after or ""):
+        beside = self.after if self.before is None else self.before
+        for path in draft.find(() if beside is None else beside):
             scope, _ = parted(path)
             nodes = chosen_calls(draft, path, self.calls)
             draft, new = draft.added(scope, self.layer, name=self.name)
             net = draft.net(scope)
             for node in nodes:
-                net = (self.put_before if self.before else self.put_after)(net, path, node, new)
+                net = (self.put_after if self.before is None else self.put_before)(net, path, node, new)
             draft = draft.with_net(scope, net)
         return draft
 

@@ -124,7 +124,7 @@ def drawn_copies(flow: Flow, widths: Mapping[str, int], rng: np.random.Generator
         PartialLines: its channels are lines of a grid.
     """
     copies = np.ones(flow.fates.ids + 1, int)
-    for address, width in widths.items():
+    for address, width in sorted(widths.items()):  # whatever the order in which they were given: a document has its own
         for maker in flow.makers_at(address):
             ids = lone_ids(flow, maker)
             now = int(copies[ids].sum())
