@@ -195,6 +195,8 @@ class _Walk:
         ):
             if len(ref.node) > 1 and len(sizes) == len(recorded):
                 return tuple(axes)
+            if len(sizes) != len(recorded) and ref not in self.graph.shapes.values():
+                return tuple(axes)  # in a Sequential model, the next layer was built on a tensor of another rank
             raise NoRule(f"makes a tensor of shape {recorded}, where its rule expects {sizes}")
         return tuple(stated if axis is None else axis for axis, stated in zip(axes, recorded, strict=True))
 

@@ -19,7 +19,8 @@ from kerassurgery_fn.graph import Record, is_model, leaves
 from kerassurgery_fn.snapshot import Snapshot
 
 # What a config says that no surgery depends on: how weights were drawn, and how they are trained.
-PASSING = ("_initializer", "_regularizer", "_constraint", "trainable", "seed", "name")
+PASSING = {"trainable", "seed", "name"}
+PASSING_ENDS = ("_initializer", "_regularizer", "_constraint")
 SHOWN = 6
 
 LayerFacts = tuple[str, Mapping[str, int], str]
@@ -132,7 +133,9 @@ def _counts(path: str, there: LayerFacts, here: LayerFacts) -> Iterator[str]:
 
 
 def _facts(record: Record, kinds: Mapping[str, int]) -> LayerFacts:
-    config = {key: value for key, value in record["config"].items() if not key.endswith(PASSING)}
+    config = {
+        key: value for key, value in record["config"].items() if key not in PASSING and not key.endswith(PASSING_ENDS)
+    }
     if is_model(record):
         config = {key: config.get(key) for key in ("input_layers", "output_layers")}
     calls = [[node["args"], node["kwargs"]] for node in record.get("inbound_nodes", ())]

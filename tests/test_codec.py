@@ -576,6 +576,17 @@ def test_what_differs_is_named(here, words):
     check(fingerprint(forked()), forked())
 
 
+def test_a_field_that_only_ends_like_a_name_counts():
+    """A field is passed over by its whole name: `axis_name` of somebody's layer is none of them."""
+
+    def net(**config):
+        gate = layer("Gate", "g", module="mine", registered_name="mine>Gate", **config)
+        return Snapshot(functional("net", {"x": (None, 3)}, call(gate, "x", out=(None, 3)), outputs="g"), {})
+
+    assert fingerprint(net(axis_name="a")) != fingerprint(net(axis_name="b"))
+    assert fingerprint(net(seed=1)) == fingerprint(net(seed=2))
+
+
 def test_a_fingerprint_is_a_value_in_the_plan():
     plan = EXAMPLES["MadeFor"]
     assert isinstance(plan, MadeFor)

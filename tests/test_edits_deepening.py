@@ -11,6 +11,7 @@ from pictures import chain, momenta, nested, shared
 from records import call, functional, layer, numbers, operation, sequential
 
 from kerassurgery_fn import ConvertDtype, DeepenLayer, DeleteChannels, InsertLayer, Plan, capture, rebuild
+from kerassurgery_fn.edits.deepening import activation_of
 from kerassurgery_fn.errors import BadValue, MisfitTensor, NameTaken, SurgeryError, UnknownCall
 from kerassurgery_fn.snapshot import Snapshot
 
@@ -113,6 +114,11 @@ def test_convolutions_that_see_only_the_past_go_on_so():
     assert np.array_equal(made.weights["conv_1"][0][3], np.eye(3))
 
 
+def both(forward, backward, merge_mode):
+    cells = [layer("SimpleRNN", name, units=3, activation=name) for name in (forward, backward)]
+    return layer("Bidirectional", "r", layer=cells[0], backward_layer=cells[1], merge_mode=merge_mode)
+
+
 ACTIVATIONS = {
     "relu": (layer("Dense", "r", units=3, activation="relu"), "relu"),
     "linear": (layer("Dense", "r", units=3), "linear"),
@@ -124,7 +130,25 @@ ACTIVATIONS = {
     "an activation": (layer("Activation", "r", activation="relu"), "relu"),
     "dropout": (layer("Dropout", "r"), "linear"),
     "an operation": (operation("Relu", "r", module="keras.src.ops.nn"), "relu"),
-}
+    "an operation with options": (
+        operation("ReLU", "r", module="keras.src.activations.activations", negative_slope=0.1), "linear",
+    ),
+    "an activation that is a layer": (layer("Dense", "r", units=3, activation=layer("ReLU", "inner")), "relu"),
+}  # fmt: skip
+LAST = {
+    "a field of a class that nobody knows": (
+        layer("Block", "r", module="mine", registered_name="mine>Block", activation="relu"), "linear",
+    ),
+    "gates come after the activation": (layer("LSTM", "r", units=3, activation="relu"), "linear"),
+    "GRU": (layer("GRU", "r", units=3, activation="relu"), "linear"),
+    "SimpleRNN, which ends with it": (layer("SimpleRNN", "r", units=3, activation="relu"), "relu"),
+    "in a wrapper": (
+        layer("TimeDistributed", "r", layer=layer("Dense", "inner", units=3, activation="relu")), "relu",
+    ),
+    "both directions side by side": (both("relu", "relu", "concat"), "relu"),
+    "directions that differ": (both("relu", "tanh", "concat"), "linear"),
+    "directions multiplied": (both("relu6", "relu6", "mul"), "linear"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("after, activation", ACTIVATIONS.values(), ids=ACTIVATIONS)
@@ -133,6 +157,11 @@ def test_activations_that_change_nothing_when_done_twice_are_done_twice(after, a
     net = Snapshot(functional("net", {"x": (None, 3)}, *calls, outputs="r"), {})
     made = DeepenLayer("a", after="r", name="deep")(net)
     assert record_of(made, "deep")["config"]["activation"] == activation
+
+
+@pytest.mark.parametrize("record, activation", LAST.values(), ids=LAST)
+def test_what_a_layer_does_last_is_known_of_its_class(record, activation):
+    assert activation_of(record) == activation
 
 
 def flat():

@@ -8,6 +8,7 @@ from pictures import chain, momenta, nested
 from records import call, functional, layer
 
 from kerassurgery_fn.edits import SetConfig, SetTrainable
+from kerassurgery_fn.edits.fields import configured
 from kerassurgery_fn.errors import BadValue, UnknownField, UnknownLayer
 from kerassurgery_fn.graph import read_graph
 from kerassurgery_fn.plan import Plan
@@ -184,3 +185,12 @@ def test_frozen_models_are_frozen_again_after_a_rebuild():
         assert sorted({owner[0] for owner in capture(again).training.slots if owner}) == trained
         assert len(again.trainable_variables) == sum(len(made.weights[path]) for path in trained)
         again.fit(np.zeros((4, 3, 4)), np.zeros((4, 2)), verbose=0)
+
+
+def test_a_field_of_a_class_that_nobody_knows_may_mean_anything():
+    """A `rate` of 5 is no dropout's."""
+    decay = layer("Decay", "d", module="mine", registered_name="mine>Decay", rate=2)
+    assert configured("d", decay, {"rate": 5})["config"]["rate"] == 5
+    assert configured("d", decay, {"rate": 1.5})["config"]["rate"] == 1.5
+    with pytest.raises(BadValue, match="rate cannot be 5"):
+        configured("d", layer("Dropout", "d"), {"rate": 5})

@@ -121,6 +121,11 @@ def test_an_unknown_method_is_refused_by_name():
         (layer("LeakyReLU", "a"), True),
         (layer("Softmax", "a"), True),
         (layer("LSTM", "a", units=1), True),
+        (layer("LSTM", "a", units=1, activation="linear"), True),  # its gates are not linear
+        (layer("SimpleRNN", "a", units=1, activation="linear"), False),
+        (layer("RNN", "a", cell=layer("GRUCell", "b", units=1)), True),
+        (layer("Bidirectional", "a", layer=layer("LSTM", "b", units=1), merge_mode="concat"), True),
+        (layer("Block", "a", module="mine", registered_name="mine>Block", activation="relu"), False),
         (layer("BatchNormalization", "a"), False),
         (layer("TimeDistributed", "a", layer=layer("Dense", "b", units=1, activation="relu")), True),
         (layer("TimeDistributed", "a", layer=layer("Dense", "b", units=1)), False),

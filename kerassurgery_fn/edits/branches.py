@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from kerassurgery_fn.channels import FIXED, has_ids, size
+from kerassurgery_fn.edits.compiled import following_outputs
 from kerassurgery_fn.edits.cutting import cut, keeper
 from kerassurgery_fn.errors import NothingLeft, SurgeryError
 from kerassurgery_fn.flow import Flow
@@ -51,7 +52,7 @@ def cut_branches(snapshot: Snapshot, flow: Flow, removal: Removal) -> Snapshot:
     if record is smaller.record:
         return smaller
     weights = {path: arrays for path, arrays in smaller.weights.items() if path in paths}
-    return Snapshot(record, weights, trained(smaller.training, paths))
+    return Snapshot(following_outputs(record, snapshot.record), weights, trained(smaller.training, paths))
 
 
 def removed(flow: Flow, dead: np.ndarray) -> Removal:

@@ -20,6 +20,7 @@ from kerassurgery_fn.edits.settings import check_name
 from kerassurgery_fn.errors import BadValue, MisfitTensor
 from kerassurgery_fn.facts import variable_dtype
 from kerassurgery_fn.graph import Record
+from kerassurgery_fn.rules.activations import applied_last
 from kerassurgery_fn.rules.layer import listed, quantized
 from kerassurgery_fn.rules.registry import key_of
 from kerassurgery_fn.selecting import Selector, as_selector
@@ -27,7 +28,6 @@ from kerassurgery_fn.snapshot import Snapshot
 
 # Activations that leave alone what they have made.
 IDEMPOTENT = {"linear", "relu", "relu6", "hard_tanh"}
-OPERATIONS = {"ops.Relu": "relu", "ops.Relu6": "relu6"}
 RANKS = {"Dense": 0, "Conv1D": 1, "Conv2D": 2, "Conv3D": 3}
 
 
@@ -165,13 +165,10 @@ def identity(window: tuple[int, ...], n: int, causal: bool = False) -> np.ndarra
 
 
 def activation_of(record: Record) -> str:
-    """The activation with which a layer has made its output, if it leaves alone what it has made; `linear` if not.
+    """The activation that a layer applies last, if it is known and idempotent; `linear` if not.
 
     >>> activation_of({"module": "keras.layers", "class_name": "Dense", "config": {"activation": "tanh"}})
     'linear'
     """
-    config, kind = record["config"], key_of(record)
-    if kind == "ReLU" and not config["negative_slope"] and not config["threshold"]:
-        return {None: "relu", 6: "relu6"}.get(config["max_value"], "linear")
-    name = OPERATIONS.get(kind, config.get("activation", "linear"))
-    return name if isinstance(name, str) and name in IDEMPOTENT else "linear"
+    name = applied_last(record)
+    return name if name in IDEMPOTENT else "linear"

@@ -10,6 +10,7 @@ from kerassurgery_fn.errors import BadValue, NotALayer, UnknownField
 from kerassurgery_fn.frozen import freeze
 from kerassurgery_fn.given import completed
 from kerassurgery_fn.graph import Record, is_input, is_model
+from kerassurgery_fn.rules import RULES, key_of
 from kerassurgery_fn.rules.activations import ACROSS, ELEMENTWISE
 
 ELSEWHERE = {"name": "RenameLayer", "trainable": "SetTrainable", "dtype": "ConvertDtype"}
@@ -30,7 +31,8 @@ def configured(path: str, record: Record, fields: Mapping[str, Any]) -> Record:
     config = record["config"]
     for name in fields:
         check_field(path, record, name)
-    wrong = [(name, value) for name, value in fields.items() if not RANGES.get(name, _anything)(value)]
+    ranges = RANGES if key_of(record) in RULES and ">" not in key_of(record) else {}
+    wrong = [(name, value) for name, value in fields.items() if not ranges.get(name, _anything)(value)]
     for name, value in wrong:
         raise BadValue(f"layer {path!r} ({record['class_name']}): {name} cannot be {value!r}")
     made: Record = freeze({**record, "config": {**config, **fields}})
@@ -83,7 +85,7 @@ def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
-# What holds of a field in every layer that has it.
+# What holds of a field in every layer of Keras that has it; in a layer somebody else wrote it may mean anything.
 RANGES: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("rate", "dropout", "recurrent_dropout", "momentum"), _is_share),
     **dict.fromkeys(("units", "filters", "groups", "depth_multiplier", "num_heads", "key_dim"), _is_count),

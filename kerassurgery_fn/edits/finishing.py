@@ -6,15 +6,14 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 
+from kerassurgery_fn.edits.compiled import following_outputs
 from kerassurgery_fn.edits.drafting import Draft, parted, within
 from kerassurgery_fn.errors import MisfitTensor, NameTaken, NothingLeft
 from kerassurgery_fn.facts import Facts, settled
-from kerassurgery_fn.frozen import freeze, set_in
-from kerassurgery_fn.graph import Record, is_functional, is_input, join_path, leaves, model_in, name_of
+from kerassurgery_fn.frozen import set_in
+from kerassurgery_fn.graph import Record, is_functional, is_input, join_path, model_in, name_of
 from kerassurgery_fn.snapshot import Snapshot, Training, Weights
 from kerassurgery_fn.wiring import Net, Port, Spec, arranged, fold, with_layer
-
-BY_OUTPUT = ("loss", "loss_weights", "metrics", "weighted_metrics")  # what compile() takes by the outputs' names
 
 
 class Rewrite:
@@ -90,7 +89,7 @@ class _Folding:
             _, place = model_in(outer.layers[key]) or (record, ())
             self.nets[above] = with_layer(outer, key, set_in(outer.layers[key], place, record))
         else:
-            self.record = with_renamed_outputs(record, net)
+            self.record = following_outputs(record, self.draft.snapshot.record)
 
     def arrays(self) -> Weights:
         """The weights by the paths that layers have by now."""
@@ -158,16 +157,3 @@ def paths_in(record: Record, scope: str) -> Iterator[str]:
         yield path
         if inner := model_in(layer):
             yield from paths_in(inner[0], path)
-
-
-def with_renamed_outputs(record: Record, net: Net) -> Record:
-    """The record of a compiled model in which what is said by the name of an output says its name now."""
-    outputs = net.outputs
-    if isinstance(outputs, dict) or not record.get("compile_config"):
-        return record
-    names = {port.layer: net.name(port.layer) for port in leaves(outputs)}
-    config = dict(record["compile_config"])
-    for field in BY_OUTPUT:
-        if isinstance(config.get(field), dict) and "class_name" not in config[field]:
-            config[field] = {names.get(name, name): value for name, value in config[field].items()}
-    return record if config == record["compile_config"] else freeze({**record, "compile_config": config})

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from operator import itemgetter
 from typing import Any
 
 from kerassurgery_fn.channels import Axis, select, size
+from kerassurgery_fn.graph import Record
 from kerassurgery_fn.rules.layer import Layer, Tensor
-from kerassurgery_fn.rules.registry import RULES, rule
+from kerassurgery_fn.rules.registry import LAST, RULES, key_of, rule
 
 ELEMENTWISE = {
     "linear", "relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "swish", "hard_silu", "hard_swish",
@@ -14,21 +17,38 @@ ELEMENTWISE = {
     "softplus", "softsign", "squareplus", "log_sigmoid", "exponential", "sparse_plus", "sparse_sigmoid",
 }  # fmt: skip
 ACROSS = {"softmax", "log_softmax", "sparsemax"}
+# Operations are named like the activations: ops.LogSoftmax is log_softmax.
+OPERATIONS = {name.replace("_", ""): name for name in (ELEMENTWISE | ACROSS | {"glu"}) - {"linear"}}
 
 
-@rule("ReLU", "LeakyReLU", "ELU", "ops.ReLU", "ops.Mish")
+def relu_name(config: Mapping[str, Any]) -> str:
+    """The activation that a ReLU with these options is.
+
+    >>> relu_name({"max_value": 6}), relu_name({"negative_slope": 0.1}), relu_name({"max_value": 2.0})
+    ('relu6', 'leaky_relu', 'relu up to 2.0')
+    """
+    if config.get("negative_slope") or config.get("threshold"):
+        return "leaky_relu"
+    highest = config.get("max_value")
+    return {None: "relu", 6: "relu6"}.get(highest, f"relu up to {highest}")
+
+
+@rule("ReLU", "ops.ReLU", last=relu_name)
+@rule("LeakyReLU", last=lambda config: "leaky_relu")
+@rule("ELU", last=lambda config: "elu")
+@rule("ops.Mish")
 def elementwise(layer: Layer, x: Tensor, **_: Any) -> Tensor:
     return x
 
 
-@rule("PReLU")
+@rule("PReLU", last=lambda config: "prelu")
 def prelu(layer: Layer, x: Tensor, **_: Any) -> Tensor:
     shared = layer.get("shared_axes") or ()
     layer.weight("alpha", tuple(1 if i in shared else axis for i, axis in enumerate(x) if i), summed=())
     return x
 
 
-@rule("Softmax", approximate="over channels")
+@rule("Softmax", approximate="over channels", last=lambda config: "softmax")
 def softmax(layer: Layer, x: Tensor, **_: Any) -> Tensor:
     axes = layer["axis"]
     for axis in axes if isinstance(axes, list) else [axes]:
@@ -36,9 +56,29 @@ def softmax(layer: Layer, x: Tensor, **_: Any) -> Tensor:
     return x
 
 
-@rule("Activation")
+@rule("Activation", last=itemgetter("activation"))
 def activation(layer: Layer, x: Tensor, **_: Any) -> Tensor:
     return activated(layer, x)
+
+
+def applied_last(record: Record) -> str | None:
+    """The name of the activation that a layer or operation applies last to all that it outputs.
+
+    It is `linear` where the layer applies none, and None where that is not known: it is knowledge of the class, for a
+    field `activation` of a config may stand anywhere in what the class computes.
+
+    >>> dense = {"module": "keras.layers", "class_name": "Dense", "config": {"activation": "relu"}}
+    >>> applied_last(dense), applied_last({"module": "keras.layers", "class_name": "TimeDistributed", "config": {
+    ...     "layer": dense}}), applied_last({"module": "mine", "class_name": "Block", "config": {"activation": "relu"}})
+    ('relu', 'relu', None)
+    """
+    key = key_of(record)
+    if key not in LAST:
+        return OPERATIONS.get(key.removeprefix("ops.").lower()) if key.startswith("ops.") else None
+    activation = LAST[key](record["config"])
+    if not isinstance(activation, dict):
+        return activation if activation is None else str(activation)
+    return str(activation["config"]) if activation["class_name"] == "function" else applied_last(activation)
 
 
 def across(layer: Layer, axis: Axis) -> None:

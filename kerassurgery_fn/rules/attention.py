@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import Any
 
 from kerassurgery_fn.channels import Axis, has_ids, merge
@@ -128,7 +129,7 @@ def attended(layer: Layer, inputs: list[Tensor], masks: list[Any], options: dict
     return with_scores(options, (*query[:-1], value[-1]), scores)
 
 
-@rule("EinsumDense")
+@rule("EinsumDense", last=itemgetter("activation"))
 def einsum_dense(layer: Layer, x: Tensor, **_: Any) -> Tensor:
     ins, kernel, out = letters_of(layer["equation"], [len(x), None])
     axes: dict[str, Axis] = dict(zip(ins, x, strict=True))

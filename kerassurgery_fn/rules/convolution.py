@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
 from kerassurgery_fn.channels import Axis, has_ids, merge, size
@@ -11,7 +12,7 @@ from kerassurgery_fn.rules.layer import Layer, Tensor, joined, parts, plain
 from kerassurgery_fn.rules.registry import rule
 
 
-@rule("Conv1D", "Conv2D", "Conv3D")
+@rule("Conv1D", "Conv2D", "Conv3D", last=itemgetter("activation"))
 def conv(layer: Layer, x: Tensor, **_: Any) -> Tensor:
     batch, space, channel = parts(layer, x)
     i, o = grouped(layer, channel, layer.fresh("filters"))
@@ -32,7 +33,7 @@ def grouped(layer: Layer, channel: Axis, o: Axis) -> tuple[Axis, Axis]:
     return place_in, o
 
 
-@rule("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose")
+@rule("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose", last=itemgetter("activation"))
 def conv_transpose(layer: Layer, x: Tensor, **_: Any) -> Tensor:
     batch, space, channel = parts(layer, x)
     o = layer.fresh("filters")
@@ -40,7 +41,7 @@ def conv_transpose(layer: Layer, x: Tensor, **_: Any) -> Tensor:
     return activated(layer, joined(layer, batch, spread(layer, space), o))
 
 
-@rule("DepthwiseConv1D", "DepthwiseConv2D")
+@rule("DepthwiseConv1D", "DepthwiseConv2D", last=itemgetter("activation"))
 def depthwise(layer: Layer, x: Tensor, **_: Any) -> Tensor:
     batch, space, channel = parts(layer, x)
     m, w = multiplied(layer, channel)
@@ -49,7 +50,7 @@ def depthwise(layer: Layer, x: Tensor, **_: Any) -> Tensor:
     return activated(layer, joined(layer, batch, left, w))
 
 
-@rule("SeparableConv1D", "SeparableConv2D")
+@rule("SeparableConv1D", "SeparableConv2D", last=itemgetter("activation"))
 def separable(layer: Layer, x: Tensor, **_: Any) -> Tensor:
     batch, space, channel = parts(layer, x)
     m, w = multiplied(layer, channel)

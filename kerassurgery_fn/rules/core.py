@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import Any
 
 from kerassurgery_fn.channels import size
@@ -20,7 +21,7 @@ def input_layer(layer: Layer) -> Tensor:
     return tuple(layer["batch_shape"])
 
 
-@rule("Dense")
+@rule("Dense", last=itemgetter("activation"))
 def dense(layer: Layer, x: Tensor, **_: Any) -> Tensor:
     o = layer.fresh("units")
     layer.weights(kernel="i>o", bias="o", i=x[-1], o=o)

@@ -14,8 +14,10 @@ import numpy as np
 from kerassurgery_fn.channels import Axis, Ledger, has_ids, same_axis, size
 from kerassurgery_fn.frozen import Location, get_in
 from kerassurgery_fn.graph import Record, leaves
+from kerassurgery_fn.rules.building import built_axes
 from kerassurgery_fn.rules.counts import Count, Size
 from kerassurgery_fn.rules.registry import PINS, RULES, Rule, key_of
+from kerassurgery_fn.rules.registry import NoRule as NoRule
 
 Tensor = tuple[Axis, ...]
 
@@ -240,7 +242,10 @@ class Layer:
         bound = signature_of(rule).bind(self, *args, **kwargs)
         self.notes.first.setdefault(self.where, (self.record, args, kwargs))
         if "build_config" in self.record:
-            self.notes.builds.setdefault((*self.where, "build_config"), self.built(bound.arguments, args, kwargs))
+            self.notes.builds.setdefault(
+                (*self.where, "build_config"),
+                built_axes(self.record["build_config"] or {}, bound.arguments, args, kwargs),
+            )
         for ignored in leaves([bound.arguments.get("_"), bound.arguments.get("__")]):
             self.pin(ignored, "reads it in a way that is not known to treat every channel alone")
         made = rule(self, *args, **kwargs)
@@ -253,14 +258,6 @@ class Layer:
         *rows, columns = self._kernel
         self.weight("lora_kernel_a", (*rows, rank))
         self.weight("lora_kernel_b", (rank, columns))
-
-    def built(self, named: Mapping[str, Any], args: Any, kwargs: Any) -> dict[Location, Any]:
-        """The tensors whose shapes the layer's `build_config` repeats, by the place of each: `input_shape` is the first
-        argument's, others go by the argument's name."""
-        config = self.record["build_config"] or {}
-        if "shapes_dict" not in config:
-            return {("input_shape",): next(iter([*args, *kwargs.values()]), None)} if config.get("input_shape") else {}
-        return {("shapes_dict", key): named.get(key.removesuffix("_shape")) for key in config["shapes_dict"]}
 
 
 signature_of = cache(signature)
@@ -304,10 +301,6 @@ def quantized(dtype: Any) -> str:
         return ""
     inner = (quantized(item) for item in dtype.values())
     return str(dtype.get("mode") or next(filter(None, inner), ""))
-
-
-class NoRule(Exception):
-    """A class that the library knows nothing about, or a use of a known one that it cannot follow."""
 
 
 def parts(layer: Layer, x: Tensor) -> tuple[Axis, list[Axis], Axis]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import itemgetter
 from typing import Any
 
 from kerassurgery_fn.channels import Axis, tile
@@ -10,7 +11,7 @@ from kerassurgery_fn.graph import leaves
 from kerassurgery_fn.rules.activations import activated
 from kerassurgery_fn.rules.convolution import geometry, slid
 from kerassurgery_fn.rules.layer import Layer, Tensor, joined, parts, plain
-from kerassurgery_fn.rules.registry import rule
+from kerassurgery_fn.rules.registry import Last, rule
 
 States = list[Axis]
 
@@ -34,25 +35,30 @@ def simple_rnn(layer: Layer, i: Axis) -> States:
     return [o]
 
 
-def register(name: str, states_of: Callable[[Layer, Axis], States]) -> None:
+def gates(_: Any) -> str:
+    """The last that layers with gates do, whatever their `activation`: they weigh activations by gates."""
+    return "gates"
+
+
+def register(name: str, states_of: Callable[[Layer, Axis], States], last: Last) -> None:
     """The rules for a recurrent layer and for its cell, which have the same weights."""
 
-    @rule(name)
+    @rule(name, last=last)
     def recurrent(layer: Layer, sequences: Tensor, initial_state: Any = None, *_: Any, **__: Any) -> Any:
         return run(layer, sequences, gated(layer, states_of(layer, sequences[-1])), initial_state)
 
-    @rule(f"{name}Cell")
+    @rule(f"{name}Cell", last=last)
     def cell(layer: Layer, inputs: Tensor, *_: Any, **__: Any) -> list[Tensor]:
         states = gated(layer, states_of(layer, inputs[-1]))
         return [(inputs[0], state) for state in [states[0], *states]]
 
 
-register("LSTM", lstm)
-register("GRU", gru)
-register("SimpleRNN", simple_rnn)
+register("LSTM", lstm, gates)
+register("GRU", gru, gates)
+register("SimpleRNN", simple_rnn, itemgetter("activation"))
 
 
-@rule("StackedRNNCells")
+@rule("StackedRNNCells", last=lambda config: config["cells"][-1])
 def stacked_cells(layer: Layer, inputs: Tensor, *_: Any, **__: Any) -> list[Tensor]:
     states: list[Tensor] = []
     for index in range(len(layer["cells"])):
@@ -61,13 +67,13 @@ def stacked_cells(layer: Layer, inputs: Tensor, *_: Any, **__: Any) -> list[Tens
     return [inputs, *states]
 
 
-@rule("RNN")
+@rule("RNN", last=itemgetter("cell"))
 def rnn(layer: Layer, sequences: Tensor, initial_state: Any = None, *_: Any, **__: Any) -> Any:
     made, *states = layer.inner("cell", "cell")((sequences[0], *sequences[2:]))
     return run(layer, sequences, [state[-1] for state in states], initial_state, made[-1])
 
 
-@rule("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")
+@rule("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D", last=gates)
 def conv_lstm(layer: Layer, sequences: Tensor, initial_state: Any = None, *_: Any, **__: Any) -> Any:
     o = layer.fresh("filters")
     batch, space, i = parts(layer, (sequences[0], *sequences[2:]))

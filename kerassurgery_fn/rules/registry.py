@@ -10,13 +10,19 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 Rule = Callable[..., Any]
+Last = Callable[[Mapping[str, Any]], Any]
 RULES: dict[str, Rule] = {}
 APPROXIMATE: dict[str, str] = {}
 PINS: dict[str, str] = {}
+LAST: dict[str, Last] = {}
 OPERATIONS = ("keras.src.ops", "keras.ops", "keras.src.activations", "keras.src.quantizers")
 
 
-def rule(*classes: str, approximate: str = "") -> Callable[[Rule], Rule]:
+class NoRule(Exception):
+    """A class that the library knows nothing about, or a use of a known one that it cannot follow."""
+
+
+def rule(*classes: str, approximate: str = "", last: Last | None = None) -> Callable[[Rule], Rule]:
     """Registers a rule for classes of layers.
 
     Args:
@@ -24,10 +30,17 @@ def rule(*classes: str, approximate: str = "") -> Callable[[Rule], Rule]:
             an operation, `package>Class` for a layer registered with `keras.saving.register_keras_serializable`.
         approximate: where a cut is not exact, and why, in words for the table of what is supported; nothing if it is
             exact everywhere.
+        last: config -> the activation that these layers apply last to all that they output, by its name, its record or
+            that of a layer inside: `lambda config: config["activation"]`, `"linear"` if there is none. Left out where
+            that is not known: no field of a config, `activation` neither, means the same in every class.
     """
 
     def register(function: Rule) -> Rule:
         RULES.update(dict.fromkeys(classes, function))
+        for name in classes:
+            LAST.pop(name, None)
+        if last:
+            LAST.update(dict.fromkeys(classes, last))
         if approximate:
             APPROXIMATE.update(dict.fromkeys(classes, approximate))
         return function

@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from operator import itemgetter
 from typing import Any
 
 from kerassurgery_fn.channels import Axis, join
 from kerassurgery_fn.graph import is_model
+from kerassurgery_fn.rules.activations import applied_last
 from kerassurgery_fn.rules.layer import Layer, Tensor
 from kerassurgery_fn.rules.merging import broadcast
 from kerassurgery_fn.rules.recurrent import given_states
 from kerassurgery_fn.rules.registry import rule
 
 
-@rule("TimeDistributed")
+@rule("TimeDistributed", last=itemgetter("layer"))
 def time_distributed(layer: Layer, inputs: Tensor, *_: Any, **__: Any) -> Tensor:
     inner, step = layer.inner("layer"), (inputs[0], *inputs[2:])
     batch, *rest = layer.notes.enter(inner.where, inner.node, step) if is_model(inner.record) else inner(step)
     return (batch, inputs[1], *rest)
 
 
-@rule("Bidirectional")
+def last_of_both(config: Mapping[str, Any]) -> str | None:
+    """What both directions apply last, if they stand side by side; what is made of it, if they are merged."""
+    names = {applied_last(config.get(field, config["layer"])) for field in ("layer", "backward_layer")}
+    merged = config["merge_mode"] not in ("concat", None)
+    if None in names or (len(names) == 1 and not merged) or (names == {"linear"} and config["merge_mode"] != "mul"):
+        return None if None in names else names.pop()
+    return "merged activations"
+
+
+@rule("Bidirectional", last=last_of_both)
 def bidirectional(layer: Layer, sequences: Tensor, initial_state: Any = None, *_: Any, **__: Any) -> Any:
     given = given_states(initial_state)
     halves = [given[: len(given) // 2], given[len(given) // 2 :]]
@@ -49,7 +60,7 @@ def merged(layer: Layer, forward: Tensor, backward: Tensor) -> list[Tensor]:
             return [broadcast(layer, [forward, backward])]
 
 
-@rule("SpectralNormalization")
+@rule("SpectralNormalization", last=itemgetter("layer"))
 def spectral_normalization(layer: Layer, inputs: Tensor, *_: Any, **__: Any) -> Tensor:
     return layer.inner("layer", kind=Normalised)(inputs)
 
@@ -66,7 +77,7 @@ class Normalised(Layer):
     started = False
 
 
-@rule("Pipeline")
+@rule("Pipeline", last=lambda config: config["layers"][-1])
 def pipeline(layer: Layer, inputs: Any, **_: Any) -> Any:
     for index in range(len(layer["layers"])):
         inputs = layer.inner(("layers", index), f"layers.{index}")(inputs)

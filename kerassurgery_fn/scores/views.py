@@ -21,10 +21,8 @@ import numpy as np
 from kerassurgery_fn.channels import Axis, column, has_ids, same_axis
 from kerassurgery_fn.flow import Flow
 from kerassurgery_fn.graph import Call, Constant, Record, Ref, leaves, refs
-from kerassurgery_fn.rules.activations import ACROSS, ELEMENTWISE
+from kerassurgery_fn.rules.activations import applied_last
 from kerassurgery_fn.rules.layer import Maker, Tensor
-
-ACTIVATIONS = {name.replace("_", "") for name in ELEMENTWISE | ACROSS | {"prelu", "glu"}} - {"linear"}
 
 
 class View(NamedTuple):
@@ -50,21 +48,15 @@ def address(flow: Flow, maker: Maker) -> str:
 
 
 def nonlinear(record: Record) -> bool:
-    """Whether a layer or operation is or ends with an activation that is not linear; a wrapper as what it wraps.
+    """Whether a layer or operation is known to be an activation, or to end with one, that is not linear; a wrapper as
+    what it wraps.
 
-    >>> nonlinear({"class_name": "LeakyReLU", "config": {}})
+    >>> nonlinear({"module": "keras.layers", "class_name": "LeakyReLU", "config": {}})
     True
-    >>> nonlinear({"class_name": "Conv2D", "config": {"activation": "linear"}})
+    >>> nonlinear({"module": "keras.layers", "class_name": "Conv2D", "config": {"activation": "linear"}})
     False
-    >>> nonlinear({"class_name": "TimeDistributed", "config": {"layer": {"class_name": "ReLU", "config": {}}}})
-    True
     """
-    config = record["config"]
-    if record["class_name"].replace("_", "").lower() in ACTIVATIONS:
-        return True
-    if isinstance(config.get("layer"), dict):
-        return nonlinear(config["layer"])
-    return config.get("activation") not in (None, "linear")
+    return applied_last(record) not in (None, "linear")
 
 
 def starts(axis: Axis, channels: np.ndarray) -> tuple[int, ...]:
