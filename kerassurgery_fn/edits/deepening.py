@@ -6,6 +6,7 @@ arXiv:1511.05641.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ from kerassurgery_fn.errors import BadValue, MisfitTensor
 from kerassurgery_fn.facts import variable_dtype
 from kerassurgery_fn.graph import Record
 from kerassurgery_fn.rules.activations import applied_last
+from kerassurgery_fn.rules.constrained import close, constraint_of, projected
 from kerassurgery_fn.rules.layer import listed, quantized
 from kerassurgery_fn.rules.registry import key_of
 from kerassurgery_fn.selecting import Selector, as_selector
@@ -37,7 +39,9 @@ class DeepenLayer(Rewrite):
     """One more layer after a Dense or Conv layer, of the same kind, that hands on what it reads until it is trained.
 
     It has the activation of what it follows where that leaves alone what it has made, as relu does, and none elsewhere.
-    It is trained, whether or not the first one is. Nothing in it is drawn at random.
+    It is trained, whether or not the first one is. Nothing in it is drawn at random. It has the constraints of the
+    first one where they leave the identity alone (NonNeg, UnitNorm, MaxNorm of one or more), and none elsewhere; it has
+    its regularizers, which change the loss and not what the model computes.
 
     Args:
         layer: which layers, see `kerassurgery_fn.selecting`; the new ones are configured like them.
@@ -100,10 +104,21 @@ def identity_like(draft: Draft, path: str, after: str, kernel_size: tuple[int, .
     window = window_of(config, kernel_size, RANKS[kind])
     causal = config.get("padding") == "causal"
     own = {name: value for name, value in config.items() if not name.startswith("lora_")}
-    made = {**own, **changes(window, n, causal), "activation": activation_of(draft.record(after)), "trainable": True}
     arrays = [as_dtype(array, variable_dtype(config["dtype"])) for array in (identity(window, n, causal), np.zeros(n))]
+    own |= {**changes(window, n, causal), **dict.fromkeys(undone_by(config, arrays))}
+    made = {**own, "activation": activation_of(draft.record(after)), "trainable": True}
     bare = {name: value for name, value in record.items() if name != "build_config"}
     return Snapshot({**bare, "config": made}, {"": tuple(arrays)})
+
+
+def undone_by(config: Record, arrays: Sequence[np.ndarray]) -> list[str]:
+    """The fields of the constraints that would change an identity, given its kernel and bias, in training."""
+    found = [constraint_of(config, name) for name in ("kernel", "bias")]
+    return [
+        one.field
+        for one, array in zip(found, arrays, strict=True)
+        if one and ((after := projected(one, array)) is None or not close(after, array))
+    ]
 
 
 def channels_after(draft: Draft, after: str, record: Record) -> int:

@@ -13,6 +13,7 @@ from kerassurgery_fn.edits.finishing import Rewrite
 from kerassurgery_fn.errors import NotFoldable
 from kerassurgery_fn.frozen import set_in
 from kerassurgery_fn.graph import Record, join_path
+from kerassurgery_fn.rules.constrained import constraint_of, stays, undone
 from kerassurgery_fn.rules.registry import key_of
 from kerassurgery_fn.selecting import Selector, as_selector, is_pattern, of_class
 from kerassurgery_fn.wiring import Port, readers, redirected, with_layer
@@ -43,8 +44,9 @@ class FoldBatchNorm(Rewrite):
     """Batch normalisations folded into the Dense, Conv, DepthwiseConv, SeparableConv or ConvTranspose layer before
     them, whose kernel and bias then do both. What the model computes in inference is the same.
 
-    That can be where nothing else reads what that layer makes, and where its activation is linear. Layers without a
-    bias get one.
+    That can be where nothing else reads what that layer makes, where its activation is linear, and where no constraint
+    on its weights would undo the folding at the next training step. Layers without a bias get one. Regularizers stay,
+    and count the new weights: the loss changes, what the model computes does not.
 
     Args:
         layer: which normalisations, see `kerassurgery_fn.selecting`; all by default. Of those that a pattern names, the
@@ -52,7 +54,8 @@ class FoldBatchNorm(Rewrite):
 
     Raises (when called on a snapshot):
         UnknownLayer, AmbiguousLayer: no layer, or several where one is meant, of that name.
-        NotFoldable: a layer that is named by its name is no batch normalisation, or cannot be folded, and why.
+        NotFoldable: a layer that is named by its name is no batch normalisation, or cannot be folded, and why; or a
+            constraint would undo the folding of any of the layers at the next training step.
 
     >>> FoldBatchNorm("block1_*")
     FoldBatchNorm(layer='block1_*')
@@ -70,6 +73,7 @@ class FoldBatchNorm(Rewrite):
         for path in draft.find(self.layer):
             found = foldable(draft, path)
             if isinstance(found, Fold):
+                refuse_undone(draft, path, found)
                 draft = folded(draft, parted(path)[0], found)
             elif not lenient:
                 raise NotFoldable(f"layer {path!r} cannot be folded: {found}")
@@ -123,12 +127,37 @@ def why_not(draft: Draft, scope: str, maker: str, norm: Record, ports: list[Port
     return None
 
 
+def refuse_undone(draft: Draft, norm: str, fold: Fold) -> None:
+    """Raises NotFoldable where a constraint of the layer would undo the folding at the next training step."""
+    scope = parted(norm)[0]
+    path = join_path(scope, fold.layer)
+    record = draft.net(scope).layers[fold.layer]
+    first, (scale, shift) = KERNELS[key_of(record)][0], affine_of(draft, scope, fold)
+    arrays = draft.weights[path]
+    arrays = arrays if record["config"]["use_bias"] else (*arrays, np.zeros(len(scale), arrays[first].dtype))
+    biased = set_in(record, ("config", "use_bias"), True)
+    for slot, name in ((first, "pointwise_kernel" if first else "kernel"), (first + 1, "bias")):
+
+        def taken(array: np.ndarray, slot: int = slot) -> np.ndarray:
+            return taken_over(biased, (*arrays[:slot], array, *arrays[slot + 1 :]), scale, shift)[slot]
+
+        constraint = constraint_of(record["config"], name)
+        if not stays(constraint, arrays[slot], taken):
+            raise NotFoldable(f"layer {norm!r} cannot be folded: {undone(path, name, constraint)}")
+
+
+def affine_of(draft: Draft, scope: str, fold: Fold) -> tuple[np.ndarray, np.ndarray]:
+    """What a normalisation multiplies by in inference, and what it adds then."""
+    config = draft.net(scope).layers[fold.norm]["config"]
+    return affine(config, draft.weights[join_path(scope, fold.norm)])
+
+
 def folded(draft: Draft, scope: str, fold: Fold) -> Draft:
     """The draft without a normalisation, which the layer before it has taken over."""
     net = draft.net(scope)
     path = join_path(scope, fold.layer)
     record = net.layers[fold.layer]
-    scale, shift = affine(net.layers[fold.norm]["config"], draft.weights[join_path(scope, fold.norm)])
+    scale, shift = affine_of(draft, scope, fold)
     made = taken_over(record, draft.weights[path], scale, shift)
     net = with_layer(net, fold.layer, set_in(record, ("config", "use_bias"), True))
     draft = draft.with_net(scope, redirected(net, fold.ports)).with_arrays({path: made})

@@ -19,6 +19,7 @@ from kerassurgery_fn.edits.sources import grower
 from kerassurgery_fn.errors import BadValue, ChannelOutOfRange, NoHead
 from kerassurgery_fn.flow import Flow, analyse
 from kerassurgery_fn.frozen import FrozenDict, freeze, get_in, set_all
+from kerassurgery_fn.rules.constrained import close, projected, undone
 from kerassurgery_fn.rules.layer import Weight
 from kerassurgery_fn.selecting import Selector, as_selector
 from kerassurgery_fn.snapshot import Snapshot, Training, Weights
@@ -51,7 +52,8 @@ class ReplaceHead:
         ChannelOutOfRange: there are no such classes.
         NoHead: what the layer makes is read by other layers, or is no output.
         PinnedChannels: the number of classes cannot change, and why.
-        BadValue: the layer draws its weights in a way that is not known here.
+        BadValue: the layer draws its weights in a way that is not known here, or a constraint would change the weights
+            of old classes at the next training step.
 
     >>> ReplaceHead(7, keep={0: 3, 1: 5})
     ReplaceHead(units=7, keep={0: 3, 1: 5}, layer=None, seed=0)
@@ -92,6 +94,8 @@ class ReplaceHead:
         for path in (path for path in flow.weights if made.get(path)):
             record = get_in(snapshot.record, flow.graph.places[path])
             made[path] = renewed(path, record, made[path], flow.weights[path], sources, rng)
+            for old, new, weight in zip(snapshot.weights[path], made[path], flow.weights[path], strict=True):
+                refuse_undone(path, weight, old, new, sources)
         return made
 
 
@@ -205,6 +209,26 @@ def _renewed(
         return kept
     new = (found < 0).reshape([-1 if i == axis else 1 for i in range(array.ndim)])
     return np.where(new, drawn(path, record, name, kept.shape, rng), kept).astype(array.dtype)
+
+
+def refuse_undone(path: str, weight: Weight, old: np.ndarray, new: np.ndarray, sources: Sources) -> None:
+    """Raises BadValue where a constraint would change the weights of classes that are kept at the next training step:
+    one of norms along the classes.
+
+    Args:
+        path: that of the layer.
+        weight: the weight, of which `old` is the array before and `new` the one after.
+        sources: where the positions of axes come from, -1 for those of new classes.
+    """
+    found = [sources(axis) for axis in weight.axes]
+    if weight.constraint is None or new is old or all(one is None or (one < 0).all() for one in found):
+        return
+    every = [np.arange(n) for n in new.shape]
+    taken = np.ix_(*(all_ if one is None else np.flatnonzero(one >= 0) for all_, one in zip(every, found, strict=True)))
+    origin = np.ix_(*(all_ if one is None else one[one >= 0] for all_, one in zip(every, found, strict=True)))
+    before, after = projected(weight.constraint, old), projected(weight.constraint, new)
+    if before is None or after is None or not (close(after[taken], new[taken]) or close(after[taken], before[origin])):
+        raise BadValue("classes cannot be kept: " + undone(path, weight.name, weight.constraint))
 
 
 def without(training: Training | None, paths: set[str]) -> Training | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import count, takewhile
 from typing import Any
 
@@ -17,13 +18,14 @@ from kerassurgery_fn.channels import FIXED, Axis
 from kerassurgery_fn.edits.addresses import addressed
 from kerassurgery_fn.edits.base import edit
 from kerassurgery_fn.edits.channels import refuse_pinned
-from kerassurgery_fn.edits.cutting import Sources, copied_arrays, copied_constants, recounted
+from kerassurgery_fn.edits.cutting import Sources, copied_arrays, copied_constants, cut_weight, recounted
 from kerassurgery_fn.edits.numbers import as_amount, as_seed, is_index
 from kerassurgery_fn.edits.sources import NotTogether, grower, widener
 from kerassurgery_fn.errors import BadValue, CannotWiden, PartialLines
 from kerassurgery_fn.flow import Flow, analyse
 from kerassurgery_fn.frozen import set_all
 from kerassurgery_fn.graph import Call, Record, Ref, is_model, refs
+from kerassurgery_fn.rules.constrained import stays, undone
 from kerassurgery_fn.rules.elementwise import ALONE, TOGETHER
 from kerassurgery_fn.rules.layer import Maker, Weight
 from kerassurgery_fn.rules.registry import key_of
@@ -55,6 +57,7 @@ class WidenChannels:
     among them, so that the model computes what it did.
 
     Channels that are tied to others (the branches of an Add, all layers of a residual stream) are copied with them.
+    Regularizers stay, and count the copies: the loss changes, what the model computes does not.
 
     Args:
         layer: as `DeleteChannels` takes it: a layer, or a mapping of layers to numbers of channels.
@@ -70,7 +73,8 @@ class WidenChannels:
         BadValue: it has more channels already.
         PinnedChannels: their number cannot change, and why.
         PartialLines: they are lines of a grid.
-        CannotWiden: some layer would compute something else when channels stand twice, or may do so.
+        CannotWiden: some layer would compute something else when channels stand twice, or may do so; or a constraint
+            would change the wider weights at the next training step.
 
     >>> WidenChannels("conv_1", 96)
     WidenChannels(widths={'conv_1': 96}, noise=0.0, seed=0)
@@ -99,6 +103,7 @@ class WidenChannels:
         refuse_pinned(flow, copies > 1, False, "copied")
         refuse_unlike(flow, copies > 1)
         made, sources = widened(snapshot, flow, copies)
+        refuse_undone(snapshot, flow, sources)
         weights = dict(made.weights)
         for path in weights.keys() & flow.weights.keys():
             weights[path] = divided(weights[path], flow.weights[path], sources)
@@ -181,6 +186,18 @@ def refuse_unlike(flow: Flow, wider: np.ndarray) -> None:
                     f"the rule of layer {path!r} does not say over which axes of its {weight.name} it sums: spell it "
                     "with an arrow, as in `i>o`"
                 )
+
+
+def refuse_undone(snapshot: Snapshot, flow: Flow, sources: Sources) -> None:
+    """Raises CannotWiden where a constraint would change the wider weights at the next training step."""
+
+    def wider(array: np.ndarray, weight: Weight) -> np.ndarray:
+        return _divided(cut_weight(array, weight, sources), weight, sources)
+
+    for path in flow.weights.keys() & snapshot.weights.keys():
+        for array, weight in zip(snapshot.weights[path], flow.weights[path], strict=False):
+            if weight.constraint and not stays(weight.constraint, array, partial(wider, weight=weight)):
+                raise CannotWiden("the channels cannot be widened: " + undone(path, weight.name, weight.constraint))
 
 
 class _Touched:

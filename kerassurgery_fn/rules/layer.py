@@ -15,6 +15,7 @@ from kerassurgery_fn.channels import Axis, Ledger, has_ids, same_axis, size
 from kerassurgery_fn.frozen import Location, get_in
 from kerassurgery_fn.graph import Record, leaves
 from kerassurgery_fn.rules.building import built_axes
+from kerassurgery_fn.rules.constrained import Constraint, constraint_of
 from kerassurgery_fn.rules.counts import Count, Size
 from kerassurgery_fn.rules.registry import PINS, RULES, Rule, key_of
 from kerassurgery_fn.rules.registry import NoRule as NoRule
@@ -32,7 +33,7 @@ class Weight(NamedTuple):
 
     `root` is an axis whose size the layer divides by the root of: where it gets shorter the weight makes up for it.
     `summed` has the numbers of the axes along which products with what the layer reads are summed up; None where the
-    rule does not say.
+    rule does not say. `constraint` is what Keras applies to the weight after every training step.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Weight(NamedTuple):
     trainable: bool
     root: Axis = None
     summed: tuple[int, ...] | None = None
+    constraint: Constraint | None = None
 
 
 class Maker(NamedTuple):
@@ -157,7 +159,12 @@ class Layer:
             self._kernel = axes
         if index == len(known):
             trainable = bool(self.get("trainable", True)) and name not in STATE and not frozen
-            known.append(Weight(name, tuple(axes), trainable, root, None if summed is None else tuple(summed)))
+            over, constraint = None if summed is None else tuple(summed), constraint_of(self.config, name)
+            known.append(Weight(name, tuple(axes), trainable, root, over, constraint))
+            if constraint and not constraint.shrinks:
+                self.pin(
+                    root, f"would scale its {name}, which its {constraint.title} constraint would undo in training"
+                )
             self.starts_as(f"{name}_initializer", axes)
             return
         for a, b in zip(known[index].axes, axes, strict=True):
