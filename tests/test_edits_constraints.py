@@ -94,6 +94,18 @@ def test_a_constraint_that_would_undo_a_widening_is_refused(before, words):
     assert WidenChannels("a", 9)(free(before)).weights["a"][0].shape == (3, 9)
 
 
+def test_the_constraint_of_a_layer_in_a_wrapper_is_removed_there():
+    inner = layer("Dense", "inner", units=2, kernel_constraint=UNIT)
+    calls = [
+        call(layer("Dense", "a", units=5), "x"),
+        call(layer("TimeDistributed", "t", layer=inner), "a", out=(None, 4, 2)),
+    ]
+    weights = {"a": (numbers(3, 5), numbers(5)), "t": (numbers(5, 2), numbers(2))}
+    before = Snapshot(functional("net", {"x": (None, 4, 3)}, *calls, outputs="t"), weights)
+    with pytest.raises(CannotWiden, match="on the kernel of layer 't' .* from the layer inside the wrapper"):
+        WidenChannels("a", 9)(before)
+
+
 def kept(snapshot, name):
     config = next(one["config"] for one in snapshot.config["layers"] if one["config"]["name"] == name)
     return config["kernel_constraint"], config["bias_constraint"]

@@ -31,8 +31,7 @@ def configured(path: str, record: Record, fields: Mapping[str, Any]) -> Record:
     config = record["config"]
     for name in fields:
         check_field(path, record, name)
-    ranges = RANGES if key_of(record) in RULES and ">" not in key_of(record) else {}
-    wrong = [(name, value) for name, value in fields.items() if not ranges.get(name, _anything)(value)]
+    wrong = [(name, value) for name, value in fields.items() if not range_of(key_of(record), name)(value)]
     for name, value in wrong:
         raise BadValue(f"layer {path!r} ({record['class_name']}): {name} cannot be {value!r}")
     made: Record = freeze({**record, "config": {**config, **fields}})
@@ -45,6 +44,17 @@ def configured(path: str, record: Record, fields: Mapping[str, Any]) -> Record:
         why = str(error.__cause__).rpartition("Exception encountered: ")[2].strip().splitlines() or ["Keras refuses it"]
         raise BadValue(f"layer {path!r} ({record['class_name']}) cannot have {shown}: {why[0]}") from error
     return freeze({**record, "config": config})
+
+
+def range_of(key: str, field: str) -> Callable[[Any], bool]:
+    """Whether a field of a class can have a value, as far as the class is one of Keras.
+
+    >>> range_of("Dropout", "rate")(5), range_of("mine>Decay", "rate")(5), range_of("GroupNormalization", "groups")(-1)
+    (False, True, True)
+    """
+    if key not in RULES or ">" in key:
+        return _anything
+    return OWN_RANGES.get((key, field)) or RANGES.get(field, _anything)
 
 
 def check_field(path: str, record: Record, name: str) -> None:
@@ -89,4 +99,7 @@ def _is_count(value: Any) -> bool:
 RANGES: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("rate", "dropout", "recurrent_dropout", "momentum"), _is_share),
     **dict.fromkeys(("units", "filters", "groups", "depth_multiplier", "num_heads", "key_dim"), _is_count),
+}
+OWN_RANGES: dict[tuple[str, str], Callable[[Any], bool]] = {
+    ("GroupNormalization", "groups"): lambda value: value == -1 or _is_count(value),  # -1: a group for each channel
 }

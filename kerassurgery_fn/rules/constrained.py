@@ -12,10 +12,12 @@ EPSILON = 1e-7  # that of Keras, added to norms
 
 
 class Constraint(NamedTuple):
-    """The constraint of a weight: the field of the layer's config that has it, and its record."""
+    """The constraint of a weight: the field of the layer's config that has it, its record, and whether that config is
+    of a layer inside a wrapper."""
 
     field: str
     record: Any
+    wrapped: bool = False
 
     @property
     def title(self) -> str:
@@ -35,7 +37,7 @@ class Constraint(NamedTuple):
         return self.title != "MinMaxNorm" or not self.record["config"]["min_value"]
 
 
-def constraint_of(config: Mapping[str, Any], weight: str) -> Constraint | None:
+def constraint_of(config: Mapping[str, Any], weight: str, wrapped: bool = False) -> Constraint | None:
     """The constraint of a weight by the names of Keras: `recurrent_constraint` is that of the `recurrent_kernel`, and
     the `kernel_constraint` of attention that of every kernel in it.
 
@@ -46,7 +48,7 @@ def constraint_of(config: Mapping[str, Any], weight: str) -> Constraint | None:
     names = [weight, weight.removesuffix("_kernel"), weight.rpartition("_")[2]]
     names += ["depthwise"] * (weight == "kernel")  # that of a DepthwiseConv
     field = next((f"{name}_constraint" for name in names if f"{name}_constraint" in config), None)
-    return Constraint(field, config[field]) if field and config[field] else None
+    return Constraint(field, config[field], wrapped) if field and config[field] else None
 
 
 def projected(constraint: Constraint, array: np.ndarray) -> np.ndarray | None:
@@ -93,9 +95,11 @@ def close(one: np.ndarray, other: np.ndarray) -> bool:
 def undone(path: str, weight: str, constraint: Constraint | None) -> str:
     """That a constraint would undo an edit of a weight, and the way out, in words."""
     assert constraint is not None
+    setting = f"SetConfig({path!r}, {constraint.field}=None)"
+    way = "remove it from the layer inside the wrapper" if constraint.wrapped else f"remove it first, as in {setting}"
     return (
         f"the {constraint.title} constraint on the {weight} of layer {path!r} would undo that at the next training "
-        f"step; remove it first, as in SetConfig({path!r}, {constraint.field}=None)"
+        f"step; {way}"
     )
 
 

@@ -96,7 +96,7 @@ class Layer:
         self.call_place: Location = (*where, "inbound_nodes", node[-1])
         self._part = part
         self._kernel: Tensor = ()
-        self._cursor = count() if cursor is None else cursor
+        self._cursor, self._wrapped = cursor or count(), cursor is not None
 
     def __getitem__(self, name: str) -> Any:
         return self.config[name]
@@ -159,7 +159,10 @@ class Layer:
             self._kernel = axes
         if index == len(known):
             trainable = bool(self.get("trainable", True)) and name not in STATE and not frozen
-            over, constraint = None if summed is None else tuple(summed), constraint_of(self.config, name)
+            over, constraint = (
+                None if summed is None else tuple(summed),
+                constraint_of(self.config, name, self._wrapped),
+            )
             known.append(Weight(name, tuple(axes), trainable, root, over, constraint))
             if constraint and not constraint.shrinks:
                 self.pin(
