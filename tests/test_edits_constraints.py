@@ -102,7 +102,7 @@ def test_the_constraint_of_a_layer_in_a_wrapper_is_removed_there():
     ]
     weights = {"a": (numbers(3, 5), numbers(5)), "t": (numbers(5, 2), numbers(2))}
     before = Snapshot(functional("net", {"x": (None, 4, 3)}, *calls, outputs="t"), weights)
-    with pytest.raises(CannotWiden, match="on the kernel of layer 't' .* from the layer inside the wrapper"):
+    with pytest.raises(CannotWiden, match=r"on the kernel of layer 't' .* from the layer inside the wrapper"):
         WidenChannels("a", 9)(before)
 
 

@@ -159,15 +159,10 @@ class Layer:
             self._kernel = axes
         if index == len(known):
             trainable = bool(self.get("trainable", True)) and name not in STATE and not frozen
-            over, constraint = (
-                None if summed is None else tuple(summed),
-                constraint_of(self.config, name, self._wrapped),
-            )
-            known.append(Weight(name, tuple(axes), trainable, root, over, constraint))
-            if constraint and not constraint.shrinks:
-                self.pin(
-                    root, f"would scale its {name}, which its {constraint.title} constraint would undo in training"
-                )
+            over, bound = None if summed is None else tuple(summed), constraint_of(self.config, name, self._wrapped)
+            known.append(Weight(name, tuple(axes), trainable, root, over, bound))
+            if bound and not bound.shrinks:
+                self.pin(root, f"would scale its {name}, which its {bound.title} constraint would undo in training")
             self.starts_as(f"{name}_initializer", axes)
             return
         for a, b in zip(known[index].axes, axes, strict=True):
