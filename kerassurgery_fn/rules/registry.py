@@ -13,6 +13,7 @@ Rule = Callable[..., Any]
 RULES: dict[str, Rule] = {}
 APPROXIMATE: dict[str, str] = {}
 PINS: dict[str, str] = {}
+LAYERS = ("keras.layers", "keras.src.layers", "keras._legacy.layers", "keras.src.legacy.layers")
 OPERATIONS = ("keras.src.ops", "keras.ops", "keras.src.activations", "keras.src.quantizers")
 
 
@@ -45,6 +46,8 @@ def key_of(record: Mapping[str, Any]) -> str:
 
     >>> key_of({"module": "keras.layers", "class_name": "Add", "registered_name": None})
     'Add'
+    >>> key_of({"module": "keras._legacy.layers", "class_name": "AlphaDropout", "registered_name": None})
+    'AlphaDropout'
     >>> key_of({"module": "keras.src.ops.numpy", "class_name": "Add", "registered_name": "Add"})
     'ops.Add'
     >>> key_of({"module": "mine", "class_name": "Gate", "registered_name": "pack>Gate"})
@@ -60,4 +63,4 @@ def key_of(record: Mapping[str, Any]) -> str:
         return registered
     if module.startswith(OPERATIONS):
         return f"ops.{name}"
-    return name if module.startswith(("keras.layers", "keras.src.layers")) else f"{module}>{name}"
+    return name if module.startswith(LAYERS) else f"{module}>{name}"

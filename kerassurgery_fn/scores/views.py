@@ -24,7 +24,8 @@ from kerassurgery_fn.graph import Call, Constant, Record, Ref, leaves, refs
 from kerassurgery_fn.rules.activations import ACROSS, ELEMENTWISE
 from kerassurgery_fn.rules.layer import Maker, Tensor
 
-ACTIVATIONS = {name.replace("_", "") for name in ELEMENTWISE | ACROSS | {"prelu", "glu"}} - {"linear"}
+LAYERS = {"prelu", "glu", "thresholded_relu"}  # activations that are layers only
+ACTIVATIONS = {name.replace("_", "") for name in ELEMENTWISE | ACROSS | LAYERS} - {"linear"}
 
 
 class View(NamedTuple):
