@@ -13,7 +13,7 @@ import numpy as np
 
 from kerassurgery_fn.channels import Axis, Ledger, has_ids, same_axis, size
 from kerassurgery_fn.frozen import Location, get_in
-from kerassurgery_fn.graph import Record, leaves
+from kerassurgery_fn.graph import TRAINED, Record, leaves
 from kerassurgery_fn.rules.counts import Count, Size
 from kerassurgery_fn.rules.registry import PINS, RULES, Rule, key_of
 
@@ -22,6 +22,7 @@ Tensor = tuple[Axis, ...]
 SWITCHES = {"bias": "use_bias", "gamma": "scale", "beta": "center"}
 STATE = {"moving_mean", "moving_variance", "moving_stddev", "renorm_mean", "renorm_stddev"}
 ADAPTED = {"kernel", "embeddings"}
+ADAPTERS = ("lora_kernel_a", "lora_kernel_b")  # in float32 whatever the policy
 STATE |= {"mean", "variance", "count", "seed_generator_state", "vector_u"}
 
 
@@ -91,6 +92,8 @@ class Layer:
         self.node = node
         self.call_place: Location = (*where, "inbound_nodes", node[-1])
         self._part = part
+        self._trains = bool(self.config.get("trainable", True))
+        self._trained: Sequence[int] | None = record.get(TRAINED)
         self._kernel: Tensor = ()
         self._cursor = count() if cursor is None else cursor
 
@@ -154,7 +157,8 @@ class Layer:
         if frozen := name in ADAPTED and bool(self.get("lora_rank")):
             self._kernel = axes
         if index == len(known):
-            trainable = bool(self.get("trainable", True)) and name not in STATE and not frozen
+            usual = self._trains and name not in STATE and not frozen
+            trainable = usual if self._trained is None else index in self._trained
             known.append(Weight(name, tuple(axes), trainable, root, None if summed is None else tuple(summed)))
             self.starts_as(f"{name}_initializer", axes)
             return
@@ -215,9 +219,11 @@ class Layer:
         for key in place:
             record = record[key]
         part = f"{self._part}{part}." if part else self._part
-        return (kind or Layer)(
+        inner = (kind or Layer)(
             self.notes, self.path, (*self.where, "config", *place), record, self.node, part, self._cursor
         )
+        inner._trains, inner._trained = inner._trains and self._trains, self._trained
+        return inner
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The axes that this call makes, by the rule for the layer's class.
@@ -251,8 +257,8 @@ class Layer:
     def adapters(self, rank: int) -> None:
         """The two low-rank factors of what LoRA adds to the kernel."""
         *rows, columns = self._kernel
-        self.weight("lora_kernel_a", (*rows, rank))
-        self.weight("lora_kernel_b", (rank, columns))
+        for name, axes in zip(ADAPTERS, ((*rows, rank), (rank, columns)), strict=True):
+            self.weight(name, axes)
 
     def built(self, named: Mapping[str, Any], args: Any, kwargs: Any) -> dict[Location, Any]:
         """The tensors whose shapes the layer's `build_config` repeats, by the place of each: `input_shape` is the first
