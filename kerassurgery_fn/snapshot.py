@@ -19,7 +19,9 @@ class Snapshot:
     """A Keras model as an immutable value.
 
     `record` is what `keras.saving.serialize_keras_object(model)` gives, as JSON would give it back: the keys
-    `module`, `class_name`, `config`, `registered_name`, `build_config` and, for a compiled model, `compile_config`.
+    `module`, `class_name`, `config`, `registered_name`, `build_config` and, for a compiled model, `compile_config`. The
+    record of a layer has one more key, `trainable_weights`, if only some of its weights are trained and its config does
+    not tell which: their indices.
     `weights` has the arrays of every layer that has any, by the layer's path (`backbone/conv_1` inside a nested
     model), in the order of `layer.get_weights()`; they are read-only. `training` is the optimizer's state, see
     `Training`, or None.

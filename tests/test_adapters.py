@@ -8,8 +8,8 @@ from keras import ops
 from laws import check_law, compute, deviation, judge, random_inputs, randomise
 from test_laws import chain
 
-from kerassurgery_fn import DeleteChannels, analyse, capture, cost, rebuild
-from kerassurgery_fn.errors import BrokenSnapshot, HiddenState, PinnedChannels
+from kerassurgery_fn import ConvertDtype, DeleteChannels, SetConfig, analyse, capture, cost, rebuild
+from kerassurgery_fn.errors import BadValue, BrokenSnapshot, HiddenState, PinnedChannels
 
 pytestmark = pytest.mark.keras
 
@@ -57,6 +57,42 @@ def test_lora_inside_time_distributed():
     model = chain((3, 6), L.Dense(8), L.TimeDistributed(L.Dense(7), name="steps"), L.Dense(4))
     model.get_layer("steps").layer.enable_lora(2)
     check_law(model)
+
+
+ALPHAS = ["dense", "einsum", "reversible embedding", "conv1d"]
+
+
+@pytest.mark.parametrize("name", ALPHAS)
+def test_lora_is_scaled_as_it_was(name):
+    """Some layers of Keras build themselves with an alpha equal to the rank, whatever their config says."""
+    model = (MODELS | CONVOLUTIONS)[name]()
+    model.get_layer("layer").enable_lora(2, lora_alpha=9)
+    randomise(model)
+    inputs, snapshot = random_inputs(model), capture(model)
+    assert deviation(compute(snapshot, inputs), [np.asarray(model(inputs))]) < 1e-6
+    assert capture(rebuild(snapshot)) == snapshot
+    other = SetConfig("layer", lora_alpha=3)(snapshot)
+    assert capture(rebuild(other)) == other
+    model.get_layer("layer").lora_alpha = 3
+    assert deviation(compute(other, inputs), [np.asarray(model(inputs))]) < 1e-6
+    half = ConvertDtype("bfloat16")(snapshot)
+    assert [one.dtype.name for one in half.weights["layer"][-2:]] == ["float32", "float32"]
+    assert half.weights["layer"][0].dtype.name == "bfloat16"
+    assert capture(rebuild(half)) == half
+
+
+def test_lora_inside_wrappers_is_scaled_as_it_was():
+    model = chain((3, 6), L.TimeDistributed(L.Dense(7), name="steps"), L.Dense(4))
+    model.get_layer("steps").layer.enable_lora(2, lora_alpha=9)
+    randomise(model)
+    inputs, snapshot = random_inputs(model), capture(model)
+    assert deviation(compute(snapshot, inputs), [np.asarray(model(inputs))]) < 1e-6
+    assert [one.dtype.name for one in ConvertDtype("float16")(snapshot).weights["steps"][-2:]] == ["float32"] * 2
+
+
+def test_an_alpha_that_is_no_number_is_refused():
+    with pytest.raises(BadValue, match="lora_alpha cannot be 'x'"):
+        SetConfig("layer", lora_alpha="x")(capture(chain((6,), L.Dense(8, name="layer", lora_rank=2))))
 
 
 def test_what_keras_cannot_rebuild_is_said():

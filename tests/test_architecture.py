@@ -19,6 +19,7 @@ FRONT_DESK = "__init__"
 # From the ground up: a room may import the rooms before it. The front desk, which hands out all of them, comes last.
 ROOMS = (
     "errors",
+    "warning",
     "tables",
     "frozen",
     "snapshot",

@@ -145,6 +145,55 @@ def attended(query, value, heads, key_dim, value_dim, features):
     return count
 
 
+LORA = {  # a layer, the shape of its input, its kernel; LoRA of rank 2 adds the product of two factors once a call
+    "dense": (lambda: L.Dense(4), (3, 5), (5, 4)),
+    "einsum dense": (lambda: L.EinsumDense("abc,cde->abde", (None, 3, 4)), (5, 6), (6, 3, 4)),
+    "conv1d": (lambda: L.Conv1D(4, 3), (9, 5), (3, 5, 4)),
+    "embedding": (lambda: L.Embedding(9, 4), (3,), (9, 4)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LORA)
+def test_macs_of_lora_are_those_of_its_factors_once(name):
+    make, shape, kernel = LORA[name]
+    x = keras.Input(shape, dtype="int32" if name == "embedding" else "float32")
+    layer = make()
+    model = keras.Model(x, layer(x))
+    plain = cost(capture(model))
+    layer.enable_lora(2)
+    adapted = cost(capture(model))
+    assert adapted.macs - plain.macs == 2 * np.prod(kernel)
+    assert (adapted.parameters, adapted.trainable) == (
+        model.count_params(), sum(int(np.prod(v.shape)) for v in model.trainable_variables)
+    )  # fmt: skip
+
+
+def test_macs_of_lora_at_every_step():
+    x = keras.Input((3, 5))
+    layer = L.TimeDistributed(L.Dense(4))
+    model = keras.Model(x, layer(x))
+    layer.layer.enable_lora(2)
+    assert cost(capture(model)).macs == 3 * (5 * 4 + 5 * 2 * 4)
+
+
+@pytest.mark.parametrize("mode", ["int8", "int4"])
+@pytest.mark.parametrize("name", ["dense", "einsum dense", "embedding"])
+def test_macs_of_quantized_layers(name, mode):
+    """A packed kernel does as many multiplications as one that is not; LoRA multiplies what the layer reads by both."""
+    make, shape, _ = LORA[name]
+    x = keras.Input(shape, dtype="int32" if name == "embedding" else "float32")
+    layer = make()
+    model = keras.Model(x, layer(x))
+    plain = cost(capture(model))
+    layer.quantize(mode)
+    packed = cost(capture(model))
+    assert packed.macs == plain.macs
+    assert packed.trainable <= 4 + 4 * 3 + 9  # biases and scales, no integers
+    layer.enable_lora(2)
+    factors = {"dense": 3 * (5 * 2 + 2 * 4), "einsum dense": 5 * 3 * (6 * 2 + 2 * 4), "embedding": 3 * 2 * 4}
+    assert cost(capture(model)).macs == plain.macs + factors[name]
+
+
 def test_macs_of_attention():
     def count(layer, *shapes, listed=False):
         inputs = [keras.Input(shape) for shape in shapes]

@@ -143,6 +143,25 @@ def test_a_nested_model_without_a_graph_is_an_opaque_layer(inner):
     check_law(model, opaque={name})
 
 
+class Nameless(keras.Model):
+    """A subclassed model whose config Keras cannot work out."""
+
+    def __init__(self, layer):
+        super().__init__(name="coded")
+        self.layer = layer
+
+    def call(self, x):
+        return self.layer(x)
+
+
+def test_a_nested_model_that_cannot_be_saved_is_refused():
+    x = keras.Input((6,))
+    with pytest.raises(
+        NotAGraph, match=r"'outer' cannot be captured, as subclassed model 'coded' \(Nameless\) could not"
+    ):
+        capture(keras.Model(x, Nameless(L.Dense(3))(x), name="outer"))
+
+
 def test_a_layer_several_times_is_captured_from_the_graph():
     model = repeating()
     plain = keras.Model(model.inputs, model.outputs[0])
@@ -233,6 +252,51 @@ def test_a_rebuilt_model_can_be_compiled_anew():
     model.compile(keras.optimizers.Adam(0.03), "mse")
     first, *_, last = model.fit(random_inputs(model, batch=16), np.ones((16, 3)), epochs=30, verbose=0).history["loss"]
     assert last < first / 2
+
+
+def squares(y, p):
+    return ops.mean((y - p) ** 2)
+
+
+def compiled_with(loss, **options):
+    model = keras.Sequential([keras.Input((3,)), L.Dense(4, name="h"), L.Dense(1, name="y")])
+    model.compile("adam", loss, run_eagerly=True, **options)
+    model.train_on_batch(np.ones((2, 3)), np.ones((2, 1)))
+    return DeleteChannels("h", [0])(capture(model))
+
+
+@pytest.mark.filterwarnings("ignore:The object being serialized includes a `lambda`")
+def test_a_model_compiled_with_a_lambda():
+    snapshot = compiled_with({"y": lambda y, p: ops.mean((y - p) ** 2)})
+    with pytest.raises(BrokenSnapshot, match=r"by a Python lambda; pass safe_mode=False .* or pass compile=False"):
+        rebuild(snapshot)
+    assert not rebuild(snapshot, compile=False).compiled
+    again = rebuild(snapshot, safe_mode=False)
+    assert capture(again) == snapshot
+    x, y = np.array([[1, 2, 3], [0, 1, 0]], "float32"), np.ones((2, 1))
+    assert again.evaluate(x, y, verbose=0) == pytest.approx(float(squares(y, again(x))))
+
+
+def test_a_model_compiled_with_a_function_that_is_not_registered():
+    snapshot = compiled_with(squares, weighted_metrics=[squares])
+    with pytest.raises(
+        BrokenSnapshot, match=r"function 'squares'.*custom_objects={name: function}, or pass compile=Fa"
+    ):
+        rebuild(snapshot)
+    assert not rebuild(snapshot, compile=False).compiled
+    assert capture(rebuild(snapshot, custom_objects={"squares": squares})) == snapshot
+
+
+def test_a_model_compiled_with_what_no_json_holds():
+    class Odd(keras.losses.Loss):
+        def get_config(self):
+            return {"fn": {1j}}
+
+    model = small()
+    model.compile("sgd", Odd())
+    with pytest.raises(NotAGraph, match="'small' is compiled with something that Keras cannot save"):
+        capture(model)
+    assert not rebuild(capture(keras.Model(model.inputs, model.outputs))).compiled
 
 
 def test_weights_that_do_not_fit_are_refused():

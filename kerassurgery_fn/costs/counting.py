@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count, takewhile
@@ -13,10 +12,12 @@ import numpy as np
 
 from kerassurgery_fn.channels import Axis, size
 from kerassurgery_fn.costs.table import Shape, Use
+from kerassurgery_fn.costs.weights import item_size, trained_of_opaque
 from kerassurgery_fn.errors import UnknownLayer, WrongShape
 from kerassurgery_fn.flow import Flow, analyse
 from kerassurgery_fn.frozen import get_in, set_all
 from kerassurgery_fn.graph import Call, Constant, Record, Ref, leaves, map_leaves, read_graph, refs
+from kerassurgery_fn.rules.layer import ADAPTERS
 from kerassurgery_fn.snapshot import Snapshot
 from kerassurgery_fn.tables import Table
 
@@ -128,8 +129,11 @@ def cost(snapshot: Snapshot, shapes: Shapes | None = None) -> Cost:
     Parameters and bytes agree with `model.count_params()` and with Keras' memory of the variables. A weight has the
     dtype of its array; where the snapshot has no arrays, that of the layer's dtype policy (float32 under
     `mixed_float16`). Opaque layers, those that no rule describes, are counted by the arrays of the snapshot: all of
-    them trainable if the layer is, their MACs estimated, every element of arrays with two axes and more once for each
-    position of the output. Their rows carry a note.
+    them trainable if the layer is, but for integers; their MACs estimated, every element of arrays with two axes and
+    more once for each position of the output. Their rows carry a note.
+
+    LoRA adds the product of two factors to a kernel once a call, so it costs the same for one position and for many.
+    Quantized layers apply both factors at every position.
 
     Args:
         snapshot: the model.
@@ -190,9 +194,10 @@ def _row(
     """A layer's row; `trains` says whether the model as a whole is trainable."""
     sizes = [prod(shape) for _, shape in shapes]
     arrays = snapshot.weights.get(path, ())
-    widths = [array.itemsize for array in arrays] or [item_size(record)] * len(sizes)
+    width = item_size(record)
+    widths = [array.itemsize for array in arrays] or [4 if name in ADAPTERS else width for name, _ in shapes]
     if path in flow.opaque:
-        trained = [bool(record["config"].get("trainable", True))] * len(sizes)
+        trained = trained_of_opaque(record, arrays)
     else:
         trained = [weight.trainable for weight in flow.weights.get(path, ())]
     return LayerCost(
@@ -257,23 +262,6 @@ def _estimate(use: Use, arguments: list[Any]) -> int:
     """Every kernel element once for each position of the first tensor whose shape is known."""
     known = [*use.outputs, *(leaf for leaf in arguments if isinstance(leaf, tuple))]
     return use.kernels * (use.positions(known[0]) if known else 1)
-
-
-def item_size(record: Record) -> int:
-    """The bytes of a number in a variable under a layer's dtype policy.
-
-    >>> item_size({"config": {"dtype": "mixed_float16"}}), item_size({"config": {"dtype": "bfloat16"}})
-    (4, 2)
-    """
-    match record["config"].get("dtype"):
-        case str(name) | {"config": {"name": str(name)}} | {"config": {"source_name": str(name)}}:
-            pass
-        case {"config": {"default_policy": str(name)}}:
-            pass
-        case _:
-            name = "float32"
-    bits = re.findall(r"\d+", name)
-    return 4 if name.startswith("mixed_") or not bits else int(bits[-1]) // 8
 
 
 def with_shapes(snapshot: Snapshot, shapes: Shapes) -> Snapshot:

@@ -14,7 +14,7 @@ from math import prod
 from typing import Any
 
 from kerassurgery_fn.graph import Record
-from kerassurgery_fn.rules.layer import STATE, placed
+from kerassurgery_fn.rules.layer import ADAPTERS, STATE, placed
 from kerassurgery_fn.rules.registry import key_of
 
 Shape = tuple[int, ...]
@@ -49,14 +49,28 @@ class Use:
 
     @property
     def kernels(self) -> int:
-        """How many elements the kernels have: the weights of two axes and more that are no biases and no statistics.
+        """How many elements the kernels have: the weights of two axes and more that are no biases, no statistics and no
+        LoRA weights.
 
         >>> Use({}, [("kernel", (3, 3, 8, 16)), ("bias", (16,))], []).kernels
         1152
         """
+        others = {*STATE, *ADAPTERS}
         return sum(
-            prod(shape) for name, shape in self.weights if len(shape) > 1 and "bias" not in name and name not in STATE
+            prod(shape) for name, shape in self.weights if len(shape) > 1 and "bias" not in name and name not in others
         )
+
+    @property
+    def adapting(self) -> int:
+        """The multiply-accumulates of what LoRA adds to the kernel: the product of its two factors, once for each
+        sample, as costs are those of one sample.
+
+        >>> weights = [("kernel", (8, 16)), ("lora_kernel_a", (8, 2)), ("lora_kernel_b", (2, 16))]
+        >>> Use({}, weights, [(1, 28, 16)]).adapting
+        256
+        """
+        factors = [shape for name, shape in self.weights if name in ADAPTERS]
+        return self.outputs[0][0] * prod(factors[0]) * factors[1][-1] if factors else 0
 
     def weight(self, name: str) -> Shape:
         """The shape of the weight of that name."""
@@ -81,12 +95,22 @@ class Use:
         """The multiply-accumulates of the call, by the entry for the layer's class."""
         entry = MACS.get(key_of(self.record), once_per_output_position)
         args, kwargs = placed(entry, args, kwargs)
-        return entry(self, *args, **kwargs)
+        macs = entry(self, *args, **kwargs)
+        return macs + self.adapting if self.get("lora_rank") else macs
 
 
 def once_per_output_position(use: Use, *_: Any, **__: Any) -> int:
     """Every kernel element once for each position of what the layer makes."""
     return use.kernels * use.positions(use.outputs[0]) if use.kernels else 0
+
+
+@macs("Dense")
+def dense(use: Use, x: Shape, *_: Any, **__: Any) -> int:
+    """The kernel once for each position. A quantized one may be packed, and LoRA adds to what it makes."""
+    if any(name for name, _ in use.weights):
+        return once_per_output_position(use)
+    rank = use.get("lora_rank") or 0
+    return prod(x[:-1]) * (x[-1] * use["units"] + rank * (x[-1] + use["units"]))
 
 
 @macs("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose")
@@ -135,7 +159,14 @@ def dot(use: Use, inputs: Sequence[Shape], *_: Any, **__: Any) -> int:
     return prod(use.outputs[0]) * inputs[0][axes[0] if isinstance(axes, list) else axes]
 
 
-@macs("Embedding", "PReLU", "LayerNormalization", "Normalization")
+@macs("Embedding")
+def embedding(use: Use, x: Shape, *_: Any, **__: Any) -> int:
+    """A lookup; LoRA of a quantized table looks one factor up and multiplies by the other."""
+    named = any(name for name, _ in use.weights)
+    return 0 if named else prod(x) * (use.get("lora_rank") or 0) * use["output_dim"]
+
+
+@macs("PReLU", "LayerNormalization", "Normalization")
 def nothing(use: Use, *_: Any, **__: Any) -> int:
     """Weights that are looked up, or combined with the input element by element."""
     return 0
@@ -144,5 +175,5 @@ def nothing(use: Use, *_: Any, **__: Any) -> int:
 @macs("ReversibleEmbedding")
 def reversible_embedding(use: Use, x: Shape, reverse: bool = False, **_: Any) -> int:
     """A table for looking up one way, a dense layer the other way."""
-    kernels = [shape for _, shape in use.weights]
+    kernels = [shape for name, shape in use.weights if name not in ADAPTERS]
     return prod(x[:-1]) * prod(kernels[-1]) if reverse else 0

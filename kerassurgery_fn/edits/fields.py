@@ -98,6 +98,7 @@ def _is_count(value: Any) -> bool:
 # What holds of a field in every layer of Keras that has it; in a layer somebody else wrote it may mean anything.
 RANGES: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("rate", "dropout", "recurrent_dropout", "momentum"), _is_share),
+    "lora_alpha": lambda value: value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)),
     **dict.fromkeys(("units", "filters", "groups", "depth_multiplier", "num_heads", "key_dim"), _is_count),
 }
 OWN_RANGES: dict[tuple[str, str], Callable[[Any], bool]] = {

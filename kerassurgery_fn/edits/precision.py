@@ -13,7 +13,9 @@ from kerassurgery_fn.edits.drafting import Draft, parted
 from kerassurgery_fn.edits.finishing import Rewrite
 from kerassurgery_fn.errors import BadValue
 from kerassurgery_fn.facts import is_float, policy_name, variable_dtype
+from kerassurgery_fn.flow import analyse
 from kerassurgery_fn.graph import Record, is_input, is_model
+from kerassurgery_fn.rules.layer import ADAPTERS
 from kerassurgery_fn.rules.registry import key_of
 from kerassurgery_fn.selecting import Selector, as_selector
 from kerassurgery_fn.wiring import with_layer
@@ -35,7 +37,7 @@ class ConvertDtype(Rewrite):
 
     Raises (when called on a snapshot):
         UnknownLayer, AmbiguousLayer: no layer, or several where one is meant, of that name.
-        BadValue: a layer is quantized.
+        BadValue: a layer is quantized, or one that no rule describes has LoRA weights, which stay in float32.
 
     >>> ConvertDtype("mixed_float16", "backbone/*")
     ConvertDtype(dtype='mixed_float16', layer='backbone/*')
@@ -58,11 +60,42 @@ class ConvertDtype(Rewrite):
             scope, key = parted(path)
             net = draft.net(scope)
             draft = draft.with_net(scope, with_layer(net, key, with_policy(path, net.layers[key], self.dtype)))
-            arrays = draft.weights.get(path, ())
-            cast = tuple(as_dtype(array, variable_dtype(self.dtype)) for array in arrays)
+            arrays, adapters = draft.weights.get(path, ()), adapters_of(draft, path)
+            cast = tuple(
+                array if index in adapters else as_dtype(array, variable_dtype(self.dtype))
+                for index, array in enumerate(arrays)
+            )
             if any(new is not old for new, old in zip(cast, arrays, strict=True)):
                 draft = replace(draft.with_arrays({path: cast}), restarted=draft.restarted | {path})
         return draft
+
+
+def adapters_of(draft: Draft, path: str) -> set[int]:
+    """The indices of the LoRA weights of a layer, which Keras keeps in float32 under every policy.
+
+    Raises:
+        BadValue: no rule says which of its weights they are.
+    """
+    if not has_adapters(draft.record(path)):
+        return set()
+    flow = analyse(draft.snapshot)
+    if path in flow.opaque:
+        raise BadValue(
+            f"layer {path!r} has LoRA weights, which stay in float32, and it {flow.opaque[path]}, so that they cannot "
+            "be told from the others; convert the model before enable_lora()"
+        )
+    return {index for index, weight in enumerate(flow.weights.get(path, ())) if weight.name in ADAPTERS}
+
+
+def has_adapters(tree: Any) -> bool:
+    """Whether a record, or any in its config, is that of a layer with LoRA weights.
+
+    >>> has_adapters({"config": {"layer": {"config": {"lora_rank": 4}}}}), has_adapters({"config": {"units": 4}})
+    (True, False)
+    """
+    if isinstance(tree, dict):
+        return bool(tree.get("lora_rank")) or any(map(has_adapters, tree.values()))
+    return isinstance(tree, list) and any(map(has_adapters, tree))
 
 
 def has_policy(record: Record) -> bool:

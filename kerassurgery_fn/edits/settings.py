@@ -15,7 +15,7 @@ from kerassurgery_fn.edits.finishing import Rewrite, scopes_above
 from kerassurgery_fn.errors import BadValue, NameTaken
 from kerassurgery_fn.frozen import FrozenDict, freeze, set_in
 from kerassurgery_fn.given import as_value
-from kerassurgery_fn.graph import model_in
+from kerassurgery_fn.graph import TRAINED, model_in
 from kerassurgery_fn.selecting import Selector, as_selector
 from kerassurgery_fn.wiring import renamed, with_layer
 
@@ -132,7 +132,10 @@ class SetTrainable(Rewrite):
             if not inner or inner[1]:
                 scope, key = parted(path)
                 net = draft.net(scope)
-                layers = {**net.layers, key: with_trainable(net.layers[key], self.trainable)}
+                record = with_trainable(net.layers[key], self.trainable)
+                if not self.trainable and path in draft.weights and "trainable" not in record["config"]:
+                    record = {**record, TRAINED: []}  # its class writes no flag
+                layers = {**net.layers, key: freeze(record)}
                 draft = draft.with_net(scope, replace(net, layers=layers))
         if not self.trainable:
             return replace(draft, restarted=draft.restarted | set(paths))
@@ -148,7 +151,7 @@ def with_flag(draft: Draft, scope: str, trainable: bool) -> Draft:
 
 
 def with_trainable(record: Any, trainable: bool) -> Any:
-    """The record of a layer, and of those in its config, with the flag set where there is one.
+    """The record of a layer, and of those in its config, with the flag set where there is one, for all weights alike.
 
     >>> with_trainable({"config": {"trainable": True, "layer": {"config": {"trainable": True}}}}, False)
     {'config': {'trainable': False, 'layer': {'config': {'trainable': False}}}}
@@ -158,4 +161,5 @@ def with_trainable(record: Any, trainable: bool) -> Any:
     if not isinstance(record, dict) or not isinstance(record.get("config"), dict):
         return record
     config = {key: with_trainable(value, trainable) for key, value in record["config"].items()}
+    record = {key: value for key, value in record.items() if key != TRAINED}
     return {**record, "config": config | ({"trainable": trainable} if "trainable" in config else {})}

@@ -35,6 +35,7 @@ from kerassurgery_fn.snapshot import Snapshot
 REPEATABLE = {
     "InputLayer", "Dense", "EinsumDense", "Embedding", "LSTM", "GRU", "SimpleRNN", "Bidirectional", "TimeDistributed",
     "MultiHeadAttention", "BatchNormalization", "Activation", "ReLU", "LeakyReLU", "ELU", "PReLU", "Identity",
+    "ThresholdedReLU", "AlphaDropout", "RandomHeight", "RandomWidth",
     "Rescaling", "Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "GaussianDropout",
     "GaussianNoise", "ActivityRegularization", "Flatten", "Reshape", "Permute", "RepeatVector", "Concatenate", "Add",
     "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Resizing",

@@ -9,6 +9,9 @@ from kerassurgery_fn.frozen import Location
 
 Record = Mapping[str, Any]
 
+# A key beside a layer's config: the indices of the weights that training changes, where the config does not tell.
+TRAINED = "trainable_weights"
+
 
 def is_model(record: Record) -> bool:
     """Whether a layer's record is that of a nested model whose graph can be read.

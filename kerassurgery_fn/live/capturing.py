@@ -4,28 +4,34 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
 import numpy as np
 
 from kerassurgery_fn.errors import NotAGraph
-from kerassurgery_fn.graph import Record, is_model, name_of
+from kerassurgery_fn.graph import TRAINED, Record, is_model, name_of
 from kerassurgery_fn.hidden import refuse_hidden, with_vocabulary
+from kerassurgery_fn.live.classes import base_of, keeps_class, warn_of_lost
 from kerassurgery_fn.live.members import Functional, layers_of, members_of
 from kerassurgery_fn.live.numbers import configured, numbers_of_numpy
 from kerassurgery_fn.live.optimizer import owned, training_of
-from kerassurgery_fn.live.rebuilding import at_root, from_record, keep_frozen, name_operations
+from kerassurgery_fn.live.rebuilding import at_root, from_record
+from kerassurgery_fn.live.restoring import restore, trained_weights
 from kerassurgery_fn.snapshot import Snapshot
+from kerassurgery_fn.warning import warn
 
 
 def capture(model: keras.Model) -> Snapshot:
     """The snapshot of a built Sequential or Functional model.
 
-    A subclass of Functional whose `get_config` returns constructor arguments, as backbones of model collections have
-    it, is captured as the plain graph that it is; so are those nested in another model. The state of a model's
-    optimizer comes along. The model is not changed, and later training does not change the snapshot.
+    A registered subclass of Functional or Sequential whose config is its graph keeps its class. Others, as backbones
+    whose `get_config` returns constructor arguments, are captured as the plain graphs that they are, with a warning
+    that names the methods that are lost (`train_step`, for one). So are those nested in another model.
+
+    The state of a model's optimizer comes along. The model is not changed, and later training does not change the
+    snapshot.
 
     Raises:
         NotAGraph: the model is not built, or it is subclassed and has no graph.
@@ -34,38 +40,26 @@ def capture(model: keras.Model) -> Snapshot:
     record = _restated(model, json.loads(json.dumps(_record(model))))
     for path, layer, own in layers_of(model, record, ""):
         refuse_hidden(path, layer, own)
+    _list_trained(model, record)
     _warn_of_shared(model, record)
+    _warn_of_outside(model, record)
     weights = dict(_weights(model, record, ""))
     return Snapshot(record, weights, training_of(model, record, weights))
 
 
+def _list_trained(model: keras.Model, record: dict[str, Any]) -> None:
+    """Lists, in the records of layers whose config does not tell, which weights training changes."""
+    layer_record: Any
+    for _, layer, layer_record in layers_of(model, record, ""):
+        if (trained := trained_weights(layer, layer_record)) is not None:
+            layer_record[TRAINED] = trained
+
+
 def _record(model: keras.Model) -> dict[str, Any]:
-    """The serialised record of a model, plain graphs in place of subclasses of Functional."""
-    if not isinstance(model, keras.Model):
-        raise NotAGraph(f"expected a keras.Model, got {type(model).__name__}")
-    if isinstance(model, keras.Sequential):
-        if not model.built or getattr(model, "_functional", None) is None:
-            raise NotAGraph(f"Sequential model {model.name!r} is not built; call model.build(input_shape) first")
-        if len({id(layer) for layer in model._layers}) < len(model._layers):
-            raise NotAGraph(
-                f"Sequential model {model.name!r} has a layer several times, and Keras writes it once; "
-                "capture keras.Model(model.inputs, model.outputs)"
-            )
-        record = _serialized(model)
-    elif not isinstance(model, Functional):
-        raise NotAGraph(
-            f"model {model.name!r} ({type(model).__name__}) is subclassed: it is code, and its layers form no graph; "
-            "write it with the Functional API, or capture the Functional models in it"
-        )
-    elif _overrides_call(model):
-        raise NotAGraph(
-            f"model {model.name!r} ({type(model).__name__}) is Functional but overrides call(), so that its graph is "
-            "not what it computes; capture keras.Model(model.inputs, model.outputs) if the graph is what you mean"
-        )
-    else:
-        record = _serialized(_plain(model))
-        if (compile_config := model.get_compile_config()) is not None:
-            record["compile_config"] = keras.saving.serialize_keras_object(compile_config)
+    """The serialised record of a model, plain graphs in place of subclasses that do not keep their class."""
+    _refuse_without_graph(model)
+    warn_of_lost(model)
+    record = _serialized(model)
     for layer, own in zip(members_of(model), record["config"]["layers"], strict=True):
         if "name" not in own and "name" not in own["config"]:
             own["name"] = layer.name
@@ -83,6 +77,31 @@ def _record(model: keras.Model) -> dict[str, Any]:
     return record
 
 
+def _refuse_without_graph(model: Any) -> None:
+    """Raises NotAGraph for what has no graph, or does not compute it."""
+    if not isinstance(model, keras.Model):
+        raise NotAGraph(f"expected a keras.Model, got {type(model).__name__}")
+    if isinstance(model, keras.Sequential):
+        if not model.built or getattr(model, "_functional", None) is None:
+            raise NotAGraph(f"Sequential model {model.name!r} is not built; call model.build(input_shape) first")
+        if len({id(layer) for layer in model._layers}) < len(model._layers):
+            raise NotAGraph(
+                f"Sequential model {model.name!r} has a layer several times, and Keras writes it once; "
+                "capture keras.Model(model.inputs, model.outputs)"
+            )
+    elif not isinstance(model, Functional):
+        raise NotAGraph(
+            f"model {model.name!r} ({type(model).__name__}) is subclassed: it is code, and its layers form no graph; "
+            "write it with the Functional API, or capture the Functional models in it"
+        )
+    if _overrides_call(model):
+        raise NotAGraph(
+            f"model {model.name!r} ({type(model).__name__}) is {base_of(model).__name__} but overrides call(), so that "
+            "its graph is not what it computes; capture keras.Model(model.inputs, model.outputs) if the graph is what "
+            "you mean"
+        )
+
+
 def _restated(model: keras.Model, record: dict[str, Any]) -> dict[str, Any]:
     """The record as Keras writes it of the model that it makes of it, where calls have numbers of numpy.
 
@@ -93,8 +112,7 @@ def _restated(model: keras.Model, record: dict[str, Any]) -> dict[str, Any]:
     try:
         with keras.StatelessScope():
             again = from_record(Snapshot(record, {}), None, safe_mode=False)
-            name_operations(again, record)
-            keep_frozen(again, record)
+            restore(again, record)
             made = json.loads(json.dumps(_record(again)))
     except Exception:  # a class that is not registered, say: rebuild() is given it
         return record
@@ -102,14 +120,32 @@ def _restated(model: keras.Model, record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _serialized(model: keras.Model) -> dict[str, Any]:
+    write = keras.saving.serialize_keras_object if keeps_class(model) else _plainly_serialized
     try:
         with configured(model):
-            return keras.saving.serialize_keras_object(model)
+            record = write(model)
+        json.dumps(record)
+        return record
     except Exception as error:
+        if not _is_saved(model.get_compile_config):
+            raise NotAGraph(
+                f"model {model.name!r} is compiled with something that Keras cannot save: {at_root(error)}; compile it "
+                "with what has a get_config(), or capture keras.Model(model.inputs, model.outputs)"
+            ) from error
         raise NotAGraph(
             f"model {model.name!r} cannot be captured, as {_unsaved(model)} could not be saved: {at_root(error)}; "
-            "its class wants a get_config() that gives all that its constructor takes"
+            "its class needs a get_config() that gives all that its constructor takes, and to be registered by "
+            "keras.saving.register_keras_serializable"
         ) from error
+
+
+def _is_saved(compile_config: Callable[[], Any]) -> bool:
+    """Whether Keras can write what a model is compiled with."""
+    try:
+        json.dumps(keras.saving.serialize_keras_object(compile_config()))
+    except Exception:
+        return False
+    return True
 
 
 def _unsaved(model: keras.Model) -> str:
@@ -118,24 +154,28 @@ def _unsaved(model: keras.Model) -> str:
         try:
             keras.saving.serialize_keras_object(layer)
         except Exception:
-            return _unsaved(layer) if hasattr(layer, "layers") else f"layer {layer.name!r} ({type(layer).__name__})"
+            if isinstance(layer, Functional | keras.Sequential):
+                return _unsaved(layer)
+            kind = "subclassed model" if isinstance(layer, keras.Model) else "layer"
+            return f"{kind} {layer.name!r} ({type(layer).__name__})"
     return "it"
 
 
-def _plain(model: keras.Model) -> keras.Model:
-    """The model itself if its class writes its graph, else a plain model of the same graph."""
-    if type(model) is Functional:
-        return model
-    if type(model).__module__.startswith("keras.") and "layers" in model.get_config():
-        return model
+def _plainly_serialized(model: keras.Model) -> dict[str, Any]:
+    """The serialised record of a model of a subclass, as the plain model of the same graph has it."""
+    write: Any = keras.saving.serialize_keras_object
+    compiled = {} if (config := model.get_compile_config()) is None else {"compile_config": write(config)}
+    if isinstance(model, keras.Sequential):
+        config, build = write(keras.Sequential.get_config(model)), write(model.get_build_config())
+        record = {"module": "keras", "class_name": "Sequential", "config": config, "registered_name": None}
+        return {**record, "build_config": build, **compiled}
     plain = Functional(model.input, model.output, name=model.name)
     plain._trainable = model.trainable
-    return plain
+    return {**write(plain), **compiled}
 
 
 def _overrides_call(model: keras.Model) -> bool:
-    home = keras.Sequential if isinstance(model, keras.Sequential) else Functional
-    return type(model).call is not home.call
+    return type(model).call is not base_of(model).call
 
 
 def _warn_of_shared(model: keras.Model, record: Record) -> None:
@@ -148,6 +188,16 @@ def _warn_of_shared(model: keras.Model, record: Record) -> None:
                 "rebuild() they are two layers with equal weights",
                 stacklevel=3,
             )
+
+
+def _warn_of_outside(model: keras.Model, record: Record) -> None:
+    """Warns of weights that a model has beside its graph, as a class of its own may make them."""
+    inside = {id(weight) for _, layer, _ in layers_of(model, record, "") for weight in layer.weights}
+    if outside := [weight.path for weight in model.weights if id(weight) not in inside]:
+        warn(
+            f"model {model.name!r} has weights outside of its graph ({', '.join(outside[:4])}), which are not "
+            "captured: after rebuild() they are gone, or as its class makes them"
+        )
 
 
 def _weights(model: keras.Model, record: Record, scope: str) -> Iterator[tuple[str, tuple[np.ndarray, ...]]]:

@@ -53,7 +53,7 @@ def _slots(model: keras.Model, record: Record) -> tuple[tuple[str, int] | None, 
 
 def resume(model: keras.Model, snapshot: Snapshot) -> None:
     """Gives the optimizer of a rebuilt model the state that the snapshot carries."""
-    if snapshot.training is None:
+    if snapshot.training is None or getattr(model, "optimizer", None) is None:  # a compile() of its own is not called
         return
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)

@@ -8,19 +8,24 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras.src.saving.serialization_lib import SafeModeScope, in_safe_mode
 
 from kerassurgery_fn.errors import BrokenSnapshot
 from kerassurgery_fn.frozen import thaw
-from kerassurgery_fn.graph import Record, is_model, name_of
-from kerassurgery_fn.live.members import inside, layers_of, members_of
+from kerassurgery_fn.live.members import layers_of
 from kerassurgery_fn.live.optimizer import resume
+from kerassurgery_fn.live.restoring import restore
 from kerassurgery_fn.snapshot import Snapshot
 
 Fill = Callable[[keras.Variable, np.ndarray], None]
 
 
 def rebuild(
-    snapshot: Snapshot, *, custom_objects: Mapping[str, Any] | None = None, safe_mode: bool = True
+    snapshot: Snapshot,
+    *,
+    custom_objects: Mapping[str, Any] | None = None,
+    safe_mode: bool = True,
+    compile: bool = True,
 ) -> keras.Model:
     """A new Keras model that computes what the snapshot says, ready for `predict`, `compile`, `fit` and `save`.
 
@@ -30,18 +35,41 @@ def rebuild(
         snapshot: the model as a value; it is not changed.
         custom_objects: classes and functions by name, as in `keras.models.load_model`.
         safe_mode: refuse to revive Python lambdas, as in `keras.models.load_model`.
+        compile: whether the model is compiled as the captured one was, as in `keras.models.load_model`.
 
     Raises:
-        BrokenSnapshot: Keras cannot rebuild the model, or weights do not fit it.
+        BrokenSnapshot: Keras cannot rebuild the model, or not what it was compiled with, or weights do not fit it.
     """
     if not isinstance(snapshot, Snapshot):
         raise BrokenSnapshot(f"expected a Snapshot, got {type(snapshot).__name__}; capture(model) takes one")
     model = _deserialize(snapshot, custom_objects, safe_mode)
-    if compile_config := snapshot.record.get("compile_config"):
-        with keras.saving.custom_object_scope(dict(custom_objects or {})):
-            model.compile_from_config(thaw(compile_config))
+    if compile and snapshot.record.get("compile_config"):
+        _compile(model, snapshot, custom_objects, safe_mode)
         resume(model, snapshot)
     return model
+
+
+def _compile(model: keras.Model, snapshot: Snapshot, custom_objects: Any, safe_mode: bool) -> None:
+    """Compiles a model as the captured one was.
+
+    Raises:
+        BrokenSnapshot: Keras cannot make what it was compiled with: a lambda, or a class or function that it does not
+            know.
+    """
+    safe = safe_mode if (scope := in_safe_mode()) is None else scope  # a scope decides, as it does for the layers
+    try:
+        with keras.saving.custom_object_scope(dict(custom_objects or {})), SafeModeScope(safe):
+            model.compile_from_config(thaw(snapshot.record["compile_config"]))
+    except Exception as error:
+        if safe and "lambda" in str(error):
+            why = "by a Python lambda; pass safe_mode=False if you trust it"
+        else:
+            why = (
+                f"again ({at_root(error)}); pass classes and functions of your own as custom_objects={{name: function}}"
+            )
+        raise BrokenSnapshot(
+            f"{snapshot.name!r} cannot be compiled {why}, or pass compile=False and compile the model yourself"
+        ) from error
 
 
 def _deserialize(snapshot: Snapshot, custom_objects: Any, safe_mode: bool) -> keras.Model:
@@ -67,8 +95,7 @@ def _filled(
     drawn = {path for path, arrays in snapshot.weights.items() if not arrays}  # by the layer's initializers
     with scope:
         model = from_record(snapshot, custom_objects, safe_mode)
-        name_operations(model, snapshot.record)
-        keep_frozen(model, snapshot.record)
+        restore(model, snapshot.record)
         for path, layer, _ in layers_of(model, snapshot.record, ""):
             if path not in drawn:
                 _fill(path, layer, snapshot.weights.get(path, ()), fill)
@@ -106,26 +133,6 @@ def _as_tuples(shapes: Any) -> Any:
         case list():
             return tuple(shapes)
     return shapes
-
-
-def keep_frozen(model: keras.Model, record: Record) -> None:
-    """Keeps Sequential models frozen that were: Keras forgets it when it reads their config."""
-    if isinstance(model, keras.Sequential):
-        model._trainable = record["config"].get("trainable", True)
-    for layer, one in zip(members_of(model), record["config"]["layers"], strict=True):
-        inner, own = inside(layer, one)
-        if is_model(own):
-            keep_frozen(inner, own)
-
-
-def name_operations(model: keras.Model, record: Record) -> None:
-    """Gives layers and operations whose class writes no name into its config the name that they had."""
-    for operation, one in zip(members_of(model), record["config"]["layers"], strict=True):
-        inner, own = inside(operation, one)
-        if is_model(own):
-            name_operations(inner, own)
-        elif "name" not in one["config"] and type(operation).__name__ == one["class_name"]:
-            operation.name = name_of(one)
 
 
 class _Given:

@@ -61,8 +61,8 @@ def operate(model: keras.Model, jobs: Sequence[Job]) -> keras.Model:
     from kerassurgery_fn.live import rebuild
 
     new = [job.given for job in jobs if is_layer(job.given)]
-    snapshot = bare(model)
     with at_hand(layer for one in (model, *new) for layer in one._flatten_layers()):
+        snapshot = bare(model)
         restructure, cut = edits_of(jobs, snapshot)
         restructured = restructure(snapshot)
         for reason in inexact(cut, restructured):
@@ -72,7 +72,8 @@ def operate(model: keras.Model, jobs: Sequence[Job]) -> keras.Model:
 
 def with_a_layer_of_its_own(model: keras.Model, calls: Calls) -> tuple[keras.Model, Calls]:
     """A model that computes the same, in which some calls of a layer are those of another one, and the latter."""
-    name = unused(f"{calls.path}_apart", read_graph(bare(model)).places)
+    with at_hand(model._flatten_layers()):
+        name = unused(f"{calls.path}_apart", read_graph(bare(model)).places)
     numbers = tuple(range(len(calls.numbers)))
     return operate(model, [Job("unshare", calls, name)]), Calls(name, numbers, len(numbers))
 
@@ -90,8 +91,11 @@ def functional(model: keras.Model) -> keras.Model:
     """A Sequential model as the Functional one that it is; any other model itself."""
     from keras import Model, Sequential
 
+    from kerassurgery_fn.live.classes import warn_of_overridden
+
     if not isinstance(model, Sequential) or getattr(model, "_functional", None) is None:
         return model
+    warn_of_overridden(model, "Functional", "operations make a Functional model of a Sequential one")
     return Model(model.inputs[0], model.outputs[0], name=model.name)
 
 

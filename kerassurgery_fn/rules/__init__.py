@@ -12,6 +12,7 @@ from kerassurgery_fn.rules import (
     elementwise,
     imaging,
     joining,
+    legacy,
     merging,
     moving,
     normalization,
@@ -31,7 +32,7 @@ from kerassurgery_fn.rules.registry import APPROXIMATE, PINS, RULES, key_of, rul
 FAMILIES = (
     core, convolution, attention, recurrent, wrappers, normalization, activations, pooling, merging, shaping,
     preprocessing, elementwise, moving, picking, joining, imaging, products, reductions,
-    applications, pins,
+    legacy, applications, pins,
 )  # fmt: skip
 
 __all__ = ["APPROXIMATE", "FAMILIES", "PINS", "RULES", "Layer", "NoRule", "key_of", "rule"]

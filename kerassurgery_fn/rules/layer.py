@@ -13,7 +13,7 @@ import numpy as np
 
 from kerassurgery_fn.channels import Axis, Ledger, has_ids, same_axis, size
 from kerassurgery_fn.frozen import Location, get_in
-from kerassurgery_fn.graph import Record, leaves
+from kerassurgery_fn.graph import TRAINED, Record, leaves
 from kerassurgery_fn.rules.building import built_axes
 from kerassurgery_fn.rules.constrained import Constraint, constraint_of
 from kerassurgery_fn.rules.counts import Count, Size
@@ -25,6 +25,7 @@ Tensor = tuple[Axis, ...]
 SWITCHES = {"bias": "use_bias", "gamma": "scale", "beta": "center"}
 STATE = {"moving_mean", "moving_variance", "moving_stddev", "renorm_mean", "renorm_stddev"}
 ADAPTED = {"kernel", "embeddings"}
+ADAPTERS = ("lora_kernel_a", "lora_kernel_b")  # in float32 whatever the policy
 STATE |= {"mean", "variance", "count", "seed_generator_state", "vector_u"}
 
 
@@ -95,6 +96,8 @@ class Layer:
         self.node = node
         self.call_place: Location = (*where, "inbound_nodes", node[-1])
         self._part = part
+        self._trains = bool(self.config.get("trainable", True))
+        self._trained: Sequence[int] | None = record.get(TRAINED)
         self._kernel: Tensor = ()
         self._cursor, self._wrapped = cursor or count(), cursor is not None
 
@@ -158,7 +161,8 @@ class Layer:
         if frozen := name in ADAPTED and bool(self.get("lora_rank")):
             self._kernel = axes
         if index == len(known):
-            trainable = bool(self.get("trainable", True)) and name not in STATE and not frozen
+            usual = self._trains and name not in STATE and not frozen
+            trainable = usual if self._trained is None else index in self._trained
             over, bound = None if summed is None else tuple(summed), constraint_of(self.config, name, self._wrapped)
             known.append(Weight(name, tuple(axes), trainable, root, over, bound))
             if bound and not bound.shrinks:
@@ -222,9 +226,11 @@ class Layer:
         for key in place:
             record = record[key]
         part = f"{self._part}{part}." if part else self._part
-        return (kind or Layer)(
+        inner = (kind or Layer)(
             self.notes, self.path, (*self.where, "config", *place), record, self.node, part, self._cursor
         )
+        inner._trains, inner._trained = inner._trains and self._trains, self._trained
+        return inner
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The axes that this call makes, by the rule for the layer's class.
@@ -261,8 +267,8 @@ class Layer:
     def adapters(self, rank: int) -> None:
         """The two low-rank factors of what LoRA adds to the kernel."""
         *rows, columns = self._kernel
-        self.weight("lora_kernel_a", (*rows, rank))
-        self.weight("lora_kernel_b", (rank, columns))
+        for name, axes in zip(ADAPTERS, ((*rows, rank), (rank, columns)), strict=True):
+            self.weight(name, axes)
 
 
 signature_of = cache(signature)

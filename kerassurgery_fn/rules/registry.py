@@ -15,6 +15,7 @@ RULES: dict[str, Rule] = {}
 APPROXIMATE: dict[str, str] = {}
 PINS: dict[str, str] = {}
 LAST: dict[str, Last] = {}
+LAYERS = ("keras.layers", "keras.src.layers", "keras._legacy.layers", "keras.src.legacy.layers")
 OPERATIONS = ("keras.src.ops", "keras.ops", "keras.src.activations", "keras.src.quantizers")
 
 
@@ -58,6 +59,8 @@ def key_of(record: Mapping[str, Any]) -> str:
 
     >>> key_of({"module": "keras.layers", "class_name": "Add", "registered_name": None})
     'Add'
+    >>> key_of({"module": "keras._legacy.layers", "class_name": "AlphaDropout", "registered_name": None})
+    'AlphaDropout'
     >>> key_of({"module": "keras.src.ops.numpy", "class_name": "Add", "registered_name": "Add"})
     'ops.Add'
     >>> key_of({"module": "mine", "class_name": "Gate", "registered_name": "pack>Gate"})
@@ -73,4 +76,4 @@ def key_of(record: Mapping[str, Any]) -> str:
         return registered
     if module.startswith(OPERATIONS):
         return f"ops.{name}"
-    return name if module.startswith(("keras.layers", "keras.src.layers")) else f"{module}>{name}"
+    return name if module.startswith(LAYERS) else f"{module}>{name}"

@@ -8,6 +8,7 @@ from typing import Any
 
 from kerassurgery_fn.frozen import freeze, set_in
 from kerassurgery_fn.graph import Record, is_functional, leaves, map_leaves, name_of
+from kerassurgery_fn.warning import warn
 from kerassurgery_fn.wiring.nets import Net, Node, Port, Spec, Use, unfold
 
 FUNCTIONAL = {
@@ -115,6 +116,11 @@ class _Writer:
             "input_layers": map_leaves(self.history, self.net.inputs),
             "output_layers": map_leaves(self.output, self.net.outputs),
         }
+        if not functional and record["class_name"] != "Sequential":
+            warn(
+                f"model {record['config']['name']!r} is no chain of layers any more: it becomes a plain Functional "
+                f"model without the methods of its class {record['class_name']}"
+            )
         return {**record, **({} if functional else FUNCTIONAL), "config": made}
 
     def layer(self, key: str) -> Record:

@@ -1,0 +1,168 @@
+"""What training changes: frozen layers that make layers of their own, and layers of which a part is frozen."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers as L
+
+from kerassurgery_fn import (
+    ConvertDtype,
+    DeleteChannels,
+    Plan,
+    SetTrainable,
+    capture,
+    cost,
+    decode,
+    diff,
+    encode,
+    patch,
+    rebuild,
+)
+from kerassurgery_fn.graph import TRAINED
+
+pytestmark = pytest.mark.keras
+
+
+@keras.saving.register_keras_serializable("trainable")
+class Composite(L.Layer):
+    """A layer that makes two others, and writes no flag into its config if it is silent."""
+
+    def __init__(self, units, silent=False, **kwargs):
+        super().__init__(**kwargs)
+        self.units, self.silent = units, silent
+        self.first, self.second = L.Dense(units), L.Dense(units)
+
+    def build(self, shape):
+        self.first.build(shape)
+        self.second.build((*shape[:-1], self.units))
+
+    def call(self, x):
+        return self.second(self.first(x))
+
+    def compute_output_shape(self, shape):
+        return (*shape[:-1], self.units)
+
+    def get_config(self):
+        config = {**super().get_config(), "units": self.units, "silent": self.silent}
+        return {key: value for key, value in config.items() if key != "trainable" or not self.silent}
+
+
+COMPOSITES = {
+    "attention": ((4, 6), lambda: L.MultiHeadAttention(2, 3, name="layer")),
+    "grouped attention": ((4, 6), lambda: L.GroupQueryAttention(3, 2, 1, name="layer")),
+    "both ways, convolutional": (
+        (4, 5, 6), lambda: L.Bidirectional(L.ConvLSTM1D(3, 1, return_sequences=True), name="layer"),
+    ),
+    "cells": (
+        (4, 6), lambda: L.RNN(L.StackedRNNCells([L.GRUCell(3), L.LSTMCell(2)]), return_sequences=True, name="layer"),
+    ),
+    "at every step": ((4, 6), lambda: L.TimeDistributed(Composite(3), name="layer")),
+    "without a flag": ((4, 6), lambda: Composite(3, silent=True, name="layer")),
+}  # fmt: skip
+
+
+def around(shape, layer):
+    """A compiled model of the layer and a Dense layer, `top`."""
+    x = keras.Input(shape)
+    y = layer(x, x) if "Attention" in type(layer).__name__ or "Quer" in type(layer).__name__ else layer(x)
+    model = keras.Model(x, L.Dense(2, name="top")(y))
+    model.compile("adam", "mse", run_eagerly=True)
+    return model
+
+
+def flags(model):
+    return [[weight.trainable for weight in layer.weights] for layer in model.layers]
+
+
+def moved(model, seed=0):
+    """For each weight, whether a step of training moves it."""
+    before = [weight.numpy() for weight in model.weights]
+    x = np.random.default_rng(seed).normal(size=(3, *model.input_shape[1:])).astype("float32")
+    model.train_on_batch(x, np.ones(model.compute_output_shape(x.shape)))
+    return [bool((a != b.numpy()).any()) for a, b in zip(before, model.weights, strict=True)]
+
+
+def check_same(snapshot, trained):
+    """The rebuilt model trains as many parameters, and the snapshot knows it."""
+    again = rebuild(snapshot)
+    assert sum(int(np.prod(v.shape)) for v in again.trainable_variables) == trained == cost(snapshot).trainable
+    assert capture(again) == snapshot
+    return again
+
+
+@pytest.mark.parametrize("name", COMPOSITES)
+def test_a_frozen_layer_is_frozen_with_all_layers_in_it(name):
+    shape, make = COMPOSITES[name]
+    model = around(shape, make())
+    rest = model.get_layer("top").count_params()
+    frozen = SetTrainable("layer", False)(capture(model))
+    again = check_same(frozen, rest)
+    assert SetTrainable("layer")(frozen) == capture(model)
+    model.get_layer("layer").trainable = False
+    assert capture(model) == frozen
+    assert flags(again) == flags(model)
+
+
+def test_training_leaves_frozen_layers_alone_and_the_optimizer_fits():
+    model = around((4, 6), L.MultiHeadAttention(2, 3, name="layer"))
+    moved(model)
+    snapshot = SetTrainable("layer", False)(capture(model))
+    again = rebuild(snapshot)
+    assert capture(again).training == snapshot.training
+    assert {owner[0] for owner in snapshot.training.slots if owner} == {"top"}
+    assert moved(again, 1) == [False] * 8 + [True] * 2
+
+
+PARTS = {
+    "a projection": ("attention", lambda layer: layer.query_dense),
+    "one direction": ("both ways, convolutional", lambda layer: layer.forward_layer),
+    "one cell": ("cells", lambda layer: layer.cell.cells[1]),
+    "a layer at every step": ("at every step", lambda layer: layer.layer.second),
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_layer_of_which_a_part_is_frozen_stays_so(part):
+    name, inner = PARTS[part]
+    shape, make = COMPOSITES[name]
+    model = around(shape, make())
+    inner(model.get_layer("layer")).trainable = False
+    snapshot = capture(model)
+    again = check_same(snapshot, sum(int(np.prod(v.shape)) for v in model.trainable_variables))
+    assert flags(again) == flags(model)
+    assert all(map(all, flags(rebuild(SetTrainable("layer")(snapshot)))[1:]))
+
+
+def test_one_weight_is_frozen_through_edits_and_documents():
+    x = keras.Input((4,))
+    model = keras.Model(x, L.Dense(3, name="top")(L.Dense(6, name="dense")(x)))
+    model.get_layer("dense").kernel.trainable = False
+    snapshot = capture(model)
+    assert snapshot.config["layers"][1][TRAINED] == [1]
+    edit = Plan(DeleteChannels("dense", [0, 2]), ConvertDtype("float64"))
+    made = decode(encode(edit))(snapshot)
+    assert flags(rebuild(made)) == [[], [False, True], [True, True]]
+    assert cost(made).trainable == 4 + 15
+    assert patch(snapshot, diff(snapshot, made)) == made
+
+
+def test_a_layer_that_keras_itself_trains_in_spite_of_its_flag_goes_on_training():
+    """Keras freezes nothing inside attention that is made with trainable=False; a capture changes no training."""
+    model = around((4, 6), L.MultiHeadAttention(2, 3, name="layer", trainable=False))
+    assert len(model.trainable_variables) == 10
+    assert len(rebuild(capture(model)).trainable_variables) == 10
+    frozen = SetTrainable("layer", False)(capture(model))
+    assert len(rebuild(frozen).trainable_variables) == 2
+
+
+def test_a_nested_model_with_some_frozen_layers():
+    x = keras.Input((4, 6))
+    y = L.MultiHeadAttention(2, 3, name="attention")(x, x)
+    backbone = keras.Model(x, L.Dense(3, name="inner")(y), name="backbone")
+    model = around((4, 6), backbone)
+    backbone.trainable = False
+    backbone.get_layer("inner").trainable = True
+    again = rebuild(capture(model))
+    assert capture(again) == capture(model)
+    assert [v.path.split("/")[-2] for v in again.trainable_variables] == ["inner", "inner", "top", "top"]
+    assert cost(capture(model)).trainable == 6 * 3 + 3 + 3 * 2 + 2
