@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from keras import layers as L
 from laws import compute, deviation, differences, parameters, random_inputs, randomise, sabotage
+from needs import NEEDS_CHANNELS_FIRST, marked
 from pictures import chain, momenta, nested, shared
 from records import call, functional, layer, numbers, operation, sequential
 
@@ -277,7 +278,7 @@ def check(model, edit):
 
 
 @pytest.mark.keras
-@pytest.mark.parametrize("make, edit", LIVE.values(), ids=LIVE)
+@pytest.mark.parametrize("make, edit", marked(LIVE, {"channels first": NEEDS_CHANNELS_FIRST}))
 def test_a_deeper_model_computes_what_it_did(make, edit):
     check(make(), edit)
 

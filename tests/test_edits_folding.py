@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from keras import layers as L
 from laws import compute, differences, random_inputs, randomise, sabotage
+from needs import NEEDS_CHANNELS_FIRST, marked
 from records import call, functional, layer, sequential
 
 from kerassurgery_fn import ConvertDtype, FoldBatchNorm, Plan, capture, rebuild
@@ -176,7 +177,7 @@ LIVE = {
 
 
 @pytest.mark.keras
-@pytest.mark.parametrize("make", LIVE.values(), ids=LIVE)
+@pytest.mark.parametrize("make", marked(LIVE, {"channels first": NEEDS_CHANNELS_FIRST}))
 def test_the_model_computes_what_it_did(make):
     model = make()
     randomise(model)

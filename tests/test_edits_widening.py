@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from keras import layers as L
 from laws import compute, deviation, differences, parameters, random_inputs, randomise, sabotage
+from needs import NEEDS_CHANNELS_FIRST, marked
 from pictures import chain, fork, grouped, image, momenta, nested, residual, shared
 from records import call, functional, layer, numbers, operation
 
@@ -345,7 +346,8 @@ LIVE = {
     "einsums": (lambda: one(split_by_einsums, STEPS), {"a:d": 5, "a:e": 6, "b": 8}),
 }  # fmt: skip
 HALVES = [1, 3, 0, 2, 7, 5, 6, 4]  # an order that leaves each half where it is
-of_live = pytest.mark.parametrize("make, widths", LIVE.values(), ids=LIVE)
+ONEDNN = {"channels first": NEEDS_CHANNELS_FIRST}
+of_live = pytest.mark.parametrize("make, widths", marked(LIVE, ONEDNN))
 
 
 def check(model, edit, more, dtype="float32"):
@@ -369,7 +371,7 @@ def test_a_wider_model_computes_what_it_did(make, widths):
 
 
 @pytest.mark.keras
-@pytest.mark.parametrize("name", LIVE)
+@pytest.mark.parametrize("name", marked(list(LIVE), ONEDNN))
 def test_a_reordered_model_computes_what_it_did(name):
     make, widths = LIVE[name]
     model = make()

@@ -87,6 +87,7 @@ def test_a_layer_and_its_name_are_the_same():
     assert_apoz(get_apoz(model, model.get_layer("own"), data), get_apoz(model, "own", data))
 
 
+@pytest.mark.onednn
 def test_channels_first():
     x = keras.Input((6, 3, 5))
     y = layers.ReLU(name="relu")(layers.Permute((3, 1, 2))(layers.Dense(4, name="a")(x)))

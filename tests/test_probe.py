@@ -87,6 +87,7 @@ def test_the_check_above_would_see_another_layers_activations():
         assert_scores(score_by_apoz(model, data), **right)
 
 
+@pytest.mark.onednn
 def test_channels_first():
     x = keras.Input((6, 3, 5))
     y = layers.Permute((3, 1, 2))(layers.Dense(4, name="a")(x))
