@@ -3,6 +3,7 @@
 Whether an operation is there is measured, once in a session: it depends on oneDNN, on the processor and on the release.
 """
 
+import sys
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -39,6 +40,12 @@ def is_implemented(operation: str) -> bool:
     except (InvalidArgumentError, UnimplementedError):  # which of them depends on oneDNN
         return False
     return True
+
+
+@pytest.fixture(autouse=True)
+def _no_models_of_other_tests() -> None:
+    if running := sys.modules.get("running"):
+        running.forget()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -16,13 +16,14 @@ import numpy as np
 from filling import random_inputs, randomise
 from filling import without_momentum as without_momentum
 from judging import judge
+from running import compute as compute
+from running import remember
 
 from kerassurgery_fn import analyse, capture, rebuild
 from kerassurgery_fn.channels import FIXED, has_ids, size
 from kerassurgery_fn.edits.channels import delete
 from kerassurgery_fn.flow import Flow
 from kerassurgery_fn.graph import is_functional, is_model, name_of
-from kerassurgery_fn.live.members import layers_of
 from kerassurgery_fn.snapshot import Snapshot
 from kerassurgery_fn.wiring import in_order
 
@@ -77,8 +78,6 @@ def measure_law(
 ) -> Verdict:
     """Every law but the surgery law on one model, which gets random weights; what the surgery law is judged by.
 
-    Two models are built, one of the snapshot and one of the smaller snapshot. All outputs are computed by them.
-
     Args:
         model: a built Sequential or Functional model.
         edit: a function from snapshot to snapshot; a random cut of 30 to 50 % of all channels by default.
@@ -95,54 +94,22 @@ def measure_law(
     edit = edit or (lambda before: random_cut(before, seed, inexact=inexact))
     assert set(flow.opaque) == set(opaque), flow.opaque
     check_shapes(model, flow)
-    whole = check_round_trip(snapshot)
+    check_round_trip(snapshot)
     if pinned:
         assert not free_ids(flow).size, "everything was to be pinned"
         return Verdict(0, 1, prunable(flow), snapshot)
     smaller = check_purity(snapshot, edit)
     assert parameters(smaller) < parameters(snapshot), "nothing was cut"
-    cut = check_rebuilt_record(smaller)
+    check_rebuilt_record(smaller)
     if inexact:
         assert flow.inexact, "the rules were to say that the cut is not exact"
         return Verdict(0, 1, prunable(flow), smaller)
-    result, sabotaged = outputs_of(cut, inputs), outputs_with(cut, sabotage(smaller), smaller, inputs)
-    truth = outputs_with(whole, judge(snapshot, smaller), snapshot, inputs)
+    result, sabotaged = compute(smaller, inputs), compute(sabotage(smaller), inputs)
+    truth = compute(judge(snapshot, smaller), inputs)
     return Verdict(deviation(result, truth), deviation(sabotaged, truth), prunable(flow), smaller)
 
 
 # --- the judgement
-
-
-def compute(snapshot: Snapshot, inputs: Any) -> list[np.ndarray]:
-    """The outputs of the model of a snapshot, one after the other."""
-    return outputs_of(rebuild(snapshot), inputs)
-
-
-def outputs_of(model: keras.Model, inputs: Any) -> list[np.ndarray]:
-    """The outputs of a model, one after the other."""
-    outputs = model(inputs, training=False)
-    return [keras.ops.convert_to_numpy(keras.ops.cast(one, "float32")) for one in keras.tree.flatten(outputs)]
-
-
-def outputs_with(model: keras.Model, changed: Snapshot, current: Snapshot, inputs: Any) -> list[np.ndarray]:
-    """The outputs of a changed snapshot, computed by the model of the current one, which is left with the new weights.
-
-    A rebuild costs many times what a new set of weights does. Arrays among the arguments of calls are part of the
-    graph, so that a model is built where they differ.
-    """
-    if changed.record != current.record:
-        return compute(changed, inputs)
-    set_weights(model, changed)
-    return outputs_of(model, inputs)
-
-
-def set_weights(model: keras.Model, snapshot: Snapshot) -> None:
-    """Sets all weights, states of recurrent layers included, as `rebuild` would."""
-    for path, layer, _ in layers_of(model, snapshot.record, ""):
-        if arrays := snapshot.weights.get(path):
-            layer.set_weights(arrays)
-            if hasattr(layer, "finalize_state"):
-                layer.finalize_state()
 
 
 def deviation(results: list[np.ndarray], truths: list[np.ndarray]) -> float:
@@ -235,12 +202,9 @@ def check_shapes(model: keras.Model, flow: Flow) -> None:
         assert axes is None or [size(axis) for axis in axes] == list(tensor.shape), (ref, axes, tensor.shape)
 
 
-def check_round_trip(snapshot: Snapshot) -> keras.Model:
-    """The rebuilt model."""
-    rebuilt = rebuild(snapshot)
-    assert capture(rebuilt) == snapshot
+def check_round_trip(snapshot: Snapshot) -> None:
+    assert capture(remember(snapshot, rebuild(snapshot))) == snapshot
     check_order(snapshot.record)
-    return rebuilt
 
 
 def check_order(record: Any) -> None:
@@ -254,13 +218,11 @@ def check_order(record: Any) -> None:
             check_order(layer)
 
 
-def check_rebuilt_record(smaller: Snapshot) -> keras.Model:
-    """After an edit the record is what Keras writes of the rebuilt model, to the last derived shape; that model."""
-    rebuilt = rebuild(smaller)
-    again = capture(rebuilt)
+def check_rebuilt_record(smaller: Snapshot) -> None:
+    """After an edit the record is what Keras writes of the rebuilt model, to the last derived shape."""
+    again = capture(remember(smaller, rebuild(smaller)))
     assert differences(smaller.record, again.record) == []
     assert again == smaller
-    return rebuilt
 
 
 def differences(ours: Any, theirs: Any, where: str = "") -> list[str]:
