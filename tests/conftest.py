@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-pytest.register_assert_rewrite("laws", "trials")
+pytest.register_assert_rewrite("laws", "swaps", "trials")
 
 
 def _convolution_with_channels_first() -> Any:

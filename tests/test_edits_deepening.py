@@ -294,7 +294,7 @@ def test_an_identity_that_is_not_one_would_show():
 @pytest.mark.keras
 def test_a_deeper_model_learns_on():
     model = stack((4,), L.Dense(6, "relu", name="a"))
-    model.compile(keras.optimizers.Adam(0.01), "mse")
+    model.compile(keras.optimizers.Adam(0.01), "mse", run_eagerly=True)
     x, y = np.random.default_rng(0).normal(size=(32, 4)), np.random.default_rng(1).normal(size=(32, 3))
     model.fit(x, y, verbose=0)
     deeper = rebuild(DeepenLayer("a")(capture(model)))

@@ -16,9 +16,9 @@ from kerassurgery_fn.edits.channels import delete
 pytestmark = pytest.mark.keras
 
 GENERATED = settings(
-    max_examples=15, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=10, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
 )
-MANY = settings(GENERATED, max_examples=150)
+MANY = settings(GENERATED, max_examples=100)
 
 
 class Step(NamedTuple):
