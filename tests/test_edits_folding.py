@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from keras import layers as L
 from laws import check_rebuilt_record, compute, random_inputs, randomise, sabotage
-from needs import NEEDS_CHANNELS_FIRST, marked
+from needs import NEEDS_CHANNELS_FIRST, marked, slow_network
 from records import call, functional, layer, sequential
 
 from kerassurgery_fn import ConvertDtype, FoldBatchNorm, Plan, capture, rebuild
@@ -233,8 +233,7 @@ def linear_alone(norm):
 
 
 @pytest.mark.keras
-@pytest.mark.slow
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", map(slow_network, NETWORKS))
 def test_networks_without_their_normalisations(name, capsys):
     """Outputs are compared in double precision, for a hundred random layers in a row blow rounding errors up. In single
     precision they are the same within 1e-4, or ten times what rounding does to the network as it was.
