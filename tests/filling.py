@@ -25,6 +25,8 @@ def randomise(model: keras.Model, seed: int = 0, *, apart: bool = True, batch: A
                 variable.assign(distinct(keras.ops.convert_to_numpy(values)) if apart else values)
         if hasattr(layer, "finalize_state"):
             layer.finalize_state()
+    if not any(layer._non_trainable_variables for layer in model._flatten_layers()):
+        return  # nothing has statistics
     norms = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
     with without_momentum(norms):
         model(random_inputs(model, seed + 1, batch=16) if batch is None else batch, training=True)

@@ -16,6 +16,8 @@ import numpy as np
 from filling import random_inputs, randomise
 from filling import without_momentum as without_momentum
 from judging import judge
+from running import compute as compute
+from running import remember
 
 from kerassurgery_fn import analyse, capture, rebuild
 from kerassurgery_fn.channels import FIXED, has_ids, size
@@ -45,23 +47,42 @@ def check_law(
     model: keras.Model,
     edit: Edit | None = None,
     *,
-    seed: int = 0,
-    inputs: Any = None,
     tolerance: float = TOLERANCE,
     visible: float = VISIBLE,
-    inexact: bool = False,
-    pinned: bool = False,
-    opaque: set[str] = frozenset(),  # type: ignore[assignment]
+    **options: Any,
 ) -> Verdict:
     """Every law on one model, which gets random weights.
 
     Args:
         model: a built Sequential or Functional model.
         edit: a function from snapshot to snapshot; a random cut of 30 to 50 % of all channels by default.
-        seed: of weights, cut and inputs.
-        inputs: what the model is called on; random numbers by default.
         tolerance: the largest deviation of a right surgery, relative to the spread of the output.
         visible: the least one of a wrong surgery.
+        options: those of `measure_law`.
+    """
+    verdict = measure_law(model, edit, **options)
+    assert verdict.deviation < tolerance, verdict
+    assert verdict.sabotaged > visible, f"{verdict}: a wrong surgery would have passed"
+    return verdict
+
+
+def measure_law(
+    model: keras.Model,
+    edit: Edit | None = None,
+    *,
+    seed: int = 0,
+    inputs: Any = None,
+    inexact: bool = False,
+    pinned: bool = False,
+    opaque: set[str] = frozenset(),  # type: ignore[assignment]
+) -> Verdict:
+    """Every law but the surgery law on one model, which gets random weights; what the surgery law is judged by.
+
+    Args:
+        model: a built Sequential or Functional model.
+        edit: a function from snapshot to snapshot; a random cut of 30 to 50 % of all channels by default.
+        seed: of weights, cut and inputs.
+        inputs: what the model is called on; random numbers by default.
         inexact: the rules must say that the cut is not exact, and the judge is not asked.
         pinned: the rules must leave nothing to cut.
         opaque: paths of the layers that must be opaque.
@@ -85,19 +106,10 @@ def check_law(
         return Verdict(0, 1, prunable(flow), smaller)
     result, sabotaged = compute(smaller, inputs), compute(sabotage(smaller), inputs)
     truth = compute(judge(snapshot, smaller), inputs)
-    verdict = Verdict(deviation(result, truth), deviation(sabotaged, truth), prunable(flow), smaller)
-    assert verdict.deviation < tolerance, verdict
-    assert verdict.sabotaged > visible, f"{verdict}: a wrong surgery would have passed"
-    return verdict
+    return Verdict(deviation(result, truth), deviation(sabotaged, truth), prunable(flow), smaller)
 
 
 # --- the judgement
-
-
-def compute(snapshot: Snapshot, inputs: Any) -> list[np.ndarray]:
-    """What the model of a snapshot makes of inputs, its outputs one after the other."""
-    outputs = rebuild(snapshot)(inputs, training=False)
-    return [keras.ops.convert_to_numpy(keras.ops.cast(one, "float32")) for one in keras.tree.flatten(outputs)]
 
 
 def deviation(results: list[np.ndarray], truths: list[np.ndarray]) -> float:
@@ -191,7 +203,7 @@ def check_shapes(model: keras.Model, flow: Flow) -> None:
 
 
 def check_round_trip(snapshot: Snapshot) -> None:
-    assert capture(rebuild(snapshot)) == snapshot
+    assert capture(remember(snapshot, rebuild(snapshot))) == snapshot
     check_order(snapshot.record)
 
 
@@ -208,7 +220,7 @@ def check_order(record: Any) -> None:
 
 def check_rebuilt_record(smaller: Snapshot) -> None:
     """After an edit the record is what Keras writes of the rebuilt model, to the last derived shape."""
-    again = capture(rebuild(smaller))
+    again = capture(remember(smaller, rebuild(smaller)))
     assert differences(smaller.record, again.record) == []
     assert again == smaller
 

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
-from laws import TOLERANCE, VISIBLE, compute, deviation, free_ids, random_inputs, randomise
+from laws import TOLERANCE, VISIBLE, deviation, free_ids, random_inputs, randomise
+from running import compute, outputs_of, remember
 
 from kerassurgery_fn import analyse, capture
 from kerassurgery_fn.channels import FIXED, has_ids
@@ -34,7 +35,8 @@ def check_swaps(model: keras.Model, seed: int = 0, inputs: Any = None, tolerance
     snapshot = capture(model)
     flow = analyse(snapshot)
     partner = partners(flow, np.random.default_rng(seed))
-    truth = compute(snapshot, inputs)
+    truth = outputs_of(model, inputs)
+    remember(snapshot, model)
     right = deviation(compute(swapped(snapshot, flow, partner), inputs), truth)
     wrong = deviation(compute(swapped(snapshot, flow, partner, leave_out=True), inputs), truth)
     trade = Trade(right, wrong, float(np.mean(partner[free_ids(flow)] != free_ids(flow))))

@@ -8,6 +8,7 @@ import keras
 import pytest
 from large import check_large, check_the_rest, fill
 from laws import check_law, random_cut
+from needs import slow_network
 
 pytestmark = pytest.mark.keras
 
@@ -40,9 +41,7 @@ def report(capsys):
     return write
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if name in AGILE else pytest.mark.slow) for name in NETWORKS]
-)
+@pytest.mark.parametrize("name", [name if name in AGILE else slow_network(name) for name in NETWORKS])
 def test_half_of_all_channels_go(name, report):
     model, traded = build(name), None
     fill(model)

@@ -27,21 +27,19 @@ LEAST = {
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_channels_go_and_the_rest_computes_what_it_did(name, record_property):
-    verdict = check_law(NETWORKS[name]())
+def test_the_laws_on_a_network(name, record_property):
+    """All on one model: cuts that are exact, channels that trade places, refusals."""
+    model = NETWORKS[name]()
+    verdict = check_law(model)
     record_property("prunable", round(verdict.prunable, 3))
     record_property("deviation", verdict.deviation)
     assert verdict.prunable > LEAST.get(name, 5 / 6), verdict
+    assert check_swaps(model).traded > 0.8
+    check_refusals(capture(model))
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_channels_trade_places(name):
-    assert check_swaps(NETWORKS[name]()).traded > 0.8
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-def test_what_is_held_is_refused_and_nothing_changes(name):
-    snapshot = capture(NETWORKS[name]())
+def check_refusals(snapshot):
+    """What is held is refused, and nothing changes."""
     before, flow = repr(snapshot.record), analyse(snapshot)
     assert 0 < prunable(flow) <= 1
     held = flow.fates.pinned()

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from keras import layers as L
 from laws import check_law, random_inputs
+from needs import NEEDS_CHANNELS_FIRST, marked
 
 from kerassurgery_fn import DeleteChannels, capture, rebuild
 from kerassurgery_fn.errors import NothingLeft, PinnedChannels
@@ -204,7 +205,10 @@ BRANCHES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", BRANCHES)
+ONEDNN = {name: NEEDS_CHANNELS_FIRST for name in BRANCHES if "channels_first" in name}
+
+
+@pytest.mark.parametrize("name", marked(list(BRANCHES), ONEDNN))
 def test_a_branch_without_channels_goes(name):
     make, dead, gone = BRANCHES[name]
     smaller = check_law(make(), DeleteChannels(dead)).smaller

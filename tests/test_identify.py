@@ -18,6 +18,14 @@ pytestmark = pytest.mark.keras
 SAMPLES = 21
 
 
+@pytest.fixture(autouse=True)
+def _without_graphs():
+    """Each test scores a few small batches, for which a graph is not worth its tracing; test_probe.py has graphs."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
 def numbers(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=(SAMPLES, *shape)).astype("float32")
 
@@ -33,7 +41,7 @@ def zeros_of(model, tensors, data, axis=-1):
     """The fraction of zeros along an axis of some tensors of a model, from all activations at once."""
     rows = []
     for tensor in tensors if isinstance(tensors, list) else [tensors]:
-        values = np.moveaxis(keras.Model(model.inputs, tensor).predict(data, verbose=0), axis, -1)
+        values = np.moveaxis(np.asarray(keras.Model(model.inputs, tensor)(data, training=False)), axis, -1)
         rows.append(values.reshape(-1, values.shape[-1]))
     return (np.concatenate(rows) == 0).mean(axis=0)
 
@@ -87,6 +95,7 @@ def test_a_layer_and_its_name_are_the_same():
     assert_apoz(get_apoz(model, model.get_layer("own"), data), get_apoz(model, "own", data))
 
 
+@pytest.mark.onednn
 def test_channels_first():
     x = keras.Input((6, 3, 5))
     y = layers.ReLU(name="relu")(layers.Permute((3, 1, 2))(layers.Dense(4, name="a")(x)))

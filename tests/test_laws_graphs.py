@@ -4,6 +4,7 @@ import keras
 import pytest
 from keras import layers as L
 from laws import check_law
+from needs import NEEDS_CHANNELS_FIRST
 
 from kerassurgery_fn import DeleteChannels, analyse, capture
 
@@ -423,11 +424,12 @@ def image_net(data_format):
     return keras.Model(x, L.Dense(5, name="top")(y))
 
 
-@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+@pytest.mark.parametrize("data_format", ["channels_last", pytest.param("channels_first", marks=NEEDS_CHANNELS_FIRST)])
 def test_data_formats(data_format):
     check_law(image_net(data_format))
 
 
+@pytest.mark.onednn
 def test_channels_first_is_cut_like_channels_last():
     models = [image_net(data_format) for data_format in ("channels_last", "channels_first")]
     dead = {"a": [1, 4], "separable": [0, 7], "b": [2], "transpose": [0, 3], "c": [1]}

@@ -6,6 +6,7 @@ import pytest
 from keras import layers as L
 from keras import ops
 from laws import check_law
+from needs import marked
 from test_laws_operations import apply, combine, positive, whole
 
 pytestmark = pytest.mark.keras
@@ -75,7 +76,10 @@ INEXACT = {
 }
 
 
-@pytest.mark.parametrize("name", INEXACT)
+SLOW = dict.fromkeys(("nanpercentile", "nanquantile"), pytest.mark.slow)  # seconds to trace; nanmedian is like them
+
+
+@pytest.mark.parametrize("name", marked(list(INEXACT), SLOW))
 def test_seldom_reductions_over_channels_are_called_inexact(name):
     reduce = INEXACT[name]
     check_law(apply(lambda x: x * ops.cast(reduce(x, axis=-1), "float32")[:, :, None]), inexact=True)

@@ -20,8 +20,10 @@ def _not_deterministic(example, monkeypatch):
 
 
 def test_it_trims_and_leaves_a_model_and_a_plot(example, tmp_path):
-    few = ("--samples", 400, "--epochs", 1, "--tune-epochs", 1, "--rounds", 1, "--tolerance", 100)
-    rows, _ = trials.run(example, "--out", tmp_path / "made", *few)
+    few = ("--samples", 200, "--epochs", 1, "--tune-epochs", 1, "--rounds", 1, "--tolerance", 100)
+    rows, said = trials.run(example, "--out", tmp_path / "made", *few)
+    told = [line.partition(",")[0] for line in said.splitlines() if line.startswith("round ")]
+    assert told == ["round 0: widths 20-50-500", f"round 1: widths {rows[1][1]}"]
     assert sorted(path.name for path in (tmp_path / "made").iterdir()) == ["lenet.keras", "lenet.png"]
     assert (tmp_path / "made" / "lenet.png").read_bytes().startswith(b"\x89PNG")
     model = keras.models.load_model(tmp_path / "made" / "lenet.keras")
@@ -34,7 +36,7 @@ def test_it_trims_and_leaves_a_model_and_a_plot(example, tmp_path):
 
 def test_what_lost_too_much_is_not_kept(example, tmp_path, monkeypatch):
     monkeypatch.setattr(example, "high_apoz", lambda apoz, *_: np.arange(1, len(apoz)))  # all channels but one
-    few = ("--samples", 1000, "--epochs", 2, "--tune-epochs", 1, "--rounds", 3)
+    few = ("--samples", 600, "--epochs", 2, "--tune-epochs", 1, "--rounds", 3)
     _, said = trials.run(example, "--out", tmp_path, *few)
     assert "1-1-1" in said
     assert "round 2" not in said

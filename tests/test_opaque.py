@@ -87,8 +87,10 @@ def sequences(at):
 
 
 MODELS = {"convolutions": (convolutions, 7), "branches": (branches, 9), "sequences": (sequences, 7)}
-POSITIONS = [(name, place) for name, (_, places) in MODELS.items() for place in range(places)]
 OPAQUE = {"a layer with weights": Mirror, "a function": lambda name: L.Lambda(mirrored, name=name)}
+POSITIONS = [  # the two kinds by turns
+    (name, place, [*OPAQUE][place % 2]) for name, (_, places) in MODELS.items() for place in range(places)
+]
 
 
 class At:
@@ -103,8 +105,7 @@ class At:
 
 
 @pytest.mark.keras
-@pytest.mark.parametrize("kind", OPAQUE)
-@pytest.mark.parametrize("name, place", POSITIONS)
+@pytest.mark.parametrize("name, place, kind", POSITIONS)
 def test_an_opaque_layer_anywhere(name, place, kind):
     build, places = MODELS[name]
     at = At(OPAQUE[kind](name="opaque"), place)

@@ -581,6 +581,7 @@ def test_the_first_branch_of_a_product_or_mean_cannot_go_whole(merge):
         delete_channels(merging(merge(name="m")), "a", range(4))
 
 
+@pytest.mark.onednn
 def test_flatten_of_channels_first():
     x = keras.Input((3, 4, 5))
     y = layers.Permute((3, 1, 2))(layers.Dense(6, name="a")(x))

@@ -31,7 +31,7 @@ def randomised(model, seed=0):
 
 def apoz_of(model, tensor, data, axis=-1):
     """APoZ computed the plain way, from all activations at once."""
-    return count_zeros(keras.Model(model.inputs, tensor).predict(data, verbose=0), axis).apoz
+    return count_zeros(keras.Model(model.inputs, tensor)(data, training=False), axis).apoz
 
 
 def assert_scores(found, **expected):
@@ -87,6 +87,7 @@ def test_the_check_above_would_see_another_layers_activations():
         assert_scores(score_by_apoz(model, data), **right)
 
 
+@pytest.mark.onednn
 def test_channels_first():
     x = keras.Input((6, 3, 5))
     y = layers.Permute((3, 1, 2))(layers.Dense(4, name="a")(x))
@@ -102,7 +103,7 @@ def test_calls_of_a_shared_layer_are_pooled():
     right = layers.ReLU(name="right")(shared(two))
     model = randomised(keras.Model([one, two], [layers.GlobalMaxPooling2D()(left), layers.GlobalMaxPooling2D()(right)]))
     data = [images(), images(8, 8, 3, seed=1)]
-    parts = [keras.Model(model.inputs, tensor).predict(data, verbose=0) for tensor in (left, right)]
+    parts = [keras.Model(model.inputs, tensor)(data, training=False) for tensor in (left, right)]
     pooled = count_zeros(parts[0]) + count_zeros(parts[1])
     assert_scores(score_by_apoz(model, data), shared=pooled.apoz)
     assert not np.array_equal(pooled.apoz, np.mean([count_zeros(part).apoz for part in parts], axis=0))

@@ -1,7 +1,7 @@
 """How large plans and differences of whole networks are, and how long they take."""
 
 import shutil
-from time import perf_counter
+from time import process_time
 
 import numpy as np
 import pytest
@@ -51,7 +51,12 @@ def bytes_of(folder):
 
 # Upper bounds in kB: of the plan, of the difference of the pruned model, and of that with its last layer trained on.
 @pytest.mark.parametrize(
-    "name, head, plan_kb, diff_kb", [("ResNet50", "predictions", 40, 40), ("InceptionV3", "predictions", 60, 80)]
+    "name, head, plan_kb, diff_kb",
+    [
+        ("MobileNetV2", "predictions", 40, 50),
+        pytest.param("ResNet50", "predictions", 40, 40, marks=pytest.mark.slow),
+        pytest.param("InceptionV3", "predictions", 60, 80, marks=pytest.mark.slow),
+    ],
 )
 def test_a_pruned_network_is_a_small_file_beside_the_whole(name, head, plan_kb, diff_kb, tmp_path, record_property):
     whole, plan = network(name)
@@ -66,9 +71,9 @@ def test_a_pruned_network_is_a_small_file_beside_the_whole(name, head, plan_kb, 
     last = sum(array.nbytes for array in half.weights[head])
     for what, after in {"pruned": half, "pruned, last layer tuned": tuned(half, head), "tuned": tuned(whole)}.items():
         (folder := tmp_path / what).mkdir()
-        start = perf_counter()
+        start = process_time()
         difference = diff(whole, after)
-        seconds = perf_counter() - start
+        seconds = process_time() - start
         save_diff(difference, folder / "diff.json")
         assert patch(whole, load_diff(folder / "diff.json")) == after
         sizes[what] = bytes_of(folder)

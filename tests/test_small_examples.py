@@ -7,8 +7,16 @@ from trials import example, run
 pytestmark = pytest.mark.keras
 
 
-def test_a_new_head_is_trained_alone_and_normalisations_are_folded():
-    module = example("swap_head")
+def with_few_digits(monkeypatch, name):
+    """The module of an example that knows a quarter of the digits."""
+    module = example(name)
+    digits = module.sample_of_mnist()
+    monkeypatch.setattr(module, "sample_of_mnist", lambda: digits[::4])
+    return module
+
+
+def test_a_new_head_is_trained_alone_and_normalisations_are_folded(monkeypatch):
+    module = with_few_digits(monkeypatch, "swap_head")
     rows, said = run(module, "--each", 2, "--epochs", 1, "--head-epochs", 1, "--tune-epochs", 1)
     assert [row[:4] for row in rows] == [
         ["from scratch", "14", "25,061", "24,821"],
@@ -43,8 +51,8 @@ def test_so_many_of_each_digit_are_learned_and_no_others():
     assert len(few.labels) + len(held.labels) == len(new.labels)
 
 
-def test_a_wider_network_starts_where_the_narrow_one_is():
-    module = example("widen")
+def test_a_wider_network_starts_where_the_narrow_one_is(monkeypatch):
+    module = with_few_digits(monkeypatch, "widen")
     rows, said = run(module, "--times", 2, "--noise", 0, "--epochs", 1, "--more", 1)
     assert [row[0] for row in rows] == ["0", "1"]
     narrow, wide, scratch = rows[0][1:]

@@ -169,7 +169,8 @@ def cases(test):
         yield {}
     if len(marks) == 1:
         names = [name.strip() for name in marks[0].args[0].split(",")]
-        yield from (dict(zip(names, case if len(names) > 1 else [case], strict=True)) for case in marks[0].args[1])
+        for case in marks[0].args[1]:
+            yield dict(zip(names, pytest.param(case).values if len(names) == 1 else case, strict=True))
 
 
 @pytest.mark.slow
