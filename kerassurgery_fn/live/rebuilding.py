@@ -109,9 +109,11 @@ def _as_tuples(shapes: Any) -> Any:
 
 
 def keep_frozen(model: keras.Model, record: Record) -> None:
-    """Keeps Sequential models frozen that were: Keras forgets it when it reads their config."""
+    """Keeps Sequential models frozen that were, and their precision: Keras forgets both when it reads their config."""
     if isinstance(model, keras.Sequential):
         model._trainable = record["config"].get("trainable", True)
+        if policy := record["config"].get("dtype"):
+            model.dtype_policy = keras.dtype_policies.get(thaw(policy))
     for layer, one in zip(members_of(model), record["config"]["layers"], strict=True):
         inner, own = inside(layer, one)
         if is_model(own):
