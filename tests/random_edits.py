@@ -1,4 +1,4 @@
-"""Random edits of a snapshot: of every class, with all of their fields, for the most part such that they can be done."""
+"""Random edits of a snapshot: of every class, with all of their fields, mostly such that they can be done."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from random_layers import random_layer
 import kerassurgery_fn as k
 from kerassurgery_fn.channels import size
 from kerassurgery_fn.flow import Flow
-from kerassurgery_fn.graph import Record, is_input, is_model, read_graph
 from kerassurgery_fn.frozen import get_in
+from kerassurgery_fn.graph import Record, is_input, is_model, read_graph
 from kerassurgery_fn.selecting import of_class
 from kerassurgery_fn.snapshot import Snapshot
 
@@ -83,7 +83,9 @@ class Target:
 def read_shape(record: Any) -> tuple[int | None, ...]:
     """The shape of the first tensor that a layer reads, as far as its record says so."""
     shape = first_shape(record.get("inbound_nodes")) or (record.get("build_config") or {}).get("input_shape")
-    return tuple(shape) if isinstance(shape, list) and 2 <= len(shape) <= 5 and isinstance(shape[-1], int) else (None, 4)
+    return (
+        tuple(shape) if isinstance(shape, list) and 2 <= len(shape) <= 5 and isinstance(shape[-1], int) else (None, 4)
+    )
 
 
 def first_shape(tree: Any) -> Any:
@@ -131,9 +133,7 @@ def keep_channels(t: Target) -> Any:
 
 
 def reorder_channels(t: Target) -> Any:
-    return k.ReorderChannels(
-        t.addresses(lambda n: t.r.sample(range(n), n)), allow_output_change=t.r.random() < 0.15
-    )
+    return k.ReorderChannels(t.addresses(lambda n: t.r.sample(range(n), n)), allow_output_change=t.r.random() < 0.15)
 
 
 def widen_channels(t: Target) -> Any:
@@ -146,7 +146,9 @@ def deepen_layer(t: Target) -> Any:
     layer = t.selector("Dense", "Conv1D", "Conv2D", "Conv3D")
     after = t.path("ReLU", "Activation", "BatchNormalization") if t.r.random() < 0.3 else None
     window = t.r.choice([None, None, None, 1, (3, 3)])
-    return k.DeepenLayer(layer, after, calls=t.calls(layer), kernel_size=window, name=t.r.choice([None, None, "deeper"]))
+    return k.DeepenLayer(
+        layer, after, calls=t.calls(layer), kernel_size=window, name=t.r.choice([None, None, "deeper"])
+    )
 
 
 def insert_layer(t: Target) -> Any:
@@ -200,7 +202,8 @@ def extract_model(t: Target) -> Any:
 FIELDS: dict[str, list[Any]] = {
     "activation": ["relu", "gelu", "tanh", "linear", "softmax"], "rate": [0.1, 0.9], "epsilon": [1e-4],
     "kernel_regularizer": [keras.regularizers.L2(0.1), None], "kernel_constraint": [keras.constraints.NonNeg(), None],
-    "units": [3, 5], "filters": [4], "padding": ["same", "valid"], "strides": [1, 2, (1, 1)], "mask_zero": [True, False],
+    "units": [3, 5], "filters": [4], "padding": ["same", "valid"], "strides": [1, 2, (1, 1)],
+    "mask_zero": [True, False],
     "return_sequences": [True, False], "use_bias": [True, False], "groups": [1, 2], "dilation_rate": [1, 2],
     "momentum": [0.5], "axis": [-1, 1], "negative_slope": [0.3], "go_backwards": [True, False], "size": [1, 2],
     "pool_size": [1, 2], "target_shape": [(-1,), (-1, 2)], "dims": [(1, 2), (2, 1)], "recurrent_dropout": [0.2],

@@ -7,33 +7,24 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import cached_property
 from random import Random
 from typing import Any, NamedTuple
 
 import keras
-import numpy as np
 import tensorflow as tf
 from filling import random_inputs
-from judging import judge
-from laws import deviation, differences, frozen_copy, sabotage
+from laws import differences, frozen_copy
 from random_edits import Target, random_edit
 from random_models import random_model, told
+from random_subjects import Broken, Subject, costs, counted, different, hold, judged, trained
 
 import kerassurgery_fn as k
 from kerassurgery_fn.differences.files import decode_diff, encode_diff
 from kerassurgery_fn.edits.channels import DeleteChannels, KeepChannels
-from kerassurgery_fn.live.members import layers_of
-from kerassurgery_fn.plan import AtOnce
-from kerassurgery_fn.snapshot import Snapshot, same_arrays
+from kerassurgery_fn.snapshot import Snapshot
 
-WRONG = 1e-3  # the least deviation, relative to the spread of the output, that is a finding
-VISIBLE = 1e-2  # that of a sabotaged model, or its comparison says nothing
-SAME = {"ReorderChannels", "WidenChannels", "DeepenLayer", "FoldBatchNorm", "RenameLayer", "UnshareLayer", "SetTrainable"}
 EDITS = 8  # tried on each model
 REBUILT = 2  # of those that were done
-MASKS = {"Embedding", "Masking", "ops.NotEqual"}
 
 
 class Finding(NamedTuple):
@@ -47,15 +38,6 @@ class Finding(NamedTuple):
         return f"{self.law}: {self.edit!r}\n    {self.words}"
 
 
-class Broken(Exception):
-    """A law that does not hold."""
-
-
-def hold(law: str, holds: bool, words: Any = "") -> None:
-    if not holds:
-        raise Broken(law, str(words))
-
-
 @contextmanager
 def quiet() -> Iterator[None]:
     """Within it warnings to the user are none of ours; what numpy warns of is an error."""
@@ -63,58 +45,6 @@ def quiet() -> Iterator[None]:
         warnings.simplefilter("ignore")
         warnings.filterwarnings("error", category=RuntimeWarning, module="kerassurgery_fn")
         yield
-
-
-@dataclass
-class Subject:
-    """A live model, its snapshot, and what it computes of random inputs."""
-
-    seed: int
-    model: keras.Model
-    snapshot: Snapshot
-    inputs: Any
-    counts: Counter[str] = field(default_factory=Counter)
-
-    @cached_property
-    def truth(self) -> list[np.ndarray] | None:
-        """None where the model itself cannot be run on this machine, or computes what cannot be compared."""
-        if "float16" in json.dumps(self.snapshot.record):
-            return None
-        try:
-            results = computed(self.model, self.inputs)
-        except Exception:  # of TensorFlow: an operation that the machine cannot do
-            return None
-        return results if all(np.isfinite(r).all() and r.std() > 1e-6 for r in results) else None
-
-    @cached_property
-    def trains(self) -> bool:
-        """Whether the model itself can be trained as it was compiled."""
-        try:
-            train(k.rebuild(self.snapshot), self.inputs)
-        except Exception:
-            return False
-        return True
-
-    def with_weights(self, snapshot: Snapshot) -> list[np.ndarray]:
-        """What the live model computes with other weights; it has its own again afterwards."""
-        if snapshot.record != self.snapshot.record:
-            return computed(k.rebuild(snapshot), self.inputs)
-        put(self.model, snapshot)
-        try:
-            return computed(self.model, self.inputs)
-        finally:
-            put(self.model, self.snapshot)
-
-
-def computed(model: keras.Model, inputs: Any) -> list[np.ndarray]:
-    outputs = keras.tree.flatten(model(inputs, training=False))
-    return [keras.ops.convert_to_numpy(keras.ops.cast(one, "float32")) for one in outputs]
-
-
-def put(model: keras.Model, snapshot: Snapshot) -> None:
-    for path, layer, _ in layers_of(model, snapshot.record, ""):
-        for variable, array in zip(layer.weights, snapshot.weights.get(path, ()), strict=True):
-            variable.assign(array)
 
 
 # --- the laws
@@ -129,7 +59,7 @@ def findings(seed: int, counts: Counter[str], without: Any = (), only: Any = Non
             counts["cannot be run"] += 1
             return []
         r = Random(f"{seed} edits")
-        subject = attempt("capture", None, lambda: started(model, seed, counts))
+        subject = attempt("capture", None, started, model, seed, counts)
         if isinstance(subject, Finding):
             return [subject]
         before = frozen_copy(subject.snapshot)
@@ -149,10 +79,10 @@ def started(model: keras.Model, seed: int, counts: Counter[str]) -> Subject:
     return Subject(seed, model, snapshot, random_inputs(model, seed, batch=5), counts)
 
 
-def attempt(law: str, edit: Any, action: Callable[[], Any]) -> Any:
+def attempt(law: str, edit: Any, action: Callable[..., Any], *args: Any) -> Any:
     """What an action gives, or a finding."""
     try:
-        return action()
+        return action(*args)
     except tf.errors.UnimplementedError:  # on this machine
         return None
     except Broken as broken:
@@ -170,14 +100,14 @@ def checked(subject: Subject, r: Random, only: Any) -> Iterator[Finding]:
     results = []
     for number, edit in enumerate([only] if only is not None else drawn(r, subject)):
         turn = None if only is not None else (subject.seed + number) % 3
-        outcome = attempt("crash", edit, lambda: light(subject, edit, turn))
+        outcome = attempt("crash", edit, light, subject, edit, turn)
         if isinstance(outcome, Finding):
             yield outcome
         elif outcome is not None:
             results.append((edit, outcome))
     r.shuffle(results)
     for number, (edit, result) in enumerate(results[:REBUILT]):
-        outcome = attempt("rebuild", edit, lambda: heavy(subject, edit, result, train_too=number == 0))
+        outcome = attempt("rebuild", edit, heavy, subject, edit, result, number == 0)
         if isinstance(outcome, Finding):
             yield outcome
     if only is None:
@@ -208,13 +138,13 @@ def piped(subject: Subject, r: Random) -> Iterator[Finding]:
         edit = made(Target(r, state), subject.counts)
         if edit is None or isinstance(edit, k.ExtractModel):
             continue
-        outcome = attempt("crash", k.Plan(*edits, edit), lambda: applied(edit, state))
+        outcome = attempt("crash", k.Plan(*edits, edit), applied, edit, state)
         if isinstance(outcome, Finding):
             yield outcome
         elif outcome is not None:
             state, edits = outcome, [*edits, edit]
     if edits:
-        outcome = attempt("rebuild", k.Plan(*edits), lambda: heavy(subject, k.Plan(*edits), state))
+        outcome = attempt("rebuild", k.Plan(*edits), heavy, subject, k.Plan(*edits), state)
         if isinstance(outcome, Finding):
             yield outcome
 
@@ -261,110 +191,6 @@ def heavy(subject: Subject, edit: Any, result: Snapshot, train_too: bool = True)
     judged(subject, edit, result, model)
     if train_too and model.compiled:
         trained(subject, model)
-
-
-def judged(subject: Subject, edit: Any, result: Snapshot, model: keras.Model) -> None:
-    """What the model computes, where the edit says what that is."""
-    expected, other = verdict(subject, edit, result)
-    if expected is None or not all(np.isfinite(one).all() and one.std() > 1e-6 for one in expected):
-        return
-    results = computed(model, subject.inputs)
-    if other is not None and deviation(computed_with(model, result, other, subject.inputs), expected) < VISIBLE:
-        return
-    subject.counts[f"judged {type(edit).__name__}"] += 1
-    far = deviation(results, expected)
-    hold("surgery law" if other is not None else "same function", far < WRONG, f"deviation {far:.2g}")
-
-
-def computed_with(model: keras.Model, own: Snapshot, other: Snapshot, inputs: Any) -> list[np.ndarray]:
-    put(model, other)
-    try:
-        return computed(model, inputs)
-    finally:
-        put(model, own)
-
-
-def verdict(subject: Subject, edit: Any, result: Snapshot) -> tuple[list[np.ndarray] | None, Snapshot | None]:
-    """What the result should compute, None if that is not known; and a sabotaged result, if the judge has said it."""
-    edits = steps(edit)
-    if subject.truth is None:
-        return None, None
-    if all(keeps_function(one) for one in edits):
-        return subject.truth, None
-    if all(isinstance(one, DeleteChannels | KeepChannels) for one in edits) and exact(subject, edit, result):
-        smaller = sabotage(result)
-        return subject.with_weights(judge(subject.snapshot, result)), smaller
-    return None, None
-
-
-def steps(edit: Any) -> list[Any]:
-    return [step for one in edit.edits for step in steps(one)] if isinstance(edit, k.Plan | AtOnce) else [edit]
-
-
-def keeps_function(edit: Any) -> bool:
-    if getattr(edit, "noise", 0) or getattr(edit, "allow_output_change", False):
-        return False
-    return type(edit).__name__ in SAME
-
-
-def exact(subject: Subject, edit: Any, result: Snapshot) -> bool:
-    """Whether a cut leaves the outputs' channels as they are and is exact by the rules, with all branches in place."""
-    if any(one.allow_output_change for one in steps(edit)) or k.explain(edit, subject.snapshot).warnings:
-        return False
-    return len(result.weights) == len(subject.snapshot.weights)
-
-
-def trained(subject: Subject, model: keras.Model) -> None:
-    """One step of training, which a model does if the one that it was made of does; losses go by outputs' names."""
-    try:
-        train(model, subject.inputs)
-        subject.counts["trained"] += 1
-    except Exception:
-        if subject.trains:
-            raise
-
-
-def train(model: keras.Model, inputs: Any) -> None:
-    outputs = model(inputs, training=False)
-    model.train_on_batch(inputs, keras.tree.map_structure(lambda y: np.zeros(y.shape, "float32"), outputs))
-
-
-# --- what there is to compare
-
-
-def counted(model: keras.Model) -> tuple[int, int, int]:
-    """The parameters, trainable ones and bytes of a live model, without the state of generators of random numbers."""
-
-    def numbers(variables: Any) -> int:
-        return sum(int(np.prod(v.shape)) for v in variables)
-
-    weights = {id(v): v for v in model.weights}.values()
-    size = sum(int(np.prod(v.shape)) * np.dtype(v.numpy().dtype).itemsize for v in weights)
-    return numbers(weights), numbers({id(v): v for v in model.trainable_weights}.values()), size
-
-
-def costs(snapshot: Snapshot) -> tuple[int, int, int]:
-    cost = k.cost(snapshot)
-    str(cost)
-    return cost.parameters, cost.trainable, cost.bytes
-
-
-def different(ours: Snapshot, theirs: Snapshot) -> list[str]:
-    """Where a snapshot and what has been captured of the model made of it differ.
-
-    Weights that are yet to be drawn, and the optimizer's state of weights that have none yet, may be anything.
-    """
-    lines = differences(ours.record, theirs.record)[:4]
-    if odd := ours.weights.keys() ^ theirs.weights.keys():
-        lines.append(f"weights of {sorted(odd)}")
-    for path, arrays in ours.weights.items():
-        if arrays and not same_arrays(arrays, theirs.weights.get(path, ())):
-            shapes = [[(a.dtype.name, a.shape) for a in s.weights.get(path, ())] for s in (ours, theirs)]
-            lines.append(f"weights of {path}: {shapes[0]} != {shapes[1]}")
-    if ours.training is not None:
-        mine, other = ours.training.by_owner(), theirs.training.by_owner() if theirs.training else {}
-        lines += [f"optimizer state of {key}" for key in mine if not same_arrays(mine[key], other.get(key, ()))]
-    return lines[:6]
 
 
 # --- telling

@@ -89,7 +89,7 @@ def activation(r: Random, shape: Shape) -> keras.layers.Layer:
 def normalization(r: Random, shape: Shape) -> keras.layers.Layer:
     size = shape[-1]
     return r.choice([
-        lambda: L.BatchNormalization(center=r.random() < 0.8, scale=r.random() < 0.8, **constrained(r, "gamma", "beta")),
+        lambda: L.BatchNormalization(center=r.random() < 0.8, scale=r.random() < 0.8, **constrained(r, "gamma")),
         L.BatchNormalization,
         lambda: L.LayerNormalization(center=r.random() < 0.8, scale=r.random() < 0.8),
         L.RMSNormalization,
@@ -100,7 +100,9 @@ def normalization(r: Random, shape: Shape) -> keras.layers.Layer:
 
 @of_ranks(2, 3, 4, 5)
 def noise(r: Random, shape: Shape) -> keras.layers.Layer:
-    cls = r.choice([L.Dropout, L.GaussianNoise, L.GaussianDropout, L.AlphaDropout, L.ActivityRegularization, L.Identity])
+    cls = r.choice(
+        [L.Dropout, L.GaussianNoise, L.GaussianDropout, L.AlphaDropout, L.ActivityRegularization, L.Identity]
+    )
     return cls() if cls in (L.Identity, L.ActivityRegularization) else cls(0.2)
 
 

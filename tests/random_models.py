@@ -81,7 +81,7 @@ def number_layers_from(first: int) -> None:
 
 
 class Growth:
-    """A graph under way: the random numbers of its present step, the tensors so far, and which of them have been read."""
+    """A graph under way: the random numbers of its present step, its tensors, and which of them have been read."""
 
     def __init__(self, tensors: list[Any]) -> None:
         self.r, self.tensors, self.read = Random(), tensors, set[int]()
@@ -209,7 +209,9 @@ def compiled(r: Random, model: keras.Model) -> None:
         loss = "mse"
     if isinstance(loss, str) and len(names) > 1:
         loss = [loss] * len(names) if not isinstance(model.output, dict) else dict.fromkeys(names, loss)
-    optimizer = r.choice([keras.optimizers.SGD(0.01, momentum=0.9), keras.optimizers.Adam(), keras.optimizers.RMSprop()])
+    optimizer = r.choice(
+        [keras.optimizers.SGD(0.01, momentum=0.9), keras.optimizers.Adam(), keras.optimizers.RMSprop()]
+    )
     model.compile(optimizer, loss, run_eagerly=True, jit_compile=False)
     if r.random() < 0.8:
         optimizer.build(model.trainable_variables)
