@@ -10,7 +10,6 @@ KNOWN = {
     r"IndexError at frozen\.py": "a layer is called on a tensor of another rank than the one it was built for",
     r"cost: .*\((\d+), \d+, (\d+)\) != \(\1, \d+, \2\)": "layers that make layers go on training when they are frozen",
     r"ConvertDtype.*weights of .*float32": "LoRA weights stay in float32",
-    r"crash: .*AtOnce.* at channels\.py": "explain cuts the model as it is before the edits of layers",
 }
 
 

@@ -83,7 +83,7 @@ def attempt(law: str, edit: Any, action: Callable[..., Any], *args: Any) -> Any:
     """What an action gives, or a finding."""
     try:
         return action(*args)
-    except tf.errors.UnimplementedError:  # on this machine
+    except (tf.errors.UnimplementedError, tf.errors.NotFoundError):  # on this machine
         return None
     except Broken as broken:
         return Finding(broken.args[0], edit, broken.args[1])
