@@ -194,11 +194,12 @@ def freeze(r: Random, model: keras.Model) -> None:
         layer.trainable = False
 
 
-def apply_constraints(model: keras.Model) -> None:
-    """Weights as they are after a step of training: such that their constraints hold."""
-    for variable in model.trainable_variables:
-        if variable.constraint is not None:
-            variable.assign(variable.constraint(variable))
+def apply_constraints(model: keras.Model) -> bool:
+    """Changes weights as a step of training would that changes nothing else; whether there are any constraints."""
+    bound = [variable for variable in model.trainable_variables if variable.constraint is not None]
+    for variable in bound:
+        variable.assign(variable.constraint(variable))
+    return bool(bound)
 
 
 def compiled(r: Random, model: keras.Model) -> None:

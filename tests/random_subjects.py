@@ -12,6 +12,7 @@ import keras
 import numpy as np
 from judging import judge
 from laws import deviation, differences, sabotage
+from random_models import apply_constraints
 
 import kerassurgery_fn as k
 from kerassurgery_fn.edits.channels import DeleteChannels, KeepChannels
@@ -99,6 +100,9 @@ def judged(subject: Subject, edit: Any, result: Snapshot, model: keras.Model) ->
     subject.counts[f"judged {type(edit).__name__}"] += 1
     far = deviation(results, expected)
     hold("surgery law" if other is not None else "same function", far < WRONG, f"deviation {far:.2g}")
+    if other is None and apply_constraints(model):
+        far = deviation(computed(model, subject.inputs), expected)
+        hold("constraints", far < WRONG, f"deviation {far:.2g} after a step of training that changes nothing else")
 
 
 def computed_with(model: keras.Model, own: Snapshot, other: Snapshot, inputs: Any) -> list[np.ndarray]:
