@@ -9,7 +9,6 @@ import re
 KNOWN = {
     r"in loss dict, but found|argument, can't be found in either": "losses keep the name of an output that has moved",
     r"is incompatible with the layer: expected axis": "the same: its build_config is that of another call",
-    r"IndexError at frozen\.py": "a layer is called on a tensor of another rank than the one it was built for",
     r"cost: .*\((\d+), \d+, (\d+)\) != \(\1, \d+, \2\)": "layers that make layers go on training when they are frozen",
     r"ValueError at walking\.py:\d+: zip": "a model of one input in the place of a layer that reads several tensors",
     r"Ranks of all input tensors should match": "a Concatenate of other ranks, built for what it read before",
