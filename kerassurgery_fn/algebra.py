@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from typing import Any
@@ -227,5 +227,6 @@ def _is_deletion(edit: Edit) -> bool:
 
 def _deletions(edit: Edit) -> list[_ChannelEdit]:
     """The edits that say which channels go, empty if the edit does something else."""
-    edits: Iterable[Edit] = edit.edits if isinstance(edit, AtOnce) else [edit]
-    return [one for one in edits if isinstance(one, _ChannelEdit)]
+    edits: Sequence[Edit] = edit.edits if isinstance(edit, AtOnce) else [edit]
+    cuts = [one for one in edits if isinstance(one, _ChannelEdit)]
+    return cuts if len(cuts) == len(edits) else []

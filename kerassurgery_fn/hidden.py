@@ -31,6 +31,25 @@ def with_vocabulary(layer: Any, config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def with_policy(layer: Any, config: dict[str, Any]) -> dict[str, Any]:
+    """The config of a layer whose class writes a dtype in place of its policy (SpatialDropout), with the policy.
+
+    A mixed policy keeps weights in another dtype than it computes in, and Keras would compute in that of the weights.
+    """
+    if isinstance(inner := config.get("layer"), dict) and hasattr(layer, "layer"):
+        config = {**config, "layer": {**inner, "config": with_policy(layer.layer, inner["config"])}}
+    if not isinstance(config.get("dtype"), str) or hasattr(layer, "batch_shape"):
+        return config
+    policy = layer.dtype_policy
+    if policy.compute_dtype == policy.variable_dtype:
+        return config
+    return {**config, "dtype": _policy_record(policy.name)}
+
+
+def _policy_record(name: str) -> dict[str, Any]:
+    return {"module": "keras", "class_name": "DTypePolicy", "config": {"name": name}, "registered_name": None}
+
+
 def refuse_hidden(path: str, layer: Any, record: Record) -> None:
     """Raises HiddenState where Keras could not rebuild a layer from its record and its weights."""
     inner = layer._flatten_layers()

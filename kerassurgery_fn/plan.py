@@ -73,6 +73,11 @@ class AtOnce:
                 )
 
     def __call__(self, snapshot: Snapshot) -> Snapshot:
+        made, edits = self.before_the_cut(snapshot)
+        return cut_at_once(made, edits) if edits else made
+
+    def before_the_cut(self, snapshot: Snapshot) -> tuple[Snapshot, list[_ChannelEdit]]:
+        """The snapshot after the edits of layers, and the edits of channels as they are to be done on that."""
         draft = Draft(snapshot)
         for edit in self.edits:
             if isinstance(edit, Rewrite):
@@ -82,7 +87,7 @@ class AtOnce:
         if edits and made is not snapshot:
             before = analyse(snapshot)
             edits = [part for edit in edits for part in edit.readdressed(before, paths)]
-        return cut_at_once(made, edits) if edits else made
+        return made, edits
 
 
 def cut_at_once(snapshot: Snapshot, edits: Sequence[_ChannelEdit]) -> Snapshot:

@@ -9,7 +9,7 @@ from records import call, functional, layer
 
 from kerassurgery_fn.edits import SetConfig, SetTrainable
 from kerassurgery_fn.edits.fields import configured
-from kerassurgery_fn.errors import BadValue, UnknownField, UnknownLayer
+from kerassurgery_fn.errors import BadValue, MisfitTensor, UnknownField, UnknownLayer
 from kerassurgery_fn.graph import read_graph
 from kerassurgery_fn.plan import Plan
 from kerassurgery_fn.selecting import of_class
@@ -194,3 +194,20 @@ def test_a_field_of_a_class_that_nobody_knows_may_mean_anything():
     assert configured("d", decay, {"rate": 1.5})["config"]["rate"] == 1.5
     with pytest.raises(BadValue, match="rate cannot be 5"):
         configured("d", layer("Dropout", "d"), {"rate": 5})
+
+
+@pytest.mark.keras
+def test_a_layer_without_weights_does_not_come_to_need_some():
+    import keras
+    from keras import layers as L
+
+    from kerassurgery_fn import capture
+
+    x = keras.Input((3, 4))
+    y = L.Attention(name="attention")([x, x])
+    y = L.AdditiveAttention(use_scale=False, name="additive")([y, y])
+    y = L.LayerNormalization(center=False, scale=False, name="norm")(y)
+    snapshot = capture(keras.Model(x, L.Dense(2)(y)))
+    for name, field in (("attention", "use_scale"), ("additive", "use_scale"), ("norm", "scale")):
+        with pytest.raises(MisfitTensor, match=rf"'{name}'.*it has 0 weights, and would have to have 1"):
+            SetConfig(name, **{field: True})(snapshot)

@@ -140,6 +140,13 @@ def test_widening_is_the_same_each_time_and_by_the_seed():
     assert before == kept
 
 
+def test_the_order_in_which_layers_are_named_says_nothing():
+    before = chain()
+    one, other = WidenChannels({"b": 7, "a": 8}, seed=3), WidenChannels({"a": 8, "b": 7}, seed=3)
+    assert one == other
+    assert one(before) == other(before)
+
+
 def test_noise_tells_copies_apart_and_leaves_the_first_of_each():
     plain, noisy = (WidenChannels("a", 12, noise=noise)(chain()) for noise in (0.0, 0.1))
     kernel, other = plain.weights["a"][0], noisy.weights["a"][0]

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from records import call, functional, layer, numbers, sequential, snapshot
 
+from kerassurgery_fn.algebra import lost_channels
 from kerassurgery_fn.costs import cost
-from kerassurgery_fn.edits import DeleteChannels, KeepChannels
+from kerassurgery_fn.edits import DeleteChannels, InsertLayer, KeepChannels
 from kerassurgery_fn.errors import ChannelOutOfRange, OtherModel
 from kerassurgery_fn.explaining import Link, explain
 from kerassurgery_fn.explaining.chains import who_ties
@@ -63,6 +64,14 @@ def test_channels_of_one_layer_go_for_different_reasons():
         ((0,), "Add 'sum_1' ties them to a"),
         ((2,), "asked for"),
     ]
+
+
+def test_layers_that_go_in_at_once_come_before_the_cut():
+    edit = Plan.at_once(DeleteChannels("a", [1]), InsertLayer(layer("Dense", "p", units=4), after="a"))
+    made = explain(edit, SUMS)
+    assert [(one.path, one.channels) for one in made.losses] == [("a", (1,))]  # b is tied to p, no longer to a
+    assert {(cut.path, cut.axis) for cut in made.cuts} == {("a", 0), ("a", 1), ("p", 0)}
+    assert "b" not in lost_channels(edit, SUMS)
 
 
 def test_of_channels_that_are_kept_the_others_are_asked_for():

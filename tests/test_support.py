@@ -31,9 +31,8 @@ UNTRIED = {  # called exact without a law test
 }
 
 
-OTHER = {  # law tests that say nothing of single classes where channels are where the class expects them
-    "test_laws_axes", "test_laws_generated", "test_laws_grids", "test_laws_sabotage", "test_laws_sequences",
-}  # fmt: skip
+# law tests that say nothing of single classes where channels are where the class expects them
+OTHER = {"test_laws_axes", "test_laws_grids", "test_laws_sabotage"}
 
 
 def layer_classes():

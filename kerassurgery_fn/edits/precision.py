@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any
 
 import ml_dtypes
@@ -14,12 +15,15 @@ from kerassurgery_fn.edits.finishing import Rewrite
 from kerassurgery_fn.errors import BadValue
 from kerassurgery_fn.facts import is_float, policy_name, variable_dtype
 from kerassurgery_fn.flow import analyse
-from kerassurgery_fn.graph import Record, is_input, is_model
+from kerassurgery_fn.frozen import freeze, set_in
+from kerassurgery_fn.graph import Record, is_input, is_model, model_in
 from kerassurgery_fn.rules.layer import ADAPTERS
 from kerassurgery_fn.rules.registry import key_of
 from kerassurgery_fn.selecting import Selector, as_selector
 from kerassurgery_fn.wiring import with_layer
 
+# Classes whose config has a dtype where others have a policy: a snapshot has a policy there only if it is a mixed one.
+BARE = {"SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D"}
 POLICIES = ("float16", "bfloat16", "float32", "float64", "mixed_float16", "mixed_bfloat16")
 
 
@@ -67,7 +71,16 @@ class ConvertDtype(Rewrite):
             )
             if any(new is not old for new, old in zip(cast, arrays, strict=True)):
                 draft = replace(draft.with_arrays({path: cast}), restarted=draft.restarted | {path})
-        return draft
+        models = [path for path in draft.within(self.layer) if model_in(draft.record(path))]
+        return reduce(self.with_model, models if self.layer != "*" else [*models, ""], draft)
+
+    def with_model(self, draft: Draft, scope: str) -> Draft:
+        """The draft with the policy in a model's own config, as Sequential models have it: they cast what they read."""
+        net = draft.net(scope)
+        if (policy := net.record["config"].get("dtype")) is None:
+            return draft
+        record = set_in(net.record, ("config", "dtype"), freeze(policy_record(scope, policy, self.dtype)))
+        return draft.with_net(scope, replace(net, record=record))
 
 
 def adapters_of(draft: Draft, path: str) -> set[int]:
@@ -116,7 +129,8 @@ def with_policy(path: str, record: Any, dtype: str) -> Any:
     config = {key: with_policy(path, value, dtype) for key, value in record["config"].items() if key != "dtype"}
     policy = record["config"].get("dtype")
     if policy is not None:
-        config["dtype"] = policy_record(path, policy, dtype)
+        bare = record["class_name"] in BARE and is_float(policy_name(policy))
+        config["dtype"] = policy_record(path, policy_name(policy) if bare else policy, dtype)
     return {**record, "config": config}
 
 
@@ -128,7 +142,7 @@ def policy_record(path: str, policy: Any, dtype: str) -> Any:
         )
     if not is_float(policy_name(policy)):
         return policy
-    if isinstance(policy, str):
+    if isinstance(policy, str) and not dtype.startswith("mixed_"):
         return dtype
     return {"module": "keras", "class_name": "DTypePolicy", "config": {"name": dtype}, "registered_name": None}
 

@@ -19,7 +19,7 @@ from kerassurgery_fn.edits.branches import removed
 from kerassurgery_fn.explaining.chains import Chains, Link, makers_of_ids
 from kerassurgery_fn.flow import Flow, analyse
 from kerassurgery_fn.frozen import get_in
-from kerassurgery_fn.plan import Plan, as_edit
+from kerassurgery_fn.plan import AtOnce, Plan, as_edit
 from kerassurgery_fn.preconditions import MadeFor
 from kerassurgery_fn.rules.layer import Maker
 from kerassurgery_fn.snapshot import Snapshot
@@ -115,21 +115,27 @@ def explain(edit: Edit, snapshot: Snapshot) -> Explanation:
     if isinstance(edit, Plan):
         return _of_plan(edit, snapshot)
     after = as_edit(edit)(snapshot)
-    flow = analyse(snapshot)
+    state, deletions = _before_the_cut(edit, snapshot)
+    flow = analyse(state)
     dead = asked = flow.fates.nobody()
-    if deletions := _deletions(edit):
+    if deletions:
         asked = np.logical_or.reduce([one.dying(flow) for one in deletions])
         dead = removed(flow, asked).dead
     chains = Chains(flow, dead, _asked_ids(flow, deletions, asked))
     return Explanation(
         edit,
-        tuple(_losses(snapshot, flow, dead, chains)),
+        tuple(_losses(state, flow, dead, chains)),
         tuple(_cuts(flow, dead)),
-        diff(*map(_record_only, (snapshot, after))) if deletions else diff(snapshot, after),
+        diff(*map(_record_only, (snapshot, after))) if deletions and state is snapshot else diff(snapshot, after),
         cost(snapshot),
         cost(after),
         tuple(_warnings(flow, dead)),
     )
+
+
+def _before_the_cut(edit: Edit, snapshot: Snapshot) -> tuple[Snapshot, list[Any]]:
+    """The snapshot of which an edit deletes channels, once its edits of layers are done, and the deletions."""
+    return edit.before_the_cut(snapshot) if isinstance(edit, AtOnce) else (snapshot, _deletions(edit))
 
 
 def _record_only(snapshot: Snapshot) -> Snapshot:

@@ -75,12 +75,19 @@ def check_axes(axes: Sequence[Any]) -> None:
         raise Misfit("its rule is not for a list of tensors")
 
 
-def check_weights(spelled: Sequence[Weight], arrays: Sequence[np.ndarray]) -> None:
-    """Raises Misfit where the weights are not those that the rule spells; weights yet to be drawn always are."""
+def check_weights(spelled: Sequence[Weight], arrays: Sequence[np.ndarray] | None) -> None:
+    """Raises Misfit where the weights are not those that the rule spells.
+
+    Args:
+        spelled: the weights that the rule names.
+        arrays: those that there are; none of a layer whose weights are yet to be drawn, None for a layer without any.
+    """
+    if arrays is not None and not len(arrays):
+        return
     expected = [tuple(map(size, weight.axes)) for weight in spelled]
-    for weight, shape, array in zip_longest(spelled, expected, arrays) if arrays else ():
+    for weight, shape, array in zip_longest(spelled, expected, arrays or ()):
         if weight is None or array is None:
-            raise Misfit(f"it has {len(arrays)} weights, and would have to have {len(spelled)}")
+            raise Misfit(f"it has {len(arrays or ())} weights, and would have to have {len(spelled)}")
         if len(shape) != array.ndim or any(a not in (None, b) for a, b in zip(shape, array.shape, strict=True)):
             raise Misfit(f"its {weight.name} of shape {array.shape} would have to be of shape {shape}")
 

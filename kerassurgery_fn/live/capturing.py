@@ -12,7 +12,7 @@ import numpy as np
 
 from kerassurgery_fn.errors import NotAGraph
 from kerassurgery_fn.graph import TRAINED, Record, is_model, name_of
-from kerassurgery_fn.hidden import refuse_hidden, with_vocabulary
+from kerassurgery_fn.hidden import refuse_hidden, with_policy, with_vocabulary
 from kerassurgery_fn.live.classes import base_of, keeps_class, warn_of_lost
 from kerassurgery_fn.live.members import Functional, layers_of, members_of
 from kerassurgery_fn.live.numbers import configured, numbers_of_numpy
@@ -66,7 +66,7 @@ def _record(model: keras.Model) -> dict[str, Any]:
     layers = {name_of(layer): layer for layer in record["config"]["layers"]}
     for layer in model.layers:
         inner, nested = layer, layers[layer.name]
-        nested["config"] = with_vocabulary(layer, nested["config"])
+        nested["config"] = with_policy(layer, with_vocabulary(layer, nested["config"]))
         while type(inner) is keras.layers.TimeDistributed:
             inner, nested = inner.layer, nested["config"]["layer"]
         if isinstance(inner, Functional | keras.Sequential) and (is_model(nested) or not _overrides_call(inner)):

@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from kerassurgery_fn.frozen import thaw
 from kerassurgery_fn.graph import TRAINED, Record, is_model, name_of
 from kerassurgery_fn.live.members import inside, layers_of, members_of
 
@@ -21,9 +22,11 @@ def restore(model: keras.Model, record: Record) -> None:
 
 
 def keep_frozen(model: keras.Model, record: Record) -> None:
-    """Keeps Sequential models frozen that were: Keras forgets it when it reads their config."""
+    """Keeps Sequential models frozen that were, and their precision: Keras forgets both when it reads their config."""
     if isinstance(model, keras.Sequential):
         model._trainable = record["config"].get("trainable", True)
+        if policy := record["config"].get("dtype"):
+            model.dtype_policy = keras.dtype_policies.get(thaw(policy))
     for layer, one in zip(members_of(model), record["config"]["layers"], strict=True):
         inner, own = inside(layer, one)
         if is_model(own):
