@@ -25,7 +25,7 @@ from kerassurgery_fn.rules.constants import given as given_array
 from kerassurgery_fn.rules.layer import Notes, Tensor, Weight, listed
 from kerassurgery_fn.rules.registry import key_of
 from kerassurgery_fn.snapshot import Weights
-from kerassurgery_fn.wiring import Arguments, Net, Node, Port, Shape, Spec, Use, arranged, unfold
+from kerassurgery_fn.wiring import Arguments, Net, Node, Port, Shape, Spec, Unfound, Use, arranged, unfold
 
 
 @dataclass
@@ -148,6 +148,8 @@ class _Walk:
         match tree:
             case Use(port):
                 return self.facts.specs[port].shape
+            case Unfound():
+                return None
             case {"class_name": "__numpy__" | "__tensor__", "config": {"value": value}}:
                 array = np.asarray(value)
                 return given_array(notes, ("array", len(notes.constants)), array) if array.ndim else array.item()
@@ -160,7 +162,9 @@ class _Walk:
         return tree
 
     def spec(self, leaf: Any) -> Any:
-        return self.facts.specs[leaf.port] if isinstance(leaf, Use) else leaf
+        if isinstance(leaf, Use):
+            return self.facts.specs[leaf.port]
+        return None if isinstance(leaf, Unfound) else leaf
 
     def nested(self, path: str, record: Record, call: Arguments) -> list[Spec]:
         """What a nested model makes of what it is called on."""
