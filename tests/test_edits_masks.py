@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers as L
+from keras.src.utils.naming import reset_uids
 from laws import compute, deviation, randomise
 
 from kerassurgery_fn import (
@@ -52,7 +53,7 @@ def both():
 
 def row(*layers):
     """Layers one after the other, the operations of their masks numbered from the first."""
-    keras.backend.clear_session()
+    reset_uids()
     ids = isinstance(layers[0], L.Embedding)
     x = y = keras.Input((7,), dtype="int32", name="x") if ids else keras.Input((7, 6), name="x")
     for layer in layers if layers[-1].name == "last" else [*layers, last()]:
@@ -61,14 +62,14 @@ def row(*layers):
 
 
 def join(mask_zero, layer):
-    keras.backend.clear_session()
+    reset_uids()
     x = keras.Input((7,), dtype="int32", name="x")
     y = embedding(mask_zero)(x)
     return keras.Model(x, last()(layer([y, dense()(y)])), name="join")
 
 
 def given_by_hand(mask_zero):
-    keras.backend.clear_session()
+    reset_uids()
     x = keras.Input((7,), dtype="int32", name="x")
     mask = keras.ops.greater(x, 3)
     return keras.Model(x, last()(embedding(mask_zero)(x), mask=mask), name="by_hand")

@@ -136,6 +136,8 @@ def located(draft: Draft, name: str) -> tuple[str, Port]:
         raise UnknownCall(
             f"layer {path!r} is called {len(nodes)} times (0 to {len(nodes) - 1}), so it has no call {call}"
         )
+    if is_input(draft.net(scope).layers[key]) and int(output):
+        raise UnknownCall(f"input {path!r} is one tensor, so none has the number {output}; name it {layer!r}")
     return scope, Port(*nodes[int(call)], int(output))
 
 

@@ -240,13 +240,12 @@ class _Placing:
 
     def place(self, masks: Iterable[Mask]) -> None:
         parts = list(dict.fromkeys(part for mask in masks for part in all_parts(mask)))
-        for find in (self.exact, self.orphaned):
-            for part in parts:
-                if part not in self.placed and (node := find(part)):
-                    self.put(part, node)
+        for part in parts:
+            if node := self.exact(part):
+                self.put(part, node)
         for part in parts:
             if part not in self.placed:
-                self.put(part, self.added(part))
+                self.put(part, self.orphaned(part) or self.added(part))
 
     def use(self, mask: Mask) -> Use | None:
         if mask is None:
@@ -261,8 +260,6 @@ class _Placing:
         return next((node for node in self.candidates(part) if self.bare(self.calls[node].args) == wanted), None)
 
     def orphaned(self, part: Computed) -> Node | None:
-        if not all(arg in self.placed for arg in parts_of(part)):
-            return None
         return next((node for node in self.candidates(part) if node not in self.live), None)
 
     def candidates(self, part: Computed) -> list[Node]:
