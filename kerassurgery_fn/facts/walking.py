@@ -116,8 +116,9 @@ class _Walk:
         kind = self.net.layers[node[0]]["class_name"]
         noun = "tensor" if len(made) == 1 else "tensors"
         raise MisfitTensor(
-            f"layer {self.named(node)!r} ({kind}) would make {len(made)} {noun} (numbered from 0), but {describe(readers)}; keep "
-            "a layer that makes as many, or first delete or extract the model without what reads that tensor"
+            f"layer {self.named(node)!r} ({kind}) would make {len(made)} {noun} (numbered from 0), but "
+            f"{describe(readers)}; keep a layer that makes as many, or first delete what reads that tensor, or extract "
+            "the model without it"
         )
 
     def made(self, node: Node, call: Arguments) -> list[Spec]:
@@ -126,8 +127,8 @@ class _Walk:
         for use in call.uses:
             if use.port not in self.facts.specs:
                 raise MisfitTensor(
-                    f"layer {self.named(node)!r} would read a tensor of {use.port.layer!r} whose shape is not known; teach the "
-                    "library what that layer makes by a rule for its class"
+                    f"layer {self.named(node)!r} would read a tensor of {use.port.layer!r} whose shape is not known; "
+                    "teach the library what that layer makes by a rule for its class"
                 )
         if is_model(record):
             return self.nested(path, self.named(node), record, call)
