@@ -152,6 +152,17 @@ def asked(path: str, record: Record, args: Any, kwargs: Any, *, reason: str) -> 
         ) from error
 
 
+def hands_on_masks(record: Record) -> bool:
+    """Whether a layer gives what it makes the mask of what it reads, as Keras says; False where Keras cannot say."""
+    try:
+        from keras.src import utils
+
+        layer = _revived(record)
+        return bool(layer.supports_masking and utils.is_default(layer.compute_mask))
+    except Exception:
+        return False
+
+
 def _symbolic(tree: Any) -> Any:
     """Arguments with a symbolic tensor for every spec, and arrays for their records."""
     import keras

@@ -6,18 +6,18 @@ several edits of one draft all mean what that snapshot has.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import chain, count
 
 from kerassurgery_fn.errors import UnknownCall
-from kerassurgery_fn.facts import Facts, settled
+from kerassurgery_fn.facts import Facts, settled, with_masks, without_masks
 from kerassurgery_fn.frozen import freeze, get_in
 from kerassurgery_fn.graph import Graph, Record, join_path, model_in, read_graph, with_name
+from kerassurgery_fn.rules.registry import key_of
 from kerassurgery_fn.selecting import Selector, find_layers, find_one
 from kerassurgery_fn.snapshot import Snapshot, Weights
-from kerassurgery_fn.wiring import Net, Node, own_record, unfold
+from kerassurgery_fn.wiring import Net, Node, arranged, own_record, unfold, unused
 
 
 @dataclass(frozen=True)
@@ -74,12 +74,21 @@ class Draft:
         return [path for path in self.graph.places if path in chosen or path.startswith(inside)]
 
     def net(self, scope: str) -> Net:
-        """The calls of a model, by its path or that of the layer that wraps it."""
+        """The calls of a model, by its path or that of the layer that wraps it. Their masks are yet to be found."""
         if scope in self.nets:
             return self.nets[scope]
         inner = model_in(self.record(scope)) if scope else (self.snapshot.record, ())
         assert inner is not None
-        return unfold(inner[0])
+        return without_masks(unfold(inner[0]))
+
+    def exposed(self, path: str) -> Draft:
+        """The draft in which calls state their masks, if a layer is an operation that only masks are computed by: an
+        edit of the operation is one of these masks, which Keras does not find any more."""
+        scope, key = parted(path)
+        net = self.net(scope)
+        if not key_of(net.layers[key]).startswith("ops.") or key in {key for key, _ in arranged(net)[1]}:
+            return self
+        return self.with_net(scope, with_masks(net, self.facts(scope).specs)[0])
 
     def with_net(self, scope: str, net: Net) -> Draft:
         return replace(self, nets={**self.nets, scope: net})
@@ -118,16 +127,6 @@ class Draft:
         draft = draft.with_arrays({join_path(path, own): a for own, a in layer.weights.items()})
         fresh = frozenset(() if model_in(record) or "" in layer.weights else [path])
         return replace(draft, fresh=(draft.fresh - {path}) | fresh, restarted=draft.restarted | {path}), key
-
-
-def unused(name: str, taken: Iterable[str]) -> str:
-    """A name that is not taken: the name itself, or the first of name_1, name_2, ...
-
-    >>> unused("drop", ["drop", "drop_1"])
-    'drop_2'
-    """
-    taken = set(taken)
-    return next(one for one in chain([name], (f"{name}_{i}" for i in count(1))) if one not in taken)
 
 
 def parted(path: str) -> tuple[str, str]:

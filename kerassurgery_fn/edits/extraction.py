@@ -7,16 +7,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from kerassurgery_fn.edits.base import edit
-from kerassurgery_fn.edits.drafting import Draft, parted, unused
+from kerassurgery_fn.edits.drafting import Draft, parted
 from kerassurgery_fn.edits.finishing import finish
 from kerassurgery_fn.edits.settings import check_name
 from kerassurgery_fn.errors import BadValue, MisfitTensor, UnknownCall
-from kerassurgery_fn.facts import usual_kwargs
+from kerassurgery_fn.facts import automatic_kwargs, usual_kwargs, with_masks
 from kerassurgery_fn.frozen import FrozenDict, freeze, set_in
 from kerassurgery_fn.graph import find_layer, is_functional, is_input, join_path, leaves, map_leaves, model_in
 from kerassurgery_fn.selecting import is_pattern
 from kerassurgery_fn.snapshot import Snapshot
-from kerassurgery_fn.wiring import Arguments, Net, Port, Spec, Use, arranged, is_chain, redirected
+from kerassurgery_fn.wiring import Arguments, Net, Port, Spec, Use, arranged, is_chain, redirected, unused
 
 Tensors = str | tuple[Any, ...] | Mapping[str, Any]
 
@@ -76,7 +76,7 @@ class ExtractModel:
         else:
             given = map_leaves(ports.__getitem__, inputs)
             known = draft.with_net("", replace(half_unsaid(net), outputs=leaves([net.outputs, given]))).facts("").specs
-            net = begun(net, given, known)
+            net = begun_with_masks(net, given, known)
         draft = draft.with_net("", as_functional(net))
         refuse_beyond(net, draft.facts("").specs)
         return finish(draft)
@@ -136,6 +136,8 @@ def located(draft: Draft, name: str) -> tuple[str, Port]:
         raise UnknownCall(
             f"layer {path!r} is called {len(nodes)} times (0 to {len(nodes) - 1}), so it has no call {call}"
         )
+    if is_input(draft.net(scope).layers[key]) and int(output):
+        raise UnknownCall(f"input {path!r} is one tensor, so none has the number {output}; name it {layer!r}")
     return scope, Port(*nodes[int(call)], int(output))
 
 
@@ -190,6 +192,16 @@ def with_needed_inputs(net: Net) -> Net:
     return replace(net, inputs=needed[0] if len(needed) == 1 else needed)
 
 
+def begun_with_masks(net: Net, inputs: Any, specs: Mapping[Port, Spec]) -> Net:
+    """The model that is called on some of its tensors, with the masks that it has now if these are computed from its
+    inputs; otherwise with the masks that Keras finds from there on."""
+    masked, of_masks = with_masks(net, specs)
+    try:
+        return begun(masked, inputs, {**specs, **of_masks})
+    except BadValue:
+        return begun(net, inputs, specs)
+
+
 def begun(net: Net, inputs: Any, specs: Mapping[Port, Spec]) -> Net:
     """The model that is called on some of its tensors.
 
@@ -241,7 +253,10 @@ def as_functional(net: Net) -> Net:
     not."""
     if is_functional(net.record) or is_chain(net, arranged(net)[1]):
         return net
-    calls = {node: Arguments(call.args, usual_kwargs(net.layers[node[0]])) for node, call in net.calls.items()}
+    calls = {
+        node: Arguments(call.args, automatic_kwargs(usual_kwargs(net.layers[node[0]])))
+        for node, call in net.calls.items()
+    }
     return half_unsaid(replace(net, calls=calls))
 
 

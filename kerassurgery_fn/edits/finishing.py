@@ -9,7 +9,7 @@ from dataclasses import replace
 from kerassurgery_fn.edits.compiled import following_outputs
 from kerassurgery_fn.edits.drafting import Draft, parted, within
 from kerassurgery_fn.errors import MisfitTensor, NameTaken, NothingLeft
-from kerassurgery_fn.facts import Facts, settled
+from kerassurgery_fn.facts import Facts, settled, with_masks
 from kerassurgery_fn.frozen import set_in
 from kerassurgery_fn.graph import Record, is_functional, is_input, join_path, model_in, name_of
 from kerassurgery_fn.snapshot import Snapshot, Training, Weights
@@ -79,6 +79,8 @@ class _Folding:
         """Writes the record of a model into that of the model that it is in."""
         net = self.nets.get(scope) or self.draft.net(scope)
         facts = settled(net, self.arrays(), scope)
+        net, specs = with_masks(net, facts.specs)
+        facts.specs.update(specs)
         record = written(net, facts, scope)
         weightless = {join_path(scope, key) for key in net.layers if facts.weights.get(key, []) == []}
         self.weights = {path: a for path, a in self.weights.items() if path not in self.draft.fresh & weightless}

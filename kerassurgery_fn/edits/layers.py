@@ -11,7 +11,7 @@ from kerassurgery_fn.edits.finishing import Rewrite
 from kerassurgery_fn.edits.numbers import as_indices, is_index
 from kerassurgery_fn.edits.settings import check_name
 from kerassurgery_fn.errors import BadValue, MisfitTensor, UnknownCall
-from kerassurgery_fn.facts import exchanged_kwargs, usual_kwargs
+from kerassurgery_fn.facts import automatic_kwargs, exchanged_kwargs, usual_kwargs
 from kerassurgery_fn.given import as_layer
 from kerassurgery_fn.graph import Record, is_functional, is_input, join_path
 from kerassurgery_fn.selecting import Selector, as_selector
@@ -51,7 +51,8 @@ class DeleteLayer(_OfCalls):
     """Layers taken out: what has read what they make reads what they have read. One that is called several times goes
     at all calls, or at those that are chosen.
 
-    A mask that a layer has made for others, as Masking and Embedding do, stays: it is an argument of their calls.
+    Masks are found again as Keras finds them: without a Masking layer the calls behind it have none. A mask that was
+    given to a call by hand stays.
 
     Args:
         layer: which layers, see `kerassurgery_fn.selecting`.
@@ -75,6 +76,7 @@ class DeleteLayer(_OfCalls):
 
     def redraw(self, draft: Draft) -> Draft:
         paths = draft.find(self.layer)
+        draft = reduce(Draft.exposed, paths, draft)
         scopes = {parted(path)[0] for path in paths} if not self.allow_shape_change else set()
         specs = {scope: draft.facts(scope).specs for scope in scopes}
         for path in paths:
@@ -155,6 +157,7 @@ class InsertLayer(Rewrite):
         beside = self.after if self.before is None else self.before
         for path in draft.find(() if beside is None else beside):
             scope, _ = parted(path)
+            draft = draft.exposed(path)
             nodes = chosen_calls(draft, path, self.calls)
             draft, new = draft.added(scope, self.layer, name=self.name)
             net = draft.net(scope)
@@ -207,6 +210,7 @@ class ReplaceLayer(_OfCalls):
     def redraw(self, draft: Draft) -> Draft:
         for path in draft.find(self.layer):
             scope, key = parted(path)
+            draft = draft.exposed(path)
             net = draft.net(scope)
             refuse_input(net, path, key, "replaced")
             nodes = chosen_calls(draft, path, self.calls)
@@ -218,7 +222,7 @@ class ReplaceLayer(_OfCalls):
             for node in nodes:
                 args, kwargs = net.calls[node]
                 if is_functional(net.record):
-                    kwargs = exchanged_kwargs(kwargs, record, net.layers[new])
+                    kwargs = automatic_kwargs(exchanged_kwargs(kwargs, record, net.layers[new]))
                 net = replace(net, calls={**net.calls, node: Arguments(args, kwargs)})
                 net = net if new == key else moved(net, node, new)
             draft = draft.with_net(scope, net)
@@ -257,6 +261,7 @@ class UnshareLayer(_OfCalls):
     def redraw(self, draft: Draft) -> Draft:
         for path in draft.find(self.layer):
             scope, key = parted(path)
+            draft = draft.exposed(path)
             nodes = draft.net(scope).nodes(key)
             chosen = nodes[1:] if self.calls is None else chosen_calls(draft, path, self.calls)
             if len(chosen) == len(nodes):
@@ -280,7 +285,7 @@ class UnshareLayer(_OfCalls):
 
 def new_call(net: Net, key: str, port: Port) -> Arguments:
     """What a call of a new layer on one tensor is given."""
-    return Arguments([Use(port)], usual_kwargs(net.layers[key]) if is_functional(net.record) else {})
+    return Arguments([Use(port)], automatic_kwargs(usual_kwargs(net.layers[key])) if is_functional(net.record) else {})
 
 
 def refuse_input(net: Net, path: str, key: str, verb: str) -> None:

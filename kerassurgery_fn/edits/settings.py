@@ -61,8 +61,8 @@ def check_name(name: Any) -> None:
 class SetConfig(Rewrite):
     """Other values for fields of some layers' configs: an activation, a dropout rate, a regularizer.
 
-    What the layers' weights are made for stays: a change that asks for other weights is refused. So do masks that they
-    have made for other layers (`mask_zero`), which are arguments of calls.
+    What the layers' weights are made for stays: a change that asks for other weights is refused. Masks are found again
+    as Keras finds them: with `mask_zero=False` the calls behind an Embedding have none.
 
     Args:
         layer: which layers, see `kerassurgery_fn.selecting`.
@@ -89,6 +89,7 @@ class SetConfig(Rewrite):
     def redraw(self, draft: Draft) -> Draft:
         for path in draft.find(self.layer):
             scope, key = parted(path)
+            draft = draft.exposed(path)
             net = draft.net(scope)
             record = configured(path, net.layers[key], self.fields)
             draft = draft.with_net(scope, with_layer(net, key, record))

@@ -12,7 +12,9 @@ RECURRENT = r"LSTM|GRU|SimpleRNN|RNN|ConvLSTM\dD"
 AT_WORK = re.compile(  # layers that do something only in training, so that they do not do it in a graph
     rf"AlphaDropout|(Spatial|Gaussian)?Dropout(\dD)?|GaussianNoise|SpectralNormalization|{RECURRENT}"
 )
-MASKED = re.compile(rf"BatchNormalization|Bidirectional|GlobalAveragePooling1D|Softmax|TimeDistributed|{RECURRENT}")
+MASKED = re.compile(
+    rf"BatchNormalization|Bidirectional|GlobalAveragePooling1D|Lambda|Softmax|TimeDistributed|{RECURRENT}"
+)
 PREPARING = re.compile(
     "AugMix|AutoContrast|CenterCrop|ContrastLimitedAdaptiveHistogramEqualization|CutMix|Equalization|MixUp|"
     "RandAugment|Random[A-Z][A-Za-z]*|Resizing|Solarization"

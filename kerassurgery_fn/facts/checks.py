@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from itertools import zip_longest
 from math import prod
@@ -13,16 +12,10 @@ import numpy as np
 from kerassurgery_fn.channels import Axis, Ledger, size
 from kerassurgery_fn.errors import MisfitTensor
 from kerassurgery_fn.facts.calls import strange
+from kerassurgery_fn.facts.requirements import Misfit
 from kerassurgery_fn.graph import Record
 from kerassurgery_fn.rules.layer import Weight
-from kerassurgery_fn.rules.registry import key_of
 from kerassurgery_fn.wiring import Arguments, Spec
-
-RANKS = {"LSTM": 3, "GRU": 3, "SimpleRNN": 3, "RepeatVector": 2}
-
-
-class Misfit(Exception):
-    """Sizes that do not go together, in words."""
 
 
 class Strict(Ledger):
@@ -41,26 +34,6 @@ class Strict(Ledger):
 
 def product(sizes: Sequence[int | None]) -> int | None:
     return None if None in sizes else prod(sizes)  # type: ignore[arg-type]
-
-
-def rank_of(record: Record) -> int | None:
-    """How many axes a layer wants its input to have; None where that is open.
-
-    >>> rank_of({"module": "keras.layers", "class_name": "MaxPooling2D"})
-    4
-    """
-    key = key_of(record)
-    if key.startswith("ops.") or ">" in key:
-        return None
-    spatial = re.search(r"(\d)D(Transpose)?$", key)
-    return int(spatial[1]) + 2 + key.startswith("ConvLSTM") if spatial else RANKS.get(key)
-
-
-def check_rank(record: Record, reads: Sequence[Spec]) -> None:
-    """Raises Misfit where the first tensor has more or fewer axes than the layer wants."""
-    wanted = rank_of(record)
-    if wanted and reads and len(reads[0].shape) != wanted:
-        raise Misfit(f"it takes tensors of {wanted} axes")
 
 
 def check_arguments(record: Record, call: Arguments) -> None:

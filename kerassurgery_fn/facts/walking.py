@@ -15,8 +15,17 @@ import numpy as np
 from kerassurgery_fn.channels import size
 from kerassurgery_fn.errors import MisfitTensor
 from kerassurgery_fn.facts.builds import with_builds
-from kerassurgery_fn.facts.checks import Strict, check_arguments, check_axes, check_rank, check_weights, misfit, shown
+from kerassurgery_fn.facts.checks import Strict, check_arguments, check_axes, check_weights, misfit, shown
 from kerassurgery_fn.facts.dtypes import dtype_made
+from kerassurgery_fn.facts.requirements import (
+    Misfit,
+    check_calls,
+    check_known,
+    check_made,
+    check_rank,
+    check_shared,
+    describe,
+)
 from kerassurgery_fn.frozen import Location, get_in
 from kerassurgery_fn.given import asked
 from kerassurgery_fn.graph import Record, is_model, join_path, leaves, map_leaves
@@ -25,7 +34,7 @@ from kerassurgery_fn.rules.constants import given as given_array
 from kerassurgery_fn.rules.layer import Notes, Tensor, Weight, listed
 from kerassurgery_fn.rules.registry import key_of
 from kerassurgery_fn.snapshot import Weights
-from kerassurgery_fn.wiring import Arguments, Net, Node, Port, Shape, Spec, Use, arranged, unfold
+from kerassurgery_fn.wiring import Arguments, Net, Node, Port, Shape, Spec, Unfound, Use, arranged, unfold
 
 
 @dataclass
@@ -88,7 +97,29 @@ class _Walk:
             if not as_recorded:
                 raise
             made = {}
+        self.refuse_lost(node, made, as_recorded)
         return {Port(*node, i): spec for i, spec in made.items()} | (stated if as_recorded else {})
+
+    def refuse_lost(self, node: Node, made: Mapping[int, Spec], as_recorded: bool) -> None:
+        """Raises MisfitTensor where a call does not make a tensor that is read."""
+        lost = {port.output for port in self.needed[node]} - made.keys()
+        if as_recorded or not lost:
+            return
+        readers: dict[int, list[str]] = {index: [] for index in lost}
+        for other in self.net.calls:
+            for port in self.net.reads(other):
+                if port.node == node and port.output in lost:
+                    readers[port.output].append(self.net.name(other[0]))
+        for port in leaves(self.net.outputs):
+            if port.node == node and port.output in lost:
+                readers[port.output].append("an output of the model")
+        kind = self.net.layers[node[0]]["class_name"]
+        noun = "tensor" if len(made) == 1 else "tensors"
+        raise MisfitTensor(
+            f"layer {self.named(node)!r} ({kind}) would make {len(made)} {noun} (numbered from 0), but "
+            f"{describe(readers)}; keep a layer that makes as many, or first delete what reads that tensor, or extract "
+            "the model without it"
+        )
 
     def made(self, node: Node, call: Arguments) -> list[Spec]:
         """What a call makes, by its layer's rule, by the calls in it if it is a model, else by what Keras says."""
@@ -96,11 +127,11 @@ class _Walk:
         for use in call.uses:
             if use.port not in self.facts.specs:
                 raise MisfitTensor(
-                    f"layer {path!r} would read a tensor of {use.port.layer!r} whose shape is not known; teach the "
-                    "library what that layer makes by a rule for its class"
+                    f"layer {self.named(node)!r} would read a tensor of {use.port.layer!r} whose shape is not known; "
+                    "teach the library what that layer makes by a rule for its class"
                 )
         if is_model(record):
-            return self.nested(path, record, call)
+            return self.nested(path, self.named(node), record, call)
         try:
             return self.ruled(node, path, record, call)
         except NoRule as reason:
@@ -114,16 +145,18 @@ class _Walk:
         layer, reads = self.layer(path, record), [self.facts.specs[use.port] for use in call.uses]
         try:
             check_arguments(record, call)
-            check_rank(record, reads)
+            for spec in reads[:1]:
+                check_rank(record, spec.shape)
             made = leaves(layer(*self.axes(call.args, layer.notes), **self.axes(call.kwargs, layer.notes)))
             own = layer.notes.weights.get(path, [])
             check_axes([*made, *(weight.axes for weight in own)])
             missing = None if self.weights and node[0] in self.net.changed else ()
             check_weights(own, self.weights.get(path, missing))
+            self.check_sizes(node, layer, made, own)
         except NoRule:
             raise
         except Exception as error:
-            raise misfit(path, record, call, reads, error) from error
+            raise misfit(self.named(node), record, call, reads, error) from error
         if node == self.net.nodes(node[0])[0]:
             self.facts.layers[node[0]] = with_builds(record, layer.notes)
         self.facts.weights[node[0]] = own
@@ -132,6 +165,19 @@ class _Walk:
             Spec(as_stated(record, tuple(map(size, axes))), dtype_made(record, reads, stated.get(Port(*node, i))))
             for i, axes in enumerate(made)
         ]
+
+    def check_sizes(self, node: Node, layer: Layer, made: list[Any], weights: list[Weight]) -> None:
+        """Raises Misfit where Keras could not build the layer for what it reads, or not call it on that."""
+        check_calls(layer.notes.first.values())
+        check_made(layer.record, made)
+        check_shared(self.facts.weights.get(node[0]) or [], weights)
+        if node == self.net.nodes(node[0])[0] and not self.given:  # the layers of a nested model are built before
+            check_known(weights)
+        if key_of(layer.record) == "Identity" and len(made) > len(self.needed[node]):
+            raise Misfit(
+                f"it hands on {len(made)} tensors one by one, of which {len(self.needed[node])} would be read; use a "
+                "layer that makes one tensor of several, such as Add or Concatenate"
+            )
 
     def layer(self, path: str, record: Record) -> Layer:
         """A call as its rule sees it. A model that the layer wraps is walked through like one that is nested."""
@@ -149,6 +195,8 @@ class _Walk:
         match tree:
             case Use(port):
                 return self.facts.specs[port].shape
+            case Unfound():
+                return None
             case {"class_name": "__numpy__" | "__tensor__", "config": {"value": value}}:
                 array = np.asarray(value)
                 return given_array(notes, ("array", len(notes.constants)), array) if array.ndim else array.item()
@@ -161,17 +209,25 @@ class _Walk:
         return tree
 
     def spec(self, leaf: Any) -> Any:
-        return self.facts.specs[leaf.port] if isinstance(leaf, Use) else leaf
+        if isinstance(leaf, Use):
+            return self.facts.specs[leaf.port]
+        return None if isinstance(leaf, Unfound) else leaf
 
-    def nested(self, path: str, record: Record, call: Arguments) -> list[Spec]:
+    def named(self, node: Node) -> str:
+        """The path of a call's layer by the name that it has now."""
+        return join_path(self.scope, self.net.name(node[0]))
+
+    def nested(self, path: str, named: str, record: Record, call: Arguments) -> list[Spec]:
         """What a nested model makes of what it is called on."""
         inner, given = unfold(record), {}
-        for key, use in bound(inner.inputs, call.args[0] if call.args else next(iter(call.kwargs.values()))).items():
+        first = call.args[0] if call.args else next(iter(call.kwargs.values()))
+        refuse_unbound(named, inner.inputs, first)
+        for key, use in bound(inner.inputs, first).items():
             spec, own = self.facts.specs[use.port], inner.stated.get(Port(key))
             if own and not _admits(own, spec):
                 was = f" in place of {shown(use.spec)}" if use.spec and use.spec.shape != spec.shape else ""
                 raise MisfitTensor(
-                    f"model {path!r} would be called on a tensor of shape {shown(spec)}{was}, "
+                    f"model {named!r} would be called on a tensor of shape {shown(spec)}{was}, "
                     f"but its input {key!r} is of shape {shown(own)}"
                 )
             given[key] = Spec(spec.shape, own.dtype if own else spec.dtype)
@@ -211,6 +267,25 @@ def bound(inputs: Any, given: Any) -> dict[str, Use]:
     if isinstance(given, dict) and not isinstance(inputs, dict):
         return {key: given[key] for key in keys}
     return dict(zip(keys, [leaf for leaf in leaves(given) if isinstance(leaf, Use)], strict=True))
+
+
+def refuse_unbound(path: str, inputs: Any, given: Any) -> None:
+    """Raises MisfitTensor where a model would be called on other tensors than it has inputs: more, fewer, or such of
+    other names."""
+    keys = [port.layer for port in leaves(inputs)]
+    uses = [leaf for leaf in leaves(given) if isinstance(leaf, Use)]
+    names = [*inputs] if isinstance(inputs, dict) else keys
+    if isinstance(given, dict) and (odd := [name for name in names if name not in given]):
+        raise MisfitTensor(
+            f"model {path!r} has an input {odd[0]!r}, but would be called on tensors named "
+            f"{', '.join(map(repr, given))}; give its inputs these names with RenameLayer, or use another model"
+        )
+    if len(keys) != len(uses):
+        raise MisfitTensor(
+            f"model {path!r} has {len(keys)} {'input' if len(keys) == 1 else 'inputs'} ({', '.join(map(repr, keys))}), "
+            f"but would be called on {len(uses)} {'tensor' if len(uses) == 1 else 'tensors'}; put it where a layer "
+            "reads as many tensors as the model has inputs, or use another model"
+        )
 
 
 def _admits(own: Spec, spec: Spec) -> bool:

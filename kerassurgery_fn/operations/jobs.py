@@ -12,7 +12,6 @@ import numpy as np
 
 from kerassurgery_fn.edits import DeleteChannels, DeleteLayer, InsertLayer, RenameLayer, ReplaceLayer, UnshareLayer
 from kerassurgery_fn.edits.base import Edit
-from kerassurgery_fn.edits.drafting import unused
 from kerassurgery_fn.errors import UnknownJob
 from kerassurgery_fn.flow import analyse
 from kerassurgery_fn.graph import read_graph
@@ -20,6 +19,7 @@ from kerassurgery_fn.operations.classes import at_hand
 from kerassurgery_fn.operations.nodes import Calls
 from kerassurgery_fn.plan import AtOnce, Plan
 from kerassurgery_fn.snapshot import Snapshot
+from kerassurgery_fn.wiring import unused
 
 if TYPE_CHECKING:
     import keras

@@ -5,12 +5,14 @@ between, functions like `redirected` join tensors anew.
 """
 
 from kerassurgery_fn.wiring.nets import (
+    AUTOMATIC,
     Arguments,
     Net,
     Node,
     Port,
     Shape,
     Spec,
+    Unfound,
     Use,
     moved,
     own_record,
@@ -19,6 +21,7 @@ from kerassurgery_fn.wiring.nets import (
     reread,
     shortened,
     unfold,
+    unused,
     with_call,
     with_layer,
 )
@@ -26,7 +29,7 @@ from kerassurgery_fn.wiring.rewiring import Rewiring, rewire
 from kerassurgery_fn.wiring.writing import arranged, fold, in_order, is_chain, readers
 
 __all__ = [
-    "Arguments", "Net", "Node", "Port", "Rewiring", "Shape", "Spec", "Use", "arranged", "fold", "in_order", "is_chain",
-    "moved", "own_record", "readers", "redirected", "renamed", "reread", "rewire", "shortened", "unfold", "with_call",
-    "with_layer",
+    "AUTOMATIC", "Arguments", "Net", "Node", "Port", "Rewiring", "Shape", "Spec", "Unfound", "Use", "arranged", "fold",
+    "in_order", "is_chain", "moved", "own_record", "readers", "redirected", "renamed", "reread", "rewire", "shortened",
+    "unfold", "unused", "with_call", "with_layer",
 ]  # fmt: skip

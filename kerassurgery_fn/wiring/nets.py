@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from enum import Enum
+from itertools import chain, count
+from typing import Any, Final, NamedTuple
 
 from kerassurgery_fn.frozen import freeze
 from kerassurgery_fn.graph import Record, is_functional, is_input, leaves, map_leaves, name_of, with_name
@@ -42,6 +44,15 @@ class Spec(NamedTuple):
         return other is not None and self.shape == other.shape and (None in (self.dtype, other.dtype) or self == other)
 
 
+class Unfound(Enum):
+    """What stands in a call for an argument that is yet to be found."""
+
+    MASK = "mask"
+
+
+AUTOMATIC: Final = Unfound.MASK  # the mask that Keras will find
+
+
 class Use(NamedTuple):
     """A tensor among a call's arguments, and the spec of what the call was recorded to read there, if it was."""
 
@@ -69,7 +80,8 @@ class Net:
     - `calls`: calls by the layer's key and a number; the numbers need not be without gaps;
     - `inputs`, `outputs`: the model's own, ports in whatever structure;
     - `stated`: the spec of each tensor of which the config states one;
-    - `changed`: keys of layers that do not make what is stated any more, or whose record does not say what they read.
+    - `changed`: keys of layers that do not make what is stated any more, or whose record does not say what they read;
+    - `passing`: keys of layers that hand masks on, though their class is none of Keras.
     """
 
     record: Record
@@ -79,6 +91,7 @@ class Net:
     outputs: Any
     stated: Mapping[Port, Spec] = field(repr=False)
     changed: frozenset[str] = frozenset()
+    passing: frozenset[str] = frozenset()
 
     def name(self, key: str) -> str:
         """The name of a layer now."""
@@ -95,6 +108,16 @@ class Net:
     def reads(self, node: Node) -> list[Port]:
         """The tensors that a call reads, in the order of its arguments."""
         return [use.port for use in self.calls[node].uses] if node in self.calls else []
+
+
+def unused(name: str, taken: Iterable[str]) -> str:
+    """A name that is not taken: the name itself, or the first of name_1, name_2, ...
+
+    >>> unused("drop", ["drop", "drop_1"])
+    'drop_2'
+    """
+    taken = set(taken)
+    return next(one for one in chain([name], (f"{name}_{i}" for i in count(1))) if one not in taken)
 
 
 # --- reading

@@ -1,0 +1,185 @@
+"""What layers of Keras require of the tensors that they are called on, so that Keras can build and call them.
+
+Each requirement is data about a class, taken from the `build`, `input_spec` and `compute_output_shape` of that class:
+how many axes a tensor has, which sizes must be known, which sizes must divide others. What every class requires is
+here, too: known sizes of weights, and no output without positions.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+from kerassurgery_fn.channels import size
+from kerassurgery_fn.graph import Record
+from kerassurgery_fn.rules.layer import Weight, listed
+from kerassurgery_fn.rules.registry import key_of
+
+Sizes = tuple[int | None, ...]
+First = tuple[Record, Any, Any]  # a layer's record, and the arguments of its first call
+
+RANKS = {"LSTM": 3, "GRU": 3, "SimpleRNN": 3, "RepeatVector": 2}
+LEAST = {"Dense": 2, "RNN": 3, "TimeDistributed": 3}
+
+
+class Misfit(Exception):
+    """Sizes that do not go together, in words."""
+
+
+def rank_of(record: Record) -> int | None:
+    """How many axes a layer wants its input to have; None where that is open.
+
+    >>> rank_of({"module": "keras.layers", "class_name": "MaxPooling2D"})
+    4
+    """
+    key = key_of(record)
+    if key.startswith("ops.") or ">" in key:
+        return None
+    if key == "Permute":
+        return len(record["config"]["dims"]) + 1
+    if key == "Bidirectional":
+        return rank_of(record["config"]["layer"])
+    spatial = re.search(r"(\d)D(Transpose)?$", key)
+    return int(spatial[1]) + 2 + key.startswith("ConvLSTM") if spatial else RANKS.get(key)
+
+
+def least_rank_of(record: Record) -> int:
+    """How many axes a layer wants its input to have at least.
+
+    >>> least_rank_of({"module": "keras.layers", "class_name": "PReLU", "config": {"shared_axes": [1, 2]}})
+    3
+    """
+    key = key_of(record)
+    if key == "PReLU":
+        return 1 + max(listed(record["config"].get("shared_axes") or 0))
+    return LEAST.get(key, 0)
+
+
+def check_rank(record: Record, shape: Sequence[Any]) -> None:
+    """Raises Misfit where a tensor has more or fewer axes than the layer wants."""
+    wanted, least = rank_of(record), least_rank_of(record)
+    if wanted and len(shape) != wanted:
+        raise Misfit(f"it takes tensors of {wanted} axes")
+    if len(shape) < least:
+        raise Misfit(f"it takes tensors of {least} axes or more")
+
+
+def channels_of(record: Record, shape: Sizes) -> int | None:
+    """The number of channels along the axis that a layer's `data_format` names."""
+    return shape[1 if record["config"].get("data_format") == "channels_first" else -1]
+
+
+def check_groups(record: Record, shape: Sizes) -> None:
+    """Raises Misfit where channels or filters cannot be parted into the groups of a layer."""
+    config, key = record["config"], key_of(record)
+    groups = config.get("groups") or 1
+    normalised = key == "GroupNormalization"
+    counts = {"channels": shape[config["axis"]] if normalised else channels_of(record, shape)}
+    counts |= {} if normalised else {"filters": config.get("filters")}
+    if groups > 1 and counts["channels"] is None:
+        raise Misfit(
+            f"its {groups} groups part a number of channels that is not known; give the model an input of fixed size"
+        )
+    for noun, n in counts.items():
+        if n is not None and groups > 0 and n % groups:
+            raise Misfit(f"its {groups} groups do not divide {n} {noun}; set `groups`, or change the number of {noun}")
+
+
+def check_space(record: Record, shape: Sizes) -> None:
+    """Raises Misfit where the sizes of space are open, which a layer needs for its states."""
+    first = record["config"].get("data_format") == "channels_first"
+    if None in (shape[3:] if first else shape[2:-1]):
+        raise Misfit("it needs known sizes of all axes but batch and time")
+
+
+def check_joined(record: Record, shapes: list[Sizes]) -> None:
+    """Raises Misfit where tensors that are joined along one axis differ in another."""
+    axis = record["config"]["axis"] % len(shapes[0])
+    rest = [[n for i, n in enumerate(shape) if i != axis] for shape in shapes]
+    for one, other in pairwise(rest):
+        if any(a != b and None not in (a, b) for a, b in zip(one, other, strict=True)):
+            raise Misfit(f"tensors that are joined along axis {axis} have the same sizes along all other axes")
+
+
+def check_dot(record: Record, shapes: list[Sizes]) -> None:
+    """Raises Misfit where the axes that are summed over do not exist, or differ."""
+    axes = record["config"]["axes"]
+    for axis, shape in zip(axes if isinstance(axes, list) else [axes, axes], shapes, strict=True):
+        if not -len(shape) <= axis < len(shape):
+            raise Misfit(f"it sums over axis {axis}, which a tensor of {len(shape)} axes does not have")
+    i, j = axes if isinstance(axes, list) else (axes, axes)
+    if shapes[0][i] != shapes[1][j]:
+        raise Misfit(f"it sums over axes of sizes {shapes[0][i]} and {shapes[1][j]}, which must be the same")
+
+
+# Class -> what it requires of the shape of its first tensor, or of the shapes in a list of them.
+OF_ONE: dict[str, Callable[[Record, Sizes], None]] = {
+    **dict.fromkeys(("Conv1D", "Conv2D", "Conv3D", "GroupNormalization"), check_groups),
+    **dict.fromkeys(("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"), check_space),
+}
+OF_SEVERAL: dict[str, Callable[[Record, list[Sizes]], None]] = {
+    **dict.fromkeys(("Concatenate", "ops.Concatenate"), check_joined),
+    "Dot": check_dot,
+}
+
+
+def check_calls(first: Iterable[First]) -> None:
+    """Raises Misfit where a layer, or one inside it, cannot be called on the sizes that it is given."""
+    for record, args, kwargs in first:
+        given = next(iter([*args, *kwargs.values()]), None)
+        if isinstance(given, tuple):
+            shape = tuple(map(size, given))
+            check_rank(record, shape)
+            OF_ONE.get(key_of(record), lambda *_: None)(record, shape)
+        elif isinstance(given, list) and all(isinstance(one, tuple) for one in given):
+            shapes = [tuple(map(size, one)) for one in given]
+            OF_SEVERAL.get(key_of(record), lambda *_: None)(record, shapes)
+
+
+def check_made(record: Record, made: Sequence[Any]) -> None:
+    """Raises Misfit where nothing is left of an axis: a window or a crop is larger than what it is taken of."""
+    for axes in made:
+        sizes = tuple(map(size, axes))
+        if not key_of(record).startswith("ops.") and any(n is not None and n <= 0 for n in sizes[1:]):
+            field = next(
+                (name for name in ("kernel_size", "pool_size", "cropping") if name in record["config"]), "config"
+            )
+            raise Misfit(
+                f"nothing would be left of it, but a tensor of shape {sizes}: its {field} is larger than the tensor; "
+                f"give it another {field}, or padding"
+            )
+
+
+def check_known(weights: Sequence[Weight]) -> None:
+    """Raises Misfit where a weight would have an open size."""
+    for weight in weights:
+        sizes = tuple(map(size, weight.axes))
+        if None in sizes:
+            raise Misfit(
+                f"its {weight.name} would be of shape {sizes}, and a weight has no open sizes; give the model an input "
+                "of fixed size, or use a layer that does not depend on that size"
+            )
+
+
+def check_shared(before: Sequence[Weight], now: Sequence[Weight]) -> None:
+    """Raises Misfit where calls of one layer would need weights of different shapes."""
+    for one, other in zip(before, now, strict=False):
+        old, new = tuple(map(size, one.axes)), tuple(map(size, other.axes))
+        if any(a != b and None not in (a, b) for a, b in zip(old, new, strict=False)):
+            raise Misfit(
+                f"its {one.name} would have to be of shape {old} at one call and {new} at another, and its calls share "
+                "one; give each of these calls a layer of its own with calls="
+            )
+
+
+def describe(needed: Mapping[int, Sequence[str]]) -> str:
+    """Which outputs are read, and by what, in words.
+
+    >>> describe({1: ["top", "an output of the model"]})
+    "tensor 1 is read by 'top' and an output of the model"
+    """
+    index, names = next(iter(sorted(needed.items())))
+    readers = [name if " " in name else repr(name) for name in dict.fromkeys(names)]
+    return f"tensor {index} is read by {' and '.join(readers)}"

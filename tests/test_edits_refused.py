@@ -1,0 +1,129 @@
+"""Edits of layers that no Keras could build are refused, and the error names the layer, the facts and the way out."""
+
+import keras
+import pytest
+from keras import layers as L
+from keras import ops
+
+from kerassurgery_fn import ExtractModel, InsertLayer, ReplaceLayer, SetConfig, capture
+from kerassurgery_fn.errors import MisfitTensor, UnknownCall
+
+pytestmark = pytest.mark.keras
+
+
+def reading(*shapes, layer=None):
+    """A model whose layer `g` reads tensors of certain shapes."""
+    inputs = [keras.Input(shape, name=f"x_{i}") for i, shape in enumerate(shapes)]
+    tensors = inputs if len(inputs) > 1 else inputs[0]
+    return capture(keras.Model(inputs, (layer or L.Identity(name="g"))(tensors)))
+
+
+IMAGE, STEPS, OPEN = (8, 8, 4), (6, 4), (None, None)
+SIZES = {
+    "Dense": (L.Dense(3), OPEN, r"kernel would be of shape \(None, 3\), and a weight has no open sizes"),
+    "EinsumDense": (L.EinsumDense("abc,cd->abd", (None, 3)), OPEN, "no open sizes"),
+    "LSTM": (L.LSTM(3), OPEN, "no open sizes"),
+    "PReLU": (L.PReLU(), (None, 4), r"alpha would be of shape \(None, 4\)"),
+    "PReLU of axes that there are not": (L.PReLU(shared_axes=[1, 2]), (4,), "takes tensors of 3 axes or more"),
+    "BatchNormalization": (L.BatchNormalization(), OPEN, "no open sizes"),
+    "LayerNormalization": (L.LayerNormalization(axis=[1, 2]), (None, 4), "no open sizes"),
+    "in TimeDistributed": (L.TimeDistributed(L.Dense(3)), (6, None), "no open sizes"),
+    "TimeDistributed": (L.TimeDistributed(L.Dense(3)), (4,), "takes tensors of 3 axes or more"),
+    "Bidirectional": (L.Bidirectional(L.GRU(3)), IMAGE, "takes tensors of 3 axes"),
+    "Permute": (L.Permute((2, 1)), IMAGE, "takes tensors of 3 axes"),
+    "groups": (L.Conv2D(6, 1, groups=3), IMAGE, "its 3 groups do not divide 4 channels; set `groups`"),
+    "groups of open channels": (L.Conv1D(6, 1, groups=3), OPEN, "3 groups part a number of channels that is not known"),
+    "groups inside": (L.TimeDistributed(L.Conv1D(6, 1, groups=3)), IMAGE, "its 3 groups do not divide 4"),
+    "GroupNormalization": (L.GroupNormalization(3), STEPS, "its 3 groups do not divide 4"),
+    "a kernel": (L.Conv2D(3, 9), IMAGE, "its kernel_size is larger than the tensor"),
+    "a dilated kernel": (L.SeparableConv2D(3, 5, dilation_rate=2), IMAGE, "its kernel_size is larger"),
+    "a pool": (L.MaxPooling1D(7), STEPS, "its pool_size is larger"),
+    "a crop": (L.Cropping1D(3), STEPS, r"a tensor of shape \(None, 0, 4\): its cropping is larger"),
+    "ConvLSTM": (L.ConvLSTM1D(2, 3), (6, None, 4), "known sizes of all axes but batch and time"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("layer, shape, words", SIZES.values(), ids=SIZES)
+def test_sizes_that_no_keras_can_build(layer, shape, words):
+    with pytest.raises(MisfitTensor, match=f"'{layer.name}'.*would be called on.*{words}"):
+        InsertLayer(layer, after="g")(reading(shape))
+
+
+JOINS = {
+    "Concatenate": (L.Concatenate(axis=-1), [(1, 4), (6, 4)], "joined along axis 2 have the same sizes"),
+    "Dot": (L.Dot(axes=(2, 1)), [(4,), (4,)], "sums over axis 2, which a tensor of 2 axes does not have"),
+    "Dot of an open size": (L.Dot(axes=1), [(None, 4), (6, 4)], "sums over axes of sizes None and 6"),
+    "Identity": (L.Identity(), [(4,), (4,)], "hands on 2 tensors one by one, of which 1 would be read"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("layer, shapes, words", JOINS.values(), ids=JOINS)
+def test_tensors_that_do_not_go_together(layer, shapes, words):
+    before = {"Concatenate": L.Concatenate(axis=1, name="g"), "Identity": L.Add(name="g")}
+    snapshot = reading(*shapes, layer=before.get(type(layer).__name__, L.Dot(axes=-1, name="g")))
+    with pytest.raises(MisfitTensor, match=words):
+        ReplaceLayer("g", layer)(snapshot)
+
+
+def test_what_readers_get_is_checked_too():
+    x = keras.Input((None, 3))
+    snapshot = capture(keras.Model(x, L.Dense(2, name="top")(L.GlobalAveragePooling1D(name="mean")(x))))
+    with pytest.raises(MisfitTensor, match=r"'top' \(Dense\).*kernel would be of shape \(None, 2\)"):
+        ReplaceLayer("mean", L.Flatten())(snapshot)
+    x = keras.Input((4, 4, 2))
+    snapshot = capture(keras.Model(x, L.Conv2D(3, 1, groups=3, name="top")(L.Dense(3, name="dense")(x))))
+    with pytest.raises(MisfitTensor, match=r"'top' \(Conv2D\).*3 groups do not divide 5 channels"):
+        ReplaceLayer("dense", L.Dense(5))(snapshot)
+    snapshot = capture(keras.Model(x, L.Conv2D(3, 3, name="top")(x)))
+    with pytest.raises(MisfitTensor, match="its kernel_size is larger than the tensor"):
+        InsertLayer(L.MaxPooling2D(4), before="top")(snapshot)
+
+
+@pytest.mark.parametrize(
+    "layer", [L.Dense(3), L.BatchNormalization(), L.LayerNormalization(), L.TimeDistributed(L.Dense(3)), L.GRU(3)]
+)
+def test_calls_of_one_new_layer_share_its_weights(layer):
+    relu, x, y = L.ReLU(name="relu"), keras.Input((3, 2)), keras.Input((3, 4))
+    snapshot = capture(keras.Model([x, y], [relu(x), relu(y)]))
+    with pytest.raises(MisfitTensor, match=f"'{layer.name}'.*at one call and.*of its own with calls="):
+        InsertLayer(layer, after="relu")(snapshot)
+    with pytest.raises(MisfitTensor, match="of its own with calls="):
+        ReplaceLayer("relu", layer)(snapshot)
+    one = InsertLayer(layer, after="relu", calls=[0])(snapshot)
+    both = InsertLayer(layer, after="relu", calls=[1])(one)
+    assert [record["class_name"] for record in both.record["config"]["layers"]].count(type(layer).__name__) == 2
+
+
+def test_tensors_that_are_read_are_made():
+    x = keras.Input((4, 6), name="x")
+    sequence, state, _ = L.LSTM(3, return_state=True, name="r")(x)
+    snapshot = capture(keras.Model(x, [sequence, L.ReLU(name="top")(state)]))
+    with pytest.raises(MisfitTensor, match=r"'gru' \(GRU\) would make 1 tensor .* tensor 1 is read by 'top'"):
+        ReplaceLayer("r", L.GRU(3, name="gru"))(snapshot)
+    with pytest.raises(MisfitTensor, match=r"'r' .* would make 1 tensor"):
+        SetConfig("r", return_state=False)(snapshot)
+    p, q = ops.split(L.Dense(6, name="d")(x), 2, axis=-1)
+    snapshot = capture(keras.Model(x, [L.Dense(2)(p), q]))
+    with pytest.raises(MisfitTensor, match="tensor 1 is read by an output of the model"):
+        ReplaceLayer("split*", L.Dense(3))(snapshot)
+    with pytest.raises(UnknownCall, match="input 'x' is one tensor, so none has the number 1"):
+        ExtractModel("d", inputs="x:0:1")(snapshot)
+
+
+def test_models_are_called_on_as_many_tensors_as_they_have_inputs():
+    x, p, q = keras.Input((6,)), keras.Input((6,), name="p"), keras.Input((6,), name="q")
+    one = capture(keras.Sequential([keras.Input((6,)), L.Dense(3)], name="one"))
+    two = capture(keras.Model([p, q], L.Add()([p, q]), name="two"))
+    pair = keras.Model({"p": p, "q": q}, L.Add()([p, q]), name="pair")
+    y = L.Dense(6, name="dense")(x)
+    snapshot = capture(keras.Model(x, L.Concatenate(name="join")([y, x])))
+    named = capture(keras.Model(x, pair({"p": x, "q": y})))
+    with pytest.raises(MisfitTensor, match=r"model 'one' has 1 input .* called on 2 tensors"):
+        ReplaceLayer("join", one, name="one")(snapshot)
+    for edit in (ReplaceLayer("dense", two), InsertLayer(two, after="dense"), InsertLayer(two, before="dense")):
+        with pytest.raises(MisfitTensor, match=r"has 2 inputs \('p', 'q'\), but would be called on 1 tensor;"):
+            edit(snapshot)
+    with pytest.raises(MisfitTensor, match="but would be called on tensors named 'p', 'q'"):
+        ReplaceLayer("pair", one)(named)
+    assert ReplaceLayer("join", two)(snapshot).record["config"]["layers"][-1]["name"] == "two"
+    assert ReplaceLayer("pair", two)(named).record["config"]["layers"][-1]["name"] == "two"
