@@ -166,7 +166,8 @@ class _Walk:
     def nested(self, path: str, record: Record, call: Arguments) -> list[Spec]:
         """What a nested model makes of what it is called on."""
         inner, given = unfold(record), {}
-        for key, use in bound(inner.inputs, call.args[0] if call.args else next(iter(call.kwargs.values()))).items():
+        inputs = call.args[0] if call.args else call.kwargs.get("inputs", next(iter(call.kwargs.values())))
+        for key, use in bound(inner.inputs, inputs).items():
             spec, own = self.facts.specs[use.port], inner.stated.get(Port(key))
             if own and not _admits(own, spec):
                 was = f" in place of {shown(use.spec)}" if use.spec and use.spec.shape != spec.shape else ""
