@@ -160,10 +160,10 @@ def dot(use: Use, inputs: Sequence[Shape], *_: Any, **__: Any) -> int:
 
 
 @macs("Embedding")
-def embedding(use: Use, x: Shape, *_: Any, **__: Any) -> int:
+def embedding(use: Use, inputs: Shape, *_: Any, **__: Any) -> int:
     """A lookup; LoRA of a quantized table looks one factor up and multiplies by the other."""
     named = any(name for name, _ in use.weights)
-    return 0 if named else prod(x) * (use.get("lora_rank") or 0) * use["output_dim"]
+    return 0 if named else prod(inputs) * (use.get("lora_rank") or 0) * use["output_dim"]
 
 
 @macs("PReLU", "LayerNormalization", "Normalization")
