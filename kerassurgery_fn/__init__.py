@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         UnshareLayer,
         WidenChannels,
     )
-    from kerassurgery_fn.errors import SurgeryError
+    from kerassurgery_fn.errors import InexactCut, SurgeryError
     from kerassurgery_fn.explaining import explain
     from kerassurgery_fn.flow import analyse
     from kerassurgery_fn.live import capture, rebuild
@@ -55,6 +55,7 @@ _ROOMS = {
     "DeleteLayer": "edits",
     "ExtractModel": "edits",
     "FoldBatchNorm": "edits",
+    "InexactCut": "errors",
     "InsertLayer": "edits",
     "KeepChannels": "edits",
     "Plan": "plan",
@@ -97,8 +98,8 @@ _ROOMS = {
 }
 
 __all__ = [
-    "ConvertDtype", "DeepenLayer", "DeleteChannels", "DeleteLayer", "ExtractModel", "FoldBatchNorm", "InsertLayer",
-    "KeepChannels", "Plan", "RenameLayer", "ReorderChannels", "ReplaceHead", "ReplaceLayer", "SetConfig",
+    "ConvertDtype", "DeepenLayer", "DeleteChannels", "DeleteLayer", "ExtractModel", "FoldBatchNorm", "InexactCut",
+    "InsertLayer", "KeepChannels", "Plan", "RenameLayer", "ReorderChannels", "ReplaceHead", "ReplaceLayer", "SetConfig",
     "SetTrainable", "Snapshot", "Surgeon", "SurgeryError", "UnshareLayer", "WidenChannels", "analyse", "capture",
     "concatenate", "cost", "decode", "diff", "diff_plans", "encode", "explain", "groups", "load_diff", "load_plan",
     "made_for", "of_class", "patch", "plot_widths", "probe_rule", "rebuild", "report_html", "rule", "save_diff",

@@ -15,6 +15,7 @@ from kerassurgery_fn.edits import DeleteChannels
 from kerassurgery_fn.edits.base import Edit
 from kerassurgery_fn.edits.branches import removed
 from kerassurgery_fn.edits.channels import _ChannelEdit
+from kerassurgery_fn.edits.inexact import only_tried
 from kerassurgery_fn.flow import Flow, analyse
 from kerassurgery_fn.frozen import FrozenDict
 from kerassurgery_fn.plan import AtOnce, Plan
@@ -45,6 +46,7 @@ def steps(plan: Edit) -> Iterator[Edit]:
         yield plan
 
 
+@only_tried()
 def simplify(plan: Edit, snapshot: Snapshot) -> Edit:
     """The shortest plan found that makes the same model of a snapshot.
 
@@ -65,6 +67,7 @@ def simplify(plan: Edit, snapshot: Snapshot) -> Edit:
     return Plan(*made)
 
 
+@only_tried()
 def lost_channels(plan: Edit, snapshot: Snapshot) -> dict[str, tuple[int, ...]]:
     """The channels that a plan deletes, of every layer that makes any, as they are counted before the plan.
 

@@ -136,11 +136,11 @@ def _named(made: Iterable[str], most: int = 3) -> str:
     """Addresses in few words.
 
     >>> _named(["a", "b", "c", "d", "e"]), _named([])
-    ('a, b, c and 2 more', 'constants')
+    ('a, b, c and 2 more', 'constants or unknown layers')
     """
     names = [*made]
     more = f" and {len(names) - most} more" if len(names) > most else ""
-    return (", ".join(names[:most]) or "constants") + more
+    return (", ".join(names[:most]) or "constants or unknown layers") + more
 
 
 def _held(group: Group) -> str:

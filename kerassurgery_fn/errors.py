@@ -10,6 +10,11 @@ class SurgeryError(ValueError):
     """Anything that surgery refuses to do. Nothing has been changed when it is raised."""
 
 
+class InexactCut(UserWarning):
+    """A cut across a softmax or a normalisation over channels, after which the rest of the model does not compute just
+    what it did. No error: `warnings.simplefilter("ignore", InexactCut)` switches it off, "error" makes it one."""
+
+
 class UnknownLayer(SurgeryError):
     """A name that no layer of the model has."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,12 +10,14 @@ import numpy as np
 
 from kerassurgery_fn.channels import Fates, size
 from kerassurgery_fn.errors import NoChannels
-from kerassurgery_fn.frozen import Location
-from kerassurgery_fn.graph import Call, Constant, Graph, Ref, find_layer, leaves, map_leaves, read_graph, refs
+from kerassurgery_fn.frozen import Location, get_in
+from kerassurgery_fn.graph import Call, Constant, Graph, Record, Ref, find_layer, leaves, map_leaves, read_graph, refs
 from kerassurgery_fn.rules import Layer, NoRule
+from kerassurgery_fn.rules.checking import shape_fault, source_of, tensor_fault, weights_fault
 from kerassurgery_fn.rules.constants import given
 from kerassurgery_fn.rules.counts import Count
-from kerassurgery_fn.rules.layer import Inexact, Maker, Notes, Tensor, Weight
+from kerassurgery_fn.rules.notes import Addition, Inexact, Maker, Narrow, Notes, Tensor, Weight
+from kerassurgery_fn.rules.registry import RULES, key_of
 from kerassurgery_fn.selecting import find_layers, is_pattern
 from kerassurgery_fn.snapshot import Snapshot
 
@@ -30,6 +32,8 @@ class Flow:
     - `sizes`, `builds`: the places in the record that state something of an axis, or repeat the shapes of inputs;
     - `makers`: which channels a layer makes, by (layer path, kind);
     - `inexact`: channels whose deletion changes more than their consumers;
+    - `narrow`: the only positions of axes that are broadcast;
+    - `additions`: tensors that layers add with Keras' `ops.add`;
     - `opaque`: layers that nothing is known of, and why;
     - `fates`: what lives and dies together, and what is pinned.
     """
@@ -42,6 +46,8 @@ class Flow:
     builds: Mapping[Location, Any] = field(repr=False)
     makers: Mapping[tuple[str, str], Maker] = field(repr=False)
     inexact: list[Inexact] = field(repr=False)
+    narrow: list[Narrow] = field(repr=False)
+    additions: list[Addition] = field(repr=False)
     opaque: Mapping[str, str]
     fates: Fates = field(repr=False)
 
@@ -110,6 +116,9 @@ def analyse(snapshot: Snapshot) -> Flow:
     return _Walk(snapshot).flow()
 
 
+UNKNOWN = "reads a tensor of unknown shape"
+
+
 class _Walk:
     """One walk through a graph, call by call."""
 
@@ -136,7 +145,7 @@ class _Walk:
                 notes.ledger.pin(axis, f"it is an output of the model, made by {ref.path!r}", output=True)
         return Flow(
             graph, self.tensors, notes.weights, notes.constants, notes.sizes, notes.builds, notes.makers,
-            notes.inexact, notes.opaque, notes.ledger.settle(),
+            notes.inexact, notes.narrow, notes.additions, notes.opaque, notes.ledger.settle(),
         )  # fmt: skip
 
     def visit(self, call: Call) -> None:
@@ -145,17 +154,16 @@ class _Walk:
         first = self.notes.ledger.count
         self.visited.append(call)
         try:
-            if any(self.tensors.get(ref) is None for ref in refs([call.args, call.kwargs])):
-                raise NoRule("reads a tensor of unknown shape")
+            for ref in refs([call.args, call.kwargs]):
+                if self.tensors.get(ref) is None:
+                    raise NoRule(self.unknown(ref))
             args, kwargs = map_leaves(self.axes, call.args), map_leaves(self.axes, call.kwargs)
-            made = leaves(layer(*args, **kwargs))
-            self.tensors.update((ref, self.filled(ref, axes)) for ref, axes in zip(_outputs(call), made, strict=False))
+            self.tensors |= self.checked(call, leaves(layer(*args, **kwargs)))
         except NoRule as reason:
             self.shut(layer, call, str(reason), first)
         except Exception as error:  # a rule that fails on a config nobody thought of must not be trusted
-            self.shut(
-                layer, call, f"is used in a way that its rule cannot follow ({type(error).__name__}: {error})", first
-            )
+            why = f"is used in a way that its rule cannot follow ({type(error).__name__}: {error})"
+            self.shut(layer, call, f"{why}; {self.source(call.record)}", first)
 
     def enter(self, place: Location, node: tuple[int, ...], step: Tensor) -> Tensor:
         """What the model that a layer wraps makes of one step, the layer being called the `node`-th time.
@@ -180,34 +188,58 @@ class _Walk:
             return given(self.notes, leaf.where, leaf.array)
         return leaf
 
-    def filled(self, ref: Ref, axes: Tensor) -> Tensor:
-        """The axes with unknown sizes taken from the record.
+    def checked(self, call: Call, made: list[Any]) -> dict[Ref, Tensor]:
+        """What a rule makes for the outputs of a call, with unknown sizes taken from the record.
 
         Raises:
-            NoRule: the record states another shape.
+            NoRule: that is no tensors, or the record states more of them, or other shapes.
         """
+        refs_made = dict(zip(_outputs(call), made, strict=False))
+        faults = [tensor_fault(axes) or self.fault(ref, axes) for ref, axes in refs_made.items()]
+        if any(Ref(call.path, call.node, len(made) + i) in self.graph.recorded for i in range(3)):
+            faults.append(f"makes more tensors than the {len(made)} that its rule makes")
+        if fault := next(filter(None, faults), ""):
+            raise NoRule(f"{fault}; {self.source(call.record)}")
+        return {ref: self.filled(ref, axes) for ref, axes in refs_made.items()}
+
+    def fault(self, ref: Ref, axes: Tensor) -> str:
+        """How the shape that is recorded of a tensor differs from what a rule makes, in words; empty if it does not. A
+        nested model may be called on other sizes than it was recorded for."""
         recorded = self.graph.recorded.get(ref)
-        if recorded is None:
-            return tuple(axes)
-        sizes = [size(axis) for axis in axes]
-        if len(sizes) != len(recorded) or any(
-            a != b and None not in (a, b) for a, b in zip(sizes, recorded, strict=True)
-        ):
-            if len(ref.node) > 1 and len(sizes) == len(recorded):
-                return tuple(axes)
-            if len(sizes) != len(recorded) and ref not in self.graph.shapes.values():
-                return tuple(axes)  # in a Sequential model, the next layer was built on a tensor of another rank
-            raise NoRule(f"makes a tensor of shape {recorded}, where its rule expects {sizes}")
+        same_rank = recorded is not None and len(axes) == len(recorded)
+        if recorded is None or (len(ref.node) > 1 and same_rank):
+            return ""
+        if not same_rank and ref not in self.graph.shapes.values():
+            return ""  # in a Sequential model, the next layer was built on a tensor of another rank
+        return shape_fault(axes, recorded)
+
+    def filled(self, ref: Ref, axes: Tensor) -> Tensor:
+        """The axes with unknown sizes taken from the record, if that states these axes."""
+        recorded = self.graph.recorded.get(ref)
+        if recorded is None or shape_fault(axes, recorded):
+            return axes
         return tuple(stated if axis is None else axis for axis, stated in zip(axes, recorded, strict=True))
 
+    def source(self, record: Record) -> str:
+        return source_of(RULES.get(key_of(record)))
+
+    def unknown(self, ref: Ref) -> str:
+        """Why a call of a tensor of unknown shape cannot be followed: the layer that makes it, and its reason."""
+        why = self.notes.opaque.get(ref.path, "")
+        if why.startswith(UNKNOWN):
+            return why
+        return f"{UNKNOWN}, made by {ref.path!r}" + f", which {why}" * bool(why)
+
     def shut(self, layer: Layer, call: Call, reason: str, first: int) -> None:
-        """Notes that a layer is opaque. What it makes is as recorded, ids that its rule made are pinned."""
-        self.notes.opaque.setdefault(call.path, reason)
+        """Notes that a layer is opaque. What it makes is as recorded and cannot be cut: ids that are pinned for the
+        layer's reason carry it to all that they meet. Ids that its rule made are pinned, too."""
+        reason = self.notes.opaque.setdefault(call.path, reason)
         ledger = self.notes.ledger
-        ledger.pin(np.arange(first, ledger.count)[None], layer.says(reason))
         for ref in _outputs(call, 64):
             recorded = self.graph.recorded.get(ref)
-            self.tensors[ref] = None if recorded is None else tuple(recorded)
+            held = None if recorded is None else tuple(ledger.fresh(n) if n and n > 1 else n for n in recorded)
+            self.tensors[ref] = held
+        ledger.pin(np.arange(first, ledger.count)[None], layer.says(reason))
 
     def hold(self, call: Call) -> None:
         """Pins all that an opaque layer touches at a call: what it reads, its channels and weights, those of a model
@@ -230,23 +262,13 @@ class _Walk:
                 if size(x) == size(y):
                     self.notes.ledger.tie(x, y, f"{later.path!r} is called several times, on different channels")
 
-    def check_weights(self, path: str, arrays: Iterable[np.ndarray]) -> None:
-        """A layer whose weights are not as its rule says (quantised, adapted) is opaque after all."""
-        spelled = self.notes.weights.get(path, [])
-        expected = [[size(axis) for axis in weight.axes] for weight in spelled]
-        actual = [list(array.shape) for array in arrays]
-        drawn = not actual  # at rebuild, by the layer's initializers
-        if path not in self.notes.opaque and not drawn and not _fits(expected, actual):
-            self.notes.opaque[path] = f"has weights of shapes {actual}, where its rule expects {expected}"
+    def check_weights(self, path: str, arrays: Sequence[np.ndarray]) -> None:
+        """A layer whose weights are not as its rule says is opaque after all. Weights yet to be drawn always are."""
+        weights = self.notes.weights.get(path, [])
+        if path not in self.notes.opaque and arrays and (fault := weights_fault(weights, arrays)):
+            record = get_in(self.snapshot.record, self.graph.places[path])
+            self.notes.opaque[path] = f"cannot be followed: {fault}; {self.source(record)}"
 
 
 def _outputs(call: Call, count: int = 1 << 16) -> Iterator[Ref]:
     return (Ref(call.path, call.node, index) for index in range(count))
-
-
-def _fits(expected: list[list[int | None]], actual: list[list[int]]) -> bool:
-    """Whether actual shapes are as expected, where None is any size."""
-    return len(expected) == len(actual) and all(
-        len(a) == len(b) and all(x in (None, y) for x, y in zip(a, b, strict=True))
-        for a, b in zip(expected, actual, strict=True)
-    )

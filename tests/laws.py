@@ -8,11 +8,13 @@ which could not fail is found out.
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
+import pytest
 from filling import random_inputs, randomise
 from filling import without_momentum as without_momentum
 from judging import judge
@@ -21,7 +23,10 @@ from running import remember
 
 from kerassurgery_fn import analyse, capture, rebuild
 from kerassurgery_fn.channels import FIXED, has_ids, size
+from kerassurgery_fn.edits.additions import refuse_misplaced
 from kerassurgery_fn.edits.channels import delete
+from kerassurgery_fn.edits.cutting import keeper
+from kerassurgery_fn.errors import InexactCut, PinnedChannels
 from kerassurgery_fn.flow import Flow
 from kerassurgery_fn.graph import is_functional, is_model, name_of
 from kerassurgery_fn.snapshot import Snapshot
@@ -91,7 +96,7 @@ def measure_law(
     inputs = random_inputs(model, seed) if inputs is None else inputs
     snapshot = capture(model)
     flow = analyse(snapshot)
-    edit = edit or (lambda before: random_cut(before, seed, inexact=inexact))
+    edit = warned(edit or (lambda before: random_cut(before, seed, inexact=inexact)), inexact)
     assert set(flow.opaque) == set(opaque), flow.opaque
     check_shapes(model, flow)
     check_round_trip(snapshot)
@@ -107,6 +112,20 @@ def measure_law(
     result, sabotaged = compute(smaller, inputs), compute(sabotage(smaller), inputs)
     truth = compute(judge(snapshot, smaller), inputs)
     return Verdict(deviation(result, truth), deviation(sabotaged, truth), prunable(flow), smaller)
+
+
+def warned(edit: Edit, inexact: bool) -> Edit:
+    """The same edit, which must warn if and only if it is not exact."""
+
+    def call(before: Snapshot) -> Snapshot:
+        if inexact:
+            with pytest.warns(InexactCut):
+                return edit(before)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", InexactCut)
+            return edit(before)
+
+    return call
 
 
 # --- the judgement
@@ -158,7 +177,17 @@ def random_dead(flow: Flow, seed: int, share: float | None = None, *, inexact: b
     for axis in maps:
         if axis.shape[1] and not len(flow.fates.kept(axis, dead)):
             dead[flow.fates.resolve(axis)[:, rng.integers(axis.shape[1])]] = False
-    return dead
+    return right_additions(flow, dead, rng)
+
+
+def right_additions(flow: Flow, dead: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Dead ids less as many as it takes for Keras to add everything along the right axis."""
+    while True:
+        try:
+            refuse_misplaced(flow, keeper(flow, dead.copy()))
+            return dead
+        except PinnedChannels:
+            dead[rng.choice(np.flatnonzero(dead))] = False
 
 
 def random_cut(snapshot: Snapshot, seed: int, share: float | None = None, *, inexact: bool = True) -> Snapshot:

@@ -4,12 +4,15 @@ In these maps a position is named by the channels with which it dies: `p0` for c
 dies with either. An axis without ids is its size.
 """
 
+import re
+
 import numpy as np
 import pytest
 from records import call, constant, functional, layer, operation, sequential, snapshot
 
+from kerassurgery_fn import DeleteChannels, WidenChannels
 from kerassurgery_fn.channels import FIXED, has_ids
-from kerassurgery_fn.errors import AmbiguousLayer, NoChannels, UnknownLayer
+from kerassurgery_fn.errors import AmbiguousLayer, NoChannels, PinnedChannels, UnknownLayer
 from kerassurgery_fn.flow import analyse
 from kerassurgery_fn.graph import Ref
 from kerassurgery_fn.rules import RULES
@@ -457,8 +460,10 @@ def test_a_class_without_a_rule_pins_all_that_it_touches():
     flow = flow_of(net)
     assert flow.opaque == {"g": GATE}
     assert reasons(flow, "a") == [f"'g' (Gate) {GATE}"]
-    assert tensor(flow, "g") == [None, 2]
-    assert weights(flow, "b")["kernel"] == [2, "b0 b1"]
+    batch, channel = flow.tensors[Ref("g", (0,), 0)]
+    held = flow.fates.resolve(channel).ravel()
+    assert (batch, len(held), flow.fates.pinned(output=False)[held].all()) == (None, 2, True)
+    assert weights(flow, "b")["kernel"][1] == "b0 b1"
     assert pinned(flow, "b") == []
 
 
@@ -480,10 +485,37 @@ def test_where_no_shape_is_recorded_what_reads_an_opaque_layer_is_opaque_too():
     net["config"]["layers"][2] = gate("r")
     del net["config"]["layers"][3]["build_config"]
     flow = flow_of(net)
-    assert flow.opaque == {"r": GATE, "b": "reads a tensor of unknown shape"}
+    assert flow.opaque == {"r": GATE, "b": f"reads a tensor of unknown shape, made by 'r', which {GATE}"}
     assert flow.tensors[Ref("r", (0,), 0)] is None
     assert pinned(flow, "a") == [0, 1]
-    assert weights(flow, "c") == {"kernel": [2, "c0 c1"], "bias": ["c0 c1"]}
+    assert weights(flow, "c")["kernel"][1:] == weights(flow, "c")["bias"] == ["c0 c1"]
+
+
+def test_an_opaque_layer_is_named_through_all_that_it_is_added_to():
+    net = functional(
+        "net", X, call(gate(), "x", out=(None, 2)), call(dense("a"), "x"),
+        call(layer("Add", "p"), ["a", "g"], out=(None, 2)), call(dense("b"), "x"),
+        call(operation("Multiply", "q"), "p", "b", out=(None, 2)), call(dense("c"), "x"),
+        call(layer("Concatenate", "r"), ["q", "c"], out=(None, 4)), call(dense("d", 4), "x"),
+        call(layer("Add", "s"), ["d", "r"], out=(None, 4)), call(dense("e"), "s"), outputs="e",
+    )  # fmt: skip
+    flow = flow_of(net)
+    assert reasons(flow, "a") == reasons(flow, "b") == reasons(flow, "d") == [f"'g' (Gate) {GATE}"]
+    assert (pinned(flow, "c"), pinned(flow, "d")) == ([], [0, 1])
+    with pytest.raises(PinnedChannels, match=re.escape(f"channels of a, b, d cannot be deleted: 'g' (Gate) {GATE}.")):
+        DeleteChannels("b", [0])(snapshot(net, {}))
+
+
+def test_channels_beside_an_opaque_layer_can_be_copied():
+    net = functional(
+        "net", X, call(gate(), "x", out=(None, 2)), call(dense("a"), "x"),
+        call(layer("Concatenate", "r"), ["g", "a"], out=(None, 4)), call(dense("e"), "r"), outputs="e",
+    )  # fmt: skip
+    arrays = {"a": (np.zeros((6, 2)), np.zeros(2)), "e": (np.arange(8.0).reshape(4, 2), np.zeros(2))}
+    kernel = WidenChannels("a", 3)(snapshot(net, arrays)).weights["e"][0]
+    assert kernel.shape == (5, 2)
+    assert kernel[:2].tolist() == [[0, 1], [2, 3]]
+    assert kernel[2:].sum(axis=0).tolist() == [4 + 6, 5 + 7]
 
 
 def test_weights_of_an_opaque_layer_are_left_as_they_are():
@@ -523,7 +555,7 @@ def test_a_layer_that_fails_at_its_second_call_is_opaque_at_both(known):
         (lambda dense: dense["config"].pop("units"),
          "is used in a way that its rule cannot follow (KeyError: 'units')"),
         (lambda dense: dense["config"].update(units=3),
-         "makes a tensor of shape [None, 2], where its rule expects [None, 3]"),
+         "makes a tensor of shape (None, 2), where its rule expects (None, 3)"),
         (lambda dense: dense["inbound_nodes"][0].update(kwargs={}, args=[]), "is used in a way that its rule cannot"),
     ],
 )  # fmt: skip
@@ -538,9 +570,12 @@ def test_a_config_that_its_rule_does_not_fit_makes_a_layer_opaque(change, reason
 def test_weights_that_are_not_as_the_rule_says_make_a_layer_opaque():
     net = functional("net", X, call(dense("a"), "x"), call(dense("b"), "a"), call(dense("c"), "b"), outputs="c")
     flow = flow_of(net, a=[(6, 2), (2,)], b=[(2, 2), (2,), (2, 4), (4, 2)], c=[(2, 2), (2,)])
-    assert flow.opaque == {
-        "b": "has weights of shapes [[2, 2], [2], [2, 4], [4, 2]], where its rule expects [[2, 2], [2]]"
-    }
+    assert list(flow.opaque) == ["b"]
+    assert flow.opaque["b"].startswith(
+        "cannot be followed: its rule names 2 weights (kernel, bias), but it has 4, of shapes (2, 2), (2,), (2, 4), "
+        "(4, 2); the rule is dense (kerassurgery_fn.rules.core, line "
+    )
+    assert "a defect of kerassurgery_fn" in flow.opaque["b"]
     assert pinned(flow, "a") == pinned(flow, "b") == [0, 1]
     assert "b" not in flow.weights
 

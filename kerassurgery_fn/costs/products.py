@@ -41,15 +41,15 @@ def dot_product_attention(use: Use, query: Shape, key: Shape, value: Shape, *_: 
 
 
 @macs("EinsumDense")
-def einsum_dense(use: Use, x: Shape, *_: Any, **__: Any) -> int:
+def einsum_dense(use: Use, inputs: Shape, *_: Any, **__: Any) -> int:
     """One multiplication for each value of all letters. A quantized kernel may be packed: its letters are in the output
     or in the input; its LoRA applies both factors at every position."""
-    ins, kernel, out = letters_of(use["equation"], [len(x), None])
+    ins, kernel, out = letters_of(use["equation"], [len(inputs), None])
     if any(name for name, _ in use.weights):
-        return spelled([ins, kernel], [x, use.weights[0][1]])
+        return spelled([ins, kernel], [inputs, use.weights[0][1]])
     stated, rank = use["output_shape"], use.get("lora_rank") or 0
     sizes = {letter: n for letter, n in zip(out[-len(stated) :], stated, strict=True) if n} | dict(
-        zip(ins, x, strict=True)
+        zip(ins, inputs, strict=True)
     )
     macs = prod(sizes.values())
     return macs + rank * (macs // sizes[kernel[-1]] + prod(sizes[letter] for letter in out))

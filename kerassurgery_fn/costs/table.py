@@ -94,7 +94,7 @@ class Use:
     def __call__(self, *args: Any, **kwargs: Any) -> int:
         """The multiply-accumulates of the call, by the entry for the layer's class."""
         entry = MACS.get(key_of(self.record), once_per_output_position)
-        args, kwargs = placed(entry, args, kwargs)
+        args, kwargs, _ = placed(entry, args, kwargs)
         macs = entry(self, *args, **kwargs)
         return macs + self.adapting if self.get("lora_rank") else macs
 
@@ -105,43 +105,43 @@ def once_per_output_position(use: Use, *_: Any, **__: Any) -> int:
 
 
 @macs("Dense")
-def dense(use: Use, x: Shape, *_: Any, **__: Any) -> int:
+def dense(use: Use, inputs: Shape, *_: Any, **__: Any) -> int:
     """The kernel once for each position. A quantized one may be packed, and LoRA adds to what it makes."""
     if any(name for name, _ in use.weights):
         return once_per_output_position(use)
     rank = use.get("lora_rank") or 0
-    return prod(x[:-1]) * (x[-1] * use["units"] + rank * (x[-1] + use["units"]))
+    return prod(inputs[:-1]) * (inputs[-1] * use["units"] + rank * (inputs[-1] + use["units"]))
 
 
 @macs("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose")
-def once_per_input_position(use: Use, x: Shape, *_: Any, **__: Any) -> int:
+def once_per_input_position(use: Use, inputs: Shape, *_: Any, **__: Any) -> int:
     """Every kernel element once for each position of what the layer reads, cropped ones included."""
-    return use.kernels * use.positions(x)
+    return use.kernels * use.positions(inputs)
 
 
 @macs("LSTM", "GRU", "SimpleRNN", "RNN")
-def once_per_step(use: Use, x: Shape, *_: Any, **__: Any) -> int:
+def once_per_step(use: Use, sequences: Shape, *_: Any, **__: Any) -> int:
     """Every kernel element once for each step of time."""
-    return use.kernels * prod(x[:2])
+    return use.kernels * prod(sequences[:2])
 
 
 @macs("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")
-def once_per_step_and_position(use: Use, x: Shape, *_: Any, **__: Any) -> int:
+def once_per_step_and_position(use: Use, sequences: Shape, *_: Any, **__: Any) -> int:
     """Every kernel element once for each step of time and position of the state."""
     state = use.outputs[0][2:] if use["return_sequences"] else use.outputs[0][1:]
-    return use.kernels * prod(x[:2]) * use.positions((1, *state))
+    return use.kernels * prod(sequences[:2]) * use.positions((1, *state))
 
 
 @macs("Bidirectional")
-def both_ways(use: Use, x: Shape, *args: Any, **kwargs: Any) -> int:
+def both_ways(use: Use, sequences: Shape, *args: Any, **kwargs: Any) -> int:
     """Two layers, whose kernels stand together."""
-    return use.inner("layer")(x, *args, **kwargs)
+    return use.inner("layer")(sequences, *args, **kwargs)
 
 
 @macs("TimeDistributed")
-def step_by_step(use: Use, x: Shape, *args: Any, **kwargs: Any) -> int:
+def step_by_step(use: Use, inputs: Shape, *args: Any, **kwargs: Any) -> int:
     """The layer within, called on every step of time as if it were one more sample."""
-    steps = [(prod(shape[:2]), *shape[2:]) for shape in (x, *use.outputs)]
+    steps = [(prod(shape[:2]), *shape[2:]) for shape in (inputs, *use.outputs)]
     return replace(use.inner("layer"), outputs=steps[1:])(steps[0], *args, **kwargs)
 
 
@@ -160,10 +160,10 @@ def dot(use: Use, inputs: Sequence[Shape], *_: Any, **__: Any) -> int:
 
 
 @macs("Embedding")
-def embedding(use: Use, x: Shape, *_: Any, **__: Any) -> int:
+def embedding(use: Use, inputs: Shape, *_: Any, **__: Any) -> int:
     """A lookup; LoRA of a quantized table looks one factor up and multiplies by the other."""
     named = any(name for name, _ in use.weights)
-    return 0 if named else prod(x) * (use.get("lora_rank") or 0) * use["output_dim"]
+    return 0 if named else prod(inputs) * (use.get("lora_rank") or 0) * use["output_dim"]
 
 
 @macs("PReLU", "LayerNormalization", "Normalization")
@@ -173,7 +173,7 @@ def nothing(use: Use, *_: Any, **__: Any) -> int:
 
 
 @macs("ReversibleEmbedding")
-def reversible_embedding(use: Use, x: Shape, reverse: bool = False, **_: Any) -> int:
+def reversible_embedding(use: Use, inputs: Shape, reverse: bool = False, **_: Any) -> int:
     """A table for looking up one way, a dense layer the other way."""
     kernels = [shape for name, shape in use.weights if name not in ADAPTERS]
-    return prod(x[:-1]) * prod(kernels[-1]) if reverse else 0
+    return prod(inputs[:-1]) * prod(kernels[-1]) if reverse else 0

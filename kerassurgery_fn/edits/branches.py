@@ -197,8 +197,9 @@ def _above(flow: Flow, removal: Removal, ends: set[tuple[str, tuple[int, ...]]])
 
 def _port(call: Call, index: int) -> tuple[str, int, int]:
     """An operand of a merge as the record names it in the call's own model."""
-    args = call.record["inbound_nodes"][call.node[-1]]["args"]
-    operand = (args[0] if isinstance(args[0], list) else args)[index]
+    node = call.record["inbound_nodes"][call.node[-1]]
+    first = node["args"][0] if node["args"] else node["kwargs"]["inputs"]
+    operand = (first if isinstance(first, list) else node["args"])[index]
     name, node, output = operand["config"]["keras_history"]
     scope, _, _ = call.path.rpartition("/")
     return (f"{scope}/{name}" if scope else name, node, output)

@@ -9,9 +9,12 @@ from typing import Any, Self
 import numpy as np
 
 from kerassurgery_fn.channels import FIXED, size
+from kerassurgery_fn.edits.additions import refuse_misplaced
 from kerassurgery_fn.edits.addresses import addressed
 from kerassurgery_fn.edits.base import edit
 from kerassurgery_fn.edits.branches import cut_branches, removed
+from kerassurgery_fn.edits.cutting import keeper
+from kerassurgery_fn.edits.inexact import warn_inexact
 from kerassurgery_fn.errors import ChannelOutOfRange, PartialLines, PinnedChannels
 from kerassurgery_fn.flow import Flow, analyse
 from kerassurgery_fn.rules.layer import Maker
@@ -88,6 +91,9 @@ class DeleteChannels(_ChannelEdit):
         PartialLines: positions of a grid that do not make up whole lines.
         NothingLeft: nothing of the model would be left.
 
+    Warns:
+        InexactCut: the cut goes across a softmax or a normalisation over channels.
+
     >>> DeleteChannels("conv_1", [0, 4, -1])
     DeleteChannels(channels={'conv_1': (0, 4, -1)}, allow_output_change=False)
     >>> DeleteChannels("attention", num_heads=[0]) == DeleteChannels({"attention:num_heads": [0]})
@@ -127,7 +133,7 @@ def delete(snapshot: Snapshot, flow: Flow, dead: np.ndarray, *, allow_output_cha
     """The snapshot without the channels of dead final ids and without the branches of which nothing is left.
 
     Raises:
-        PinnedChannels: some of the ids cannot be cut.
+        PinnedChannels: some of the ids cannot be cut, or Keras would then compute something else.
         NothingLeft: an output of the model would be left without a tensor to read.
     """
     if not dead.any():
@@ -135,7 +141,10 @@ def delete(snapshot: Snapshot, flow: Flow, dead: np.ndarray, *, allow_output_cha
     refuse_pinned(flow, dead, allow_output_change)
     removal = removed(flow, dead)
     refuse_pinned(flow, removal.dead, allow_output_change)
-    return cut_branches(snapshot, flow, removal)
+    refuse_misplaced(flow, keeper(flow, removal.dead))
+    smaller = cut_branches(snapshot, flow, removal)
+    warn_inexact(flow, removal.dead)
+    return smaller
 
 
 def refuse_pinned(flow: Flow, dead: np.ndarray, allow_output_change: bool, verb: str = "deleted") -> None:
@@ -146,6 +155,7 @@ def refuse_pinned(flow: Flow, dead: np.ndarray, allow_output_change: bool, verb:
         return
     pins = [pin for one in held.tolist() for pin in flow.fates.reasons[one]]
     reasons = list(dict.fromkeys(pin.reason for pin in pins if not (pin.output and allow_output_change)))
+    reasons.sort(key=lambda reason: not reason.endswith(tuple(flow.opaque.values())))  # what can be taught comes first
     makers = located(flow, held)
     hint = (
         " Pass allow_output_change=True if the model's output is to change."

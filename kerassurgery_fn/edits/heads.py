@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from kerassurgery_fn.channels import Axis
+from kerassurgery_fn.edits.additions import refuse_misplaced
 from kerassurgery_fn.edits.base import edit
 from kerassurgery_fn.edits.channels import refuse_pinned
 from kerassurgery_fn.edits.classes import Head, found_head
@@ -80,7 +81,9 @@ class ReplaceHead:
         head = found_head(flow, self.layer)
         kept = {new: checked(old, head) for new, old in self.keep.items()}
         refuse_readers(flow, head)
-        record = set_all(snapshot.record, recounted(snapshot, flow, grower(flow, head.copies(flow, self.units))))
+        wider = grower(flow, head.copies(flow, self.units))
+        refuse_misplaced(flow, wider, "replaced")
+        record = set_all(snapshot.record, recounted(snapshot, flow, wider))
         refuse_confused(flow, Snapshot(record, {}), head)
         weights = self.weights(snapshot, flow, lambda axis: head.sources(flow, axis, self.units, kept))
         changed = {path for path in weights if weights[path] is not snapshot.weights[path]}
@@ -150,6 +153,12 @@ def refuse_readers(flow: Flow, head: Head) -> None:
             raise NoHead(
                 f"layer {path!r} reads what {head.title} makes, which is no head then; name the last layer before the "
                 "output, or insert a new one there"
+            )
+    for path, axis in flow.narrow:
+        if touched([axis]):
+            raise NoHead(
+                f"layer {path!r} broadcasts the only class that {head.title} makes, which it could not do with another "
+                "number of classes; take that layer out first"
             )
     for place, axes in flow.constants.items():
         if touched(axes):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from kerassurgery_fn.channels import FIXED, size
+from kerassurgery_fn.edits.additions import refuse_misplaced
 from kerassurgery_fn.edits.addresses import addressed
 from kerassurgery_fn.edits.base import edit
 from kerassurgery_fn.edits.channels import refuse_pinned
@@ -64,6 +65,7 @@ class ReorderChannels:
         refuse_pinned(flow, moved, self.allow_output_change, "moved")
         sources = reorderer(flow, origins)
         refuse_apart(flow, sources)
+        refuse_misplaced(flow, sources, "moved")
         record = set_all(snapshot.record, copied_constants(snapshot, flow, sources))
         return Snapshot(record, *copied_arrays(snapshot, flow, sources))
 

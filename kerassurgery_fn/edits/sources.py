@@ -142,7 +142,7 @@ def widener(flow: Flow, wider: Flow, copies: np.ndarray) -> Sources:
 def origins_of(flow: Flow, wider: Flow, copies: np.ndarray) -> np.ndarray:
     """For each final id of the wider model the one that it is a copy of, or still is; a last one for `FIXED`."""
     origins = np.full(wider.fates.ids + 1, FIXED)
-    for one, other in [*_pairs(flow.makers, wider.makers), *_constants(flow, wider)]:
+    for one, other in [*_pairs(flow.makers, wider.makers), *_constants(flow, wider), *_held(flow, wider)]:
         old, new = flow.fates.resolve(one), wider.fates.resolve(other)
         for before, after in zip(old, new, strict=False):
             lines, made = unique(before), unique(after)
@@ -176,6 +176,13 @@ def _pairs(ours: Makers, theirs: Makers) -> Iterator[tuple[np.ndarray, np.ndarra
 def _constants(flow: Flow, wider: Flow) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     for place, axes in flow.constants.items():
         yield from _both(axes, wider.constants[place])
+
+
+def _held(flow: Flow, wider: Flow) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The axes of what opaque layers make, whose ids no layer has made."""
+    for ref, axes in flow.tensors.items():
+        if ref.path in flow.opaque and axes and (theirs := wider.tensors.get(ref)):
+            yield from _both(axes, theirs)
 
 
 def _both(ours: Sequence[Axis], theirs: Sequence[Axis]) -> Iterable[tuple[np.ndarray, np.ndarray]]:

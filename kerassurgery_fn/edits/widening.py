@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from kerassurgery_fn.channels import FIXED, Axis
+from kerassurgery_fn.edits.additions import refuse_misplaced
 from kerassurgery_fn.edits.addresses import addressed
 from kerassurgery_fn.edits.base import edit
 from kerassurgery_fn.edits.channels import refuse_pinned
@@ -46,6 +47,7 @@ REPEATABLE = {
     *(f"ops.{name}" for name in (*ALONE, *TOGETHER)),
     *(f"ops.{name}" for name in ("Concatenate", "Reshape", "Transpose", "Split", "ExpandDims", "Squeeze", "Pad")),
     *(f"ops.{name}" for name in ("Mean", "Max", "Min", "MaxPool", "AveragePool", "GetItem", "Resize")),
+    *(f"ops.{name}" for name in ("Add", "StopGradient")),
 }  # fmt: skip
 # Channels that are summed over without weights: those of queries and keys.
 CONTRACTED = {"key_dim", "head_dim"}
@@ -103,6 +105,7 @@ class WidenChannels:
             return snapshot
         refuse_pinned(flow, copies > 1, False, "copied")
         refuse_unlike(flow, copies > 1)
+        refuse_misplaced(flow, grower(flow, copies), "copied")
         made, sources = widened(snapshot, flow, copies)
         refuse_undone(snapshot, flow, sources)
         weights = dict(made.weights)
@@ -173,6 +176,12 @@ def refuse_unlike(flow: Flow, wider: np.ndarray) -> None:
     for note in flow.inexact:
         if touched(note.axis):
             raise CannotWiden(f"layer {note.path!r} {note.reason}, and would do so otherwise with copies among them")
+    for path, axis in flow.narrow:
+        if touched(axis):
+            raise CannotWiden(
+                f"layer {path!r} broadcasts the only channel of what it reads to several positions, which it could not "
+                "do with several channels; repeat the channel first, by a layer of its own"
+            )
     for call in _calls(flow):
         unlike = [kind for kind in _kinds(call.record) if kind not in REPEATABLE]
         if unlike and any(map(touched, _axes(flow, call))):

@@ -16,6 +16,7 @@ from kerassurgery_fn.differences import Diff, diff
 from kerassurgery_fn.edits import DeleteChannels
 from kerassurgery_fn.edits.base import Edit
 from kerassurgery_fn.edits.branches import removed
+from kerassurgery_fn.edits.inexact import inexact_layers, only_tried
 from kerassurgery_fn.explaining.chains import Chains, Link, makers_of_ids
 from kerassurgery_fn.flow import Flow, analyse
 from kerassurgery_fn.frozen import get_in
@@ -103,6 +104,7 @@ class Explanation:
         return "".join(table._repr_html_() for table in self.tables())
 
 
+@only_tried()
 def explain(edit: Edit, snapshot: Snapshot) -> Explanation:
     """What an edit would do to a snapshot, and why. The edit is tried; the snapshot stays as it is.
 
@@ -239,11 +241,8 @@ def _carried(
 
 def _warnings(flow: Flow, dead: np.ndarray) -> Iterator[str]:
     """What is not exact after the death of ids, each once."""
-    said: dict[str, None] = {}
-    for path, axis, reason in flow.inexact:
-        if isinstance(axis, np.ndarray) and len(flow.fates.kept(axis, dead)) < axis.shape[1]:
-            said[f"{path!r} {reason}: what is left is not computed as before"] = None
-    yield from said
+    for reason, paths in inexact_layers(flow, dead).items():
+        yield from (f"{path!r} {reason}: what is left is not computed as before" for path in paths)
 
 
 # --- tables

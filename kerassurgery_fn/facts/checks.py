@@ -14,7 +14,9 @@ from kerassurgery_fn.errors import MisfitTensor
 from kerassurgery_fn.facts.calls import strange
 from kerassurgery_fn.facts.requirements import Misfit
 from kerassurgery_fn.graph import Record
+from kerassurgery_fn.rules.checking import source_of
 from kerassurgery_fn.rules.layer import Weight
+from kerassurgery_fn.rules.registry import RULES, key_of
 from kerassurgery_fn.wiring import Arguments, Spec
 
 
@@ -69,7 +71,9 @@ def misfit(path: str, record: Record, call: Arguments, reads: Sequence[Spec], er
     """What to raise when a rule cannot follow a call."""
     before = [use.spec.shape if use.spec else None for use in call.uses]
     after = [spec.shape for spec in reads]
-    why = str(error) if isinstance(error, Misfit) else f"its rule cannot follow that ({type(error).__name__}: {error})"
+    source = source_of(RULES.get(key_of(record)))
+    rule = f"its rule cannot follow that ({type(error).__name__}: {error}; {source})"
+    why = str(error) if isinstance(error, Misfit) else rule
     if before == after:
         return MisfitTensor(
             f"layer {path!r} ({record['class_name']}) could not be called on {_shapes(after)} any more: {why}"

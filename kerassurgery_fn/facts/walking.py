@@ -220,7 +220,7 @@ class _Walk:
     def nested(self, path: str, named: str, record: Record, call: Arguments) -> list[Spec]:
         """What a nested model makes of what it is called on."""
         inner, given = unfold(record), {}
-        first = call.args[0] if call.args else next(iter(call.kwargs.values()))
+        first = call.args[0] if call.args else call.kwargs.get("inputs", next(iter(call.kwargs.values())))
         refuse_unbound(named, inner.inputs, first)
         for key, use in bound(inner.inputs, first).items():
             spec, own = self.facts.specs[use.port], inner.stated.get(Port(key))

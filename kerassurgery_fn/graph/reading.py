@@ -157,7 +157,8 @@ class _Reader:
     ) -> list[Ref]:
         """Adds a call of a layer, or the calls within it if it is a model; its output tensors."""
         if is_model(layer):
-            outputs = self.model(layer, place, path, node, args[0] if args else next(iter(kwargs.values())))
+            given = args[0] if args else kwargs.get("inputs", next(iter(kwargs.values())))
+            outputs = self.model(layer, place, path, node, given)
             self.models.append(ModelCall(path, node, refs([args, kwargs]), outputs))
             return outputs
         if wrapped := wrapped_model(layer, place):

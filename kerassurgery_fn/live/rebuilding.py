@@ -12,9 +12,12 @@ from keras.src.saving.serialization_lib import SafeModeScope, in_safe_mode
 
 from kerassurgery_fn.errors import BrokenSnapshot
 from kerassurgery_fn.frozen import thaw
+from kerassurgery_fn.graph import Record
 from kerassurgery_fn.live.members import layers_of
 from kerassurgery_fn.live.optimizer import resume
 from kerassurgery_fn.live.restoring import restore
+from kerassurgery_fn.rules.checking import source_of
+from kerassurgery_fn.rules.registry import RULES, key_of
 from kerassurgery_fn.snapshot import Snapshot
 
 Fill = Callable[[keras.Variable, np.ndarray], None]
@@ -96,9 +99,9 @@ def _filled(
     with scope:
         model = from_record(snapshot, custom_objects, safe_mode)
         restore(model, snapshot.record)
-        for path, layer, _ in layers_of(model, snapshot.record, ""):
+        for path, layer, record in layers_of(model, snapshot.record, ""):
             if path not in drawn:
-                _fill(path, layer, snapshot.weights.get(path, ()), fill)
+                _fill(path, layer, record, snapshot.weights.get(path, ()), fill)
     for _, layer, _ in layers_of(model, snapshot.record, ""):
         if layer.weights and hasattr(layer, "finalize_state"):
             layer.finalize_state()
@@ -153,15 +156,23 @@ def _assign(variable: keras.Variable, array: np.ndarray) -> None:
     variable.assign(array)
 
 
-def _fill(path: str, layer: keras.layers.Layer, arrays: tuple[np.ndarray, ...], fill: Fill) -> None:
-    shapes = [tuple(variable.shape) for variable in layer.weights]
-    if shapes != [array.shape for array in arrays]:
+def _fill(path: str, layer: keras.layers.Layer, record: Record, arrays: tuple[np.ndarray, ...], fill: Fill) -> None:
+    shapes = {variable.name: tuple(variable.shape) for variable in layer.weights}
+    if [tuple(variable.shape) for variable in layer.weights] != [array.shape for array in arrays]:
         raise BrokenSnapshot(
-            f"layer {path!r} has weights of shapes {shapes} by its config, but the snapshot holds "
-            f"{[array.shape for array in arrays]}"
+            f"layer {path!r} has weights of shapes {[*shapes.values()]} by its config, but the snapshot holds "
+            f"{[array.shape for array in arrays]}. {_suspect(record, shapes, arrays)}"
         )
     for variable, array in zip(layer.weights, arrays, strict=True):
         fill(variable, array)
+
+
+def _suspect(record: Record, shapes: Mapping[str, tuple[int, ...]], arrays: tuple[np.ndarray, ...]) -> str:
+    """The rule that tells edits how to cut a layer whose weights do not fit its config, and the first such weight."""
+    pairs = zip(shapes.items(), arrays, strict=False)
+    odd = next((f" {name!r} of shape {array.shape}" for (name, shape), array in pairs if shape != array.shape), "s")
+    source = source_of(RULES.get(key_of(record)))
+    return f"If an edit has made it so, look at the axes that the layer's rule gives to the weight{odd}: {source}"
 
 
 def at_root(error: BaseException) -> str:

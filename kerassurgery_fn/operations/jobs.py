@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from kerassurgery_fn.edits import DeleteChannels, DeleteLayer, InsertLayer, RenameLayer, ReplaceLayer, UnshareLayer
 from kerassurgery_fn.edits.base import Edit
 from kerassurgery_fn.errors import UnknownJob
-from kerassurgery_fn.flow import analyse
 from kerassurgery_fn.graph import read_graph
 from kerassurgery_fn.operations.classes import at_hand
 from kerassurgery_fn.operations.nodes import Calls
@@ -65,8 +61,6 @@ def operate(model: keras.Model, jobs: Sequence[Job]) -> keras.Model:
         snapshot = bare(model)
         restructure, cut = edits_of(jobs, snapshot)
         restructured = restructure(snapshot)
-        for reason in inexact(cut, restructured):
-            warnings.warn(reason, stacklevel=3)
         return rebuild(cut(restructured), safe_mode=False)
 
 
@@ -163,15 +157,3 @@ def split_by_channels(jobs: Iterable[Job], paths: Iterable[str]) -> tuple[dict[s
         apart += [] if calls.are_all else [Job("unshare", calls, name)]
         dying[name] = channels
     return dying, apart
-
-
-def inexact(cut: DeleteChannels, snapshot: Snapshot) -> list[str]:
-    """Where a cut changes more than what reads the channels that go, in words, each once."""
-    flow = analyse(snapshot)
-    dead = cut.dying(flow)
-    touched = {
-        path: reason
-        for path, axis, reason in flow.inexact
-        if isinstance(axis, np.ndarray) and len(flow.fates.kept(axis, dead)) < axis.shape[1]
-    }
-    return [f"{path!r} {why}, some of which go: the rest is not computed as before" for path, why in touched.items()]

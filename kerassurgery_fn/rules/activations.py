@@ -33,32 +33,37 @@ def relu_name(config: Mapping[str, Any]) -> str:
     return {None: "relu", 6: "relu6"}.get(highest, f"relu up to {highest}")
 
 
-@rule("ReLU", "ops.ReLU", last=relu_name)
+@rule("ReLU", last=relu_name)
 @rule("LeakyReLU", last=lambda config: "leaky_relu")
 @rule("ELU", last=lambda config: "elu")
+def elementwise(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
+    return inputs
+
+
+@rule("ops.ReLU", last=relu_name)
 @rule("ops.Mish")
-def elementwise(layer: Layer, x: Tensor, **_: Any) -> Tensor:
+def elementwise_operation(layer: Layer, x: Tensor) -> Tensor:
     return x
 
 
 @rule("PReLU", last=lambda config: "prelu")
-def prelu(layer: Layer, x: Tensor, **_: Any) -> Tensor:
+def prelu(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     shared = layer.get("shared_axes") or ()
-    layer.weight("alpha", tuple(1 if i in shared else axis for i, axis in enumerate(x) if i), summed=())
-    return x
+    layer.weight("alpha", tuple(1 if i in shared else axis for i, axis in enumerate(inputs) if i), summed=())
+    return inputs
 
 
 @rule("Softmax", approximate="over channels", last=lambda config: "softmax")
-def softmax(layer: Layer, x: Tensor, **_: Any) -> Tensor:
+def softmax(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     axes = layer["axis"]
     for axis in axes if isinstance(axes, list) else [axes]:
-        across(layer, x[axis])
-    return x
+        across(layer, inputs[axis])
+    return inputs
 
 
 @rule("Activation", last=itemgetter("activation"))
-def activation(layer: Layer, x: Tensor, **_: Any) -> Tensor:
-    return activated(layer, x)
+def activation(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
+    return activated(layer, inputs)
 
 
 def applied_last(record: Record) -> str | None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from kerassurgery_fn.channels import Axis, has_ids, merge
 from kerassurgery_fn.frozen import Location
+from kerassurgery_fn.graph import leaves
 from kerassurgery_fn.rules.activations import across, activated
 from kerassurgery_fn.rules.layer import Layer, Tensor
 from kerassurgery_fn.rules.products import letters_of
@@ -15,21 +16,25 @@ from kerassurgery_fn.rules.registry import rule
 
 @rule("MultiHeadAttention")
 def multi_head_attention(
-    layer: Layer, query: Tensor, value: Tensor, key: Tensor | None = None, *masks: Any, **options: Any
-) -> Any:
+    layer: Layer, query: Tensor, value: Tensor, key: Tensor | None = None, query_mask: Any = None,
+    value_mask: Any = None, key_mask: Any = None, attention_mask: Any = None, return_attention_scores: bool = False,
+    training: Any = None, use_causal_mask: bool = False,
+) -> Any:  # fmt: skip
     key = key or value
     h, k, v = layer.fresh("num_heads"), layer.fresh("key_dim"), layer.fresh("value_dim")
     made = projected_to(layer, query[-1])
-    project(layer, "query", (query[-1], h, k), root=k)
-    project(layer, "key", (key[-1], h, k))
+    project(layer, "query", query, (query[-1], h, k), root=k)
+    project(layer, "key", key, (key[-1], h, k))
     if layer.get("use_gate"):
-        project(layer, "gate", (query[-1], h, v))
-    project(layer, "value", (value[-1], h, v))
-    project(layer, "output", (h, v, *made), inputs=2)
+        project(layer, "gate", query, (query[-1], h, v))
+    project(layer, "value", value, (value[-1], h, v))
+    project(layer, "output", query, (h, v, *made), inputs=2)
     over = [axis % len(query) for axis in layer.get("attention_axes") or range(1, len(query) - 1)]
     scores = scored(layer, query, value, key, over, h)
-    mask(layer, [query[i] for i in over] + [value[i] for i in over], [*masks, *options.values()], options)
-    return with_scores(options, (*query[:-1], *made), scores)
+    masks = [query_mask, value_mask, key_mask, attention_mask]
+    masked(layer, [query[i] for i in over] + [value[i] for i in over], masks, use_causal_mask)
+    output = (*query[:-1], *made)
+    return [output, scores] if return_attention_scores else output
 
 
 def projected_to(layer: Layer, default: Axis) -> list[Axis]:
@@ -43,21 +48,23 @@ def projected_to(layer: Layer, default: Axis) -> list[Axis]:
 
 @rule("GroupQueryAttention")
 def group_query_attention(
-    layer: Layer, query: Tensor, value: Tensor, key: Tensor | None = None, *masks: Any, **options: Any
-) -> Any:
+    layer: Layer, query: Tensor, value: Tensor, key: Tensor | None = None, query_mask: Any = None,
+    value_mask: Any = None, key_mask: Any = None, attention_mask: Any = None, return_attention_scores: bool = False,
+    training: Any = None, use_causal_mask: bool = False,
+) -> Any:  # fmt: skip
     key = key or value
     g, d = layer.fresh("num_key_value_heads"), layer.fresh("head_dim")
     h = query_heads(layer, g)
     layer.tie(query[-1], value[-1])  # Keras wants as many channels in both
-    project(layer, "query", (query[-1], h, d), root=d)
-    project(layer, "key", (key[-1], g, d))
+    project(layer, "query", query, (query[-1], h, d), root=d)
+    project(layer, "key", key, (key[-1], g, d))
     if layer.get("use_gate"):
-        project(layer, "gate", (query[-1], h, d))
-    project(layer, "value", (value[-1], g, d))
-    project(layer, "output", (h, d, query[-1]), inputs=2)
+        project(layer, "gate", query, (query[-1], h, d))
+    project(layer, "value", value, (value[-1], g, d))
+    project(layer, "output", query, (h, d, query[-1]), inputs=2)
     scores = scored(layer, query, value, key, [1], h)
-    mask(layer, [query[1], value[1]], [*masks, *options.values()], options)
-    return with_scores(options, query, scores)
+    masked(layer, [query[1], value[1]], [query_mask, value_mask, key_mask, attention_mask], use_causal_mask)
+    return [query, scores] if return_attention_scores else query
 
 
 def query_heads(layer: Layer, groups: Axis) -> Axis:
@@ -70,11 +77,12 @@ def query_heads(layer: Layer, groups: Axis) -> Axis:
     return made
 
 
-def project(layer: Layer, name: str, axes: Tensor, *, inputs: int = 1, root: Axis = None) -> None:
-    """The kernel of one of attention's projections, and its bias over the axes that the projection makes."""
+def project(layer: Layer, name: str, x: Tensor, axes: Tensor, *, inputs: int = 1, root: Axis = None) -> None:
+    """The kernel of one of attention's projections, and its bias over the axes that the projection of a tensor has."""
     layer.weight(f"{name}_kernel", axes, root, summed=range(inputs))
     if layer["use_bias"]:
         layer.weight(f"{name}_bias", axes[inputs:], root, summed=())
+        layer.adds((*x[:-1], *axes[inputs:]), axes[inputs:], f"its {name}_bias")
 
 
 def scored(layer: Layer, query: Tensor, value: Tensor, key: Tensor, over: list[int], *heads: Axis) -> Tensor:
@@ -93,46 +101,50 @@ def scored(layer: Layer, query: Tensor, value: Tensor, key: Tensor, over: list[i
     return (query[0], *(axis if has_ids(axis) else None for part in axes for axis in part))
 
 
-def mask(layer: Layer, positions: list[Axis], masks: list[Any], options: dict[str, Any]) -> None:
-    """Masks hold the positions that they are of; those that look at the order of positions hold all of them."""
+def masked(layer: Layer, positions: list[Axis], masks: Any, causal: bool) -> None:
+    """Masks pin the positions that they are of; those that look at the order of positions pin all of them."""
     layer.pin(masks, "masks attention with it")
-    if any(isinstance(one, tuple) for one in masks) or options.get("use_causal_mask") or layer.get("sliding_window"):
+    if any(isinstance(mask, tuple) for mask in leaves(masks)) or causal or layer.get("sliding_window"):
         layer.pin(positions, "masks its positions by their order")
 
 
-def with_scores(options: dict[str, Any], output: Tensor, scores: Tensor) -> Any:
-    return [output, scores] if options.get("return_attention_scores") else output
-
-
 @rule("Attention")
-def attention(layer: Layer, inputs: list[Tensor], *masks: Any, **options: Any) -> Any:
+def attention(
+    layer: Layer, inputs: list[Tensor], mask: Any = None, training: Any = False, return_attention_scores: bool = False,
+    use_causal_mask: bool = False,
+) -> Any:  # fmt: skip
     for name, used in (("scale", layer["use_scale"]), ("concat_score_weight", layer["score_mode"] == "concat")):
         if used:
             layer.weight(name, ())
-    return attended(layer, inputs, [*masks, *options.values()], options)
+    made = attended(layer, inputs, mask, use_causal_mask)
+    return made if return_attention_scores else made[0]
 
 
 @rule("AdditiveAttention")
-def additive_attention(layer: Layer, inputs: list[Tensor], *masks: Any, **options: Any) -> Any:
+def additive_attention(
+    layer: Layer, inputs: list[Tensor], mask: Any = None, training: Any = False, return_attention_scores: bool = False,
+    use_causal_mask: bool = False,
+) -> Any:  # fmt: skip
     if layer["use_scale"]:
         layer.weight("scale", (inputs[0][-1],))
-    return attended(layer, inputs, [*masks, *options.values()], options)
+    made = attended(layer, inputs, mask, use_causal_mask)
+    return made if return_attention_scores else made[0]
 
 
-def attended(layer: Layer, inputs: list[Tensor], masks: list[Any], options: dict[str, Any]) -> Any:
-    """Values weighed by how well keys fit queries, whose channels are summed over."""
+def attended(layer: Layer, inputs: list[Tensor], mask: Any, causal: bool) -> list[Tensor]:
+    """Values weighed by how well keys fit queries, whose channels are summed over; and the scores."""
     query, value = inputs[:2]
     key = inputs[2] if len(inputs) > 2 else value
     layer.tie(query[-1], key[-1])
     scores = scored(layer, query, value, key, [len(query) - 2])
-    mask(layer, [query[-2], value[-2]], masks, options)
-    return with_scores(options, (*query[:-1], value[-1]), scores)
+    masked(layer, [query[-2], value[-2]], mask, causal)
+    return [(*query[:-1], value[-1]), scores]
 
 
 @rule("EinsumDense", last=itemgetter("activation"))
-def einsum_dense(layer: Layer, x: Tensor, **_: Any) -> Tensor:
-    ins, kernel, out = letters_of(layer["equation"], [len(x), None])
-    axes: dict[str, Axis] = dict(zip(ins, x, strict=True))
+def einsum_dense(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
+    ins, kernel, out = letters_of(layer["equation"], [len(inputs), None])
+    axes: dict[str, Axis] = dict(zip(ins, inputs, strict=True))
     for i, letter in enumerate(out):
         place = output_place(layer, i, len(out))
         if letter not in axes:
@@ -144,7 +156,9 @@ def einsum_dense(layer: Layer, x: Tensor, **_: Any) -> Tensor:
     if layer["bias_axes"]:
         bias = [letter for letter in out if letter in layer["bias_axes"]]
         first = out.index(bias[0])
-        layer.weight("bias", tuple(axes[letter] if letter in bias else 1 for letter in out[first:]), summed=())
+        axes_of_bias = tuple(axes[letter] if letter in bias else 1 for letter in out[first:])
+        layer.weight("bias", axes_of_bias, summed=())
+        layer.adds(tuple(axes[letter] for letter in out), axes_of_bias, "its bias")
     return activated(layer, tuple(axes[letter] for letter in out))
 
 

@@ -13,12 +13,12 @@ from kerassurgery_fn.rules.registry import rule
 
 
 @rule("Conv1D", "Conv2D", "Conv3D", last=itemgetter("activation"))
-def conv(layer: Layer, x: Tensor, **_: Any) -> Tensor:
-    batch, space, channel = parts(layer, x)
+def conv(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
+    batch, space, channel = parts(layer, inputs)
     i, o = grouped(layer, channel, layer.fresh("filters"))
     window, left = windowed(layer, space)
     layer.weights(kernel="..i>o", bias="o", space=window, i=i, o=o)
-    return activated(layer, joined(layer, batch, left, o))
+    return activated(layer, biased(layer, joined(layer, batch, left, o), o))
 
 
 def grouped(layer: Layer, channel: Axis, o: Axis) -> tuple[Axis, Axis]:
@@ -34,25 +34,25 @@ def grouped(layer: Layer, channel: Axis, o: Axis) -> tuple[Axis, Axis]:
 
 
 @rule("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose", last=itemgetter("activation"))
-def conv_transpose(layer: Layer, x: Tensor, **_: Any) -> Tensor:
-    batch, space, channel = parts(layer, x)
+def conv_transpose(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
+    batch, space, channel = parts(layer, inputs)
     o = layer.fresh("filters")
     layer.weights(kernel="..o<i", bias="o", space=layer["kernel_size"], i=channel, o=o)
-    return activated(layer, joined(layer, batch, spread(layer, space), o))
+    return activated(layer, biased(layer, joined(layer, batch, spread(layer, space), o), o))
 
 
 @rule("DepthwiseConv1D", "DepthwiseConv2D", last=itemgetter("activation"))
-def depthwise(layer: Layer, x: Tensor, **_: Any) -> Tensor:
-    batch, space, channel = parts(layer, x)
+def depthwise(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
+    batch, space, channel = parts(layer, inputs)
     m, w = multiplied(layer, channel)
     window, left = windowed(layer, space)
     layer.weights(kernel="..>im", bias="w", space=window, i=channel, m=m, w=w)
-    return activated(layer, joined(layer, batch, left, w))
+    return activated(layer, biased(layer, joined(layer, batch, left, w), w))
 
 
 @rule("SeparableConv1D", "SeparableConv2D", last=itemgetter("activation"))
-def separable(layer: Layer, x: Tensor, **_: Any) -> Tensor:
-    batch, space, channel = parts(layer, x)
+def separable(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
+    batch, space, channel = parts(layer, inputs)
     m, w = multiplied(layer, channel)
     o = layer.fresh("filters")
     window, left = windowed(layer, space)
@@ -67,7 +67,14 @@ def separable(layer: Layer, x: Tensor, **_: Any) -> Tensor:
         w=w,
         o=o,
     )
-    return activated(layer, joined(layer, batch, left, o))
+    return activated(layer, biased(layer, joined(layer, batch, left, o), o))
+
+
+def biased(layer: Layer, x: Tensor, channel: Axis) -> Tensor:
+    """A tensor after its bias has been added, in the form in which Keras adds it."""
+    if layer.get("use_bias") and layer.get("data_format") == "channels_first":
+        layer.adds(x, joined(layer, 1, [1] * (len(x) - 2), channel), "its bias")
+    return x
 
 
 def multiplied(layer: Layer, channel: Axis) -> tuple[Axis, Axis]:

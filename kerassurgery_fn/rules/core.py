@@ -22,17 +22,17 @@ def input_layer(layer: Layer) -> Tensor:
 
 
 @rule("Dense", last=itemgetter("activation"))
-def dense(layer: Layer, x: Tensor, **_: Any) -> Tensor:
+def dense(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     o = layer.fresh("units")
-    layer.weights(kernel="i>o", bias="o", i=x[-1], o=o)
-    return activated(layer, (*x[:-1], o))
+    layer.weights(kernel="i>o", bias="o", i=inputs[-1], o=o)
+    return activated(layer, (*inputs[:-1], o))
 
 
 @rule("Embedding")
-def embedding(layer: Layer, x: Tensor, **_: Any) -> Tensor:
+def embedding(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     o = layer.fresh("output_dim")
     layer.weights(embeddings=">vo", v=layer["input_dim"], o=o)
-    return (*x, o)
+    return (*inputs, o)
 
 
 @rule("ReversibleEmbedding")
@@ -49,26 +49,26 @@ def reversible_embedding(layer: Layer, inputs: Tensor, reverse: bool = False, **
 
 @rule("Identity", "ActivityRegularization", "GaussianNoise", "GaussianDropout", "AlphaDropout")
 @rule("SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D")
-def unchanged(layer: Layer, x: Tensor, **_: Any) -> Tensor:
-    return x
+def unchanged(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
+    return inputs
 
 
 @rule("Dropout")
-def dropout(layer: Layer, x: Tensor, **_: Any) -> Tensor:
+def dropout(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     for i, n in enumerate(layer.get("noise_shape") or ()):
-        if n == size(x[i]) and n != 1:
-            layer.size(("noise_shape", i), x[i])
-    return x
+        if n == size(inputs[i]) and n != 1:
+            layer.size(("noise_shape", i), inputs[i])
+    return inputs
 
 
 @rule("Rescaling")
-def rescaling(layer: Layer, x: Tensor, **_: Any) -> Tensor:
+def rescaling(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     if any(isinstance(layer[name], (list, dict)) for name in ("scale", "offset")):
-        layer.pin(x[-1], "scales it by constants of its config")
-    return x
+        layer.pin(inputs[-1], "scales it by constants of its config")
+    return inputs
 
 
 @rule("Masking", approximate="where channels that go would have told a masked step from another")
-def masking(layer: Layer, x: Tensor, **_: Any) -> Tensor:
-    layer.inexact(x[-1], "masks a step in which all channels have one value")
-    return x
+def masking(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
+    layer.inexact(inputs[-1], "masks a step in which all channels have one value")
+    return inputs

@@ -96,6 +96,28 @@ class Among(NamedTuple):
         return [number[position] for position in self.positions if position in number]
 
 
+class Squeezed(NamedTuple):
+    """The axes that a squeeze takes away which names none, so that it would take those that are cut to one position.
+
+    Args:
+        axis: the axes that stay, one after the other.
+        ends: where each of them ends.
+        gone: the numbers of the axes that go.
+
+    >>> two = Squeezed(np.arange(5)[None], (3, 5), (1,))
+    >>> two.after(np.array([0, 2, 3, 4])), two.after(np.array([0, 3, 4]))
+    (None, [1])
+    """
+
+    axis: Axis
+    ends: tuple[int, ...]
+    gone: tuple[int, ...]
+
+    def after(self, kept: np.ndarray) -> list[int] | None:
+        sizes = np.diff(np.searchsorted(kept, (0, *self.ends)))
+        return list(self.gone) if 1 in sizes else None
+
+
 class InverseRoot(NamedTuple):
     """The scale of attention scores where the call leaves it open: one over the root of the size that the axis had.
 

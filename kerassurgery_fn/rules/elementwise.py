@@ -15,7 +15,7 @@ from kerassurgery_fn.rules.registry import rule
 ALONE = (
     # arithmetic and rounding
     "Abs", "Absolute", "Fabs", "Negative", "Sign", "Signbit", "Square", "Sqrt", "Cbrt", "Rsqrt", "Reciprocal", "Ceil",
-    "Floor", "Round", "Trunc", "NanToNum", "Copy", "Cast", "SaturateCast", "StopGradient", "ConvertToTensor", "Array",
+    "Floor", "Round", "Trunc", "NanToNum", "Copy", "Cast", "SaturateCast", "ConvertToTensor", "Array",
     # transcendental functions
     "Exp", "Exp2", "Expm1", "Log", "Log10", "Log1p", "Log2", "Erf", "Erfc", "Erfinv", "Sin", "Cos", "Tan", "Arcsin",
     "Arccos", "Arctan", "Sinh", "Cosh", "Tanh", "Arcsinh", "Arccosh", "Arctanh", "Sinc", "I0", "Deg2rad", "Rad2deg",
@@ -29,7 +29,7 @@ ALONE = (
 )  # fmt: skip
 
 TOGETHER = (
-    "Add", "Subtract", "Multiply", "Divide", "TrueDivide", "DivideNoNan", "FloorDivide", "Mod", "Fmod", "Power",
+    "Subtract", "Multiply", "Divide", "TrueDivide", "DivideNoNan", "FloorDivide", "Mod", "Fmod", "Power",
     "Maximum", "Minimum", "Fmax", "Fmin", "Arctan2", "Hypot", "Logaddexp", "Logaddexp2", "Ldexp", "Nextafter",
     "Heaviside", "Gcd", "Lcm", "Equal", "NotEqual", "Greater", "GreaterEqual", "Less", "LessEqual", "Isclose",
     "LogicalAnd", "LogicalOr", "LogicalXor", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "BitwiseLeftShift",
@@ -42,9 +42,21 @@ def alone(layer: Layer, x: Tensor) -> Tensor:
     return broadcast(layer, [x, *stored(layer)])
 
 
+@rule("ops.StopGradient")
+def stop_gradient(layer: Layer, variable: Tensor) -> Tensor:
+    return variable
+
+
 @rule(*(f"ops.{name}" for name in TOGETHER))
 def together(layer: Layer, *operands: Any) -> Tensor:
     return broadcast(layer, [operand(layer, ("args", i), x) for i, x in enumerate(operands) if x is not None])
+
+
+@rule("ops.Add")
+def add(layer: Layer, x1: Any, x2: Any) -> Tensor:
+    terms = [operand(layer, ("args", i), x) for i, x in enumerate((x1, x2))]
+    layer.adds(terms[0], terms[1], "what it adds")
+    return broadcast(layer, terms)
 
 
 @rule("ops.FullLike")
@@ -57,10 +69,15 @@ def select_(layer: Layer, condlist: list[Tensor], choicelist: list[Tensor], defa
     return broadcast(layer, [*condlist, *choicelist, operand(layer, ("args", 2), default)])
 
 
-@rule("ops.Digitize", "ops.IsIn")
-def looked_up(layer: Layer, x: Tensor, table: Any) -> Tensor:
-    layer.pin(operand(layer, ("args", 1), table), "looks values up in it")
+@rule("ops.Digitize")
+def digitize(layer: Layer, x: Tensor, bins: Any) -> Tensor:
+    layer.pin(operand(layer, ("args", 1), bins), "looks values up in it")
     return x
+
+
+@rule("ops.IsIn")
+def is_in(layer: Layer, x1: Tensor, x2: Any) -> Tensor:
+    return digitize(layer, x1, x2)
 
 
 @rule("ops.Glu")

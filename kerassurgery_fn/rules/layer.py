@@ -3,79 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cache
-from inspect import signature
 from itertools import count
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from kerassurgery_fn.channels import Axis, Ledger, has_ids, same_axis, size
+from kerassurgery_fn.channels import Axis, has_ids, same_axis, size
 from kerassurgery_fn.frozen import Location, get_in
 from kerassurgery_fn.graph import TRAINED, Record, leaves
+from kerassurgery_fn.rules.arguments import placed, signature_of
 from kerassurgery_fn.rules.building import built_axes
-from kerassurgery_fn.rules.constrained import Constraint, constraint_of
+from kerassurgery_fn.rules.constrained import constraint_of
 from kerassurgery_fn.rules.counts import Count, Size
-from kerassurgery_fn.rules.registry import PINS, RULES, Rule, key_of
+from kerassurgery_fn.rules.notes import Addition, Inexact, Maker, Narrow, Notes, Tensor, Weight
+from kerassurgery_fn.rules.registry import PINS, RULES, key_of
 from kerassurgery_fn.rules.registry import NoRule as NoRule
 
-Tensor = tuple[Axis, ...]
+__all__ = [
+    "ADAPTED", "STATE", "SWITCHES", "Inexact", "Layer", "Maker", "NoRule", "Notes", "Tensor", "Weight", "joined",
+    "listed", "parts", "placed", "plain", "quantized", "summed_in",
+]  # fmt: skip
 
 SWITCHES = {"bias": "use_bias", "gamma": "scale", "beta": "center"}
 STATE = {"moving_mean", "moving_variance", "moving_stddev", "renorm_mean", "renorm_stddev"}
 ADAPTED = {"kernel", "embeddings"}
 ADAPTERS = ("lora_kernel_a", "lora_kernel_b")  # in float32 whatever the policy
 STATE |= {"mean", "variance", "count", "seed_generator_state", "vector_u"}
-
-
-class Weight(NamedTuple):
-    """A weight of a layer: its name in Keras, its axes, and whether training changes it.
-
-    `root` is an axis whose size the layer divides by the root of: where it gets shorter the weight makes up for it.
-    `summed` has the numbers of the axes along which products with what the layer reads are summed up; None where the
-    rule does not say. `constraint` is what Keras applies to the weight after every training step.
-    """
-
-    name: str
-    axes: Tensor
-    trainable: bool
-    root: Axis = None
-    summed: tuple[int, ...] | None = None
-    constraint: Constraint | None = None
-
-
-class Maker(NamedTuple):
-    """Channels that a layer makes: whose, of which kind (the field of the config that counts them), and their map."""
-
-    path: str
-    kind: str
-    axis: Axis
-
-
-class Inexact(NamedTuple):
-    """Channels after whose deletion the rest of the model does not compute just what it did, and why."""
-
-    path: str
-    axis: Axis
-    reason: str
-
-
-@dataclass
-class Notes:
-    """All that the rules say on a walk through a model, and the way into the models that layers wrap."""
-
-    enter: Callable[[Location, tuple[int, ...], Tensor], Tensor]
-    ledger: Ledger = field(default_factory=Ledger)
-    makers: dict[tuple[str, str], Maker] = field(default_factory=dict)
-    weights: dict[str, list[Weight]] = field(default_factory=dict)
-    sizes: dict[Location, Count] = field(default_factory=dict)
-    builds: dict[Location, Any] = field(default_factory=dict)
-    first: dict[Location, tuple[Record, Any, Any]] = field(default_factory=dict)
-    constants: dict[Location, Tensor] = field(default_factory=dict)
-    copies: dict[Location, Axis] = field(default_factory=dict)
-    inexact: list[Inexact] = field(default_factory=list)
-    opaque: dict[str, str] = field(default_factory=dict)
 
 
 class Layer:
@@ -213,6 +166,16 @@ class Layer:
         if has_ids(axis):
             self.notes.inexact.append(Inexact(self.path, axis, reason))
 
+    def narrow(self, axis: Axis) -> None:
+        """The only position of this axis stands for all positions of an axis that it meets."""
+        if has_ids(axis):
+            self.notes.narrow.append(Narrow(self.path, axis))
+
+    def adds(self, x1: Tensor, x2: Tensor, what: str) -> None:
+        """The layer adds x2, in words `what`, to x1 with Keras' `ops.add`."""
+        if any(map(has_ids, (*x1, *x2))):
+            self.notes.additions.append(Addition(self.path, x1, x2, what))
+
     def says(self, reason: str) -> str:
         return f"{self.path!r} ({self.record['class_name']}) {reason}"
 
@@ -249,7 +212,7 @@ class Layer:
             )
         if mode := quantized(self.get("dtype")):
             raise NoRule(f"is quantized ({mode}), and cut it would round otherwise; cut the model before quantize()")
-        rule, (args, kwargs) = RULES[key], placed(RULES[key], args, kwargs)
+        rule, (args, kwargs, surplus) = RULES[key], placed(RULES[key], args, kwargs)
         bound = signature_of(rule).bind(self, *args, **kwargs)
         self.notes.first.setdefault(self.where, (self.record, args, kwargs))
         if "build_config" in self.record:
@@ -257,7 +220,7 @@ class Layer:
                 (*self.where, "build_config"),
                 built_axes(self.record["build_config"] or {}, bound.arguments, args, kwargs),
             )
-        for ignored in leaves([bound.arguments.get("_"), bound.arguments.get("__")]):
+        for ignored in leaves([surplus, bound.arguments.get("_"), bound.arguments.get("__")]):
             self.pin(ignored, "reads it in a way that is not known to treat every channel alone")
         made = rule(self, *args, **kwargs)
         if rank := self.get("lora_rank"):
@@ -269,23 +232,6 @@ class Layer:
         *rows, columns = self._kernel
         for name, axes in zip(ADAPTERS, ((*rows, rank), (rank, columns)), strict=True):
             self.weight(name, axes)
-
-
-signature_of = cache(signature)
-
-
-def placed(rule: Rule, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments of a call that names all of them, with the first tensors in first place if the rule has another
-    name for them.
-
-    >>> placed(lambda layer, x, **_: x, (), {"inputs": (None, 8), "training": True})
-    (((None, 8),), {'training': True})
-    """
-    unknown = kwargs.keys() - signature_of(rule).parameters.keys()
-    first = next((name for name in kwargs if name in unknown and isinstance(kwargs[name], (tuple, list, dict))), None)
-    if args or first is None:
-        return args, kwargs
-    return (kwargs[first],), {name: value for name, value in kwargs.items() if name != first}
 
 
 def summed_in(word: str) -> list[int] | None:

@@ -10,10 +10,25 @@ from kerassurgery_fn.rules.layer import Layer, NoRule, Tensor
 from kerassurgery_fn.rules.registry import rule
 
 
-@rule("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum")
+@rule("Subtract", "Multiply", "Maximum", "Minimum")
 def elementwise(layer: Layer, inputs: list[Tensor], **_: Any) -> Tensor:
+    return broadcast(layer, aligned(inputs))
+
+
+@rule("Add", "Average")
+def summed(layer: Layer, inputs: list[Tensor], **_: Any) -> Tensor:
+    terms = aligned(inputs)
+    total = terms[0]
+    for term in terms[1:]:
+        layer.adds(total, term, "what it adds")
+        total = tuple(b if size(a) == 1 else a for a, b in zip(total, term, strict=True))
+    return broadcast(layer, terms)
+
+
+def aligned(inputs: Sequence[Tensor]) -> list[Tensor]:
+    """Tensors with as many axes as the one that has the most, new ones of one position after the batch."""
     rank = max(map(len, inputs))
-    return broadcast(layer, [(x[0], *[1] * (rank - len(x)), *x[1:]) for x in inputs])
+    return [(x[0], *[1] * (rank - len(x)), *x[1:]) for x in inputs]
 
 
 @rule("Concatenate")
@@ -62,7 +77,11 @@ def broadcast(layer: Layer, inputs: Sequence[Tensor]) -> Tensor:
 
 def meet(layer: Layer, axes: Sequence[Axis]) -> Axis:
     """One axis of a broadcast: all that are wider than one position share their fate, or else all that are not."""
-    wide = [axis for axis in axes if size(axis) != 1] or list(axes)
+    wide = [axis for axis in axes if size(axis) != 1]
+    for axis in axes if wide else ():
+        if size(axis) == 1:
+            layer.narrow(axis)
+    wide = wide or list(axes)
     first = next((axis for axis in wide if has_ids(axis)), next((axis for axis in wide if axis is not None), None))
     for axis in wide:
         layer.tie(first, axis)

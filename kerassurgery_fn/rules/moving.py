@@ -6,9 +6,11 @@ import re
 from math import prod
 from typing import Any
 
-from kerassurgery_fn.channels import Axis, merge, select, size
-from kerassurgery_fn.rules.counts import Size
-from kerassurgery_fn.rules.layer import Layer, Tensor, joined, listed, parts, plain
+import numpy as np
+
+from kerassurgery_fn.channels import Axis, has_ids, join, merge, select, size
+from kerassurgery_fn.rules.counts import Size, Squeezed
+from kerassurgery_fn.rules.layer import Layer, NoRule, Tensor, joined, listed, parts, plain
 from kerassurgery_fn.rules.merging import without
 from kerassurgery_fn.rules.registry import rule
 from kerassurgery_fn.rules.shaping import inferred
@@ -81,9 +83,21 @@ def expand_dims(layer: Layer, x: Tensor) -> Tensor:
 @rule("ops.Squeeze")
 def squeeze(layer: Layer, x: Tensor) -> Tensor:
     axes = layer["axis"]
-    gone = {i for i, axis in enumerate(x) if size(axis) == 1} if axes is None else {i % len(x) for i in listed(axes)}
+    gone = [i for i, axis in enumerate(x) if size(axis) == 1] if axes is None else [i % len(x) for i in listed(axes)]
     layer.pin([x[i] for i in gone], "squeezes it away")
-    return without(x, *gone)
+    left = without(x, *gone)
+    if axes is None:
+        stays(layer, left, gone)
+    return left
+
+
+def stays(layer: Layer, left: Tensor, gone: list[int]) -> None:
+    """What a squeeze leaves which names no axes: it must name them once an axis of channels is cut to one position."""
+    carriers = [axis for axis in left if has_ids(axis)]
+    if carriers and not gone:
+        raise NoRule("squeezes no axis now, and would squeeze one that is cut to one position")
+    ends = np.cumsum([size(axis) for axis in carriers]).tolist()
+    layer.states("axis", Squeezed(join(carriers), tuple(ends), tuple(gone)))
 
 
 @rule("ops.Rearrange")

@@ -10,22 +10,22 @@ from kerassurgery_fn.rules.registry import rule
 
 
 @rule("BatchNormalization")
-def batch_normalization(layer: Layer, x: Tensor, **_: Any) -> Tensor:
-    c = x[layer["axis"]]
+def batch_normalization(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
+    c = inputs[layer["axis"]]
     layer.weights(gamma="c", beta="c", moving_mean="c", moving_variance="c", c=c)
     if layer.get("renorm"):
         layer.weights(moving_stddev="c", renorm_mean="c", renorm_stddev="c", c=c)
-    return x
+    return inputs
 
 
 @rule("LayerNormalization", approximate="over channels")
-def layer_normalization(layer: Layer, x: Tensor, **_: Any) -> Tensor:
-    axes = normalised_over(layer, x, layer["axis"])
+def layer_normalization(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
+    axes = normalised_over(layer, inputs, layer["axis"])
     if layer["scale"] or layer.get("rms_scaling"):
         layer.weight("gamma", axes)
     if layer["center"] and not layer.get("rms_scaling"):
         layer.weight("beta", axes)
-    return x
+    return inputs
 
 
 @rule("RMSNormalization", approximate="over channels")
@@ -35,43 +35,43 @@ def rms_normalization(layer: Layer, x: Tensor, **_: Any) -> Tensor:
 
 
 @rule("UnitNormalization", approximate="over channels")
-def unit_normalization(layer: Layer, x: Tensor, **_: Any) -> Tensor:
-    normalised_over(layer, x, layer["axis"])
-    return x
+def unit_normalization(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
+    normalised_over(layer, inputs, layer["axis"])
+    return inputs
 
 
 @rule("GroupNormalization", approximate="unless each channel is a group of its own")
-def group_normalization(layer: Layer, x: Tensor, **_: Any) -> Tensor:
-    channel, groups = x[layer["axis"]], layer["groups"]
+def group_normalization(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
+    channel, groups = inputs[layer["axis"]], layer["groups"]
     n = size(channel)
     layer.weights(gamma="c", beta="c", c=channel)
-    for i, axis in enumerate(x):
-        if i != layer["axis"] % len(x):
+    for i, axis in enumerate(inputs):
+        if i != layer["axis"] % len(inputs):
             layer.inexact(axis, "normalises over space")
     if n is None:
         raise NoRule("normalises an axis of unknown size")
     if groups in (-1, n):
         if groups != -1:
             layer.size("groups", channel)
-        return x
+        return inputs
     each = n // groups
     for group in range(1, groups):
         layer.tie(select(channel, slice(each)), select(channel, slice(group * each, (group + 1) * each)))
     layer.inexact(channel, "normalises over the channels of a group")
-    return x
+    return inputs
 
 
 @rule("Normalization")
-def normalization(layer: Layer, x: Tensor, **_: Any) -> Tensor:
+def normalization(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     axes = layer["axis"] if isinstance(layer["axis"], list) else [layer["axis"]]
-    kept = tuple(x[axis] for axis in sorted(a % len(x) for a in axes if a is not None))
+    kept = tuple(inputs[axis] for axis in sorted(a % len(inputs) for a in axes if a is not None))
     if layer["mean"] is None:
         for name in ("mean", "variance"):
             layer.weight(name, kept)
         layer.weight("count", ())
     else:
         layer.pin(kept, "has its mean and variance in its config")
-    return x
+    return inputs
 
 
 def normalised_over(layer: Layer, x: Tensor, axes: int | list[int]) -> tuple[Axis, ...]:

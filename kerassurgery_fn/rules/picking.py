@@ -72,7 +72,7 @@ def bounded(layer: Layer, axis: Axis, part: slice, place: Location) -> None:
         return
     if step > 1:
         whole = n - n % step
-        _, places = layer.grid(select(axis, slice(whole)), [whole // step, step])
+        places = layer.grid(select(axis, slice(whole)), [whole // step, step])[1] if whole else None
         layer.pin([places, select(axis, slice(whole, None))], "reads it in steps")
     if part.start is not None:
         layer.argues((*place, "config", "start"), BlockStart(axis, start, step))

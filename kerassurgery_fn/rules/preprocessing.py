@@ -18,35 +18,35 @@ pins("transforms signals by filters of its own", "MelSpectrogram", "STFTSpectrog
 
 @rule("Solarization", "RandomBrightness", "RandomInvert", "RandomPosterization")
 @rule("CutMix", "MixUp", "MaxNumBoundingBoxes")
-def each_pixel_alone(layer: Layer, images: Any, *_: Any, **__: Any) -> Tensor:
-    return image(images)
+def each_pixel_alone(layer: Layer, data: Any, *_: Any, **__: Any) -> Tensor:
+    return image(data)
 
 
 @rule("AutoContrast", approximate="over rows or columns of images that are channels")
-def stretched(layer: Layer, images: Any, *_: Any, **__: Any) -> Tensor:
-    for axis in image(images)[1:3]:
+def stretched(layer: Layer, data: Any, *_: Any, **__: Any) -> Tensor:
+    for axis in image(data)[1:3]:
         layer.inexact(axis, "looks for extremes over it")
-    return image(images)
+    return image(data)
 
 
 @rule("RandomFlip", "RandomRotation", "RandomZoom", "RandomTranslation", "RandomShear", "RandomPerspective")
 @rule("RandomElasticTransform", "RandomContrast", "RandomSharpness", "RandomGaussianBlur")
 @rule("Equalization", "ContrastLimitedAdaptiveHistogramEqualization")
-def each_channel_alone(layer: Layer, images: Any, *_: Any, **__: Any) -> Tensor:
-    plain(layer, parts(layer, image(images))[1], "mixes pixels")
-    return image(images)
+def each_channel_alone(layer: Layer, data: Any, *_: Any, **__: Any) -> Tensor:
+    plain(layer, parts(layer, image(data))[1], "mixes pixels")
+    return image(data)
 
 
 @rule("RandomErasing")
-def erased(layer: Layer, images: Any, *_: Any, **__: Any) -> Tensor:
+def erased(layer: Layer, data: Any, *_: Any, **__: Any) -> Tensor:
     if isinstance(layer["fill_value"], list):
-        layer.pin(parts(layer, image(images))[2], "fills it with a colour")
-    return each_channel_alone(layer, images)
+        layer.pin(parts(layer, image(data))[2], "fills it with a colour")
+    return each_channel_alone(layer, data)
 
 
 @rule("CenterCrop", "RandomCrop", "Resizing")
-def resized(layer: Layer, images: Any, *_: Any, **__: Any) -> Tensor:
-    batch, space, channel = parts(layer, image(images))
+def resized(layer: Layer, data: Any, *_: Any, **__: Any) -> Tensor:
+    batch, space, channel = parts(layer, image(data))
     plain(layer, space, "crops or resizes")
     return joined(layer, batch, [layer["height"], layer["width"]], channel)
 

@@ -150,8 +150,8 @@ def dot_product_attention(
 
 
 @rule("ops.Conv")
-def conv(layer: Layer, x: Tensor, kernel: Tensor) -> Tensor:
-    batch, space, channel = parts(layer, x)
+def conv(layer: Layer, inputs: Tensor, kernel: Tensor) -> Tensor:
+    batch, space, channel = parts(layer, inputs)
     if size(channel) != size(kernel[-2]):
         raise NoRule("convolves in groups")
     layer.tie(channel, kernel[-2])
@@ -159,22 +159,22 @@ def conv(layer: Layer, x: Tensor, kernel: Tensor) -> Tensor:
 
 
 @rule("ops.ConvTranspose")
-def transposed(layer: Layer, x: Tensor, kernel: Tensor) -> Tensor:
-    batch, space, channel = parts(layer, x)
+def transposed(layer: Layer, inputs: Tensor, kernel: Tensor) -> Tensor:
+    batch, space, channel = parts(layer, inputs)
     layer.tie(channel, kernel[-1])
     return joined(layer, batch, spread(layer, space, windows=windows(layer, kernel)), kernel[-2])
 
 
 @rule("ops.DepthwiseConv")
-def depthwise(layer: Layer, x: Tensor, kernel: Tensor) -> Tensor:
-    batch, space, channel = parts(layer, x)
+def depthwise(layer: Layer, inputs: Tensor, kernel: Tensor) -> Tensor:
+    batch, space, channel = parts(layer, inputs)
     layer.tie(channel, kernel[-2])
     return joined(layer, batch, slid(layer, space, windows=windows(layer, kernel)), merge([channel, kernel[-1]]))
 
 
 @rule("ops.SeparableConv")
-def separable(layer: Layer, x: Tensor, depthwise_kernel: Tensor, pointwise_kernel: Tensor) -> Tensor:
-    batch, space, made = parts(layer, depthwise(layer, x, depthwise_kernel))
+def separable(layer: Layer, inputs: Tensor, depthwise_kernel: Tensor, pointwise_kernel: Tensor) -> Tensor:
+    batch, space, made = parts(layer, depthwise(layer, inputs, depthwise_kernel))
     layer.tie(made, pointwise_kernel[-2])
     return joined(layer, batch, space, pointwise_kernel[-1])
 

@@ -49,13 +49,23 @@ def register(name: str, states_of: Callable[[Layer, Axis], States], last: Last) 
 
     @rule(f"{name}Cell", last=last)
     def cell(layer: Layer, inputs: Tensor, *_: Any, **__: Any) -> list[Tensor]:
-        states = gated(layer, states_of(layer, inputs[-1]))
-        return [(inputs[0], state) for state in [states[0], *states]]
+        return stepped_once(layer, inputs, states_of)
+
+
+def stepped_once(layer: Layer, x: Tensor, states_of: Callable[[Layer, Axis], States]) -> list[Tensor]:
+    """What a cell makes of one step: its output and its states."""
+    states = gated(layer, states_of(layer, x[-1]))
+    return [(x[0], state) for state in [states[0], *states]]
 
 
 register("LSTM", lstm, gates)
 register("GRU", gru, gates)
 register("SimpleRNN", simple_rnn, itemgetter("activation"))
+
+
+@rule("SimpleRNNCell", last=itemgetter("activation"))
+def simple_cell(layer: Layer, sequence: Tensor, *_: Any, **__: Any) -> list[Tensor]:  # Keras calls one step so
+    return stepped_once(layer, sequence, simple_rnn)
 
 
 @rule("StackedRNNCells", last=lambda config: config["cells"][-1])

@@ -12,23 +12,23 @@ from kerassurgery_fn.rules.registry import rule
 
 
 @rule("Flatten")
-def flatten(layer: Layer, x: Tensor, **_: Any) -> Tensor:
-    batch, space, channel = parts(layer, x)
-    if len(x) == 1:
+def flatten(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
+    batch, space, channel = parts(layer, inputs)
+    if len(inputs) == 1:
         return (batch, 1)
     flat = merge([*space, channel])
     if flat is None:
-        layer.pin(x, "flattens it with axes of unknown size")
+        layer.pin(inputs, "flattens it with axes of unknown size")
     return (batch, flat)
 
 
 @rule("Reshape")
-def reshape(layer: Layer, x: Tensor, **_: Any) -> Tensor:
-    made = layer.reshape(x[1:], inferred(layer["target_shape"], [size(axis) for axis in x[1:]]))
+def reshape(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
+    made = layer.reshape(inputs[1:], inferred(layer["target_shape"], [size(axis) for axis in inputs[1:]]))
     for i, axis in enumerate(made):
         if layer["target_shape"][i] != -1:
             layer.size(("target_shape", i), axis)
-    return (x[0], *made)
+    return (inputs[0], *made)
 
 
 def inferred(target: list[int | None], sizes: list[int | None]) -> list[int | None]:
@@ -42,13 +42,13 @@ def inferred(target: list[int | None], sizes: list[int | None]) -> list[int | No
 
 
 @rule("Permute")
-def permute(layer: Layer, x: Tensor, **_: Any) -> Tensor:
-    return (x[0], *(x[i] for i in layer["dims"]))
+def permute(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
+    return (inputs[0], *(inputs[i] for i in layer["dims"]))
 
 
 @rule("RepeatVector")
-def repeat_vector(layer: Layer, x: Tensor, **_: Any) -> Tensor:
-    return (x[0], repeated(layer, 1, layer["n"], ("n",)), *x[1:])
+def repeat_vector(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
+    return (inputs[0], repeated(layer, 1, layer["n"], ("n",)), *inputs[1:])
 
 
 def copies(layer: Layer, n: int, place: Location) -> Axis:
@@ -69,16 +69,16 @@ def repeated(layer: Layer, axis: Axis, n: int, place: Location) -> Axis:
 
 
 @rule("ZeroPadding1D", "ZeroPadding2D", "ZeroPadding3D")
-def zero_padding(layer: Layer, x: Tensor, **_: Any) -> Tensor:
-    batch, space, channel = parts(layer, x)
+def zero_padding(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
+    batch, space, channel = parts(layer, inputs)
     sizes = plain(layer, space, "pads")
     made = [n if n is None else n + sum(pad) for n, pad in zip(sizes, _pairs(layer["padding"]), strict=True)]
     return joined(layer, batch, made, channel)
 
 
 @rule("Cropping1D", "Cropping2D", "Cropping3D")
-def cropping(layer: Layer, x: Tensor, **_: Any) -> Tensor:
-    batch, space, channel = parts(layer, x)
+def cropping(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
+    batch, space, channel = parts(layer, inputs)
     sizes = plain(layer, space, "crops")
     made = [n if n is None else n - sum(crop) for n, crop in zip(sizes, _pairs(layer["cropping"]), strict=True)]
     return joined(layer, batch, made, channel)
@@ -90,8 +90,8 @@ def _pairs(value: list[Any]) -> list[list[int]]:
 
 
 @rule("UpSampling1D", "UpSampling2D", "UpSampling3D")
-def up_sampling(layer: Layer, x: Tensor, **_: Any) -> Tensor:
-    batch, space, channel = parts(layer, x)
+def up_sampling(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
+    batch, space, channel = parts(layer, inputs)
     sizes = plain(layer, space, "repeats steps")
     times = layer["size"] if isinstance(layer["size"], list) else [layer["size"]] * len(sizes)
     made: list[Axis] = [n if n is None else n * t for n, t in zip(sizes, times, strict=True)]
