@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from kerassurgery_fn.arguments import as_shape, as_snapshot, optional, takes
 from kerassurgery_fn.channels import Axis, size
 from kerassurgery_fn.costs.table import Shape, Use
 from kerassurgery_fn.costs.weights import item_size, trained_of_opaque
@@ -114,6 +115,12 @@ def _table(rows: Sequence[Sequence[str]]) -> list[str]:
     return ["  ".join(row).rstrip() for row in aligned]
 
 
+def as_shapes(value: Any, name: str = "shapes") -> Shapes:
+    """The shape of one sample, or one for each name of an input."""
+    return {key: as_shape(one, name) for key, one in value.items()} if isinstance(value, Mapping) else as_shape(value)
+
+
+@takes(snapshot=as_snapshot, shapes=optional(as_shapes))
 def cost(snapshot: Snapshot, shapes: Shapes | None = None) -> Cost:
     """The parameters, multiply-accumulates (MACs) and weight bytes of a model, from its config.
 
@@ -278,7 +285,7 @@ def with_shapes(snapshot: Snapshot, shapes: Shapes) -> Snapshot:
             raise WrongShape(f"the model has {len(places)} inputs; give a mapping of {', '.join(places)} to shapes")
         shapes = dict.fromkeys(places, shapes)
     if unknown := shapes.keys() - places.keys():
-        raise UnknownLayer(f"the model has no input named {sorted(unknown)[0]!r}; there are {', '.join(places)}")
+        raise UnknownLayer(f"the model has no input named {min(unknown, key=str)!r}; there are {', '.join(places)}")
     stated = {name: get_in(snapshot.record, places[name]) for name in shapes}
     return Snapshot(
         set_all(snapshot.record, {places[name]: _fitted(name, stated[name], shape) for name, shape in shapes.items()}),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +11,7 @@ import numpy as np
 
 from kerassurgery_fn.edits import DeleteChannels, DeleteLayer, InsertLayer, RenameLayer, ReplaceLayer, UnshareLayer
 from kerassurgery_fn.edits.base import Edit
+from kerassurgery_fn.edits.channels import Masked
 from kerassurgery_fn.edits.drafting import unused
 from kerassurgery_fn.errors import UnknownJob
 from kerassurgery_fn.flow import analyse
@@ -20,6 +20,7 @@ from kerassurgery_fn.operations.classes import at_hand
 from kerassurgery_fn.operations.nodes import Calls
 from kerassurgery_fn.plan import AtOnce, Plan
 from kerassurgery_fn.snapshot import Snapshot
+from kerassurgery_fn.warning import warn
 
 if TYPE_CHECKING:
     import keras
@@ -66,7 +67,7 @@ def operate(model: keras.Model, jobs: Sequence[Job]) -> keras.Model:
         restructure, cut = edits_of(jobs, snapshot)
         restructured = restructure(snapshot)
         for reason in inexact(cut, restructured):
-            warnings.warn(reason, stacklevel=3)
+            warn(reason)
         return rebuild(cut(restructured), safe_mode=False)
 
 
@@ -146,7 +147,7 @@ def unshared(jobs: Iterable[Job], replaced: Iterable[Job]) -> Iterator[Edit]:
             yield UnshareLayer(path, calls=numbers, name=job.given.rpartition("/")[2])
 
 
-def split_by_channels(jobs: Iterable[Job], paths: Iterable[str]) -> tuple[dict[str, tuple[int, ...]], list[Job]]:
+def split_by_channels(jobs: Sequence[Job], paths: Iterable[str]) -> tuple[dict[str, tuple[int, ...]], list[Job]]:
     """The channels that go from each layer, and the jobs that give calls a layer of their own before that.
 
     Calls that lose the same channels go on sharing a layer. If they are not all that the layer has, it is a new one.
@@ -156,12 +157,13 @@ def split_by_channels(jobs: Iterable[Job], paths: Iterable[str]) -> tuple[dict[s
         if channels := tuple(sorted(set(job.given))):
             known = groups.get((job.calls.path, channels), replace(job.calls, numbers=()))
             groups[job.calls.path, channels] = replace(known, numbers=(*known.numbers, *job.calls.numbers))
+    masks = {(job.calls.path, *job.given): job.given for job in jobs if isinstance(job.given, Masked)}
     dying: dict[str, tuple[int, ...]] = {}
     apart: list[Job] = []
     for (path, channels), calls in groups.items():
         name = path if calls.are_all else unused(f"{path}_delete_channels", [*paths, *dying])
         apart += [] if calls.are_all else [Job("unshare", calls, name)]
-        dying[name] = channels
+        dying[name] = masks.get((path, *channels), channels)
     return dying, apart
 
 
