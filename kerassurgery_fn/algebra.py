@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from kerassurgery_fn.arguments import as_snapshot, optional, takes
 from kerassurgery_fn.channels import size
 from kerassurgery_fn.codec.documents import dumps, encode
 from kerassurgery_fn.edits import DeleteChannels
@@ -18,7 +19,7 @@ from kerassurgery_fn.edits.channels import _ChannelEdit
 from kerassurgery_fn.edits.inexact import only_tried
 from kerassurgery_fn.flow import Flow, analyse
 from kerassurgery_fn.frozen import FrozenDict
-from kerassurgery_fn.plan import AtOnce, Plan
+from kerassurgery_fn.plan import AtOnce, Plan, as_edit
 from kerassurgery_fn.preconditions import MadeFor
 from kerassurgery_fn.rules.layer import Maker
 from kerassurgery_fn.snapshot import Snapshot
@@ -26,6 +27,7 @@ from kerassurgery_fn.snapshot import Snapshot
 Key = tuple[str, str]
 
 
+@takes(plans=as_edit)
 def concatenate(*plans: Edit) -> Plan:
     """One plan that does what several do, one after the other; plans within plans are laid flat.
 
@@ -46,6 +48,7 @@ def steps(plan: Edit) -> Iterator[Edit]:
         yield plan
 
 
+@takes(plan=as_edit, snapshot=as_snapshot)
 @only_tried()
 def simplify(plan: Edit, snapshot: Snapshot) -> Edit:
     """The shortest plan found that makes the same model of a snapshot.
@@ -67,6 +70,7 @@ def simplify(plan: Edit, snapshot: Snapshot) -> Edit:
     return Plan(*made)
 
 
+@takes(plan=as_edit, snapshot=as_snapshot)
 @only_tried()
 def lost_channels(plan: Edit, snapshot: Snapshot) -> dict[str, tuple[int, ...]]:
     """The channels that a plan deletes, of every layer that makes any, as they are counted before the plan.
@@ -102,6 +106,7 @@ class PlanDiff:
         return any((self.added, self.removed, self.deleted, self.spared))
 
 
+@takes(old=as_edit, new=as_edit, snapshot=optional(as_snapshot))
 def diff_plans(old: Edit, new: Edit, snapshot: Snapshot | None = None) -> PlanDiff:
     """What a revision of a plan does that the one before did not, and the other way round.
 

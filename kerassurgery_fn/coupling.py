@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kerassurgery_fn.arguments import as_snapshot, takes
 from kerassurgery_fn.channels import FIXED, Axis, has_ids, size
 from kerassurgery_fn.errors import ChannelOutOfRange, NoChannels
 from kerassurgery_fn.flow import Flow, analyse
@@ -149,6 +150,7 @@ def _held(group: Group) -> str:
     return reasons[0] + f" and {len(reasons) - 1} more" * (len(reasons) > 1) if reasons else ""
 
 
+@takes(snapshot=as_snapshot)
 def groups(snapshot: Snapshot) -> Groups:
     """The coupled groups of a model: which of its channels go together, in which layers and weights.
 

@@ -63,6 +63,10 @@ class NotAGraph(SurgeryError):
     """A model that has no config to read: not built, or subclassed without a graph."""
 
 
+class NotASnapshot(SurgeryError):
+    """Something given for a snapshot that is none; the message says how to get one."""
+
+
 class HiddenState(SurgeryError):
     """State of a layer that is in neither its config nor its weights, so that a rebuilt model would not have it."""
 
@@ -77,6 +81,10 @@ class BadData(SurgeryError):
 
 class WrongShape(SurgeryError):
     """A shape that does not fit a model's input."""
+
+
+class BadFile(SurgeryError, OSError):
+    """A path at which no file can be read or written, and why."""
 
 
 class NotEncodable(SurgeryError):

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from kerassurgery_fn.arguments import as_snapshot, nearest, takes
 from kerassurgery_fn.channels import Fates, size
 from kerassurgery_fn.errors import NoChannels
 from kerassurgery_fn.frozen import Location, get_in
@@ -70,7 +71,9 @@ class Flow:
         if kind is None:
             return next(iter(own.values()))
         if (spelled := self._spelled(path, kind)) not in own:
-            raise NoChannels(f"layer {path!r} has channels of the kinds {', '.join(own)}, but none of {kind!r}")
+            close = nearest(kind, own)
+            hint = f"; did you mean {close!r}?" if close else ""
+            raise NoChannels(f"layer {path!r} has channels of the kinds {', '.join(own)}, but none of {kind!r}{hint}")
         return own[spelled]
 
     def makers_at(self, address: str) -> list[Maker]:
@@ -108,6 +111,7 @@ class Flow:
         return f"num_{kind}" if kind not in kinds and f"num_{kind}" in kinds else kind
 
 
+@takes(snapshot=as_snapshot)
 def analyse(snapshot: Snapshot) -> Flow:
     """The channels of every tensor and weight of a snapshot, and what becomes of each when others go.
 

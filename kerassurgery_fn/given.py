@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from kerassurgery_fn.arguments import is_keras, shortened
 from kerassurgery_fn.errors import BadValue, MisfitTensor, NotALayer
 from kerassurgery_fn.frozen import thaw
-from kerassurgery_fn.graph import Record, is_input, leaves, model_in
+from kerassurgery_fn.graph import Record, check_record, is_input, leaves, model_in
 from kerassurgery_fn.snapshot import Snapshot
 from kerassurgery_fn.wiring import Spec
 
@@ -32,6 +33,7 @@ def as_layer(given: Any) -> Snapshot:
 
     Raises:
         NotALayer: it is none of these.
+        BrokenSnapshot: the record does not have the form of one; the message names the place.
 
     >>> record = {"module": "keras.layers", "class_name": "ReLU", "config": {"name": "r"}, "registered_name": None}
     >>> as_layer(record).name
@@ -39,19 +41,20 @@ def as_layer(given: Any) -> Snapshot:
     """
     match given:
         case Snapshot():
+            check_record(given.record, "the record of the layer")
             refuse_unbuilt(given.record)
             return given
         case {"class_name": str(), "config": Mapping()}:
             complete = given.keys() >= COMPLETE and ("name" in given or "name" in given["config"])
             return as_layer(Snapshot(given if complete else completed(given), {}))
-        case _ if hasattr(given, "fit") and not isinstance(given, type):
-            raise NotALayer(f"{given!r} is a model: give capture(model), which makes it one layer")
-        case _ if hasattr(given, "get_config") and hasattr(given, "get_weights") and not isinstance(given, type):
+        case _ if is_keras(given, "Model"):
+            raise NotALayer(f"{shortened(given)} is a model: give capture(model), which makes it one layer")
+        case _ if is_keras(given, "Layer"):
             arrays = tuple(map(np.array, given.get_weights())) if given.built else ()
             return as_layer(Snapshot(_serialised(given), {"": arrays} if arrays else {}))
     raise NotALayer(
-        f"{given!r} is no layer: give a Keras layer, its record as keras.saving.serialize_keras_object writes it, or a "
-        "snapshot"
+        f"{shortened(given)} is no layer: give a Keras layer, its record as "
+        "keras.saving.serialize_keras_object writes it, or a snapshot"
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from kerassurgery_fn.arguments import as_model, takes
 from kerassurgery_fn.scores import high_apoz
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["get_apoz", "high_apoz"]
 
 
+@takes(model=as_model)
 def get_apoz(model: keras.Model, layer: Any, x_val: Any, node_indices: Iterable[int] | None = None) -> np.ndarray:
     """The Average Percentage of Zeros of each channel of a layer, as a fraction.
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from kerassurgery_fn.arguments import as_snapshot, is_keras, shortened, takes
 from kerassurgery_fn.edits.base import Edit
 from kerassurgery_fn.edits.channels import _ChannelEdit, delete, refuse_pinned
 from kerassurgery_fn.edits.drafting import Draft
@@ -32,8 +33,9 @@ class Plan:
     def __init__(self, *edits: Edit) -> None:
         object.__setattr__(self, "edits", tuple(map(as_edit, edits)))
 
+    @takes(snapshot=as_snapshot)
     def __call__(self, snapshot: Snapshot) -> Snapshot:
-        return reduce(lambda before, edit: edit(before), self.edits, snapshot)
+        return reduce(lambda before, edit: as_snapshot(edit(before), f"the result of {edit!r}"), self.edits, snapshot)
 
     @staticmethod
     def at_once(*edits: Edit) -> AtOnce:
@@ -41,8 +43,8 @@ class Plan:
         return AtOnce(edits)
 
 
-def as_edit(given: Any) -> Edit:
-    """An edit itself.
+def as_edit(given: Any, name: str = "edit") -> Edit:
+    """An edit itself; a function from snapshot to snapshot is one.
 
     Raises:
         SurgeryError: it is none.
@@ -51,10 +53,12 @@ def as_edit(given: Any) -> Edit:
     >>> as_edit(DeleteLayer("dropout"))
     DeleteLayer(layer='dropout', calls=None, allow_shape_change=False)
     """
-    if isinstance(given, Edit) and not isinstance(given, type):
+    if isinstance(given, Edit) and not isinstance(given, type) and not is_keras(given, "Layer"):
         return given
     hint = ", as in Plan(*edits)" * isinstance(given, (list, tuple))
-    raise SurgeryError(f"{given!r} is no edit; give edits such as DeleteLayer('dropout'), or plans of them{hint}")
+    raise SurgeryError(
+        f"{name}: {shortened(given)} is no edit; give edits such as DeleteLayer('dropout'), or plans of them{hint}"
+    )
 
 
 @dataclass(frozen=True)
@@ -65,13 +69,14 @@ class AtOnce:
     edits: tuple[Edit, ...]
 
     def __post_init__(self) -> None:
-        for edit in self.edits:
+        for edit in map(as_edit, self.edits):
             if not isinstance(edit, (_ChannelEdit, Rewrite)):
                 raise SurgeryError(
                     f"only edits of layers and of channels can be done at once, {edit!r} is neither; put it in a Plan "
                     "of its own"
                 )
 
+    @takes(snapshot=as_snapshot)
     def __call__(self, snapshot: Snapshot) -> Snapshot:
         made, edits = self.before_the_cut(snapshot)
         return cut_at_once(made, edits) if edits else made

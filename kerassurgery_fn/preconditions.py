@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from kerassurgery_fn.arguments import as_flag, as_snapshot, takes
 from kerassurgery_fn.channels import size
 from kerassurgery_fn.edits.base import Edit
 from kerassurgery_fn.errors import OtherModel
 from kerassurgery_fn.flow import analyse
 from kerassurgery_fn.frozen import FrozenDict, get_in
 from kerassurgery_fn.graph import Record, is_model, leaves
+from kerassurgery_fn.plan import as_edit
 from kerassurgery_fn.snapshot import Snapshot
 
 # What a config says that no surgery depends on: how weights were drawn, and how they are trained.
@@ -45,11 +47,13 @@ class MadeFor:
     plan: Edit
     fingerprint: Fingerprint
 
+    @takes(snapshot=as_snapshot)
     def __call__(self, snapshot: Snapshot) -> Snapshot:
         check(self.fingerprint, snapshot)
         return self.plan(snapshot)
 
 
+@takes(plan=as_edit, snapshot=as_snapshot, weights=as_flag)
 def made_for(plan: Edit, snapshot: Snapshot, *, weights: bool = False) -> MadeFor:
     """A plan with the fingerprint of the model that it was made for.
 
@@ -61,6 +65,7 @@ def made_for(plan: Edit, snapshot: Snapshot, *, weights: bool = False) -> MadeFo
     return MadeFor(plan, fingerprint(snapshot, weights=weights))
 
 
+@takes(snapshot=as_snapshot, weights=as_flag)
 def fingerprint(snapshot: Snapshot, *, weights: bool = False) -> Fingerprint:
     """What a model is known by."""
     flow = analyse(snapshot)

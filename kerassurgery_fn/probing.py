@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
+from kerassurgery_fn.arguments import as_live_layer, as_shape, optional, takes
+from kerassurgery_fn.edits.numbers import as_seed
 from kerassurgery_fn.errors import NotIndependent, WrongShape
 from kerassurgery_fn.rules import PINS, RULES, Layer, NoRule, key_of, rule
 from kerassurgery_fn.rules.layer import Tensor
@@ -30,6 +32,7 @@ class Finding(NamedTuple):
     weights: list[tuple[str, Cut]]
 
 
+@takes(layer=as_live_layer, shape=optional(as_shape), seed=as_seed)
 def probe_rule(layer: keras.layers.Layer, shape: Shape | None = None, *, seed: int = 0) -> Callable[..., Any]:
     """The rule of a layer that treats each channel alone, found by running copies of the layer; it is registered.
 

@@ -11,27 +11,44 @@ A **selector** is what every edit takes where it takes a layer:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
-from kerassurgery_fn.errors import AmbiguousLayer, UnknownLayer
+from kerassurgery_fn.arguments import as_string, items_of, shortened, takes
+from kerassurgery_fn.errors import AmbiguousLayer, BadValue, UnknownLayer
 from kerassurgery_fn.graph import Graph, Record, find_layer
 
 Selector = str | tuple[str, ...]
 
 
+@takes(among=as_string)
 def of_class(*classes: Any, among: str = "*") -> str:
     """The selector of all layers of some classes.
 
     Args:
-        *classes: names of classes, registered names (`package>Class`), or the classes themselves.
+        *classes: names of classes, registered names (`package>Class`), or the classes themselves; one or several.
         among: a pattern that their paths or names fit.
 
     >>> of_class("Conv2D", "Dense"), of_class("Dropout", among="head_*")
     ('*@Conv2D,Dense', 'head_*@Dropout')
     """
-    return f"{among}@{','.join(one if isinstance(one, str) else one.__name__ for one in classes)}"
+    return f"{among}@{','.join(name for one in classes for name in class_names(one))}"
+
+
+def class_names(given: Any) -> list[str]:
+    """The name of a class, given that or the class itself; several names of several of these.
+
+    >>> class_names("Dense"), class_names(["Dense", dict])
+    (['Dense'], ['Dense', 'dict'])
+    """
+    if isinstance(given, str) and given:
+        return [given]
+    if isinstance(given, type):
+        return [given.__name__]
+    if isinstance(given, (list, tuple, set, frozenset)) and given:
+        return [name for one in given for name in class_names(one)]
+    raise BadValue(f"a class of layers is given by its name or as itself, not as {shortened(given)}")
 
 
 def as_selector(given: Any) -> Selector:
@@ -44,9 +61,11 @@ def as_selector(given: Any) -> Selector:
         return given
     if isinstance(name := getattr(given, "name", None), str):
         return name
-    if isinstance(given, Iterable):
-        return tuple(one for item in given for one in selectors(item))
-    raise UnknownLayer(f"{given!r} names no layer: give a name, a path, a pattern, a Keras layer, or several of these")
+    if (items := items_of(given)) is not None:
+        return tuple(one for item in items for one in selectors(item))
+    raise UnknownLayer(
+        f"{shortened(given)} names no layer: give a name, a path, a pattern, a Keras layer, or several of these"
+    )
 
 
 def selectors(given: Any) -> tuple[str, ...]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
+from kerassurgery_fn.errors import BrokenSnapshot
 from kerassurgery_fn.frozen import FrozenDict, freeze
 from kerassurgery_fn.tables import Table
 
+Record = Annotated[Mapping[str, Any], "record"]  # of this form, see graph/forms.py
 Weights = Mapping[str, tuple[np.ndarray, ...]]
 
 
@@ -28,15 +30,19 @@ class Snapshot:
 
     Two snapshots are equal when their records and all their arrays are equal.
 
+    Raises:
+        BrokenSnapshot: the record is no mapping, the weights are no arrays by path, or the training no `Training`.
+
     >>> Snapshot({"class_name": "Sequential", "config": {"name": "m", "layers": []}}, {}).name
     'm'
     """
 
-    record: Mapping[str, Any]
+    record: Record
     weights: Weights
     training: Training | None = None
 
     def __post_init__(self) -> None:
+        refuse_parts(self.record, self.weights, self.training)
         object.__setattr__(self, "record", freeze(self.record))
         object.__setattr__(
             self, "weights", FrozenDict({path: read_only(arrays) for path, arrays in self.weights.items()})
@@ -44,7 +50,15 @@ class Snapshot:
 
     @property
     def name(self) -> str:
-        return self.record.get("name") or self.record["config"]["name"]
+        name = self._name()
+        if name is None:
+            raise BrokenSnapshot("the record has no name, neither beside its config nor in it")
+        return name
+
+    def _name(self) -> str | None:
+        config = self.record.get("config")
+        name = self.record.get("name") or (config.get("name") if isinstance(config, Mapping) else None)
+        return name if isinstance(name, str) else None
 
     @property
     def config(self) -> Mapping[str, Any]:
@@ -66,7 +80,7 @@ class Snapshot:
 
     def __repr__(self) -> str:
         count = sum(array.size for arrays in self.weights.values() for array in arrays)
-        return f"<Snapshot of {self.name!r}: {len(self.weights)} layers with weights, {count:,} parameters>"
+        return f"<Snapshot of {self._name()!r}: {len(self.weights)} layers with weights, {count:,} parameters>"
 
     def _repr_html_(self) -> str:
         shapes = {path: ", ".join("x".join(map(str, a.shape)) for a in arrays) for path, arrays in self.weights.items()}
@@ -108,6 +122,23 @@ class Training:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Training, (self.slots, self.values)
+
+
+def refuse_parts(record: Any, weights: Any, training: Any) -> None:
+    """Raises BrokenSnapshot where the parts of a snapshot are not of their types."""
+    if not isinstance(record, Mapping):
+        raise BrokenSnapshot(f"a snapshot's record is a mapping, not {type(record).__name__}; capture(model) makes one")
+    if not isinstance(weights, Mapping):
+        raise BrokenSnapshot(f"a snapshot's weights are a mapping of paths to arrays, not {type(weights).__name__}")
+    for path, arrays in weights.items():
+        if not isinstance(path, str) or not isinstance(arrays, (list, tuple)) or not all(map(_is_array, arrays)):
+            raise BrokenSnapshot(f"a snapshot's weights are tuples of numpy arrays by path; look at {path!r}")
+    if training is not None and not isinstance(training, Training):
+        raise BrokenSnapshot(f"a snapshot's training is a Training or None, not {type(training).__name__}")
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, np.ndarray)
 
 
 def read_only(arrays: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from kerassurgery_fn.arguments import as_model, takes
 from kerassurgery_fn.errors import TakenNode, UnknownJob
 from kerassurgery_fn.operations.jobs import JOBS, Job, job_of, operate
 from kerassurgery_fn.operations.nodes import calls_of
@@ -30,6 +31,7 @@ class Surgeon:
 
     valid_jobs = tuple(JOBS)
 
+    @takes(model=as_model)
     def __init__(self, model: keras.Model, copy: bool | None = None) -> None:
         self.model = model
         self._jobs: list[Job] = []

@@ -23,6 +23,7 @@ ROOMS = (
     "tables",
     "frozen",
     "snapshot",
+    "arguments",
     "graph",
     "selecting",
     "wiring",

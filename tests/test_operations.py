@@ -846,3 +846,10 @@ def test_every_convolution_of_a_mobile_net_can_be_cut_alone():
         result = delete_channels(model, name, [0, 3])
         truth = outputs(rebuild(judge(capture(model), capture(result))), data)
         assert deviation(outputs(result, data), truth) < 1e-4, name
+
+
+def test_a_mask_of_another_length_is_refused():
+    x = keras.Input((4,))
+    model = keras.Model(x, layers.Dense(2)(layers.Dense(3, name="d")(x)))
+    with pytest.raises(ChannelOutOfRange, match="'d' has 3 channels, and the mask is for 2"):
+        delete_channels(model, "d", [True, False])

@@ -16,6 +16,7 @@ from kerassurgery_fn.costs import cost
 from kerassurgery_fn.coupling import groups
 from kerassurgery_fn.differences import diff
 from kerassurgery_fn.edits import DeleteChannels
+from kerassurgery_fn.errors import BadValue
 from kerassurgery_fn.explaining import explain
 from kerassurgery_fn.report import plot_widths, report_html, show, tables_of
 from kerassurgery_fn.report.drawing import drawing_of, in_order, lost_of
@@ -113,7 +114,7 @@ class Balanced(HTMLParser):
 
 
 def test_there_is_nothing_to_show_of_other_things():
-    with pytest.raises(TypeError, match="a dict; there is of Snapshot"):
+    with pytest.raises(BadValue, match="a dict; there is of Snapshot"):
         tables_of({})
 
 

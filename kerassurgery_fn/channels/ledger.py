@@ -10,6 +10,7 @@ import numpy as np
 from kerassurgery_fn.channels.axes import FIXED, Axis, merge, size
 from kerassurgery_fn.channels.fates import Fates, Pin, Tie
 from kerassurgery_fn.channels.settling import Said, settle
+from kerassurgery_fn.errors import BadValue
 
 
 class Ledger:
@@ -23,7 +24,13 @@ class Ledger:
         self._stands: dict[int, tuple[int, ...]] = {}
 
     def fresh(self, n: int) -> np.ndarray:
-        """A map of n new ids."""
+        """A map of n new ids.
+
+        Raises:
+            BadValue: n is no number of channels.
+        """
+        if type(n) is not int or n < 0:
+            raise BadValue(f"{n!r} is no number of channels")
         self.count += n
         return np.arange(self.count - n, self.count)[None]
 

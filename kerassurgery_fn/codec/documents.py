@@ -7,18 +7,20 @@ import math
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 from jsonschema.exceptions import best_match
 
+from kerassurgery_fn.arguments import as_count, as_file, as_flag, meant, shortened, takes
 from kerassurgery_fn.codec.arrays import array_to_data
 from kerassurgery_fn.codec.schema import PLAN, Kind, validator
 from kerassurgery_fn.codec.types import edit_classes
 from kerassurgery_fn.codec.values import ArraySink, from_data, to_data
 from kerassurgery_fn.edits.base import Edit
-from kerassurgery_fn.errors import BadDocument, NotEncodable, UnknownEdit, UnknownVersion
+from kerassurgery_fn.errors import BadDocument, BadFile, NotEncodable, UnknownEdit, UnknownVersion
 from kerassurgery_fn.preconditions import MadeFor
 
 MAX_DEPTH = 100
@@ -38,7 +40,7 @@ def encode(edit: Edit) -> dict[str, Any]:
     {'edit': 'DeleteChannels', 'channels': {'conv_1': [0, 4]}, 'allow_output_change': False}
     """
     if edit_classes().get(type(edit).__name__) is not type(edit):
-        raise NotEncodable(f"{edit!r} is no edit that can be written; there are {', '.join(edit_classes())}")
+        raise NotEncodable(f"{shortened(edit)} is no edit that can be written; there are {', '.join(edit_classes())}")
     return to_document(edit, PLAN)
 
 
@@ -77,21 +79,28 @@ def _check_edits(data: Any, place: str) -> None:
     """Raises UnknownEdit where data names an edit that there is none of."""
     for where, name in _edits_in(data, place):
         if name not in edit_classes():
+            known = sorted(edit_classes())
             raise UnknownEdit(
-                f"{where}: there is no edit {name!r}; there are {', '.join(sorted(edit_classes()))}. It may come from "
-                "a newer version of the library, or from a package that lists it with @edit once it is imported"
+                f"{where}: there is no edit {name!r}; {meant(name, known, len(known))}. It may come from a newer "
+                "version of the library, or from a package that lists it with @edit once it is imported"
             )
 
 
+@takes(path=as_file)
 def save_plan(plan: Edit, path: Path_) -> None:
     """Writes a plan to a file: the same plan gives the same bytes, a layer's channels stand in one line.
 
     The file is complete or is not there: it is written under another name first. Arrays stand in the file itself, so
     that a plan is one thing to send and to review.
+
+    Raises:
+        NotEncodable: see `encode`.
+        BadFile: the file cannot be written.
     """
     write_atomically(path, dumps(encode(plan)).encode("utf-8"))
 
 
+@takes(path=as_file, check=as_flag, max_bytes=as_count)
 def load_plan(path: Path_, *, check: bool = True, max_bytes: int = MAX_BYTES) -> Any:
     """The plan in a file.
 
@@ -101,6 +110,7 @@ def load_plan(path: Path_, *, check: bool = True, max_bytes: int = MAX_BYTES) ->
         max_bytes: the size from which on a file is not read.
 
     Raises:
+        BadFile: there is no such file, or it cannot be read.
         BadDocument, UnknownVersion, UnknownEdit: see `decode`.
     """
     plan = decode(loads(read_limited(path, max_bytes), str(path)))
@@ -243,19 +253,35 @@ def write_atomically(path: Path_, content: bytes) -> None:
 
 def write_with(path: Path, write: Callable[[Path], Any]) -> None:
     """Gives `write` the name of a file beside `path` to write to, and renames it to `path` when it is done."""
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".", suffix=".writing") as folder:
+    with (
+        on_disk(path, "written"),
+        tempfile.TemporaryDirectory(dir=path.parent, prefix=".", suffix=".writing") as folder,
+    ):
         made = Path(folder) / path.name
         write(made)
         os.replace(made, path)
+
+
+@contextmanager
+def on_disk(path: Path_, verb: str) -> Iterator[None]:
+    """Within it, what the operating system refuses becomes a BadFile: a missing folder, a lack of permission."""
+    try:
+        yield
+    except BadFile:
+        raise
+    except OSError as error:
+        raise BadFile(f"{os.fspath(path)} cannot be {verb}: {error.strerror or error}") from error
 
 
 def read_limited(path: Path_, max_bytes: int) -> bytes:
     """The content of a file.
 
     Raises:
+        BadFile: there is no such file, or it cannot be read.
         BadDocument: it is larger than `max_bytes`.
     """
     path = Path(path)
-    if (count := path.stat().st_size) > max_bytes:
-        raise BadDocument(f"{path} has {count:,} bytes, more than the {max_bytes:,} that are read; raise max_bytes")
-    return path.read_bytes()
+    with on_disk(path, "read"):
+        if (count := path.stat().st_size) > max_bytes:
+            raise BadDocument(f"{path} has {count:,} bytes, more than the {max_bytes:,} that are read; raise max_bytes")
+        return path.read_bytes()

@@ -11,14 +11,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
 import numpy as np
-from jsonschema import Draft202012Validator, validators
 
 from kerassurgery_fn.codec.arrays import DTYPES
 from kerassurgery_fn.codec.types import edit_classes, field_hints, value_classes
 from kerassurgery_fn.edits.base import Edit
+from kerassurgery_fn.edits.channels import Masked
+from kerassurgery_fn.graph.forms import FORMS, strict
 
 VALUE: dict[str, Any] = {"$ref": "#/$defs/value"}
 EDIT: dict[str, Any] = {"$ref": "#/$defs/edit"}
@@ -30,6 +31,7 @@ PLAIN: dict[Any, dict[str, Any]] = {
     float: {"anyOf": [{"type": "number"}, {"$ref": "#/$defs/$float"}]},
     np.ndarray: {"$ref": "#/$defs/$array"},
     Edit: EDIT,
+    Masked: {"$ref": "#/$defs/$mask"},
 }
 
 
@@ -68,8 +70,7 @@ def validator(kind: Kind = PLAN) -> Any:
 
 @cache
 def _validator(kind: Kind, edits: tuple[type, ...]) -> Any:
-    strict = Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda _, one: type(one) is int)
-    return validators.extend(Draft202012Validator, type_checker=strict)(_schema(kind, edits))
+    return strict()(_schema(kind, edits))
 
 
 @cache
@@ -88,6 +89,7 @@ def _schema(kind: Kind, edits: tuple[type, ...]) -> dict[str, Any]:
         },
         "$defs": {
             **GENERAL,
+            **FORMS,
             **{key: _choice(key, classes) for key, classes in named.items()},
             **{cls.__name__: _record(key, cls) for key, classes in named.items() for cls in classes},
         },
@@ -126,6 +128,8 @@ def of_hint(hint: Any) -> dict[str, Any]:
     ({'type': 'array', 'items': {'type': 'integer'}}, {'anyOf': [{'type': 'string'}, {'type': 'null'}]})
     """
     origin, args = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return {"$ref": f"#/$defs/{args[1]}"}
     if origin in (Union, types.UnionType):
         return {"anyOf": [of_hint(arg) for arg in args]}
     if origin is Literal:
@@ -177,12 +181,22 @@ _ARRAY = {
         "name": {"type": "string"},
     },
 }
+_MASK = {
+    "type": "object",
+    "required": ["of", "at"],
+    "additionalProperties": False,
+    "properties": {
+        "of": {"type": "integer", "minimum": 0},
+        "at": {"type": "array", "items": {"type": "integer", "minimum": 0}},
+    },
+}
 _PAIRS = {"type": "array", "items": {"type": "array", "minItems": 2, "maxItems": 2, "items": VALUE}}
 _VALUES = {"type": "array", "items": VALUE}
 _TAGS = {
     "$array": _tagged("$array", _ARRAY, "An array of numbers: little-endian bytes, the last axis fastest."),
     "$json": _tagged("$json", {"type": ["array", "object"]}, "Plain JSON, in which arrays are lists."),
     "$list": _tagged("$list", _VALUES, "A list; an array alone is a tuple."),
+    "$mask": _tagged("$mask", _MASK, "A boolean mask over a layer's channels: its length, and where it is true."),
     "$set": _tagged("$set", _VALUES, "A set."),
     "$map": _tagged("$map", _PAIRS, "A mapping as pairs, where its keys are not all names."),
     "$float": _tagged("$float", {"enum": ["inf", "-inf"]}, "An infinite number."),

@@ -52,7 +52,7 @@ def mentioned(classes: Iterable[type]) -> Iterator[type]:
 
 def field_hints(cls: type) -> Mapping[str, Any]:
     """The hint of each field of a dataclass."""
-    hints = get_type_hints(cls)
+    hints = get_type_hints(cls, include_extras=True)
     return {f.name: hints[f.name] for f in fields(cls)}
 
 

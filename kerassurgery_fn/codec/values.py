@@ -15,6 +15,7 @@ import numpy as np
 
 from kerassurgery_fn.codec.arrays import array_from_data, array_to_data
 from kerassurgery_fn.codec.types import edit_classes, field_hints, value_classes
+from kerassurgery_fn.edits.channels import Masked
 from kerassurgery_fn.errors import BadDocument, NotEncodable, UnknownEdit
 from kerassurgery_fn.frozen import FrozenDict, FrozenList, freeze
 
@@ -74,6 +75,8 @@ class _Writer:
                 return self.number(value, place)
             case np.ndarray():
                 return {"$array": self.sink(value, place)}
+            case Masked():
+                return {"$mask": {"of": value.of, "at": list(value)}}
             case tuple():
                 return [self.write(item, f"{place}[{i}]") for i, item in enumerate(value)]
             case Mapping():
@@ -166,6 +169,13 @@ def _made(cls: type, values: Mapping[str, Any], place: str) -> Any:
     return made
 
 
+def _read_mask(reader: _Reader, value: Any, place: str) -> Masked:
+    at, of = value["at"], value["of"]
+    if sorted({*at}) != at or (at and at[-1] >= of):
+        raise BadDocument(f"{place}: a mask of {of} channels is true at different ones of them, in order, not at {at}")
+    return Masked.at(at, of)
+
+
 def _read_map(reader: _Reader, pairs: Any, place: str) -> Any:
     return FrozenDict({reader.read(key, place): reader.read(item, f"{place}[{key!r}]") for key, item in pairs})
 
@@ -176,6 +186,7 @@ TAGS: dict[str, Callable[[_Reader, Any, str], Any]] = {
     "$array": lambda reader, value, place: array_from_data(value, reader.beside, place),
     "$list": lambda reader, value, place: FrozenList(reader.read(value, place)),
     "$set": lambda reader, value, place: frozenset(reader.read(value, place)),
+    "$mask": _read_mask,
     "$map": _read_map,
     "$float": lambda reader, value, place: FLOATS[value],
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count, takewhile
 from math import prod
@@ -10,19 +10,18 @@ from typing import Any
 
 import numpy as np
 
+from kerassurgery_fn.arguments import as_snapshot, optional, takes
 from kerassurgery_fn.channels import Axis, size
+from kerassurgery_fn.costs.shapes import Shapes, as_shapes, with_shapes
 from kerassurgery_fn.costs.table import Shape, Use
 from kerassurgery_fn.costs.weights import item_size, trained_of_opaque
-from kerassurgery_fn.errors import UnknownLayer, WrongShape
 from kerassurgery_fn.flow import Flow, analyse
-from kerassurgery_fn.frozen import get_in, set_all
-from kerassurgery_fn.graph import Call, Constant, Record, Ref, leaves, map_leaves, read_graph, refs
+from kerassurgery_fn.graph import Call, Constant, Record, Ref, leaves, map_leaves, refs
 from kerassurgery_fn.rules.layer import ADAPTERS
 from kerassurgery_fn.snapshot import Snapshot
 from kerassurgery_fn.tables import Table
 
 Measure = Callable[[Axis], int]
-Shapes = Sequence[int | None] | Mapping[str, Sequence[int | None]]
 
 
 @dataclass(frozen=True)
@@ -114,6 +113,7 @@ def _table(rows: Sequence[Sequence[str]]) -> list[str]:
     return ["  ".join(row).rstrip() for row in aligned]
 
 
+@takes(snapshot=as_snapshot, shapes=optional(as_shapes))
 def cost(snapshot: Snapshot, shapes: Shapes | None = None) -> Cost:
     """The parameters, multiply-accumulates (MACs) and weight bytes of a model, from its config.
 
@@ -262,37 +262,3 @@ def _estimate(use: Use, arguments: list[Any]) -> int:
     """Every kernel element once for each position of the first tensor whose shape is known."""
     known = [*use.outputs, *(leaf for leaf in arguments if isinstance(leaf, tuple))]
     return use.kernels * (use.positions(known[0]) if known else 1)
-
-
-def with_shapes(snapshot: Snapshot, shapes: Shapes) -> Snapshot:
-    """The snapshot with inputs of the sizes given, as the config would state them.
-
-    Raises:
-        WrongShape: a shape does not fit the model's input.
-        UnknownLayer: the model has no input of that name.
-    """
-    graph = read_graph(snapshot)
-    places = {ref.path: (*graph.places[ref.path], "config", "batch_shape") for ref in graph.inputs}
-    if not isinstance(shapes, Mapping):
-        if len(places) > 1:
-            raise WrongShape(f"the model has {len(places)} inputs; give a mapping of {', '.join(places)} to shapes")
-        shapes = dict.fromkeys(places, shapes)
-    if unknown := shapes.keys() - places.keys():
-        raise UnknownLayer(f"the model has no input named {sorted(unknown)[0]!r}; there are {', '.join(places)}")
-    stated = {name: get_in(snapshot.record, places[name]) for name in shapes}
-    return Snapshot(
-        set_all(snapshot.record, {places[name]: _fitted(name, stated[name], shape) for name, shape in shapes.items()}),
-        snapshot.weights,
-    )
-
-
-def _fitted(name: str, stated: Sequence[int | None], given: Sequence[int | None]) -> list[int | None]:
-    """An input's shape with its open sizes as given."""
-    if len(given) != len(stated) - 1 or any(
-        a != b and None not in (a, b) for a, b in zip(stated[1:], given, strict=True)
-    ):
-        raise WrongShape(
-            f"one sample of input {name!r} has the shape {tuple(stated[1:])} by the config, not {tuple(given)}; give a "
-            "size for each None and leave the others as they are"
-        )
-    return [stated[0], *(b if a is None else a for a, b in zip(stated[1:], given, strict=True))]

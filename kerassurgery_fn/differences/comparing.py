@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from kerassurgery_fn.algebra import address_of
+from kerassurgery_fn.arguments import as_snapshot, takes
 from kerassurgery_fn.channels import same_axis, size
 from kerassurgery_fn.differences.difference import Diff
 from kerassurgery_fn.differences.following import Following
@@ -16,16 +17,18 @@ from kerassurgery_fn.differences.form import Picks, Piece, Pieces, Stored, Train
 from kerassurgery_fn.differences.matching import default_source, paired, sources_of
 from kerassurgery_fn.differences.patching import digests
 from kerassurgery_fn.differences.sheets import Sheets, layers_of, layers_place, sheets_of
-from kerassurgery_fn.differences.slices import NEW, Known, bits, found, is_whole, taken
+from kerassurgery_fn.differences.slices import Known, bits, found, from_nowhere, is_whole, taken
 from kerassurgery_fn.differences.trees import ABSENT, changes, pointer
 from kerassurgery_fn.flow import Flow, analyse
 from kerassurgery_fn.frozen import FrozenDict
 from kerassurgery_fn.snapshot import Snapshot, Training
 
+Fate = Trained | Literal["same", "none"]  # of the optimizer's state
 FOREIGN = 0.5  # slices are no slices if more than this of their elements are others
 SPARSE = 0.8  # elements are stored one by one if that takes less than this of the whole array
 
 
+@takes(a=as_snapshot, b=as_snapshot)
 def diff(a: Snapshot, b: Snapshot) -> Diff:
     """What makes `b` of `a`: layers, config, channels, values. `patch(a, diff(a, b)) == b`, exactly.
 
@@ -54,6 +57,7 @@ def diff(a: Snapshot, b: Snapshot) -> Diff:
         weights=FrozenDict(pieces),
         channels=FrozenDict(channels.left),
         training=training,
+        result=digests(b),
     )
 
 
@@ -123,7 +127,7 @@ class _Weights:
             return SAME
         return self.pieces(before or (), after)
 
-    def of_training(self, before: Training | None, after: Training | None, sources: Mapping[str, str]) -> Trained | str:
+    def of_training(self, before: Training | None, after: Training | None, sources: Mapping[str, str]) -> Fate:
         """What becomes of the optimizer's state."""
         if after is None:
             return "same" if before is None else "none"
@@ -154,7 +158,7 @@ class _Weights:
         picks = tuple(map(self.pick, a.shape, axes))
         if not other.any():
             return picks
-        moved = _moved(taken(old, axes), new) if not _from_nowhere(axes).any() else None
+        moved = _moved(taken(old, axes), new) if not from_nowhere(axes).any() else None
         count = int(np.count_nonzero(other))
         if count * new.itemsize + other.size / 8 > SPARSE * new.nbytes:
             return Stored(new, moved)
@@ -183,15 +187,7 @@ def same_bits(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> bool:
 
 def _others(old: np.ndarray, new: np.ndarray, axes: Sequence[np.ndarray]) -> np.ndarray:
     """Which elements of an array are others than in slices of the old one."""
-    return (taken(old, axes) != new) | _from_nowhere(axes)
-
-
-def _from_nowhere(axes: Sequence[np.ndarray]) -> np.ndarray:
-    """Which elements of an array come from nowhere along some axis."""
-    mask = np.zeros([len(positions) for positions in axes], bool)
-    for axis, positions in enumerate(axes):
-        mask |= np.expand_dims(positions == NEW, tuple(i for i in range(len(axes)) if i != axis))
-    return mask
+    return (taken(old, axes) != new) | from_nowhere(axes)
 
 
 def _moved(old: np.ndarray, new: np.ndarray) -> float | None:

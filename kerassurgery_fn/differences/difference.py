@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kerassurgery_fn.arguments import as_snapshot, takes
 from kerassurgery_fn.differences.form import Changes
 from kerassurgery_fn.differences.patching import patch
 from kerassurgery_fn.differences.telling import tables_of
@@ -18,6 +19,7 @@ class Diff(Changes):
     It prints as tables; its data are those of `Changes`.
     """
 
+    @takes(snapshot=as_snapshot)
     def __call__(self, snapshot: Snapshot) -> Snapshot:
         return patch(snapshot, self)
 

@@ -11,24 +11,28 @@ from typing import Any
 
 import numpy as np
 
+from kerassurgery_fn.arguments import as_count, as_file, takes
 from kerassurgery_fn.codec.arrays import array_to_data, dtype_name
 from kerassurgery_fn.codec.documents import (
     MAX_BYTES,
     dumps,
     from_document,
     loads,
+    on_disk,
     read_limited,
     to_document,
     write_atomically,
 )
 from kerassurgery_fn.codec.schema import Kind
 from kerassurgery_fn.differences.difference import Diff
+from kerassurgery_fn.differences.form import as_diff
 from kerassurgery_fn.errors import BadDocument
 
 DIFF = Kind("kerassurgery_fn/diff", 1, "diff", Diff, "A difference of two models of kerassurgery_fn")
 SMALL = 64  # bytes of an array that stands in the document itself
 
 
+@takes(difference=as_diff)
 def encode_diff(difference: Diff) -> dict[str, Any]:
     """A difference as JSON-ready data, arrays included."""
     return to_document(difference, DIFF)
@@ -43,11 +47,16 @@ def decode_diff(data: Any, beside: Mapping[str, np.ndarray] | None = None) -> Di
     return from_document(data, DIFF, beside)
 
 
+@takes(difference=as_diff, path=as_file)
 def save_diff(difference: Diff, path: str | os.PathLike[str]) -> None:
     """Writes a difference to a file; the same difference gives the same bytes.
 
     Arrays of more than a few elements, which nobody reads in a review, go to a file of the same name and `.npz`
     beside it. There is none where nothing is new. The arrays are in place before the document that names them.
+
+    Raises:
+        BadFile: a file cannot be written.
+        BadValue: it is no difference of models.
     """
     path = Path(path)
     arrays: dict[str, np.ndarray] = {}
@@ -65,14 +74,17 @@ def save_diff(difference: Diff, path: str | os.PathLike[str]) -> None:
         np.savez(content, **arrays)  # type: ignore[arg-type]
         write_atomically(beside(path), content.getvalue())
     else:
-        beside(path).unlink(missing_ok=True)
+        with on_disk(beside(path), "deleted"):
+            beside(path).unlink(missing_ok=True)
     write_atomically(path, text)
 
 
+@takes(path=as_file, max_bytes=as_count)
 def load_diff(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> Diff:
     """The difference in a file and the one beside it.
 
     Raises:
+        BadFile: there is no such file, or it cannot be read.
         BadDocument, UnknownVersion: see `decode_diff`; or one of the files is larger than `max_bytes`.
     """
     path = Path(path)

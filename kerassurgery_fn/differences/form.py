@@ -6,12 +6,16 @@ import base64
 import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
-from kerassurgery_fn.errors import BadDocument, OtherModel
+from kerassurgery_fn.arguments import shortened
+from kerassurgery_fn.errors import BadDocument, BadValue, OtherModel
 from kerassurgery_fn.snapshot import same_arrays
+
+NEW = -1  # a position that comes from nowhere
+Sheet = Annotated[Mapping[str, Any], "sheet"]  # of this form, see graph/forms.py
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,10 @@ class Picks:
 
     of: int
     kept: str | tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if self.of < 0 or not ((self.positions >= NEW) & (self.positions < self.of)).all():
+            raise BadDocument(f"{self!r} picks other positions than 0 to {self.of - 1}, or {NEW} for a new one")
 
     @classmethod
     def of_positions(cls, of: int, positions: Any) -> Picks:
@@ -113,13 +121,14 @@ class Changes:
     - `picks`: the table of positions that the weights refer to;
     - `weights`: layers with other weights -> what becomes of each array; None if the layer has none any more;
     - `channels`: address of a layer's channels -> which of them are left, as an index into the table of picks;
-    - `training`: the optimizer's state: "same", "none", or what becomes of it.
+    - `training`: the optimizer's state: "same", "none", or what becomes of it;
+    - `result`: digests of the second model's record and arrays, which `patch` must come to; None if it is not known.
     """
 
     base: tuple[str, str] = field(repr=False)
     removed: tuple[str, ...] = ()
     sources: Mapping[str, str] = field(default_factory=dict)
-    added: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    added: Mapping[str, Sheet] = field(default_factory=dict, repr=False)
     order: Mapping[str, tuple[str | tuple[int, int], ...]] = field(default_factory=dict, repr=False)
     changed: Mapping[str, Mapping[str, tuple[Any, Any]]] = field(default_factory=dict, repr=False)
     appeared: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
@@ -127,7 +136,8 @@ class Changes:
     picks: tuple[Picks, ...] = field(default=(), repr=False)
     weights: Mapping[str, Pieces | None] = field(default_factory=dict, repr=False)
     channels: Mapping[str, int] = field(default_factory=dict, repr=False)
-    training: Trained | str = field(default="same", repr=False)
+    training: Trained | Literal["same", "none"] = field(default="same", repr=False)
+    result: tuple[str, str] | None = field(default=None, repr=False)
 
     def __bool__(self) -> bool:
         """Whether there is any difference."""
@@ -138,3 +148,14 @@ class Changes:
         if not 0 <= index < len(self.picks):
             raise OtherModel(f"the difference refers to positions {index}, but has only {len(self.picks)} of them")
         return self.picks[index]
+
+
+def as_diff(value: Any, name: str = "difference") -> Changes:
+    """A difference itself.
+
+    Raises:
+        BadValue: it is none.
+    """
+    if isinstance(value, Changes):
+        return value
+    raise BadValue(f"{name} is a difference of two models, as diff(a, b) gives it, not {shortened(value)}")

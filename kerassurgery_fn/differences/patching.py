@@ -5,42 +5,50 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from hashlib import blake2b
+from math import prod
 from typing import Any
 
 import numpy as np
 
-from kerassurgery_fn.differences.form import Changes, Piece, Stored
+from kerassurgery_fn.arguments import as_flag, as_snapshot, takes
+from kerassurgery_fn.differences.form import Changes, Piece, Stored, as_diff
 from kerassurgery_fn.differences.matching import default_source, paired
 from kerassurgery_fn.differences.sheets import Sheets, layers_of, layers_place, record_of, sheets_of
-from kerassurgery_fn.differences.slices import taken
+from kerassurgery_fn.differences.slices import from_nowhere, taken
 from kerassurgery_fn.differences.trees import apply
 from kerassurgery_fn.errors import OtherModel
 from kerassurgery_fn.frozen import freeze, set_in
-from kerassurgery_fn.graph import Record
+from kerassurgery_fn.graph import Record, check_record
 from kerassurgery_fn.preconditions import digest_of_arrays
 from kerassurgery_fn.snapshot import Snapshot, Training
 
 
+@takes(a=as_snapshot, difference=as_diff, check=as_flag)
 def patch(a: Snapshot, difference: Changes, *, check: bool = True) -> Snapshot:
     """The model that a difference makes of `a`. What does not change is shared with `a`.
 
     Args:
         a: the model that the difference was taken from.
         difference: what `diff(a, b)` gave.
-        check: whether `a` must be that very model. If not, the difference is tried on any model that has the layers,
-            places and sizes it speaks of: that of a pruned model on a fine-tuned copy, say.
+        check: whether `a` must be that very model, and the result the one that the difference was made for. If not,
+            the difference is tried on any model that has the layers, places and sizes it speaks of: that of a pruned
+            model on a fine-tuned copy, say.
 
     Raises:
-        OtherModel: it is another model.
+        OtherModel: it is another model, or the difference has been changed since.
     """
     if check:
         _check(a, difference)
     try:
-        return _Patch(a, difference).snapshot()
-    except (KeyError, IndexError, ValueError, TypeError) as error:
+        made = _Patch(a, difference).snapshot()
+        check_record(made.record, "the record of the result")
+    except (KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
         if isinstance(error, OtherModel):
             raise
         raise OtherModel(f"the difference does not fit {a.name!r}: {type(error).__name__}: {error}") from error
+    if check and difference.result is not None and digests(made) != difference.result:
+        raise OtherModel("the difference does not give the model that it was made for: it has been changed since")
+    return made
 
 
 def digests(snapshot: Snapshot) -> tuple[str, str]:
@@ -110,12 +118,13 @@ class _Patch:
         if old is None:
             raise OtherModel("the difference speaks of slices of an array that is not there")
         picks = piece.picks if isinstance(piece, Stored) else piece
-        made = old if picks is None else taken(old, self.axes(old, picks))
-        if not isinstance(piece, Stored) or piece.mask is None:
-            return made
-        mask = np.unpackbits(piece.mask, count=made.size).astype(bool).reshape(made.shape)
-        made = made.copy()
-        made[mask] = piece.values
+        axes = [np.arange(size) for size in old.shape] if picks is None else self.axes(old, picks)
+        made, new = taken(old, axes), from_nowhere(axes)
+        if isinstance(piece, Stored) and piece.mask is not None:
+            mask = unpacked(piece.mask, made.shape)
+            made, new = with_elements(made, mask, piece.values), new & ~mask
+        if new.any():
+            raise OtherModel("the difference has no values for positions that it says are new")
         return made
 
     def axes(self, old: np.ndarray, picks: Sequence[int | None]) -> list[np.ndarray]:
@@ -145,3 +154,30 @@ def expanded(before: Sequence[str], order: Sequence[Any]) -> list[str]:
     for run in order:
         made += [run] if isinstance(run, str) else before[run[0] : run[1]]
     return freeze(made)
+
+
+def unpacked(bits: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A mask over an array, a bit for each of its elements.
+
+    Raises:
+        OtherModel: there are more bits, or fewer.
+    """
+    size = prod(shape)
+    if bits.dtype != np.uint8 or bits.shape != (-(-size // 8),):
+        raise OtherModel(f"the difference has a mask of {bits.size} bytes for an array of shape {shape}")
+    return np.unpackbits(bits, count=size).astype(bool).reshape(shape)
+
+
+def with_elements(array: np.ndarray, mask: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """An array with other values where a mask is true.
+
+    Raises:
+        OtherModel: there are more values, or fewer, or they are of another dtype.
+    """
+    if values.shape != (np.count_nonzero(mask),) or values.dtype != array.dtype:
+        raise OtherModel(
+            f"the difference has {values.size} elements of {values.dtype} for {np.count_nonzero(mask)} of {array.dtype}"
+        )
+    made = array.copy()
+    made[mask] = values
+    return made

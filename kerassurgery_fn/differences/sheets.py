@@ -23,8 +23,11 @@ def sheets_of(record: Record, path: str = "") -> dict[str, Record]:
     >>> sheets_of({"config": {"layers": [inner]}})
     {'': {'config': {'layers': ['a']}}, 'a': {'class_name': 'Dense', 'config': {'name': 'a'}}}
     """
-    layers = get_in(record, layers_place(record) or ("config", "layers"))
-    names = [name_of(layer) for layer in layers]
+    try:
+        layers = get_in(record, layers_place(record) or ("config", "layers"))
+        names = [name_of(layer) for layer in layers]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise BrokenSnapshot(f"{path or 'the record'} lists no layers that have names; use capture()") from error
     if len({*names}) < len(names):
         raise BrokenSnapshot(f"two layers of {path or 'the model'} have one name; give them different names")
     sheets = {path: _with_layers(record, names)}

@@ -14,11 +14,12 @@ from itertools import islice, product
 
 import numpy as np
 
+from kerassurgery_fn.differences.form import NEW as NEW
+
 PROBES = 3  # elements looked up for each position of an axis
 CHUNK = 1 << 20  # elements looked at in one go
 SPARSE = 6  # bits by which a table of hashes is larger than what is in it
 TRIALS = 8  # positions of other axes that are tried
-NEW = -1  # a position that comes from nowhere
 
 Positions = np.ndarray
 Sizes = tuple[int, int]
@@ -78,6 +79,18 @@ def taken(old: np.ndarray, axes: Sequence[Positions]) -> np.ndarray:
         if not is_whole(positions, old.shape[axis]):
             old = np.take(old, positions, axis=axis, mode="clip")
     return old
+
+
+def from_nowhere(axes: Sequence[Positions]) -> np.ndarray:
+    """Which elements of an array come from nowhere along some axis.
+
+    >>> from_nowhere([np.array([0, NEW]), np.array([1, 2])]).tolist()
+    [[False, False], [True, True]]
+    """
+    mask = np.zeros([len(positions) for positions in axes], bool)
+    for axis, positions in enumerate(axes):
+        mask |= np.expand_dims(positions == NEW, tuple(i for i in range(len(axes)) if i != axis))
+    return mask
 
 
 def is_whole(positions: Positions, before: int) -> bool:

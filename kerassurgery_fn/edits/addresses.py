@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from kerassurgery_fn.errors import SurgeryError
+from kerassurgery_fn.arguments import nearest
+from kerassurgery_fn.errors import BadValue, SurgeryError
 from kerassurgery_fn.frozen import FrozenDict
 from kerassurgery_fn.selecting import selectors
 
 
 def addressed(
-    edit: str, layer: Any, given: Any, kinds: Mapping[str, Any], read: Callable[[Any], Any], what: str = "channels"
+    edit: str,
+    layer: Any,
+    given: Any,
+    kinds: Mapping[str, Any],
+    read: Callable[[Any], Any],
+    what: str = "channels",
+    arguments: Iterable[str] = (),
 ) -> FrozenDict:
     """Address -> what is given for it.
 
@@ -22,13 +29,17 @@ def addressed(
         kinds: kind of channels -> what is given for it.
         read: brings what is given into its form.
         what: what is given, for errors.
+        arguments: the other arguments of the edit, which a misspelt one is not to be taken for a kind.
 
     Raises:
+        BadValue: a kind of channels is spelt nearly like an argument.
         SurgeryError: something is said twice, or nothing is; two entries for one address contradict each other.
 
     >>> addressed("Keep", "a", 3, {}, int), addressed("Keep", ["a", "b"], None, {"units": 2}, int)
     ({'a': 3}, {'a:units': 2, 'b:units': 2})
     """
+    for kind in kinds:
+        refuse_nearly(edit, kind, ["layer", what, *arguments])
     if isinstance(layer, Mapping) == (given is not None or bool(kinds)):
         raise SurgeryError(
             f"{edit} takes a layer and its {what}, or a mapping of layers to {what} and nothing else; not {layer!r} "
@@ -50,3 +61,12 @@ def refuse_contradiction(edit: str, named: Sequence[tuple[str, Any]], what: str)
                 f"{edit} has two entries for {address!r}, with the {what} {first[address]} and {wanted}; give them in "
                 "one entry"
             )
+
+
+def refuse_nearly(edit: str, kind: str, arguments: Iterable[str]) -> None:
+    """Raises BadValue for a kind of channels that is spelt nearly like an argument of an edit."""
+    if meant := nearest(kind, arguments, cutoff=0.8):
+        raise BadValue(
+            f"{edit} has no argument {kind!r}; did you mean {meant}=? Channels of a kind of that name are addressed as "
+            f"{{'layer:{kind}': ...}}"
+        )

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from kerassurgery_fn.arguments import items_of, shortened
 from kerassurgery_fn.channels import FIXED, size
 from kerassurgery_fn.edits.additions import refuse_misplaced
 from kerassurgery_fn.edits.addresses import addressed
@@ -15,12 +16,38 @@ from kerassurgery_fn.edits.base import edit
 from kerassurgery_fn.edits.branches import cut_branches, removed
 from kerassurgery_fn.edits.cutting import keeper
 from kerassurgery_fn.edits.inexact import warn_inexact
+from kerassurgery_fn.edits.numbers import is_index
 from kerassurgery_fn.errors import ChannelOutOfRange, PartialLines, PinnedChannels
 from kerassurgery_fn.flow import Flow, analyse
 from kerassurgery_fn.rules.layer import Maker
 from kerassurgery_fn.snapshot import Snapshot
 
-Channels = Mapping[str, tuple[int, ...]]
+
+class Masked(tuple[int, ...]):
+    """The indices at which a boolean mask is true. They know how long the mask was, and so does a document."""
+
+    of: int
+
+    @classmethod
+    def by(cls, mask: np.ndarray) -> Masked:
+        return cls.at(np.flatnonzero(mask).tolist(), mask.size)
+
+    @classmethod
+    def at(cls, positions: Iterable[int], of: int) -> Masked:
+        """The mask of a length that is true at some positions.
+
+        >>> Masked.at([0, 2], 3), Masked.at([0, 2], 3).of
+        ((0, 2), 3)
+        """
+        masked = cls(positions)
+        masked.of = of
+        return masked
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Masked.at, (tuple(self), self.of)
+
+
+Channels = Mapping[str, tuple[int, ...] | Masked]
 
 
 class _ChannelEdit:
@@ -37,7 +64,7 @@ class _ChannelEdit:
         allow_output_change: bool = False,
         **kinds: Iterable[int] | int,
     ) -> None:
-        named = addressed(type(self).__name__, layer, channels, kinds, indices)
+        named = addressed(type(self).__name__, layer, channels, kinds, indices, arguments=["allow_output_change"])
         object.__setattr__(self, "channels", named)
         object.__setattr__(self, "allow_output_change", allow_output_change)
 
@@ -177,33 +204,23 @@ def located(flow: Flow, ids: np.ndarray) -> list[str]:
     ]
 
 
-class Masked(tuple[int, ...]):
-    """The indices at which a boolean mask is true. They know how long the mask was, which no document keeps."""
-
-    of: int
-
-    @classmethod
-    def by(cls, mask: np.ndarray) -> Masked:
-        made = cls(np.flatnonzero(mask).tolist())
-        made.of = mask.size
-        return made
-
-
 def indices(channels: Any) -> tuple[int, ...]:
     """Channel indices as a tuple of ints; a boolean mask becomes the indices at which it is true.
 
     >>> indices([3, -1]), indices([True, False, True])
     ((3, -1), (0, 2))
     """
-    listed = list(channels) if np.iterable(channels) and not isinstance(channels, np.ndarray) else channels
+    if isinstance(channels, Masked):
+        return channels
+    listed = channels if isinstance(channels, np.ndarray) or is_index(channels) else items_of(channels)
     try:
         array = np.atleast_1d(np.asarray(listed))
     except (ValueError, TypeError) as error:
-        raise ChannelOutOfRange(f"channels are indices or a boolean mask, not {channels!r}") from error
+        raise ChannelOutOfRange(f"channels are indices or a boolean mask, not {shortened(channels)}") from error
     if array.dtype == bool:
         return Masked.by(array)
     if array.size and not np.issubdtype(array.dtype, np.integer):
-        raise ChannelOutOfRange(f"channels are indices or a boolean mask, not {array.dtype}: {channels!r}")
+        raise ChannelOutOfRange(f"channels are indices or a boolean mask, not {array.dtype}: {shortened(channels)}")
     return tuple(array.ravel().tolist())
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from typing import Any
 
+from kerassurgery_fn.arguments import meant
 from kerassurgery_fn.errors import BadValue, NotALayer, UnknownField
 from kerassurgery_fn.frozen import freeze
 from kerassurgery_fn.given import completed
@@ -65,8 +65,7 @@ def check_field(path: str, record: Record, name: str) -> None:
         raise UnknownField(f"{path!r} is a {record['class_name']}, whose config follows from the model's graph")
     known = [field for field in record["config"] if field not in ELSEWHERE]
     if name not in known:
-        close = get_close_matches(name, known, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known) or 'none'}"
+        hint = meant(name, known, len(known))
         raise UnknownField(f"layer {path!r} ({record['class_name']}) has no field {name!r}; {hint}")
 
 

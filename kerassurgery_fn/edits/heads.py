@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from kerassurgery_fn.arguments import items_of
 from kerassurgery_fn.channels import Axis
 from kerassurgery_fn.edits.additions import refuse_misplaced
 from kerassurgery_fn.edits.base import edit
@@ -111,8 +112,8 @@ def as_kept(keep: Any, units: int) -> FrozenDict:
     >>> as_kept([3, -1], 2), as_kept(None, 2)
     ({0: 3, 1: -1}, {})
     """
-    listed = [] if keep is None else keep if np.iterable(keep) else [None]
-    pairs = keep if isinstance(keep, Mapping) else dict(enumerate(listed))
+    listed = [] if keep is None else items_of(keep)
+    pairs = keep if isinstance(keep, Mapping) else dict(enumerate([None] if listed is None else listed))
     if not all(map(is_index, [*pairs, *pairs.values()])):
         raise ChannelOutOfRange(f"keep= takes numbers of new classes and of old ones, {{0: 3}} or [3], not {keep!r}")
     if odd := [new for new in pairs if not 0 <= new < units]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from kerassurgery_fn.arguments import items_of
 from kerassurgery_fn.errors import BadValue
 
 
@@ -25,18 +26,18 @@ def as_indices(given: Any) -> tuple[int, ...] | None:
     >>> as_indices(1), as_indices(range(2)), as_indices(np.array([4])), as_indices("ab"), as_indices(0.5)
     ((1,), (0, 1), (4,), None, None)
     """
-    listed: list[Any] = [given] if is_index(given) else list(given) if np.iterable(given) else [None]
-    return tuple(map(int, listed)) if all(map(is_index, listed)) else None
+    listed = [given] if is_index(given) else items_of(given)
+    return tuple(map(int, listed)) if listed is not None and all(map(is_index, listed)) else None
 
 
-def as_seed(given: Any) -> int:
+def as_seed(given: Any, name: str = "a seed") -> int:
     """A seed of what is drawn.
 
     Raises:
         BadValue: it is no whole number from 0 on.
     """
     if not is_index(given) or given < 0:
-        raise BadValue(f"a seed is a whole number from 0 on, not {given!r}")
+        raise BadValue(f"{name} is a whole number from 0 on, not {given!r}")
     return int(given)
 
 

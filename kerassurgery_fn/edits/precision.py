@@ -53,7 +53,7 @@ class ConvertDtype(Rewrite):
     def __post_init__(self) -> None:
         object.__setattr__(self, "layer", as_selector(self.layer))
         name = getattr(self.dtype, "name", getattr(self.dtype, "__name__", self.dtype))
-        if name not in POLICIES:
+        if not isinstance(name, str) or name not in POLICIES:
             raise BadValue(f"{self.dtype!r} is no dtype to convert layers to; there are {', '.join(POLICIES)}")
         object.__setattr__(self, "dtype", name)
 

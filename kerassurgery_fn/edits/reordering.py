@@ -54,7 +54,7 @@ class ReorderChannels:
     def __init__(
         self, layer: Any, order: Iterable[int] | None = None, *, allow_output_change: bool = False, **kinds: Any
     ) -> None:
-        named = addressed(type(self).__name__, layer, order, kinds, as_order, "order")
+        named = addressed(type(self).__name__, layer, order, kinds, as_order, "order", ["allow_output_change"])
         object.__setattr__(self, "orders", named)
         object.__setattr__(self, "allow_output_change", allow_output_change)
 

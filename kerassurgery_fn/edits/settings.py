@@ -85,6 +85,11 @@ class SetConfig(Rewrite):
         object.__setattr__(self, "layer", as_selector(layer))
         values = {name: freeze(as_value(value)) for name, value in fields.items()}
         object.__setattr__(self, "fields", FrozenDict(values))
+        self.__post_init__()
+
+    def __post_init__(self) -> None:
+        if not self.fields:
+            raise BadValue(f"SetConfig({self.layer!r}) sets no field; give one, as in SetConfig('dropout', rate=0.3)")
 
     def redraw(self, draft: Draft) -> Draft:
         for path in draft.find(self.layer):

@@ -88,7 +88,8 @@ class WidenChannels:
     seed: int = 0
 
     def __init__(self, layer: Any, to: int | None = None, *, noise: float = 0.0, seed: int = 0, **kinds: int) -> None:
-        object.__setattr__(self, "widths", addressed(type(self).__name__, layer, to, kinds, _width, "width"))
+        named = addressed(type(self).__name__, layer, to, kinds, _width, "width", ["to", "noise", "seed"])
+        object.__setattr__(self, "widths", named)
         object.__setattr__(self, "noise", noise)
         object.__setattr__(self, "seed", seed)
         self.__post_init__()

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from kerassurgery_fn.algebra import _deletions, address_of
+from kerassurgery_fn.arguments import as_snapshot, takes
 from kerassurgery_fn.channels import FIXED, size
 from kerassurgery_fn.costs import Cost, cost
 from kerassurgery_fn.differences import Diff, diff
@@ -104,6 +105,7 @@ class Explanation:
         return "".join(table._repr_html_() for table in self.tables())
 
 
+@takes(edit=as_edit, snapshot=as_snapshot)
 @only_tried()
 def explain(edit: Edit, snapshot: Snapshot) -> Explanation:
     """What an edit would do to a snapshot, and why. The edit is tried; the snapshot stays as it is.
@@ -116,7 +118,7 @@ def explain(edit: Edit, snapshot: Snapshot) -> Explanation:
         return explain(edit.plan, snapshot)
     if isinstance(edit, Plan):
         return _of_plan(edit, snapshot)
-    after = as_edit(edit)(snapshot)
+    after = edit(snapshot)
     state, deletions = _before_the_cut(edit, snapshot)
     flow = analyse(state)
     dead = asked = flow.fates.nobody()

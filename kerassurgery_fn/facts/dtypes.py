@@ -56,8 +56,9 @@ def variable_dtype(policy: Any) -> str:
 def policy_name(policy: Any) -> str:
     """The name of a policy; of a quantized one, or one with exceptions, that of what it is made from."""
     while isinstance(policy, dict):
-        config = policy["config"]
-        policy = config.get("name") or config.get("source_name") or config["default_policy"]
+        config = policy.get("config")
+        config = config if isinstance(config, dict) else {}
+        policy = config.get("name") or config.get("source_name") or config.get("default_policy") or "float32"
     return str(policy)
 
 

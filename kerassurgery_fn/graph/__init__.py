@@ -6,6 +6,7 @@ which every tensor is made before it is used. A nested model leaves no trace but
 """
 
 from kerassurgery_fn.graph.calls import Call, Constant, Graph, Inner, ModelCall, Ref, find_layer, refs
+from kerassurgery_fn.graph.forms import FORMS, check_record
 from kerassurgery_fn.graph.reading import read_graph
 from kerassurgery_fn.graph.records import (
     TRAINED,
@@ -24,7 +25,7 @@ from kerassurgery_fn.graph.records import (
 )
 
 __all__ = [
-    "TRAINED", "Call", "Constant", "Graph", "Inner", "ModelCall", "Record", "Ref", "find_layer", "is_functional",
-    "is_input", "is_model", "join_path", "leaves", "map_leaves", "model_in", "name_of", "read_graph", "refs", "triples",
-    "with_name", "wrapped_model",
+    "FORMS", "TRAINED", "Call", "Constant", "Graph", "Inner", "ModelCall", "Record", "Ref", "check_record",
+    "find_layer", "is_functional", "is_input", "is_model", "join_path", "leaves", "map_leaves", "model_in", "name_of",
+    "read_graph", "refs", "triples", "with_name", "wrapped_model",
 ]  # fmt: skip

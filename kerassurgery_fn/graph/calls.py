@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from kerassurgery_fn.arguments import meant
 from kerassurgery_fn.errors import AmbiguousLayer, UnknownLayer
 from kerassurgery_fn.frozen import Location
 from kerassurgery_fn.graph.records import Record, leaves, wrapped_model
@@ -109,14 +109,11 @@ def find_layer(graph: Graph, name: Any) -> str:
         AmbiguousLayer: layers of several nested models have it.
     """
     name = name if isinstance(name, str) else getattr(name, "name", name)
-    if name in graph.places:
+    if isinstance(name, str) and name in graph.places:
         return name
     matches = [path for path in graph.places if path.endswith(f"/{name}")]
     if len(matches) == 1:
         return matches[0]
     if matches:
         raise AmbiguousLayer(f"{len(matches)} layers are named {name!r}: {', '.join(matches)}; give one of these paths")
-    close = difflib.get_close_matches(str(name), graph.places, n=1)
-    known = ", ".join([*graph.places][:8]) + (", ..." if len(graph.places) > 8 else "")
-    hint = f"; did you mean {close[0]!r}?" if close else f"; there are {known}"
-    raise UnknownLayer(f"no layer named {name!r} among {len(graph.places)} layers{hint}")
+    raise UnknownLayer(f"no layer named {name!r} among {len(graph.places)} layers; {meant(name, graph.places)}")

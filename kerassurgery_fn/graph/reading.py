@@ -185,7 +185,7 @@ class _Reader:
                 case "__keras_tensor__":
                     ref = _lookup(tensors, *arg["config"]["keras_history"])
                     self.shapes[(*where, "config", "shape")] = ref
-                    self.recorded.setdefault(ref, arg["config"]["shape"])
+                    self.recorded.setdefault(ref, _sizes(arg["config"]["shape"]))
                     return ref
                 case "__numpy__" | "__tensor__":
                     value = np.asarray(arg["config"]["value"])
@@ -204,6 +204,17 @@ class _Reader:
             self.structures[(*where, "config", "build_input_shape")] = tensors
         if (record.get("build_config") or {}).get("input_shape") is not None:
             self.structures[(*where, "build_config", "input_shape")] = tensors
+
+
+def _sizes(shape: Any) -> list[int | None]:
+    """A recorded shape itself.
+
+    Raises:
+        BrokenSnapshot: it is none.
+    """
+    if isinstance(shape, list) and all(size is None or type(size) is int for size in shape):
+        return shape
+    raise BrokenSnapshot(f"the record states the shape {shape!r} of a tensor, which is no list of sizes")
 
 
 class _NotYet(Exception):

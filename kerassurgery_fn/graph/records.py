@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from kerassurgery_fn.frozen import Location
-
-Record = Mapping[str, Any]
+from kerassurgery_fn.snapshot import Record as Record
 
 # A key beside a layer's config: the indices of the weights that training changes, where the config does not tell.
 TRAINED = "trainable_weights"

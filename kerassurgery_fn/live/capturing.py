@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
 import numpy as np
 
+from kerassurgery_fn.arguments import as_model, takes
 from kerassurgery_fn.errors import NotAGraph
 from kerassurgery_fn.graph import TRAINED, Record, is_model, name_of
 from kerassurgery_fn.hidden import refuse_hidden, with_policy, with_vocabulary
@@ -23,6 +23,7 @@ from kerassurgery_fn.snapshot import Snapshot
 from kerassurgery_fn.warning import warn
 
 
+@takes(model=as_model)
 def capture(model: keras.Model) -> Snapshot:
     """The snapshot of a built Sequential or Functional model.
 
@@ -79,8 +80,6 @@ def _record(model: keras.Model) -> dict[str, Any]:
 
 def _refuse_without_graph(model: Any) -> None:
     """Raises NotAGraph for what has no graph, or does not compute it."""
-    if not isinstance(model, keras.Model):
-        raise NotAGraph(f"expected a keras.Model, got {type(model).__name__}")
     if isinstance(model, keras.Sequential):
         if not model.built or getattr(model, "_functional", None) is None:
             raise NotAGraph(f"Sequential model {model.name!r} is not built; call model.build(input_shape) first")
@@ -183,10 +182,9 @@ def _warn_of_shared(model: keras.Model, record: Record) -> None:
     paths: dict[int, str] = {}
     for path, layer, _ in layers_of(model, record, ""):
         if layer.weights and paths.setdefault(id(layer), path) != path:
-            warnings.warn(
+            warn(
                 f"{paths[id(layer)]!r} and {path!r} are one layer, in two models; a config cannot say so, and after "
-                "rebuild() they are two layers with equal weights",
-                stacklevel=3,
+                "rebuild() they are two layers with equal weights"
             )
 
 

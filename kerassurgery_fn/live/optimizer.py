@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter, defaultdict
 
 import keras
@@ -11,6 +10,7 @@ import numpy as np
 from kerassurgery_fn.graph import Record
 from kerassurgery_fn.live.members import layers_of
 from kerassurgery_fn.snapshot import Snapshot, Training, Weights
+from kerassurgery_fn.warning import warn
 
 
 def training_of(model: keras.Model, record: Record, weights: Weights) -> Training | None:
@@ -22,10 +22,9 @@ def training_of(model: keras.Model, record: Record, weights: Weights) -> Trainin
     values = tuple(owned(keras.ops.convert_to_numpy(variable)) for variable in optimizer.variables)
     for owner, value in zip(slots, values, strict=True):
         if value.ndim and (owner is None or value.shape != weights[owner[0]][owner[1]].shape):
-            warnings.warn(
+            warn(
                 f"the state of the optimizer ({type(optimizer).__name__}) stays behind: it has a variable of shape "
-                f"{value.shape} that is not shaped like any weight; after rebuild() it starts anew",
-                stacklevel=3,
+                f"{value.shape} that is not shaped like any weight; after rebuild() it starts anew"
             )
             return None
     return Training(slots, values)
@@ -60,10 +59,9 @@ def resume(model: keras.Model, snapshot: Snapshot) -> None:
     slots, values = _slots(model, snapshot.record), snapshot.training.by_owner()
     counts = Counter(slots)
     if any(counts[owner] != len(own) for owner, own in values.items()):
-        warnings.warn(
+        warn(
             f"the state of the optimizer stays behind: compiled anew, {type(model.optimizer).__name__} has other "
-            "variables than before; a global dtype policy must be the same as when the model was made",
-            stacklevel=3,
+            "variables than before; a global dtype policy must be the same as when the model was made"
         )
         return
     waiting = {owner: iter(own) for owner, own in values.items()}

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from keras.src.saving.serialization_lib import SafeModeScope, in_safe_mode
 
+from kerassurgery_fn.arguments import as_flag, as_mapping, as_snapshot, optional, takes
 from kerassurgery_fn.errors import BrokenSnapshot
 from kerassurgery_fn.frozen import thaw
 from kerassurgery_fn.graph import Record
@@ -23,6 +24,7 @@ from kerassurgery_fn.snapshot import Snapshot
 Fill = Callable[[keras.Variable, np.ndarray], None]
 
 
+@takes(snapshot=as_snapshot, custom_objects=optional(as_mapping), safe_mode=as_flag)
 def rebuild(
     snapshot: Snapshot,
     *,
@@ -43,8 +45,6 @@ def rebuild(
     Raises:
         BrokenSnapshot: Keras cannot rebuild the model, or not what it was compiled with, or weights do not fit it.
     """
-    if not isinstance(snapshot, Snapshot):
-        raise BrokenSnapshot(f"expected a Snapshot, got {type(snapshot).__name__}; capture(model) takes one")
     model = _deserialize(snapshot, custom_objects, safe_mode)
     if compile and snapshot.record.get("compile_config"):
         _compile(model, snapshot, custom_objects, safe_mode)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from kerassurgery_fn.arguments import as_model, takes
 from kerassurgery_fn.operations.jobs import Job, job_of, operate
 from kerassurgery_fn.operations.nodes import calls_of
 
@@ -20,6 +21,7 @@ __all__ = ["delete_channels", "delete_layer", "insert_layer", "replace_layer"]
 Nodes = Iterable[int] | None
 
 
+@takes(model=as_model)
 def delete_layer(model: keras.Model, layer: Any, *, node_indices: Nodes = None, copy: bool = True) -> keras.Model:
     """The model without a layer, or without some calls of it.
 
@@ -36,6 +38,7 @@ def delete_layer(model: keras.Model, layer: Any, *, node_indices: Nodes = None, 
     return operate(model, [_job(model, "delete_layer", layer, node_indices)])
 
 
+@takes(model=as_model)
 def insert_layer(
     model: keras.Model, layer: Any, new_layer: Any, *, node_indices: Nodes = None, copy: bool = True
 ) -> keras.Model:
@@ -54,6 +57,7 @@ def insert_layer(
     return operate(model, [_job(model, "insert_layer", layer, node_indices, new_layer=new_layer)])
 
 
+@takes(model=as_model)
 def replace_layer(
     model: keras.Model, layer: Any, new_layer: Any, *, node_indices: Nodes = None, copy: bool = True
 ) -> keras.Model:
@@ -72,6 +76,7 @@ def replace_layer(
     return operate(model, [_job(model, "replace_layer", layer, node_indices, new_layer=new_layer)])
 
 
+@takes(model=as_model)
 def delete_channels(
     model: keras.Model, layer: Any, channels: Any, *, node_indices: Nodes = None, copy: bool | None = None
 ) -> keras.Model:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from kerassurgery_fn.edits import DeleteChannels, DeleteLayer, InsertLayer, RenameLayer, ReplaceLayer, UnshareLayer
 from kerassurgery_fn.edits.base import Edit
+from kerassurgery_fn.edits.channels import Masked
 from kerassurgery_fn.errors import UnknownJob
 from kerassurgery_fn.graph import read_graph
 from kerassurgery_fn.operations.classes import at_hand
@@ -140,7 +141,7 @@ def unshared(jobs: Iterable[Job], replaced: Iterable[Job]) -> Iterator[Edit]:
             yield UnshareLayer(path, calls=numbers, name=job.given.rpartition("/")[2])
 
 
-def split_by_channels(jobs: Iterable[Job], paths: Iterable[str]) -> tuple[dict[str, tuple[int, ...]], list[Job]]:
+def split_by_channels(jobs: Sequence[Job], paths: Iterable[str]) -> tuple[dict[str, tuple[int, ...]], list[Job]]:
     """The channels that go from each layer, and the jobs that give calls a layer of their own before that.
 
     Calls that lose the same channels go on sharing a layer. If they are not all that the layer has, it is a new one.
@@ -150,10 +151,11 @@ def split_by_channels(jobs: Iterable[Job], paths: Iterable[str]) -> tuple[dict[s
         if channels := tuple(sorted(set(job.given))):
             known = groups.get((job.calls.path, channels), replace(job.calls, numbers=()))
             groups[job.calls.path, channels] = replace(known, numbers=(*known.numbers, *job.calls.numbers))
+    masks = {(job.calls.path, *job.given): job.given for job in jobs if isinstance(job.given, Masked)}
     dying: dict[str, tuple[int, ...]] = {}
     apart: list[Job] = []
     for (path, channels), calls in groups.items():
         name = path if calls.are_all else unused(f"{path}_delete_channels", [*paths, *dying])
         apart += [] if calls.are_all else [Job("unshare", calls, name)]
-        dying[name] = channels
+        dying[name] = masks.get((path, *channels), channels)
     return dying, apart

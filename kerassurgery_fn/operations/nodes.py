@@ -79,7 +79,7 @@ def path_of(model: keras.Model, layer: Any) -> str:
     from kerassurgery_fn.live import capture
 
     name = getattr(layer, "name", layer)
-    paths = {path: operation for path, operation, _ in _operations(model, "")}
+    paths = {path: operation for path, operation, _ in _operations(model, "") if isinstance(name, str)}
     for meant in (
         [path for path, operation in paths.items() if operation is layer],
         [path for path in paths if path == name],

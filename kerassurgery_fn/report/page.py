@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
 
+from kerassurgery_fn.arguments import as_file, as_snapshot, as_string, optional, takes
 from kerassurgery_fn.codec.documents import write_atomically
 from kerassurgery_fn.differences import Diff, diff
 from kerassurgery_fn.flow import analyse
@@ -15,6 +16,7 @@ from kerassurgery_fn.snapshot import Snapshot
 from kerassurgery_fn.tables import spans
 
 
+@takes(before=as_snapshot, after=as_snapshot, path=as_file, title=optional(as_string))
 def report_html(before: Snapshot, after: Snapshot, path: str | os.PathLike[str], *, title: str | None = None) -> None:
     """Writes a page that shows what became of a model: one file, to be opened in any browser, off line too.
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from kerassurgery_fn.arguments import as_snapshot, kind_of, takes
 from kerassurgery_fn.differences import diff
+from kerassurgery_fn.errors import BadValue
 from kerassurgery_fn.flow import analyse
 from kerassurgery_fn.report.drawing import drawing_of, in_order
 from kerassurgery_fn.snapshot import Snapshot
@@ -12,6 +14,7 @@ from kerassurgery_fn.snapshot import Snapshot
 BAR = 0.16  # inches
 
 
+@takes(before=as_snapshot, after=as_snapshot)
 def plot_widths(before: Snapshot, after: Snapshot, ax: Any = None) -> Any:
     """A bar for each layer that makes channels: how many it made, and how many it makes now.
 
@@ -25,6 +28,8 @@ def plot_widths(before: Snapshot, after: Snapshot, ax: Any = None) -> Any:
     """
     import matplotlib.pyplot as plt
 
+    if ax is not None and not hasattr(ax, "barh"):
+        raise BadValue(f"ax is the axes of a matplotlib figure, not {kind_of(ax)}")
     sources = diff(before, after).sources
     old, new = drawing_of(before), drawing_of(after)
     makers = {path for model in (before, after) for path, _ in analyse(model).makers}

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from kerassurgery_fn.algebra import PlanDiff
+from kerassurgery_fn.arguments import as_snapshot, is_keras, kind_of
 from kerassurgery_fn.costs import Cost, cost
 from kerassurgery_fn.coupling import Groups
 from kerassurgery_fn.differences import Diff
+from kerassurgery_fn.errors import BadValue
 from kerassurgery_fn.explaining import Explanation
 from kerassurgery_fn.flow import analyse
 from kerassurgery_fn.report.drawing import as_text, drawing_of
@@ -22,10 +24,15 @@ def show(thing: Any, console: Any = None) -> None:
     Args:
         thing: a snapshot, the groups, the cost, an explanation, a difference of models or of plans.
         console: where to print, a `rich.console.Console`; the terminal by default.
+
+    Raises:
+        BadValue: there is nothing to show of such a thing, or the console is none.
     """
     from rich.console import Console
 
-    console = console or Console()
+    console = Console() if console is None else console
+    if not hasattr(console, "print"):
+        raise BadValue(f"console is a rich.console.Console, not {kind_of(console)}")
     for table in tables_of(thing):
         console.print(table)
         console.print()
@@ -35,13 +42,15 @@ def tables_of(thing: Any) -> list[Table]:
     """The tables of a thing; see `show`.
 
     Raises:
-        TypeError: there is nothing to show of such a thing.
+        BadValue: there is nothing to show of such a thing.
     """
     for cls, made in TABLES.items():
         if isinstance(thing, cls):
             return made(thing)
+    if is_keras(thing, "Model"):
+        as_snapshot(thing, "thing")
     known = ", ".join(cls.__name__ for cls in TABLES)
-    raise TypeError(f"there is nothing to show of a {type(thing).__name__}; there is of {known}")
+    raise BadValue(f"there is nothing to show of a {kind_of(thing)}; there is of {known}")
 
 
 def _of_snapshot(snapshot: Snapshot) -> list[Table]:

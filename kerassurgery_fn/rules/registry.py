@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from kerassurgery_fn.arguments import as_function, as_string, takes
+
 Rule = Callable[..., Any]
 Last = Callable[[Mapping[str, Any]], Any]
 RULES: dict[str, Rule] = {}
@@ -23,6 +25,7 @@ class NoRule(Exception):
     """A class that the library knows nothing about, or a use of a known one that it cannot follow."""
 
 
+@takes(classes=as_string, approximate=as_string)
 def rule(*classes: str, approximate: str = "", last: Last | None = None) -> Callable[[Rule], Rule]:
     """Registers a rule for classes of layers.
 
@@ -37,7 +40,7 @@ def rule(*classes: str, approximate: str = "", last: Last | None = None) -> Call
     """
 
     def register(function: Rule) -> Rule:
-        RULES.update(dict.fromkeys(classes, function))
+        RULES.update(dict.fromkeys(classes, as_function(function, "a rule")))
         for name in classes:
             LAST.pop(name, None)
         if last:

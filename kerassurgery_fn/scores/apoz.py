@@ -90,7 +90,7 @@ def high_apoz(apoz: Any, method: str = "std", cutoff_std: float = 1, cutoff_abso
     >>> high_apoz([0.1, 0.2, 0.1, 0.9]), high_apoz([0.5, 0.5]), high_apoz([0.5, 1], "absolute")
     (array([3]), array([], dtype=int64), array([1]))
     """
-    if method not in CUTOFFS:
+    if not isinstance(method, str) or method not in CUTOFFS:
         raise SurgeryError(f"no method {method!r} to choose channels by; there are {', '.join(CUTOFFS)}")
     try:
         apoz = np.asarray(apoz, float)

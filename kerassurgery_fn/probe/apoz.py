@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import reduce
-from itertools import count, islice
-from math import ceil
-from operator import add, itemgetter, length_hint
+from operator import add
 from typing import Any
 
 import keras
 import numpy as np
 
-from kerassurgery_fn.channels import size
+from kerassurgery_fn.arguments import (
+    as_count,
+    as_function,
+    as_model,
+    optional,
+    takes,
+)
+from kerassurgery_fn.channels import FIXED, column, size
 from kerassurgery_fn.errors import BadData, NoChannels
 from kerassurgery_fn.flow import Flow, analyse
 from kerassurgery_fn.frozen import get_in, thaw
@@ -30,19 +35,29 @@ from kerassurgery_fn.graph import (
 )
 from kerassurgery_fn.live import capture, rebuild
 from kerassurgery_fn.live.rebuilding import at_root
+from kerassurgery_fn.probe.data import batches, fitting, length
+from kerassurgery_fn.rules.layer import Maker
 from kerassurgery_fn.scores.apoz import ZeroCounts, fewest
 from kerassurgery_fn.scores.views import View, address, views
+from kerassurgery_fn.selecting import selectors
 from kerassurgery_fn.snapshot import Snapshot
+from kerassurgery_fn.warning import warn
 
 Place = tuple[Ref, int]
 Counts = dict[Place, ZeroCounts]
 
 
+def as_model_or_snapshot(value: Any, name: str = "model") -> Any:
+    """A Keras model or a snapshot itself; NotAGraph is raised for anything else."""
+    return value if isinstance(value, Snapshot) else as_model(value, name)
+
+
+@takes(model=as_model_or_snapshot, batch_size=as_count, steps=optional(as_count), progress=optional(as_function))
 def score_by_apoz(
     model: keras.Model | Snapshot,
     data: Any,
     *,
-    layers: Iterable[Any] | None = None,
+    layers: Any = None,
     batch_size: int = 32,
     steps: int | None = None,
     progress: Callable[..., Iterable[Any]] | None = None,
@@ -54,13 +69,16 @@ def score_by_apoz(
     forks, the branch with the fewest zeros counts. High values mark channels that can go (`scores.high_apoz`).
     Zeros are counted as the model runs, so memory is that of one batch, however much data there is.
 
+    Behind an activation that is never exactly zero (gelu, tanh, linear) the score of all channels is 0.0 and says
+    nothing of them: where no zero is seen of a layer that is named, or that has channels to cut, there is a warning.
+
     Args:
         model: a Keras model, which is not changed, or a snapshot.
         data: an array, or a list or dict of arrays for several inputs; a `tf.data.Dataset`, a `keras.utils.PyDataset`
             or any other iterable of batches, each as in `fit`: `x`, `(x,)`, `(x, y)` or `(x, y, weights)`. A list of
             arrays means several inputs, a list of tuples batches.
-        layers: layers, names, paths or addresses (`attention:num_heads`); by default all whose channels can be seen
-            on a tensor.
+        layers: a layer, its name, path or address (`attention:num_heads`), a pattern, or several of these; by default
+            all layers whose channels can be seen on a tensor.
         batch_size: samples a batch, where data is arrays.
         steps: the most batches to read; needed where the data never ends.
         progress: what the batches are to be read through, as `tqdm.tqdm` or `rich.progress.track`; it is called with
@@ -70,7 +88,7 @@ def score_by_apoz(
         Address of the channels (the layer's path) -> APoZ, a fraction from 0 to 1, float64, shape (channels,).
 
     Raises:
-        BadData: no batch, an endless dataset without `steps`, or arrays that do not fit the model's inputs.
+        BadData: no batch, an endless dataset without `steps`, NaN, or arrays that do not fit the model's inputs.
         UnknownLayer, AmbiguousLayer, NoChannels: a name that is of no layer, of several, of one without channels.
         NotAGraph: a subclassed model.
 
@@ -84,20 +102,39 @@ def score_by_apoz(
     if not watched:
         return {}
     live = rebuild(snapshot) if isinstance(model, Snapshot) else model
-    batches = _batches(data, batch_size, steps)
-    total = _length(data, batch_size, steps)
-    counts = _counted(
-        _Counter(live, snapshot, flow.graph, places), progress(batches, total=total) if progress else batches
+    read = batches(data, batch_size, steps)
+    total = length(data, batch_size, steps)
+    counts = _counted(_Counter(live, snapshot, flow.graph, places), progress(read, total=total) if progress else read)
+    scores = {name: _pooled(calls, counts, size(flow.maker(name).axis) or 0).apoz for name, calls in watched.items()}
+    _warn_of_nothing(
+        [name for name, apoz in scores.items() if not apoz.any() and (layers is not None or _is_free(flow, name))]
     )
-    return {name: _pooled(calls, counts, size(flow.maker(name).axis) or 0).apoz for name, calls in watched.items()}
+    return scores
 
 
-def _watched(flow: Flow, layers: Iterable[Any] | None) -> dict[str, list[list[View]]]:
+def _warn_of_nothing(names: list[str]) -> None:
+    """Warns of layers whose channels were never zero, so that their scores are alike."""
+    if names:
+        warn(
+            f"no value of {', '.join(map(repr, names))} was exactly zero, so that the APoZ of all channels there is "
+            "0.0 and tells nothing of them: an activation such as gelu, tanh or linear makes no zeros. Name layers "
+            "before a ReLU as layers=, or score these in another way"
+        )
+
+
+def _is_free(flow: Flow, name: str) -> bool:
+    """Whether any channel of a layer can be cut."""
+    ids = flow.fates.resolve(column(flow.maker(name).axis))
+    return bool((~flow.fates.pinned()[ids] & (ids != FIXED)).any())
+
+
+def _watched(flow: Flow, layers: Any) -> dict[str, list[list[View]]]:
     """Address of each layer's channels -> where they are seen, call by call."""
     if layers is None:
         seen = {address(flow, maker): views(flow, maker) for maker in flow.makers.values()}
         return {name: calls for name, calls in seen.items() if calls}
-    wanted = {address(flow, maker): maker for maker in map(flow.maker, layers)}
+    named = [maker for selector in selectors(layers) for maker in flow.makers_at(selector)]
+    wanted: dict[str, Maker] = {address(flow, maker): maker for maker in named}
     seen = {name: views(flow, maker) for name, maker in wanted.items()}
     for name, calls in seen.items():
         if not calls:
@@ -139,31 +176,51 @@ class _Counter(keras.Model):
     def build(self, *_: Any) -> None:
         """Nothing: the model is built already."""
 
-    def call(self, x: Any, training: bool = False) -> list[tuple[Any, Any]]:
-        """Zeros of each channel, shape (channels,), and values a channel, for every place."""
-        tensors = self.run(keras.tree.flatten(self.entry(x)), training)
-        return [_zeros(tensors[ref], axis) for ref, axis in self.places]
+    def call(self, x: Any, training: bool = False) -> tuple[list[Any], list[tuple[Any, Any, Any]]]:
+        """For every input whether it has NaN in it; for every place zeros of each channel, shape (channels,), values a
+        channel, and whether there is NaN among them."""
+        inputs = keras.tree.flatten(self.entry(x))
+        tensors = self.run(inputs, training)
+        return list(map(_has_nan, inputs)), [_zeros(tensors[ref], axis) for ref, axis in self.places]
 
     def count(self, batch: Any) -> Counts:
         """The counts of one batch."""
-        batch = _fitting(batch, self.source)
+        batch = fitting(batch, self.source)
         try:
-            found = self.predict_on_batch(batch)
+            broken, found = self.predict_on_batch(batch)
         except Exception as error:
             shapes = ", ".join(str(tuple(array.shape)) for array in keras.tree.flatten(batch))
             raise BadData(
                 f"model {self.source.name!r} cannot be run on a batch of arrays of shapes {shapes}: {at_root(error)}"
             ) from error
+        self.refuse_nan(broken, [nan for _, _, nan in found])
         return {
             place: ZeroCounts(zeros.astype(np.int64), np.full(zeros.shape, values, np.int64))
-            for place, (zeros, values) in zip(self.places, found, strict=True)
+            for place, (zeros, values, _) in zip(self.places, found, strict=True)
         }
 
+    def refuse_nan(self, inputs: Iterable[Any], places: Iterable[Any]) -> None:
+        """Raises BadData where a batch has NaN in it, or a model makes NaN of it."""
+        for tensor, broken in zip(keras.tree.flatten(self.entry.input), inputs, strict=True):
+            if broken:
+                raise BadData(f"the data for input {tensor.name!r} has NaN in it, which is neither zero nor a value")
+        for (ref, _), broken in zip(self.places, places, strict=True):
+            if broken:
+                raise BadData(f"layer {ref.path!r} makes NaN of the data, so that its zeros cannot be counted")
 
-def _zeros(tensor: Any, axis: int) -> tuple[Any, Any]:
+
+def _has_nan(tensor: Any) -> Any:
+    return keras.ops.any(keras.ops.isnan(keras.ops.cast(tensor, "float32"))) if _is_float(tensor) else False
+
+
+def _is_float(tensor: Any) -> bool:
+    return "float" in keras.backend.standardize_dtype(tensor.dtype)
+
+
+def _zeros(tensor: Any, axis: int) -> tuple[Any, Any, Any]:
     others = [i for i in range(tensor.ndim) if i != axis]
     zeros = keras.ops.sum(keras.ops.cast(keras.ops.equal(tensor, 0), "int32"), axis=others)
-    return zeros, keras.ops.size(tensor) // tensor.shape[axis]
+    return zeros, keras.ops.size(tensor) // tensor.shape[axis], _has_nan(tensor)
 
 
 def _runner(model: keras.Model, snapshot: Snapshot, graph: Graph) -> Callable[[list[Any], bool], dict[Ref, Any]]:
@@ -218,67 +275,3 @@ def _revived(tree: Any, snapshot: Snapshot) -> Any:
 def _looked_up(tree: Any, tensors: Mapping[Ref, Any]) -> Any:
     """A call's arguments with every tensor put in its place."""
     return map_leaves(lambda leaf: tensors[leaf] if isinstance(leaf, Ref) else leaf, tree)
-
-
-def _fitting(batch: Any, model: keras.Model) -> Any:
-    """The batch itself, if it is made of as many arrays as the model has inputs."""
-    arrays = keras.tree.flatten(batch)
-    if strange := [type(one).__name__ for one in arrays if not hasattr(one, "shape")]:
-        raise BadData(f"a batch of the data is made of {strange[0]}, not of arrays; give numpy arrays or tensors")
-    if len(arrays) < len(model.inputs) or (len(arrays) > len(model.inputs) and not isinstance(batch, Mapping)):
-        raise BadData(
-            f"a batch of the data has {len(arrays)} arrays, and the model has {len(model.inputs)} inputs. A list of "
-            "arrays means several inputs, a batch (x, y) an input and its targets: give batches of several inputs as "
-            "([a, b],) or as dicts, and several batches of one input as an iterator, iter([a, b])"
-        )
-    return batch
-
-
-def _batches(data: Any, batch_size: int, steps: int | None) -> Iterator[Any]:
-    """The model's inputs, batch by batch, without targets and weights."""
-    if _is_arrays(data):
-        return islice(_slices(data, batch_size), steps)
-    if steps is None and _is_endless(data):
-        raise BadData("the data never ends; say with steps= how many batches to read")
-    if isinstance(data, keras.utils.PyDataset):
-        data = map(data.__getitem__, count() if data.num_batches is None else range(data.num_batches))
-    if not isinstance(data, Iterable):
-        raise BadData(f"{type(data).__name__} is no data; give an array, a dataset or an iterable of batches")
-    return (keras.utils.unpack_x_y_sample_weight(batch)[0] for batch in islice(data, steps))
-
-
-def _is_arrays(data: Any) -> bool:
-    """Whether data is all there: an array, or a list, tuple or dict of arrays."""
-    return all(hasattr(array, "shape") for array in _arrays(data))
-
-
-def _arrays(data: Any) -> list[Any]:
-    if isinstance(data, Mapping):
-        return list(data.values())
-    return list(data) if isinstance(data, list | tuple) else [data]
-
-
-def _slices(data: Any, batch_size: int) -> Iterator[Any]:
-    """Arrays cut into batches along their first axis."""
-    lengths = {array.shape[0] for array in _arrays(data)}
-    if len(lengths) != 1:
-        raise BadData(f"the arrays have different numbers of samples: {sorted(lengths)}")
-    for start in range(0, lengths.pop(), batch_size):
-        yield keras.tree.map_structure(itemgetter(slice(start, start + batch_size)), data)
-
-
-def _is_endless(data: Any) -> bool:
-    if isinstance(data, keras.utils.PyDataset):
-        return data.num_batches is None
-    return hasattr(data, "cardinality") and int(data.cardinality()) == -1  # tf.data.INFINITE_CARDINALITY
-
-
-def _length(data: Any, batch_size: int, steps: int | None) -> int | None:
-    """The number of batches, None if it is not known."""
-    if _is_arrays(data):
-        known = [ceil(_arrays(data)[0].shape[0] / batch_size)]
-    elif isinstance(data, keras.utils.PyDataset):
-        known = [data.num_batches]
-    else:
-        known = [length_hint(data, -1)]
-    return min((n for n in [*known, steps] if n is not None and n >= 0), default=None)

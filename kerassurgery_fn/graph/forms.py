@@ -1,0 +1,133 @@
+"""The form of a layer's record, as JSON Schema: what every reader of records relies on, whatever the class.
+
+It is part of the published schemas of plans and differences, and records that people give are held to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from kerassurgery_fn.errors import BrokenSnapshot
+
+NAME = {"type": "string", "minLength": 1}
+OPEN_NAME = {"type": ["string", "null"]}
+SHAPE = {"type": "array", "items": {"type": ["integer", "null"]}}
+HISTORY = {
+    "type": "array", "minItems": 3, "prefixItems": [NAME, {"type": "integer"}, {"type": "integer"}], "items": False,
+}  # fmt: skip
+
+
+def in_document(form: Mapping[str, Any]) -> dict[str, Any]:
+    """The form of an object that may stand in a document as it is, or as plain JSON under `$json`."""
+    return {
+        "type": "object",
+        "if": {"required": ["$json"]},
+        "then": {"properties": {"$json": {"type": "object", **form}}},
+        "else": {"if": {"required": ["$map"]}, "else": form},
+    }
+
+
+def _ref(name: str) -> dict[str, str]:
+    return {"$ref": f"#/$defs/{name}"}
+
+
+def _fields(required: tuple[str, ...] = (), **properties: Any) -> dict[str, Any]:
+    return {"required": list(required), "properties": properties}
+
+
+def _record(own: str, layer: Mapping[str, Any], description: str) -> dict[str, dict[str, Any]]:
+    """The form of a record, and of its config, by their names.
+
+    Args:
+        own: the name of the form.
+        layer: the form of each layer in the config of a model.
+        description: what it is the form of.
+    """
+    layers = {"properties": {"layers": {"type": "array", "items": layer}}}
+    a_model = {
+        "required": ["layers"],
+        "anyOf": [{"required": [name]} for name in ("input_layers", "build_input_shape")],
+    }
+    config = {
+        **_fields(name=NAME, dtype=_ref("dtype"), layer={"if": {"required": ["class_name"]}, "then": _ref(own)}),
+        "if": a_model,
+        "then": layers,
+    }
+    record = {
+        **_fields(
+            ("class_name", "config"), class_name=NAME, module=OPEN_NAME, registered_name=OPEN_NAME, name=NAME,
+            config=_ref(f"{own}_config"), build_config={"type": ["object", "null"]},
+            inbound_nodes={"type": "array", "items": _ref("node")},
+        ),
+        "allOf": [
+            {"if": {"required": ["name"]}, "else": _fields(config=in_document(_fields(("name",))))},
+            {
+                "if": {"properties": {"class_name": {"const": "InputLayer"}}},
+                "then": _fields(config=in_document(_fields(("batch_shape", "dtype"), batch_shape=SHAPE, dtype=NAME))),
+            },
+            {
+                "if": {"properties": {"class_name": {"const": "Sequential"}}},
+                "then": _fields(config=in_document(layers)),
+            },
+        ],
+    }  # fmt: skip
+    return {own: {"description": description, **in_document(record)}, f"{own}_config": in_document(config)}
+
+
+FORMS: dict[str, dict[str, Any]] = {
+    **_record("record", _ref("record"), "A layer or model, as keras.saving.serialize_keras_object writes it."),
+    **_record("sheet", NAME, "The record of a layer; in that of a model, names stand in place of its layers."),
+    "dtype": {"type": ["string", "null", "object"], "if": {"type": "object"}, "then": in_document(
+        _fields(("config",), config={"type": "object"})
+    )},
+    "node": in_document(_fields(
+        ("args", "kwargs"), args={"type": "array", "items": _ref("argument")},
+        kwargs=in_document({"additionalProperties": _ref("argument")}),
+    )),
+    "argument": {
+        "description": "An argument of a call: a tensor by the call that makes it, or lists and mappings of these.",
+        "items": _ref("argument"),
+        "if": {"type": "object"},
+        "then": in_document({
+            "if": {"required": ["class_name"]},
+            "then": {
+                "if": {"properties": {"class_name": {"const": "__keras_tensor__"}}},
+                "then": _fields(("config",), config=in_document(_fields(
+                    ("shape", "dtype", "keras_history"), shape=SHAPE, dtype=NAME, keras_history=HISTORY,
+                ))),
+                "else": _fields(class_name=NAME),
+            },
+            "else": {"additionalProperties": _ref("argument")},
+        }),
+    },
+}  # fmt: skip
+
+
+def check_record(record: Any, what: str) -> None:
+    """Raises BrokenSnapshot where a record does not have the form of one, naming the place.
+
+    >>> check_record({"class_name": "ReLU", "config": {"name": 3}}, "the layer")
+    Traceback (most recent call last):
+    kerassurgery_fn.errors.BrokenSnapshot: the layer.config.name: 3 is not of type 'string'
+    """
+    from jsonschema.exceptions import best_match
+
+    error = best_match(_validator().iter_errors(record))
+    if error is not None:
+        raise BrokenSnapshot(f"{what}{error.json_path.removeprefix('$')}: {error.message[:300]}")
+
+
+@cache
+def _validator() -> Any:
+    return strict()({**_ref("record"), "$defs": FORMS})
+
+
+@cache
+def strict() -> Any:
+    """The class of validators to which 1.0 is no integer."""
+    from jsonschema import Draft202012Validator, validators
+
+    checker = Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int)
+    return validators.extend(Draft202012Validator, type_checker=checker)
