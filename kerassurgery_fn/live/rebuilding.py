@@ -24,7 +24,7 @@ from kerassurgery_fn.snapshot import Snapshot
 Fill = Callable[[keras.Variable, np.ndarray], None]
 
 
-@takes(snapshot=as_snapshot, custom_objects=optional(as_mapping), safe_mode=as_flag)
+@takes(snapshot=as_snapshot, custom_objects=optional(as_mapping), safe_mode=as_flag, compile=as_flag)
 def rebuild(
     snapshot: Snapshot,
     *,
