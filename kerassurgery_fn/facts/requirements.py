@@ -22,6 +22,7 @@ First = tuple[Record, Any, Any]  # a layer's record, and the arguments of its fi
 
 RANKS = {"LSTM": 3, "GRU": 3, "SimpleRNN": 3, "RepeatVector": 2}
 LEAST = {"Dense": 2, "RNN": 3, "TimeDistributed": 3}
+BUILT_FOR_ONE_RANK = {"BatchNormalization", "EinsumDense"}  # `build` writes the rank into the `input_spec`
 
 
 class Misfit(Exception):
@@ -64,6 +65,13 @@ def check_rank(record: Record, shape: Sequence[Any]) -> None:
         raise Misfit(f"it takes tensors of {wanted} axes")
     if len(shape) < least:
         raise Misfit(f"it takes tensors of {least} axes or more")
+
+
+def check_built_rank(record: Record, shape: Sequence[Any]) -> None:
+    """Raises Misfit where a layer is built for another number of axes, and takes no other from then on."""
+    built = (record.get("build_config") or {}).get("input_shape")
+    if key_of(record) in BUILT_FOR_ONE_RANK and built and len(built) != len(shape):
+        raise Misfit(f"it is built for tensors of {len(built)} axes; give a layer that is not built")
 
 
 def channels_of(record: Record, shape: Sizes) -> int | None:
@@ -132,6 +140,7 @@ def check_calls(first: Iterable[First]) -> None:
         if isinstance(given, tuple):
             shape = tuple(map(size, given))
             check_rank(record, shape)
+            check_built_rank(record, shape)
             OF_ONE.get(key_of(record), lambda *_: None)(record, shape)
         elif isinstance(given, list) and all(isinstance(one, tuple) for one in given):
             shapes = [tuple(map(size, one)) for one in given]
