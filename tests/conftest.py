@@ -3,6 +3,7 @@
 Whether an operation is there is measured, once in a session: it depends on oneDNN, on the processor and on the release.
 """
 
+import gc
 import sys
 from collections.abc import Callable
 from functools import cache
@@ -60,3 +61,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--random-models", type=int, default=48, help="how many, of consecutive seeds")
     group.addoption("--random-seed", type=int, default=0, help="the first seed")
     group.addoption("--random-minutes", type=float, default=0, help="of CPU time, in place of a number of models")
+
+
+def pytest_collection_finish() -> None:
+    """Leaves all that has been imported, which stays, out of the garbage collections, and makes them seldom."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)

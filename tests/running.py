@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from kerassurgery_fn import rebuild
+from kerassurgery_fn import capture, rebuild
 from kerassurgery_fn.live.members import layers_of
 from kerassurgery_fn.snapshot import Snapshot
 
@@ -38,6 +38,13 @@ def model_of(snapshot: Snapshot) -> keras.Model:
             _rebuilt[index] = snapshot, model
             return model
     return remember(snapshot, rebuild(snapshot))
+
+
+def captured(model: keras.Model) -> Snapshot:
+    """The snapshot of a model, which computes snapshots from now on as if it had been rebuilt."""
+    snapshot = capture(model)
+    remember(snapshot, model)
+    return snapshot
 
 
 def remember(snapshot: Snapshot, model: keras.Model) -> keras.Model:

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 from laws import TOLERANCE, VISIBLE, deviation, free_ids, random_inputs, randomise
-from running import compute, outputs_of, remember
+from running import captured, compute, outputs_of
 
-from kerassurgery_fn import analyse, capture
+from kerassurgery_fn import analyse
 from kerassurgery_fn.channels import FIXED, has_ids
 from kerassurgery_fn.flow import Flow
 from kerassurgery_fn.frozen import get_in, set_all
@@ -32,11 +32,10 @@ def check_swaps(model: keras.Model, seed: int = 0, inputs: Any = None, tolerance
     """Swaps channels of a model, which gets random weights, in pairs; the outputs must stay what they are."""
     randomise(model, seed)
     inputs = random_inputs(model, seed) if inputs is None else inputs
-    snapshot = capture(model)
+    snapshot = captured(model)
     flow = analyse(snapshot)
     partner = partners(flow, np.random.default_rng(seed))
     truth = outputs_of(model, inputs)
-    remember(snapshot, model)
     right = deviation(compute(swapped(snapshot, flow, partner), inputs), truth)
     wrong = deviation(compute(swapped(snapshot, flow, partner, leave_out=True), inputs), truth)
     trade = Trade(right, wrong, float(np.mean(partner[free_ids(flow)] != free_ids(flow))))

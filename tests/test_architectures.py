@@ -4,7 +4,7 @@ import architectures_of_sequences  # noqa: F401 (lists its networks)
 import numpy as np
 import pytest
 from architectures import NETWORKS
-from laws import check_law, prunable
+from laws import check_law, check_round_trip, prunable
 from swaps import check_swaps
 
 from kerassurgery_fn import DeleteChannels, analyse, capture, rebuild
@@ -30,6 +30,7 @@ LEAST = {
 def test_the_laws_on_a_network(name, record_property):
     """All on one model: cuts that are exact, channels that trade places, refusals."""
     model = NETWORKS[name]()
+    check_round_trip(capture(model))
     verdict = check_law(model)
     record_property("prunable", round(verdict.prunable, 3))
     record_property("deviation", verdict.deviation)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from architectures import NETWORKS
 from laws import check_rebuilt_record, compute, deviation, random_inputs, randomise
-from running import model_of
+from running import captured, model_of
 
-from kerassurgery_fn import DeepenLayer, ExtractModel, Plan, ReplaceHead, analyse, capture
+from kerassurgery_fn import DeepenLayer, ExtractModel, Plan, ReplaceHead, analyse
 from kerassurgery_fn.errors import BadValue, NoHead, NothingLeft, PinnedChannels
 from kerassurgery_fn.graph import is_input
 
@@ -28,7 +28,7 @@ def picked(names, count):
 
 
 def test_parts_deeper_layers_and_other_classes(network):
-    before, inputs = capture(network), random_inputs(network)
+    before, inputs = captured(network), random_inputs(network)
     truth, flow = compute(before, inputs), analyse(before)
     for path in picked(flow.graph.places, 1):
         check_parts(before, path, inputs, truth)

@@ -10,6 +10,7 @@ from laws import check_rebuilt_record, compute, deviation, parameters, random_in
 from needs import NEEDS_CHANNELS_FIRST, marked
 from pictures import chain, momenta, nested, shared
 from records import call, functional, layer, numbers, operation, sequential
+from running import captured
 
 from kerassurgery_fn import ConvertDtype, DeepenLayer, DeleteChannels, InsertLayer, Plan, capture, rebuild
 from kerassurgery_fn.edits.deepening import activation_of
@@ -295,7 +296,7 @@ def adapted(model):
 def check(model, edit):
     """The model computes what it did, and Keras writes just what the edit wrote; a wrong one would not compute that."""
     randomise(model)
-    before, inputs = capture(model), random_inputs(model)
+    before, inputs = captured(model), random_inputs(model)
     after = edit(before)
     assert parameters(after) > parameters(before)
     check_rebuilt_record(after)
@@ -314,7 +315,7 @@ def test_a_deeper_model_computes_what_it_did(make, edit):
 def test_an_identity_that_is_not_one_would_show():
     model = LIVE["Conv2D in groups"][0]()
     randomise(model)
-    before, inputs = capture(model), random_inputs(model)
+    before, inputs = captured(model), random_inputs(model)
     after = DeepenLayer("a")(before)
     shifted = {**after.weights, "a_1": (np.roll(after.weights["a_1"][0], 1, axis=0), after.weights["a_1"][1])}
     assert deviation(compute(Snapshot(after.record, shifted), inputs), compute(before, inputs)) > 1e-2

@@ -9,7 +9,7 @@ from keras import layers as L
 from laws import check_rebuilt_record, compute, deviation, differences, random_inputs, randomise, sabotage
 from pictures import chain, fork, nested, residual, shared
 from records import call, functional, layer, numbers, sequential
-from running import model_of
+from running import captured, model_of
 
 from kerassurgery_fn import DeleteChannels, ExtractModel, Plan, capture, explain, rebuild
 from kerassurgery_fn.errors import AmbiguousLayer, BadValue, MisfitTensor, SurgeryError, UnknownCall, UnknownLayer
@@ -303,7 +303,7 @@ HALVES = {
 def test_both_halves_of_a_model_compute_what_the_whole_does(make, middle, last):
     model = make()
     randomise(model)
-    whole, inputs = capture(model), random_inputs(model)
+    whole, inputs = captured(model), random_inputs(model)
     middle = model.layers[0].name if middle == "input" else middle
     first, second = ExtractModel(middle)(whole), ExtractModel(last, inputs=middle)(whole)
     for half in (first, second):

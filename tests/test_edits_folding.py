@@ -10,6 +10,7 @@ from keras import layers as L
 from laws import check_rebuilt_record, compute, random_inputs, randomise, sabotage
 from needs import NEEDS_CHANNELS_FIRST, marked, slow_network
 from records import call, functional, layer, sequential
+from running import captured
 
 from kerassurgery_fn import ConvertDtype, FoldBatchNorm, Plan, capture, rebuild
 from kerassurgery_fn.edits.drafting import Draft
@@ -181,7 +182,7 @@ LIVE = {
 def test_the_model_computes_what_it_did(make):
     model = make()
     randomise(model)
-    before, inputs = capture(model), random_inputs(model)
+    before, inputs = captured(model), random_inputs(model)
     after = FoldBatchNorm()(before)
     assert len(norms(after)) == len([p for p in norms(before) if isinstance(foldable(Draft(before), p), str)])
     assert len(norms(after)) < len(norms(before))

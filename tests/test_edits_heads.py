@@ -9,6 +9,7 @@ from keras import layers as L
 from laws import check_rebuilt_record, compute, deviation, random_inputs, randomise
 from pictures import chain, fork, momenta, nested, residual
 from records import call, constant, functional, layer, numbers, operation, sequential
+from running import captured
 
 from kerassurgery_fn import (
     InsertLayer,
@@ -323,7 +324,7 @@ of_live = pytest.mark.parametrize("make, layer", LIVE.values(), ids=LIVE)
 def test_old_classes_compute_what_they_did(make, layer, units, keep):
     model = make()
     randomise(model)
-    before, inputs = capture(model), random_inputs(model)
+    before, inputs = captured(model), random_inputs(model)
     after = ReplaceHead(units, keep=keep, layer=layer)(before)
     check_rebuilt_record(after)
     truth_of_all, made_of_all = compute(before, inputs), compute(after, inputs)

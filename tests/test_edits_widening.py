@@ -10,6 +10,7 @@ from laws import check_rebuilt_record, compute, deviation, parameters, random_in
 from needs import NEEDS_CHANNELS_FIRST, marked
 from pictures import chain, fork, grouped, image, momenta, nested, residual, shared
 from records import call, functional, layer, numbers, operation
+from running import captured
 
 from kerassurgery_fn import ConvertDtype, KeepChannels, Plan, ReorderChannels, WidenChannels, analyse, capture, rebuild
 from kerassurgery_fn.errors import BadValue, CannotWiden, ChannelOutOfRange, PartialLines, PinnedChannels, SurgeryError
@@ -360,7 +361,7 @@ of_live = pytest.mark.parametrize("make, widths", marked(LIVE, ONEDNN))
 def check(model, edit, more, dtype="float32"):
     """The model computes what it did, and so does the one that Keras makes of the record; a wrong one would not."""
     randomise(model)
-    before, inputs = ConvertDtype(dtype)(capture(model)), random_inputs(model)
+    before, inputs = ConvertDtype(dtype)(captured(model)), random_inputs(model)
     after = edit(before)
     assert (parameters(after) > parameters(before)) == more
     check_rebuilt_record(after)
