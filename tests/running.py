@@ -41,9 +41,14 @@ def model_of(snapshot: Snapshot) -> keras.Model:
 
 
 def captured(model: keras.Model) -> Snapshot:
-    """The snapshot of a model, which computes snapshots from now on as if it had been rebuilt."""
+    """The snapshot of a model, which computes snapshots from now on as if it had been rebuilt.
+
+    A model in which a layer has two paths is not used: it has one set of weights where the snapshot has two.
+    """
     snapshot = capture(model)
-    remember(snapshot, model)
+    layers = [id(layer) for _, layer, _ in layers_of(model, snapshot.record, "")]
+    if len(set(layers)) == len(layers):
+        remember(snapshot, model)
     return snapshot
 
 

@@ -393,7 +393,7 @@ def test_a_backbone_gets_a_head_and_the_head_other_classes():
 
 
 @pytest.mark.keras
-@pytest.mark.parametrize("name", ["MobileNet", "MobileNetV2"])
+@pytest.mark.parametrize("name", ["MobileNet", pytest.param("MobileNetV2", marks=pytest.mark.slow)])
 def test_networks_with_other_classes(name):
     five, seven = (
         getattr(keras.applications, name)((32, 32, 3), alpha=0.5, weights=None, classes=n, name="net") for n in (5, 7)

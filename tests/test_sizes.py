@@ -53,7 +53,7 @@ def bytes_of(folder):
 @pytest.mark.parametrize(
     "name, head, plan_kb, diff_kb",
     [
-        ("MobileNetV2", "predictions", 40, 50),
+        ("MobileNetV2", "predictions", 40, 45),
         pytest.param("ResNet50", "predictions", 40, 40, marks=pytest.mark.slow),
         pytest.param("InceptionV3", "predictions", 60, 80, marks=pytest.mark.slow),
     ],
