@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any
 
 import pytest
+from older import pytest_runtest_call, pytest_runtest_setup  # noqa: F401  pytest finds hooks by their names
 
 pytest.register_assert_rewrite("laws", "swaps", "trials")
 

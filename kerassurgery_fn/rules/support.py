@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from kerassurgery_fn.rules import APPROXIMATE, PINS, RULES
 
+KERAS = "3.15"  # the release whose classes the table lists, one for one
 FILE = Path(__file__).with_name("SUPPORT.md")
 TITLE = """\
 # Supported layers and operations
