@@ -8,8 +8,8 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+import older
 import pytest
-from older import pytest_runtest_call, pytest_runtest_setup  # noqa: F401  pytest finds hooks by their names
 
 pytest.register_assert_rewrite("laws", "swaps", "trials")
 
@@ -61,3 +61,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--random-models", type=int, default=48, help="how many, of consecutive seeds")
     group.addoption("--random-seed", type=int, default=0, help="the first seed")
     group.addoption("--random-minutes", type=float, default=0, help="of CPU time, in place of a number of models")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(older, "older")

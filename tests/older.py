@@ -20,6 +20,7 @@ MISSING = {
     r"Could not interpret activation function identifier: (\w+)": "the activation {0}",
     r"'ResourceVariable' object has no attribute 'path'": "a Muon that runs on TensorFlow",
     r"`inputs` not connected to `outputs`": "models with an input that nothing reads",
+    r"transpose expects a vector of size 4\. But input\(1\) is a vector of size 3": "attention over four axes",
     r"The `(output_padding)` argument must be a tuple of \d integers\. .* do not satisfy `value > 0`": "a zero in {0}",
 }
 

@@ -15,6 +15,14 @@ from kerassurgery_fn.live.members import inside, members_of
 STRUCTURES = {"input_layers": "_inputs_struct", "output_layers": "_outputs_struct"}
 
 
+def complete(layer: keras.Operation, record: dict[str, Any]) -> None:
+    """Writes into the record of a layer or operation what its class leaves out."""
+    if "name" not in record and "name" not in record["config"]:
+        record["name"] = layer.name  # a class without a get_config()
+    if isinstance(layer, keras.layers.InputLayer):
+        record["config"].setdefault("optional", layer.optional)  # Keras before 3.11
+
+
 def with_structure(model: keras.Model, record: dict[str, Any]) -> dict[str, Any]:
     """The record of a Functional model in which a single tensor is told from a list of one.
 
