@@ -20,6 +20,9 @@ MISSING = {
     r"Invalid quantization mode\. Expected one of .* Received: mode=(\w+)": "quantization to {0}",
     r"Could not interpret activation function identifier: (\w+)": "the activation {0}",
     r"'ResourceVariable' object has no attribute 'path'": "a Muon that runs on TensorFlow",
+    r"attends over axes that are counted from the end": "attention over axes that are counted from the end",
+    r"from operation '(\w+)' is part of a cycle": "a {0} that can be called on symbolic tensors",
+    r"Iterating over a symbolic KerasTensor is not supported": "several outputs of a layer that has several",
     r"`inputs` not connected to `outputs`": "models with an input that nothing reads",
     r"The `(output_padding)` argument must be a tuple of \d integers\. .* do not satisfy `value > 0`": "a zero in {0}",
 }

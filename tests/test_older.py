@@ -5,6 +5,7 @@ import pytest
 from records import call, functional, layer, operation
 
 from kerassurgery_fn import DeleteChannels, analyse
+from kerassurgery_fn.errors import HiddenState
 from kerassurgery_fn.snapshot import Snapshot
 
 # --- operations that took as arguments of the call what their class takes today
@@ -105,3 +106,20 @@ def test_the_record_of_an_input_says_whether_it_is_optional(model):
     record = {"config": {"name": "x"}}
     complete(model.layers[0], record)
     assert record == {"config": {"name": "x", "optional": False}}
+
+
+# --- what an older Keras computes in another way
+
+
+@pytest.mark.keras
+def test_attention_over_axes_that_are_counted_from_the_end_is_refused_where_keras_takes_others_for_them():
+    import keras
+
+    from kerassurgery_fn import capture
+
+    x = keras.Input((3, 4, 6))
+    layer = keras.layers.MultiHeadAttention(2, 3, attention_axes=(2,), name="heads")
+    model = keras.Model(x, layer(x, x))
+    layer._attention_axes = (-2,)  # as it stays before 3.12
+    with pytest.raises(HiddenState, match=r"'heads'.*count attention_axes from the front"):
+        capture(model)
