@@ -6,13 +6,16 @@ of support is exact for, and under later ones, nothing is missing, and such an e
 
 import re
 import traceback
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
+import kerassurgery_fn
 from kerassurgery_fn.rules.support import KERAS
 
+HERE, PACKAGE = Path(__file__).parent, Path(kerassurgery_fn.__file__).parent
 MISSING = {
     r"module '(keras\S*?)' has no attribute '(\w+)'": "{0}.{1}",
     r"Unrecognized keyword arguments passed to (\w+): {{?'(\w+)'": "the argument {1} of {0}",
@@ -20,6 +23,7 @@ MISSING = {
     r"Invalid quantization mode\. Expected one of .* Received: mode=(\w+)": "quantization to {0}",
     r"Could not interpret activation function identifier: (\w+)": "the activation {0}",
     r"'ResourceVariable' object has no attribute 'path'": "a Muon that runs on TensorFlow",
+    r"layer '\S+' \((\w+)\) could not be saved: NotImplementedError": "a config of {0}",
     r"attends over axes that are counted from the end": "attention over axes that are counted from the end",
     r"from operation '(\w+)' is part of a cycle": "a {0} that can be called on symbolic tensors",
     r"Iterating over a symbolic KerasTensor is not supported": "several outputs of a layer that has several",
@@ -47,9 +51,20 @@ def reason_to_skip(error: BaseException) -> str | None:
         return None
     if lacking := next(missing(error), None):
         return f"Keras {INSTALLED} does not have {lacking}"
-    if any(frame.name == "randomise" for frame in traceback.extract_tb(error.__traceback__)):
-        return f"Keras {INSTALLED} cannot run the model itself, before any surgery: {str(error)[:300]}"
+    if is_of_keras(traceback.extract_tb(error.__traceback__)):
+        return f"Keras {INSTALLED} cannot build or run the model itself, before any surgery: {str(error)[:300]}"
     return None
+
+
+def is_of_keras(frames: Sequence[traceback.FrameSummary]) -> bool:
+    """Whether an error was raised by Keras in a function that builds a model, or fills it, and not by surgery."""
+    ours = [frame for frame in frames if is_in(frame, HERE) or is_in(frame, PACKAGE)]
+    is_builder = bool(ours) and is_in(ours[-1], HERE) and not ours[-1].name.startswith(("test_", "compute", "check_"))
+    return is_builder and frames[-1] is not ours[-1]
+
+
+def is_in(frame: traceback.FrameSummary, folder: Path) -> bool:
+    return Path(frame.filename).is_relative_to(folder)
 
 
 def missing(error: BaseException | None) -> Iterator[str]:

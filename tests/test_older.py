@@ -60,6 +60,22 @@ def test_attention_whose_options_are_arguments_of_its_call():
     assert not analyse(Snapshot(record, {})).opaque
 
 
+def test_patches_whose_size_is_a_number():
+    patches = operation("ExtractPatches", "patches", module="keras.src.ops.image", size=3, strides=1, padding="valid")
+    patches["config"].update(dilation_rate=1, data_format="channels_last")
+    record = functional(
+        "net",
+        {"x": (None, 6, 6, 3)},
+        call(layer("Dense", "a", units=4), "x"),
+        call(patches, "a", out=(None, 4, 4, 36)),
+        call(layer("Dense", "b", units=3), "patches"),
+        outputs="b",
+    )
+    flow = analyse(Snapshot(record, {}))
+    assert not flow.opaque
+    assert flow.maker("a").axis.shape == (1, 4)
+
+
 # --- the structure of inputs and outputs
 
 
