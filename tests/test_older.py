@@ -61,13 +61,13 @@ def test_attention_whose_options_are_arguments_of_its_call():
 
 
 def test_patches_whose_size_is_a_number():
-    patches = operation("ExtractPatches", "patches", module="keras.src.ops.image", size=3, strides=1, padding="valid")
-    patches["config"].update(dilation_rate=1, data_format="channels_last")
+    config = {"size": 2, "strides": None, "dilation_rate": 1, "padding": "valid", "data_format": "channels_last"}
+    patches = operation("ExtractPatches", "patches", module="keras.src.ops.image", **config)
     record = functional(
         "net",
         {"x": (None, 6, 6, 3)},
         call(layer("Dense", "a", units=4), "x"),
-        call(patches, "a", out=(None, 4, 4, 36)),
+        call(patches, "a", out=(None, 3, 3, 16)),
         call(layer("Dense", "b", units=3), "patches"),
         outputs="b",
     )
