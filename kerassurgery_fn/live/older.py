@@ -28,7 +28,7 @@ def with_structure(model: keras.Model, record: dict[str, Any]) -> dict[str, Any]
 
     Keras before 3.11 writes a list of one for both.
     """
-    single = {field for field, own in STRUCTURES.items() if isinstance(getattr(model, own), keras.KerasTensor)}
+    single = {field for field, own in STRUCTURES.items() if isinstance(getattr(model, own, None), keras.KerasTensor)}
     config = {
         field: value[0] if field in single and not isinstance(value[0], str) else value
         for field, value in record["config"].items()
