@@ -79,9 +79,10 @@ def test_every_layer_of_keras_is_in_the_table():
 
 
 @pytest.mark.keras
+@pytest.mark.skipif(IS_OLDER, reason="an older Keras has operations that it has no more today")
 def test_every_operation_of_keras_is_in_the_table():
     classes = operation_classes()
-    assert IS_OLDER or len(classes) >= 330
+    assert len(classes) >= 330
     assert {written(cls) for cls in classes} - {row.name for row in support()} == set()
 
 
