@@ -62,6 +62,11 @@ def refuse_hidden(path: str, layer: Any, record: Record) -> None:
                 f"layer {path!r} is quantized to float8, and Keras builds such a layer in another way than it "
                 "quantizes one; capture the model before quantize('float8')"
             )
+        if any(axis < 0 for axis in getattr(one, "_attention_axes", None) or ()):
+            raise HiddenState(
+                f"layer {path!r} ({type(one).__name__}) attends over axes that are counted from the end, and Keras "
+                "before 3.12 takes other axes for them; count attention_axes from the front"
+            )
         if keeps_files(one) and not record["config"].get("vocabulary"):
             raise HiddenState(
                 f"layer {path!r} ({type(one).__name__}) keeps files of its own (save_assets), which are neither config "

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+import older
 import pytest
 
 pytest.register_assert_rewrite("laws", "swaps", "trials")
@@ -68,3 +69,7 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(older, "older")

@@ -6,6 +6,7 @@ from dataclasses import replace
 import keras
 import pytest
 from keras import layers as L
+from older import IS_OLDER
 
 from kerassurgery_fn import capture
 from kerassurgery_fn.facts import settled, usual_kwargs
@@ -111,7 +112,9 @@ LAYERS = {
 
 
 @pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS)
-def test_the_facts_of_a_layer(make):
+def test_the_facts_of_a_layer(make, request):
+    if IS_OLDER and "[Reshape]" in request.node.name:
+        pytest.skip("an older Keras states less of the shape that Reshape makes")
     snapshot = capture(make())
     assert remembered(snapshot) == snapshot.record
 

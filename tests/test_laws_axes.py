@@ -150,8 +150,15 @@ MASKS = {
 }
 
 
+def hands_its_mask_on(layer):
+    made = layer(np.ones((2, 5, 6), "float32"), mask=keras.ops.ones((2, 5), "bool"))
+    return getattr(made, "_keras_mask", None) is not None
+
+
 @pytest.mark.parametrize("name", MASKS)
 def test_channels_that_mask_are_held(name):
+    if name == "time distributed" and not hands_its_mask_on(L.TimeDistributed(L.Dense(4))):
+        pytest.skip("TimeDistributed of this Keras keeps a mask that it is called with to itself")
     model = masked(MASKS[name]())
     flow = analyse(capture(model))
     assert flow.fates.pinned()[flow.fates.resolve(flow.maker("made").axis)].all()

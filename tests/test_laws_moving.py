@@ -17,6 +17,7 @@ from laws import (
     sabotage,
 )
 from needs import NEEDS_CHANNELS_FIRST
+from older import IS_OLDER
 from test_laws_operations import apply, array, read
 
 from kerassurgery_fn import DeleteChannels, WidenChannels, capture
@@ -298,6 +299,8 @@ def case(frame, name):
 
 @pytest.mark.parametrize("frame, name", [case(frame, name) for frame, (_, table) in FRAMES.items() for name in table])
 def test_the_surgery_law(frame, name):
+    if IS_OLDER and name == "transpose with negative axes":
+        pytest.skip("an older Keras hands negative axes to TensorFlow, which aborts the process")
     model, table = FRAMES[frame]
     verdict = check_law(model(table[name]))
     assert (verdict.prunable > 0.5) == (name not in HELD), verdict

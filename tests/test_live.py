@@ -9,6 +9,7 @@ import pytest
 from keras import layers as L
 from keras import ops
 from laws import check_law, random_cut, random_inputs, randomise
+from older import IS_OLDER
 
 from kerassurgery_fn import (
     DeleteChannels,
@@ -136,6 +137,8 @@ def test_what_has_no_graph_is_refused(name):
 
 @pytest.mark.parametrize("inner", [Subclassed, lambda: Twisted(name="twisted")], ids=["subclassed", "twisted"])
 def test_a_nested_model_without_a_graph_is_an_opaque_layer(inner):
+    if inner is not Subclassed and "layers" in inner().get_config():
+        pytest.skip("this Keras takes every class whose constructor has only keywords for a plain graph")
     x = keras.Input((6,))
     y = inner()(L.Dense(6, name="before")(L.Dense(5, name="first")(x)))
     model = keras.Model(x, L.Dense(2)(L.Dense(4, name="after")(y)))
@@ -154,6 +157,7 @@ class Nameless(keras.Model):
         return self.layer(x)
 
 
+@pytest.mark.skipif(IS_OLDER, reason="an older Keras writes a config for it")
 def test_a_nested_model_that_cannot_be_saved_is_refused():
     x = keras.Input((6,))
     with pytest.raises(
@@ -368,6 +372,7 @@ def test_training_goes_on_where_it_stopped(name):
     assert capture(twin) == snapshot
     assert twin.get_compile_config() == model.get_compile_config()
     data = random_inputs(model, 9, batch=8)
+    model.reset_metrics()  # an older Keras gives the mean of all batches so far
     losses = [one.train_on_batch(data, np.ones((8, 3))) for one in (model, twin)]
     np.testing.assert_allclose(*losses, rtol=1e-6)
     for a, b in zip(model.get_weights(), twin.get_weights(), strict=True):

@@ -16,6 +16,7 @@ from kerassurgery_fn.hidden import refuse_hidden, with_policy, with_vocabulary
 from kerassurgery_fn.live.classes import base_of, keeps_class, warn_of_lost
 from kerassurgery_fn.live.members import Functional, layers_of, members_of
 from kerassurgery_fn.live.numbers import configured, numbers_of_numpy
+from kerassurgery_fn.live.older import complete, with_structure
 from kerassurgery_fn.live.optimizer import owned, training_of
 from kerassurgery_fn.live.rebuilding import at_root, from_record
 from kerassurgery_fn.live.restoring import restore, trained_weights
@@ -60,10 +61,9 @@ def _record(model: keras.Model) -> dict[str, Any]:
     """The serialised record of a model, plain graphs in place of subclasses that do not keep their class."""
     _refuse_without_graph(model)
     warn_of_lost(model)
-    record = _serialized(model)
+    record = with_structure(model, _serialized(model))
     for layer, own in zip(members_of(model), record["config"]["layers"], strict=True):
-        if "name" not in own and "name" not in own["config"]:
-            own["name"] = layer.name
+        complete(layer, own)
     layers = {name_of(layer): layer for layer in record["config"]["layers"]}
     for layer in model.layers:
         inner, nested = layer, layers[layer.name]

@@ -9,7 +9,7 @@ import keras
 
 from kerassurgery_fn.graph import Record, is_model, join_path, name_of, wrapped_model
 
-Functional = type(keras.Model(inputs=(_x := keras.Input((1,))), outputs=_x))
+Functional = type(keras.Model(_x := keras.Input((1,)), keras.layers.Identity(name="identity")(_x)))
 
 
 def members_of(model: keras.Model) -> list[Any]:

@@ -10,12 +10,14 @@ import keras
 from kerassurgery_fn.frozen import thaw
 from kerassurgery_fn.graph import TRAINED, Record, is_model, name_of
 from kerassurgery_fn.live.members import inside, layers_of, members_of
+from kerassurgery_fn.live.older import keep_structures
 
 
 def restore(model: keras.Model, record: Record) -> None:
     """Gives a model that Keras has made of a record what Keras has forgotten of it."""
     name_operations(model, record)
     keep_frozen(model, record)
+    keep_structures(model, record)
     for _, layer, own in layers_of(model, record, ""):
         scale_adapters(layer, own)
         train(layer, own)

@@ -122,9 +122,9 @@ def spread(layer: Layer, space: Sequence[Axis], windows: Any = None) -> list[int
 
 
 def geometry(layer: Layer, rank: int, windows: Any = None) -> tuple[list[int], list[int], list[int]]:
-    """Window, strides and dilation in each dimension. Strides not given are 1, but for pooling the window's."""
+    """Window, strides and dilation in each dimension. Strides not given are 1; for pooling and patches, the window."""
     windows = each(layer["kernel_size"] if windows is None else windows, rank)
-    strides = layer.get("strides") or (windows if "pool_size" in layer.config else 1)
+    strides = layer.get("strides") or (windows if layer.config.keys() & {"pool_size", "size"} else 1)
     return windows, each(strides, rank), each(layer.get("dilation_rate") or 1, rank)
 
 

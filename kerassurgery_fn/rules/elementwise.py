@@ -38,7 +38,7 @@ TOGETHER = (
 
 
 @rule(*(f"ops.{name}" for name in ALONE))
-def alone(layer: Layer, x: Tensor) -> Tensor:
+def alone(layer: Layer, x: Tensor, dtype: Any = None) -> Tensor:  # an argument of the call before Keras 3.11
     return broadcast(layer, [x, *stored(layer)])
 
 
@@ -60,7 +60,7 @@ def add(layer: Layer, x1: Any, x2: Any) -> Tensor:
 
 
 @rule("ops.FullLike")
-def full_like(layer: Layer, x: Tensor, fill_value: Any) -> Tensor:
+def full_like(layer: Layer, x: Tensor, fill_value: Any, dtype: Any = None) -> Tensor:
     return together(layer, x, fill_value)
 
 

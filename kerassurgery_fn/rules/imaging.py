@@ -90,7 +90,8 @@ def sobel_edges(layer: Layer, images: Tensor) -> Tensor:
 @rule("ops.ExtractPatches")
 def extract_patches(layer: Layer, images: Tensor) -> Tensor:
     batch, space, channel = parts(layer, images)
-    windows = listed(layer["size"])
+    size = layer["size"]
+    windows = [size, size] if isinstance(size, int) else listed(size)  # a number in configs of Keras before 3.14
     if len(space) != len(windows):
         raise NoRule("takes patches of a single image")
     return joined(layer, batch, slid(layer, space, windows=windows), merge([*windows, channel]))

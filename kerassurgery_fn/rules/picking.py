@@ -9,7 +9,7 @@ import numpy as np
 from kerassurgery_fn.channels import Axis, has_ids, select, size
 from kerassurgery_fn.frozen import Location
 from kerassurgery_fn.rules.constants import Given
-from kerassurgery_fn.rules.counts import Among, Before, BlockStart, Bounds
+from kerassurgery_fn.rules.counts import Among, Before, BlockStart, Bounds, Size
 from kerassurgery_fn.rules.layer import Layer, NoRule, Tensor
 from kerassurgery_fn.rules.merging import broadcast, meet, without
 from kerassurgery_fn.rules.registry import rule
@@ -158,17 +158,20 @@ def unstack(layer: Layer, x: Tensor) -> list[Tensor]:
 
 
 @rule("ops.Slice")
-def slice_(layer: Layer, inputs: Tensor, start_indices: Any) -> Tensor:
+def slice_(layer: Layer, inputs: Tensor, start_indices: Any, shape: Any = None) -> Tensor:
     starts = start_indices if isinstance(start_indices, list) else [None] * len(inputs)
     made: list[Axis] = []
-    for i, (axis, start, length) in enumerate(zip(inputs, starts, layer["shape"], strict=True)):
+    for i, (axis, start, length) in enumerate(zip(inputs, starts, shape or layer["shape"], strict=True)):
         if start is None:
             layer.pin(axis, "slices it from a position that is worked out")
             made.append(length)
             continue
         part = select(axis, slice(start, start + length))
         layer.argues(("args", 1, i), Before(axis, start))
-        layer.size(("shape", i), part)
+        if shape:  # an argument of the call before Keras 3.11
+            layer.argues(("args", 2, i), Size(part))
+        else:
+            layer.size(("shape", i), part)
         made.append(length if axis is None else part)
     return tuple(made)
 

@@ -127,7 +127,15 @@ def diagonal(layer: Layer, x: Tensor) -> Tensor:
 
 @rule("ops.DotProductAttention")
 def dot_product_attention(
-    layer: Layer, query: Tensor, key: Tensor, value: Tensor, bias: Any = None, mask: Any = None, scale: Any = None
+    layer: Layer,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    bias: Any = None,
+    mask: Any = None,
+    scale: Any = None,
+    flash_attention: Any = None,  # before Keras 3.11, these two are arguments of the call
+    attn_logits_soft_cap: Any = None,
 ) -> Tensor:
     layer.tie(query[-1], key[-1])
     layer.tie(query[-1], value[-1])  # Keras takes what this makes to be shaped like the query

@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from kerassurgery_fn.rules import APPROXIMATE, PINS, RULES
 
+KERAS = "3.15"  # the release whose classes the table lists, one for one
 FILE = Path(__file__).with_name("SUPPORT.md")
-TITLE = """\
+TITLE = f"""\
 # Supported layers and operations
 
 What happens to the channels that a layer or an operation of Keras makes or passes on, where it expects them: mostly on
@@ -21,6 +22,8 @@ is written by `python -m kerassurgery_fn.rules.support` from what stands beside 
 - **pins**: the channels that it touches cannot be cut, and all others can.
 
 A use of a class that its rule cannot follow pins as well, and so do quantized layers.
+
+The table has every class of Keras {KERAS}; older releases have fewer of them.
 """
 
 
