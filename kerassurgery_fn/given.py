@@ -17,6 +17,7 @@ from kerassurgery_fn.arguments import is_keras, shortened
 from kerassurgery_fn.errors import BadValue, MisfitTensor, NotALayer
 from kerassurgery_fn.frozen import thaw
 from kerassurgery_fn.graph import Record, check_record, is_input, leaves, model_in
+from kerassurgery_fn.scopes import without_weights
 from kerassurgery_fn.snapshot import Snapshot
 from kerassurgery_fn.wiring import Spec
 
@@ -142,7 +143,7 @@ def asked(path: str, record: Record, args: Any, kwargs: Any, *, reason: str) -> 
     try:
         import keras
 
-        with keras.StatelessScope():
+        with without_weights():
             layer = _revived(record)
             made = keras.tree.flatten(layer(*_symbolic(args), **_symbolic(kwargs)))
             again = _serialised(layer)
