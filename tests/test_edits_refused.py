@@ -1,6 +1,7 @@
 """Edits of layers that no Keras could build are refused, and the error names the layer, the facts and the way out."""
 
 import keras
+import numpy as np
 import pytest
 from keras import layers as L
 from keras import ops
@@ -39,6 +40,9 @@ SIZES = {
     "a dilated kernel": (L.SeparableConv2D(3, 5, dilation_rate=2), IMAGE, "its kernel_size is larger"),
     "a pool": (L.MaxPooling1D(7), STEPS, "its pool_size is larger"),
     "a crop": (L.Cropping1D(3), STEPS, r"a tensor of shape \(None, 0, 4\): its cropping is larger"),
+    "Rescaling": (L.Rescaling([1.0, 2.0]), (6, 3), r"its scale of shape \(2,\) cannot be broadcast"),
+    "Rescaling by arrays": (L.Rescaling(1.0, np.zeros((5, 3))), (6, 3), "its offset of shape"),
+    "Dropout": (L.Dropout(0.2, noise_shape=(None, 1, 4)), (6, 3), "set `noise_shape`"),
     "ConvLSTM": (L.ConvLSTM1D(2, 3), (6, None, 4), "known sizes of all axes but batch and time"),
 }  # fmt: skip
 

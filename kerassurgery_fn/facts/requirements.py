@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
+
 from kerassurgery_fn.channels import size
 from kerassurgery_fn.graph import Record, leaves
 from kerassurgery_fn.rules.layer import Weight, listed
@@ -103,6 +105,19 @@ def check_space(record: Record, shape: Sizes) -> None:
         raise Misfit("it needs known sizes of all axes but batch and time")
 
 
+def check_arrays(record: Record, shape: Sizes) -> None:
+    """Raises Misfit where arrays in a config are not those of a tensor: Keras finds out only when the model is run."""
+    config = record["config"]
+    shapes = {field: config[field] for field in ("noise_shape",) if config.get(field)}
+    for field in ("scale", "offset"):
+        value = config.get(field)
+        shapes[field] = np.shape(value["config"]["value"] if isinstance(value, Mapping) else value or 0.0)
+    for field, sizes in shapes.items():
+        met = zip(reversed(sizes), reversed(shape), strict=False)
+        if len(sizes) > len(shape) or any(n not in (None, 1, other) for n, other in met if other is not None):
+            raise Misfit(f"its {field} of shape {tuple(sizes)} cannot be broadcast to that; set `{field}`")
+
+
 def check_joined(record: Record, shapes: list[Sizes]) -> None:
     """Raises Misfit where tensors that are joined along one axis differ in another."""
     if len(set(map(len, shapes))) > 1:
@@ -136,6 +151,7 @@ def check_states(record: Record, args: Any, kwargs: Any) -> None:
 # Class -> what it requires of the shape of its first tensor, or of the shapes in a list of them.
 OF_ONE: dict[str, Callable[[Record, Sizes], None]] = {
     **dict.fromkeys(("Conv1D", "Conv2D", "Conv3D", "GroupNormalization"), check_groups),
+    **dict.fromkeys(("Dropout", "Rescaling"), check_arrays),
     **dict.fromkeys(("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"), check_space),
 }
 OF_SEVERAL: dict[str, Callable[[Record, list[Sizes]], None]] = {

@@ -17,7 +17,7 @@ from kerassurgery_fn.errors import MisfitTensor
 from kerassurgery_fn.facts.binding import admits, bound, refuse_unbound
 from kerassurgery_fn.facts.builds import with_builds
 from kerassurgery_fn.facts.checks import Strict, check_arguments, check_axes, check_weights, misfit, shown
-from kerassurgery_fn.facts.dtypes import dtype_made
+from kerassurgery_fn.facts.dtypes import NUMBER, dtype_made
 from kerassurgery_fn.facts.requirements import (
     Misfit,
     check_calls,
@@ -258,8 +258,10 @@ class _Walk:
 
 
 def constants(tree: Any) -> list[Spec]:
-    """The specs of the arrays among the arguments of a call."""
+    """The specs of the arrays and floats among the arguments of a call."""
     match tree:
+        case float():
+            return [Spec((), NUMBER)]
         case {"class_name": "__numpy__" | "__tensor__", "config": {"value": value, "dtype": dtype}}:
             return [Spec(np.shape(value), dtype)]
         case dict() | list():
