@@ -16,7 +16,8 @@ import numpy as np
 from kerassurgery_fn.arguments import is_keras, shortened
 from kerassurgery_fn.errors import BadValue, MisfitTensor, NotALayer
 from kerassurgery_fn.frozen import thaw
-from kerassurgery_fn.graph import Record, check_record, is_input, leaves, model_in
+from kerassurgery_fn.graph import Record, check_record, is_input, is_model, leaves, model_in
+from kerassurgery_fn.scopes import without_weights
 from kerassurgery_fn.snapshot import Snapshot
 from kerassurgery_fn.wiring import Spec
 
@@ -127,8 +128,13 @@ def _revived(record: Record) -> Any:
     return made
 
 
-def asked(path: str, record: Record, args: Any, kwargs: Any, *, reason: str) -> tuple[list[Spec], Record]:
-    """What a layer makes, and its record once it is built, as Keras says by calling it on symbolic tensors.
+def asked(
+    path: str, record: Record, args: Any, kwargs: Any, *, reason: str
+) -> tuple[list[Spec], Record, list[tuple[str, tuple[int, ...]]]]:
+    """What a layer makes, its record once it is built, and the names and shapes of its weights, as Keras says by
+    calling it on symbolic tensors.
+
+    The layer is built anew: many classes check what they are called on only when they are built.
 
     Args:
         path: the layer's path.
@@ -142,17 +148,29 @@ def asked(path: str, record: Record, args: Any, kwargs: Any, *, reason: str) -> 
     try:
         import keras
 
-        with keras.StatelessScope():
-            layer = _revived(record)
+        with without_weights():
+            layer = _revived(_unbuilt(record))
             made = keras.tree.flatten(layer(*_symbolic(args), **_symbolic(kwargs)))
             again = _serialised(layer)
-        return [Spec(tuple(one.shape), one.dtype) for one in made], again
+        shapes = [(variable.name, tuple(variable.shape)) for variable in layer.weights]
+        return [Spec(tuple(one.shape), one.dtype) for one in made], again, shapes
     except Exception as error:
-        shapes = ", ".join(str(leaf.shape) for leaf in leaves([args, kwargs]) if isinstance(leaf, Spec))
+        reads = ", ".join(str(leaf.shape) for leaf in leaves([args, kwargs]) if isinstance(leaf, Spec))
         raise MisfitTensor(
-            f"what layer {path!r} ({record['class_name']}) makes of {shapes} is not known: it {reason}. Keras could "
+            f"what layer {path!r} ({record['class_name']}) makes of {reads} is not known: it {reason}. Keras could "
             f"not say either ({type(error).__name__}: {error})"
         ) from error
+
+
+def _unbuilt(tree: Any) -> Any:
+    """A layer's record, and those of the layers that it wraps, without the shapes that they were built for.
+
+    >>> _unbuilt({"class_name": "Dense", "config": {"units": 2}, "build_config": {"input_shape": [None, 3]}})
+    {'class_name': 'Dense', 'config': {'units': 2}}
+    """
+    if not isinstance(tree, Mapping) or is_model(tree):
+        return tree
+    return {key: _unbuilt(item) for key, item in tree.items() if key != "build_config"}
 
 
 def hands_on_masks(record: Record) -> bool:

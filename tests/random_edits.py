@@ -70,11 +70,18 @@ class Target:
 
     def new_layer(self, path: Any) -> Any:
         """A layer for what some layer is called on: an object, built or not, its record, or a model as a layer."""
-        r, shape = self.r, read_shape(self.records.get(path, {}))
+        shape = read_shape(self.records.get(path, {}))
+        while True:
+            try:
+                return self.layer_for(shape)
+            except ValueError:  # of Keras: a layer that takes no tensor of that shape
+                continue
+
+    def layer_for(self, shape: tuple[int | None, ...]) -> Any:
+        r = self.r
         layer = random_layer(r, shape) if r.random() < 0.6 else keeping(r, shape)
         if r.random() < 0.3 and None not in shape[1:]:
-            model = keras.Sequential([keras.Input(shape[1:]), layer])
-            return k.capture(model)
+            return k.capture(keras.Sequential([keras.Input(shape[1:]), layer]))
         if r.random() < 0.4:
             layer(keras.Input(shape[1:]))
         return keras.saving.serialize_keras_object(layer) if r.random() < 0.1 else layer

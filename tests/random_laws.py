@@ -24,7 +24,6 @@ from kerassurgery_fn.edits.channels import DeleteChannels, KeepChannels
 from kerassurgery_fn.snapshot import Snapshot
 
 EDITS = 8  # tried on each model
-REBUILT = 2  # of those that were done
 
 
 class Finding(NamedTuple):
@@ -106,8 +105,8 @@ def checked(subject: Subject, r: Random, only: Any) -> Iterator[Finding]:
         elif outcome is not None:
             results.append((edit, outcome))
     r.shuffle(results)
-    for number, (edit, result) in enumerate(results[:REBUILT]):
-        outcome = attempt("rebuild", edit, heavy, subject, edit, result, number == 0)
+    for edit, result in results[:1]:  # a rebuilt model costs as much as all that needs none
+        outcome = attempt("rebuild", edit, heavy, subject, edit, result, only is not None or subject.seed % 2 == 0)
         if isinstance(outcome, Finding):
             yield outcome
     if only is None:
@@ -144,7 +143,7 @@ def piped(subject: Subject, r: Random) -> Iterator[Finding]:
         elif outcome is not None:
             state, edits = outcome, [*edits, edit]
     if edits:
-        outcome = attempt("rebuild", k.Plan(*edits), heavy, subject, k.Plan(*edits), state)
+        outcome = attempt("rebuild", k.Plan(*edits), heavy, subject, k.Plan(*edits), state, subject.seed % 2 == 1)
         if isinstance(outcome, Finding):
             yield outcome
 
@@ -179,7 +178,7 @@ def light(subject: Subject, edit: Any, turn: int | None = None) -> Snapshot | No
     return result
 
 
-def heavy(subject: Subject, edit: Any, result: Snapshot, train_too: bool = True) -> None:
+def heavy(subject: Subject, edit: Any, result: Snapshot, train_too: bool) -> None:
     """The laws on the rebuilt model."""
     subject.counts["rebuilt"] += 1
     model = k.rebuild(result)

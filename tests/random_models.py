@@ -20,6 +20,8 @@ from keras.src.backend.common import global_state
 from random_layers import constrained, random_layer
 from random_steps import STEPS, chain
 
+from kerassurgery_fn.scopes import without_weights
+
 MOST = 400  # elements of a tensor, for one sample
 OPEN = 8  # what an open size counts for
 INPUTS = {
@@ -35,11 +37,12 @@ def random_model(seed: int, without: Collection[int] = ()) -> keras.Model:
     r = Random(seed)
     keras.utils.set_random_seed(seed % 2**32)
     policy = r.choice(POLICIES) if r.random() < 0.08 else "float32"
-    with dtype_policy(policy), keras.StatelessScope():  # no weights are drawn but those that stay
+    with dtype_policy(policy), without_weights():  # Keras draws many, for the layers of steps that are refused, too
         model = (random_chain if r.random() < 0.15 else random_graph)(r, seed, without)
-        for variable in model.variables:
-            if "float" in variable.dtype:
-                variable._initializer = keras.initializers.Zeros()
+    for variable in model.variables:
+        if "float" in variable.dtype:
+            variable._initializer = keras.initializers.Zeros()
+        variable._deferred_initialize()
     randomise(model, seed)
     apply_constraints(model)
     if r.random() < 0.2:

@@ -27,6 +27,7 @@ ROOMS = (
     "graph",
     "selecting",
     "wiring",
+    "scopes",
     "given",
     "channels",
     "rules",
@@ -57,7 +58,7 @@ ROOMS = (
     FRONT_DESK,
 )
 DOORS = {"live", "probe", "probing"}
-MAY_IMPORT_HEAVY = DOORS | {"given", "operations", "surgeon", "identify", "cli"}  # at a door, or just behind it
+MAY_IMPORT_HEAVY = DOORS | {"scopes", "given", "operations", "surgeon", "identify", "cli"}  # at a door, or behind it
 HEAVY = {"keras", "tensorflow"}
 
 

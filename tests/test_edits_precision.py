@@ -2,12 +2,17 @@
 
 import pickle
 
+import keras
 import ml_dtypes
 import numpy as np
 import pytest
+from keras import layers as L
+from keras import ops
+from laws import differences
 from pictures import chain, nested
 
-from kerassurgery_fn.edits import ConvertDtype
+from kerassurgery_fn import capture, rebuild
+from kerassurgery_fn.edits import ConvertDtype, DeleteLayer
 from kerassurgery_fn.errors import BadValue
 from kerassurgery_fn.plan import Plan
 
@@ -98,3 +103,22 @@ def test_quantized_layers_are_refused():
 
 def test_bfloat16_is_a_dtype_of_numpy_by_then():
     assert ConvertDtype("bfloat16")(chain()).weights["a"][0].dtype == ml_dtypes.bfloat16
+
+
+CASTS = [("int32", "bool"), ("int32", "float32"), ("float32", "int32"), ("int8", "int32")]
+
+
+@pytest.mark.keras
+@pytest.mark.parametrize("before, after", CASTS)
+def test_tensors_that_are_of_another_dtype_after_an_edit(before, after):
+    x = keras.Input((4,), dtype=before)
+    y = ops.cast(x, after)
+    made = [
+        ops.expand_dims(y, 1), ops.flip(y, -1), y[:, 1:], ops.zeros_like(y), ops.pad(y, ((0, 0), (1, 1))),
+        ops.concatenate([y, y], -1), ops.stack([y, x]), ops.maximum(y, y), ops.add(y, x), ops.equal(y, y),
+        ops.multiply(y, 2), ops.multiply(y, 2.5), ops.where(y > 0, y, 0.5), ops.where(y > 0, y, y),
+        L.Flatten()(y), L.Reshape((2, 2))(y), L.Identity()(y),
+    ]  # fmt: skip
+    snapshot = capture(keras.Model(x, [ops.isfinite(tensor) for tensor in made]))
+    without = DeleteLayer(y._keras_history.operation.name)(snapshot)
+    assert differences(without.record, capture(rebuild(without)).record) == []

@@ -1,11 +1,12 @@
 """Edits of layers that no Keras could build are refused, and the error names the layer, the facts and the way out."""
 
 import keras
+import numpy as np
 import pytest
 from keras import layers as L
 from keras import ops
 
-from kerassurgery_fn import ExtractModel, InsertLayer, ReplaceLayer, SetConfig, capture
+from kerassurgery_fn import DeleteLayer, ExtractModel, InsertLayer, ReplaceLayer, SetConfig, capture, rebuild
 from kerassurgery_fn.errors import MisfitTensor, UnknownCall
 
 pytestmark = pytest.mark.keras
@@ -39,6 +40,9 @@ SIZES = {
     "a dilated kernel": (L.SeparableConv2D(3, 5, dilation_rate=2), IMAGE, "its kernel_size is larger"),
     "a pool": (L.MaxPooling1D(7), STEPS, "its pool_size is larger"),
     "a crop": (L.Cropping1D(3), STEPS, r"a tensor of shape \(None, 0, 4\): its cropping is larger"),
+    "Rescaling": (L.Rescaling([1.0, 2.0]), (6, 3), r"its scale of shape \(2,\) cannot be broadcast"),
+    "Rescaling by arrays": (L.Rescaling(1.0, np.zeros((5, 3))), (6, 3), "its offset of shape"),
+    "Dropout": (L.Dropout(0.2, noise_shape=(None, 1, 4)), (6, 3), "set `noise_shape`"),
     "ConvLSTM": (L.ConvLSTM1D(2, 3), (6, None, 4), "known sizes of all axes but batch and time"),
 }  # fmt: skip
 
@@ -51,6 +55,7 @@ def test_sizes_that_no_keras_can_build(layer, shape, words):
 
 JOINS = {
     "Concatenate": (L.Concatenate(axis=-1), [(1, 4), (6, 4)], "joined along axis 2 have the same sizes"),
+    "Concatenate of other ranks": (L.Concatenate(axis=-1), [(4,), (6, 4)], "have the same number of axes"),
     "Dot": (L.Dot(axes=(2, 1)), [(4,), (4,)], "sums over axis 2, which a tensor of 2 axes does not have"),
     "Dot of an open size": (L.Dot(axes=1), [(None, 4), (6, 4)], "sums over axes of sizes None and 6"),
     "Identity": (L.Identity(), [(4,), (4,)], "hands on 2 tensors one by one, of which 1 would be read"),
@@ -59,7 +64,7 @@ JOINS = {
 
 @pytest.mark.parametrize("layer, shapes, words", JOINS.values(), ids=JOINS)
 def test_tensors_that_do_not_go_together(layer, shapes, words):
-    before = {"Concatenate": L.Concatenate(axis=1, name="g"), "Identity": L.Add(name="g")}
+    before = {"Concatenate": L.Add(name="g"), "Identity": L.Add(name="g")}
     snapshot = reading(*shapes, layer=before.get(type(layer).__name__, L.Dot(axes=-1, name="g")))
     with pytest.raises(MisfitTensor, match=words):
         ReplaceLayer("g", layer)(snapshot)
@@ -136,3 +141,60 @@ def test_a_layer_that_is_built_for_another_number_of_axes_is_refused():
     new(keras.Input((4,)))
     with pytest.raises(MisfitTensor, match=r"built for tensors of 2 axes; give a layer that is not built"):
         ReplaceLayer("r", new)(snapshot)
+
+
+def test_a_layer_that_is_built_checks_what_it_reads_anew():
+    """Keras checks what Concatenate joins only when it builds the layer, as many other classes do."""
+    x, y = keras.Input((2, 4)), keras.Input((8,))
+    joined = L.Concatenate(name="join")([x, L.Reshape((2, 4), name="rows")(y)])
+    snapshot = capture(keras.Model([x, y], joined))
+    with pytest.raises(MisfitTensor, match=r"'join'.*\(None, 2, 4\), \(None, 8\) in place of .*\(None, 2, 4\)"):
+        DeleteLayer("rows", allow_shape_change=True)(snapshot)
+    own = capture(keras.Model(x, Picky(name="own")(L.Permute((2, 1), name="turned")(x))))
+    with pytest.raises(MisfitTensor, match=r"'own'.*weight of shape \(4, 2\) would have to be of shape \(2, 4\)"):
+        DeleteLayer("turned", allow_shape_change=True)(own)
+    with pytest.raises(MisfitTensor, match="picky about that"):
+        InsertLayer(L.Flatten(), before="own")(own)
+
+
+@keras.saving.register_keras_serializable("tests")
+class Picky(L.Layer):
+    """A layer without a rule that checks what it reads when it is built."""
+
+    def build(self, shape):
+        if len(shape) != 3:
+            raise ValueError("picky about that")
+        self.weight = self.add_weight(shape[1:], name="weight")
+
+    def call(self, x):
+        return x * 2
+
+
+def test_tensors_that_are_not_broadcast_have_the_same_shape():
+    x, y = keras.Input((3, 4)), keras.Input((3, 4))
+    pair = [L.Dense(1, name="d")(x), L.Dense(1)(y)]
+    for joined in (ops.stack(pair, axis=1), ops.concatenate(pair, axis=1), ops.append(*pair, axis=1)):
+        with pytest.raises(MisfitTensor, match=r"sizes 2 and 1 would have to be the same|along all other axes"):
+            ReplaceLayer("d", L.Dense(2))(capture(keras.Model([x, y], joined)))
+
+
+@pytest.mark.parametrize(
+    "new, words",
+    [
+        (L.Dense(4), "1 tensor by position, not 2"), (L.Dropout(0.1), "1 tensor by position, not 2"),
+        (L.Softmax(), "'mask' both by position and by name"), (L.LSTM(4), "initial_state of 2 tensors, not of 1"),
+        (L.GRU(4), r"initial_state is of 2 axes, not of shape \(None, 3, 4\)"),
+        (capture(keras.Sequential([keras.Input((3, 4)), L.Dense(4)])), "1 tensor by position, not 2"),
+    ],
+)  # fmt: skip
+def test_a_layer_in_place_of_an_operation_takes_what_that_is_given(new, words):
+    x = keras.Input((3, 4))
+    both = keras.Model(x, ops.multiply(L.Dense(4)(x), x))
+    name = both.operations[-1].name
+    with pytest.raises(MisfitTensor, match=words):
+        ReplaceLayer(name, new)(capture(both))
+    scaled = keras.Model(x, ops.multiply(x, 2.0))
+    with pytest.raises(MisfitTensor, match=r"takes no 2\.0 by position, only tensors"):
+        ReplaceLayer(scaled.operations[-1].name, new)(capture(scaled))
+    attention = ReplaceLayer(name, L.MultiHeadAttention(1, 2, name="new"))(capture(both))
+    assert capture(rebuild(attention)).record == attention.record

@@ -23,6 +23,7 @@ LISTED = re.compile(
     "Add|AdditiveAttention|Attention|Average|Concatenate|Dot|HashedCrossing|Maximum|Minimum|Multiply|Subtract"
 )
 OPEN = re.compile("Lambda|ops[.].*|.*>.*")  # what they take only they know
+ATTENTION = ("query", "value", "key", "query_mask", "value_mask", "key_mask", "attention_mask")
 # What layers of Keras take beside tensors by position and `training`.
 TAKEN = {
     "mask": re.compile(rf"{MASKED.pattern}|{LISTED.pattern}|Pipeline"),
@@ -35,10 +36,17 @@ TAKEN = {
     "return_attention_scores": re.compile(".*Attention"),
     "use_causal_mask": re.compile(".*Attention"),
     **dict.fromkeys(
-        ("query", "value", "key", "query_mask", "value_mask", "key_mask", "attention_mask"),
+        ATTENTION,
         re.compile("MultiHeadAttention|GroupedQueryAttention|GroupQueryAttention"),
     ),
 }
+# What layers of Keras take by position: tensors alone, one where nothing else is said.
+POSITIONAL = [
+    (re.compile("MultiHeadAttention|GroupedQueryAttention|GroupQueryAttention"), ATTENTION),
+    (re.compile(f"Bidirectional|{RECURRENT}"), ("sequences", "initial_state", "mask")),
+    (re.compile("AdditiveAttention|Attention|GlobalAveragePooling1D|Softmax"), ("inputs", "mask")),
+    (re.compile(".*"), ("inputs",)),
+]
 STATES = {"LSTM": 2, "GRU": 1, "SimpleRNN": 1, "ConvLSTM1D": 2, "ConvLSTM2D": 2, "ConvLSTM3D": 2}
 
 
@@ -61,7 +69,11 @@ def strange(record: Record, args: list[Any], kwargs: dict[str, Any]) -> str:
     'it takes one tensor, not a list of them'
     """
     key = key_of(record)
-    if is_model(record) or OPEN.fullmatch(key):
+    if OPEN.fullmatch(key) and not is_model(record):
+        return ""
+    if words := misplaced(key, args, kwargs):
+        return words
+    if is_model(record):
         return ""
     if odd := [name for name in kwargs if not takes(record, name)]:
         return f"it takes no argument {odd[0]!r}"
@@ -69,9 +81,26 @@ def strange(record: Record, args: list[Any], kwargs: dict[str, Any]) -> str:
         return "it takes a list of tensors"
     if args and isinstance(args[0], list) and not LISTED.fullmatch(key) and key != "Identity":
         return "it takes one tensor, not a list of them"
-    states = kwargs.get("initial_state")
-    if isinstance(states, list) and len(states) != STATES.get(key, len(states)):
-        return f"it takes an initial_state of {STATES[key]} tensors, not of {len(states)}"
+    states = args[1] if len(args) > 1 and key in STATES else kwargs.get("initial_state")
+    number = len(states) if isinstance(states, list) else 1
+    if states is not None and number != STATES.get(key, number):
+        return f"it takes an initial_state of {STATES[key]} tensors, not of {number}"
+    return ""
+
+
+def misplaced(key: str, args: list[Any], kwargs: dict[str, Any]) -> str:
+    """What a layer would be given by position that it does not take there, in words; empty if all is well.
+
+    >>> misplaced("Dense", ["a", "b"], {}), misplaced("Dense", ["a", 2.0], {}), misplaced("LSTM", ["a", "b"], {})
+    ('it takes 1 tensor by position, not 2', 'it takes no 2.0 by position, only tensors', '')
+    """
+    names = next(names for classes, names in POSITIONAL if classes.fullmatch(key))
+    if numbers := [arg for arg in args if isinstance(arg, (bool, int, float))]:
+        return f"it takes no {numbers[0]!r} by position, only tensors"
+    if len(args) > len(names):
+        return f"it takes {len(names)} tensor{'s' * (len(names) > 1)} by position, not {len(args)}"
+    if twice := [name for name in names[1 : len(args)] if name in kwargs]:
+        return f"it would be given {twice[0]!r} both by position and by name"
     return ""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from kerassurgery_fn.graph import Record
@@ -10,19 +10,41 @@ from kerassurgery_fn.rules.registry import key_of
 from kerassurgery_fn.wiring import Spec
 
 PASSING = {"Flatten", "Identity", "Permute", "Reshape"}  # layers that leave integers what they are
+# Operations that put elements elsewhere, and those that compute with elements, in the dtype in which these meet.
+MOVING = {
+    *("ops.ArraySplit", "ops.BroadcastTo", "ops.Copy", "ops.DepthToSpace", "ops.Diagonal", "ops.Dsplit"),
+    *("ops.ExpandDims", "ops.Flip", "ops.Fliplr", "ops.Flipud", "ops.GetItem", "ops.Hsplit", "ops.Moveaxis"),
+    *("ops.OnesLike", "ops.Pad", "ops.Ravel", "ops.Rearrange", "ops.Repeat", "ops.Reshape", "ops.Roll", "ops.Rot90"),
+    *("ops.Slice", "ops.Sort", "ops.SpaceToDepth", "ops.Split", "ops.Squeeze", "ops.StopGradient", "ops.Swapaxes"),
+    *("ops.Tile", "ops.Transpose", "ops.Tril", "ops.Triu", "ops.Unstack", "ops.Vsplit", "ops.ZerosLike"),
+}
+MEETING = {
+    *("ops.Abs", "ops.Absolute", "ops.Add", "ops.Append", "ops.Concatenate", "ops.Dstack", "ops.Hstack", "ops.Max"),
+    *("ops.Maximum", "ops.Min", "ops.Minimum", "ops.Multiply", "ops.Negative", "ops.Stack", "ops.Subtract"),
+    *("ops.Vstack", "ops.Where"),
+}
+NUMBER = "float"  # what stands for the dtype of a float of Python, which takes that of the tensors
 MIXED = {"mixed_float16": "float16", "mixed_bfloat16": "bfloat16"}
 WIDTHS = {"float16": 1, "bfloat16": 1, "float32": 2, "float64": 3}
 
 
 def dtype_made(record: Record, reads: Sequence[Spec], stated: Spec | None) -> str | None:
-    """The dtype of what a call makes, given what it reads and what was stated before of what it makes."""
+    """The dtype of what a call makes, given what it reads and what was stated before of what it makes.
+
+    >>> transpose = {"module": "keras.ops", "class_name": "Transpose", "config": {"axes": None}}
+    >>> dtype_made(transpose, [Spec((None, 3), "int32")], Spec((3, None), "bool"))
+    'int32'
+    """
     before, read = stated and stated.dtype, [spec.dtype for spec in reads if spec.dtype]
+    key, policy = key_of(record), record["config"].get("dtype")
+    if read and not policy and (key in MOVING or key in MEETING):
+        read = read[:1] if key in MOVING else read[key == "ops.Where" :]
+        return read[0] if len(set(read)) == 1 else promoted(filter(is_float, read)) or before
+    if key in PASSING and read:
+        return read[0] if not any(map(is_float, read)) else compute_dtype(policy)
     if before and not is_float(before):
         return before
-    if key_of(record) in PASSING and read and not any(map(is_float, read)):
-        return read[0]
-    policy = record["config"].get("dtype")
-    return compute_dtype(policy) if policy else promoted([one for one in read if is_float(one)]) or before
+    return compute_dtype(policy) if policy else promoted(filter(is_float, read)) or before
 
 
 def is_float(dtype: str) -> bool:
@@ -62,12 +84,13 @@ def policy_name(policy: Any) -> str:
     return str(policy)
 
 
-def promoted(dtypes: Sequence[str]) -> str | None:
+def promoted(dtypes: Iterable[str]) -> str | None:
     """The dtype that floats are brought to when they meet.
 
     >>> promoted(["float16", "float32"]), promoted(["float16", "bfloat16"]), promoted([])
     ('float32', 'float32', None)
     """
-    if {"float16", "bfloat16"} <= set(dtypes):
-        dtypes = [*dtypes, "float32"]
+    dtypes = set(dtypes)
+    if ({"float16", "bfloat16"} <= dtypes and "float32" not in dtypes) or dtypes == {NUMBER}:
+        return promoted({*dtypes, "float32"})
     return max(dtypes, key=lambda one: WIDTHS.get(one, 0), default=None)

@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
+
 from kerassurgery_fn.channels import size
-from kerassurgery_fn.graph import Record
+from kerassurgery_fn.graph import Record, leaves
 from kerassurgery_fn.rules.layer import Weight, listed
 from kerassurgery_fn.rules.registry import key_of
 
@@ -22,6 +24,7 @@ First = tuple[Record, Any, Any]  # a layer's record, and the arguments of its fi
 
 RANKS = {"LSTM": 3, "GRU": 3, "SimpleRNN": 3, "RepeatVector": 2}
 LEAST = {"Dense": 2, "RNN": 3, "TimeDistributed": 3}
+STATES_OF_VECTORS = {"LSTM", "GRU", "SimpleRNN"}
 BUILT_FOR_ONE_RANK = {"BatchNormalization", "EinsumDense"}  # `build` writes the rank into the `input_spec`
 
 
@@ -102,8 +105,23 @@ def check_space(record: Record, shape: Sizes) -> None:
         raise Misfit("it needs known sizes of all axes but batch and time")
 
 
+def check_arrays(record: Record, shape: Sizes) -> None:
+    """Raises Misfit where arrays in a config are not those of a tensor: Keras finds out only when the model is run."""
+    config = record["config"]
+    shapes = {field: config[field] for field in ("noise_shape",) if config.get(field)}
+    for field in ("scale", "offset"):
+        value = config.get(field)
+        shapes[field] = np.shape(value["config"]["value"] if isinstance(value, Mapping) else value or 0.0)
+    for field, sizes in shapes.items():
+        met = zip(reversed(sizes), reversed(shape), strict=False)
+        if len(sizes) > len(shape) or any(n not in (None, 1, other) for n, other in met if other is not None):
+            raise Misfit(f"its {field} of shape {tuple(sizes)} cannot be broadcast to that; set `{field}`")
+
+
 def check_joined(record: Record, shapes: list[Sizes]) -> None:
     """Raises Misfit where tensors that are joined along one axis differ in another."""
+    if len(set(map(len, shapes))) > 1:
+        raise Misfit("tensors that are joined have the same number of axes")
     axis = record["config"]["axis"] % len(shapes[0])
     rest = [[n for i, n in enumerate(shape) if i != axis] for shape in shapes]
     for one, other in pairwise(rest):
@@ -122,9 +140,18 @@ def check_dot(record: Record, shapes: list[Sizes]) -> None:
         raise Misfit(f"it sums over axes of sizes {shapes[0][i]} and {shapes[1][j]}, which must be the same")
 
 
+def check_states(record: Record, args: Any, kwargs: Any) -> None:
+    """Raises Misfit where a recurrent layer would start with states that are not one vector a sample."""
+    states = args[1] if len(args) > 1 else kwargs.get("initial_state")
+    for state in leaves(states) if key_of(record) in STATES_OF_VECTORS else ():
+        if isinstance(state, tuple) and len(state) != 2:
+            raise Misfit(f"its initial_state is of 2 axes, not of shape {tuple(map(size, state))}")
+
+
 # Class -> what it requires of the shape of its first tensor, or of the shapes in a list of them.
 OF_ONE: dict[str, Callable[[Record, Sizes], None]] = {
     **dict.fromkeys(("Conv1D", "Conv2D", "Conv3D", "GroupNormalization"), check_groups),
+    **dict.fromkeys(("Dropout", "Rescaling"), check_arrays),
     **dict.fromkeys(("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"), check_space),
 }
 OF_SEVERAL: dict[str, Callable[[Record, list[Sizes]], None]] = {
@@ -136,6 +163,7 @@ OF_SEVERAL: dict[str, Callable[[Record, list[Sizes]], None]] = {
 def check_calls(first: Iterable[First]) -> None:
     """Raises Misfit where a layer, or one inside it, cannot be called on the sizes that it is given."""
     for record, args, kwargs in first:
+        check_states(record, args, kwargs)
         given = next(iter([*args, *kwargs.values()]), None)
         if isinstance(given, tuple):
             shape = tuple(map(size, given))

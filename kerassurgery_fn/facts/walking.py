@@ -14,21 +14,21 @@ import numpy as np
 
 from kerassurgery_fn.channels import size
 from kerassurgery_fn.errors import MisfitTensor
+from kerassurgery_fn.facts.binding import admits, bound, refuse_unbound
 from kerassurgery_fn.facts.builds import with_builds
 from kerassurgery_fn.facts.checks import Strict, check_arguments, check_axes, check_weights, misfit, shown
-from kerassurgery_fn.facts.dtypes import dtype_made
+from kerassurgery_fn.facts.dtypes import NUMBER, dtype_made
 from kerassurgery_fn.facts.requirements import (
     Misfit,
     check_calls,
     check_known,
     check_made,
-    check_rank,
     check_shared,
     describe,
 )
 from kerassurgery_fn.frozen import Location, get_in
 from kerassurgery_fn.given import asked
-from kerassurgery_fn.graph import Record, is_model, join_path, leaves, map_leaves
+from kerassurgery_fn.graph import Record, is_model, join_path, leaves, map_leaves, model_in
 from kerassurgery_fn.rules import Layer, NoRule
 from kerassurgery_fn.rules.constants import given as given_array
 from kerassurgery_fn.rules.layer import Notes, Tensor, Weight, listed
@@ -135,23 +135,42 @@ class _Walk:
         try:
             return self.ruled(node, path, record, call)
         except NoRule as reason:
-            given = [map_leaves(self.spec, part) for part in call]
-            specs, self.facts.layers[node[0]] = asked(path, record, *given, reason=str(reason))
-            self.facts.weights[node[0]] = None
-            return specs
+            return self.asked(node, path, record, call, str(reason))
+
+    def asked(self, node: Node, path: str, record: Record, call: Arguments, reason: str) -> list[Spec]:
+        """What a call makes as Keras says, which builds the layer for it."""
+        specs, built, shapes = asked(path, record, *(map_leaves(self.spec, part) for part in call), reason=reason)
+        inner = model_in(record)  # whose layers have the weights
+        weights = [] if inner else [Weight(name, shape, True) for name, shape in shapes]
+        try:
+            self.check_weights(node, path, weights)
+        except Misfit as error:
+            raise misfit(self.named(node), record, call, self.reads(call), error) from error
+        if node == self.net.nodes(node[0])[0]:
+            self.facts.layers[node[0]] = built
+        self.facts.weights[node[0]] = None if inner else weights
+        return specs
+
+    def reads(self, call: Arguments) -> list[Spec]:
+        return [self.facts.specs[use.port] for use in call.uses]
+
+    def check_weights(self, node: Node, path: str, weights: list[Weight]) -> None:
+        """Raises Misfit where a layer needs other weights than it has, or other weights at another of its calls."""
+        missing = None if self.weights and node[0] in self.net.changed else ()
+        check_weights(weights, self.weights.get(path, missing))
+        check_shared(self.facts.weights.get(node[0]) or [], weights)
 
     def ruled(self, node: Node, path: str, record: Record, call: Arguments) -> list[Spec]:
         """What a call makes by its layer's rule, which also says for what the layer is built and with which weights."""
-        layer, reads = self.layer(path, record), [self.facts.specs[use.port] for use in call.uses]
+        layer, reads = self.layer(path, record), self.reads(call)
         try:
             check_arguments(record, call)
-            for spec in reads[:1]:
-                check_rank(record, spec.shape)
-            made = leaves(layer(*self.axes(call.args, layer.notes), **self.axes(call.kwargs, layer.notes)))
+            args, kwargs = (self.axes(part, layer.notes) for part in call)
+            check_calls([(record, args, kwargs)])  # of a layer without a rule, too
+            made = leaves(layer(*args, **kwargs))
             own = layer.notes.weights.get(path, [])
             check_axes([*made, *(weight.axes for weight in own)])
-            missing = None if self.weights and node[0] in self.net.changed else ()
-            check_weights(own, self.weights.get(path, missing))
+            self.check_weights(node, path, own)
             self.check_sizes(node, layer, made, own)
         except NoRule:
             raise
@@ -170,7 +189,6 @@ class _Walk:
         """Raises Misfit where Keras could not build the layer for what it reads, or not call it on that."""
         check_calls(layer.notes.first.values())
         check_made(layer.record, made)
-        check_shared(self.facts.weights.get(node[0]) or [], weights)
         if node == self.net.nodes(node[0])[0] and not self.given:  # the layers of a nested model are built before
             check_known(weights)
         if key_of(layer.record) == "Identity" and len(made) > len(self.needed[node]):
@@ -220,11 +238,15 @@ class _Walk:
     def nested(self, path: str, named: str, record: Record, call: Arguments) -> list[Spec]:
         """What a nested model makes of what it is called on."""
         inner, given = unfold(record), {}
+        try:
+            check_arguments(record, call)
+        except Misfit as error:
+            raise misfit(named, record, call, self.reads(call), error) from error
         first = call.args[0] if call.args else call.kwargs.get("inputs", next(iter(call.kwargs.values())))
         refuse_unbound(named, inner.inputs, first)
         for key, use in bound(inner.inputs, first).items():
             spec, own = self.facts.specs[use.port], inner.stated.get(Port(key))
-            if own and not _admits(own, spec):
+            if own and not admits(own, spec):
                 was = f" in place of {shown(use.spec)}" if use.spec and use.spec.shape != spec.shape else ""
                 raise MisfitTensor(
                     f"model {named!r} would be called on a tensor of shape {shown(spec)}{was}, "
@@ -236,8 +258,10 @@ class _Walk:
 
 
 def constants(tree: Any) -> list[Spec]:
-    """The specs of the arrays among the arguments of a call."""
+    """The specs of the arrays and floats among the arguments of a call."""
     match tree:
+        case float():
+            return [Spec((), NUMBER)]
         case {"class_name": "__numpy__" | "__tensor__", "config": {"value": value, "dtype": dtype}}:
             return [Spec(np.shape(value), dtype)]
         case dict() | list():
@@ -259,37 +283,3 @@ def as_stated(record: Record, shape: Shape) -> Shape:
     first = 1 if equation.partition(",")[0].endswith("...") else len(shape) - len(counted)
     open_ = {first + i for i, n in enumerate(counted) if n is None}
     return tuple(None if i in open_ else n for i, n in enumerate(shape))
-
-
-def bound(inputs: Any, given: Any) -> dict[str, Use]:
-    """The key of each input of a model -> the tensor that a call gives for it."""
-    keys = [port.layer for port in leaves(inputs)]
-    if isinstance(given, dict) and not isinstance(inputs, dict):
-        return {key: given[key] for key in keys}
-    return dict(zip(keys, [leaf for leaf in leaves(given) if isinstance(leaf, Use)], strict=True))
-
-
-def refuse_unbound(path: str, inputs: Any, given: Any) -> None:
-    """Raises MisfitTensor where a model would be called on other tensors than it has inputs: more, fewer, or such of
-    other names."""
-    keys = [port.layer for port in leaves(inputs)]
-    uses = [leaf for leaf in leaves(given) if isinstance(leaf, Use)]
-    names = [*inputs] if isinstance(inputs, dict) else keys
-    if isinstance(given, dict) and (odd := [name for name in names if name not in given]):
-        raise MisfitTensor(
-            f"model {path!r} has an input {odd[0]!r}, but would be called on tensors named "
-            f"{', '.join(map(repr, given))}; give its inputs these names with RenameLayer, or use another model"
-        )
-    if len(keys) != len(uses):
-        raise MisfitTensor(
-            f"model {path!r} has {len(keys)} {'input' if len(keys) == 1 else 'inputs'} ({', '.join(map(repr, keys))}), "
-            f"but would be called on {len(uses)} {'tensor' if len(uses) == 1 else 'tensors'}; put it where a layer "
-            "reads as many tensors as the model has inputs, or use another model"
-        )
-
-
-def _admits(own: Spec, spec: Spec) -> bool:
-    """Whether a model with an input of one shape can be called on a tensor of another."""
-    return len(own.shape) == len(spec.shape) and all(
-        a == b or None in (a, b) for a, b in zip(own.shape, spec.shape, strict=True)
-    )

@@ -20,6 +20,7 @@ from kerassurgery_fn.live.older import complete, with_structure
 from kerassurgery_fn.live.optimizer import owned, training_of
 from kerassurgery_fn.live.rebuilding import at_root, from_record
 from kerassurgery_fn.live.restoring import restore, trained_weights
+from kerassurgery_fn.scopes import without_weights
 from kerassurgery_fn.snapshot import Snapshot
 from kerassurgery_fn.warning import warn
 
@@ -109,7 +110,7 @@ def _restated(model: keras.Model, record: dict[str, Any]) -> dict[str, Any]:
     if not any(numbers_of_numpy(model)):
         return record
     try:
-        with keras.StatelessScope():
+        with without_weights():
             again = from_record(Snapshot(record, {}), None, safe_mode=False)
             restore(again, record)
             made = json.loads(json.dumps(_record(again)))

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from kerassurgery_fn.live.members import Functional
+from kerassurgery_fn.scopes import without_weights
 from kerassurgery_fn.warning import warn
 
 CONFIGURING = {"get_config", "from_config"}  # methods that decide whether the class is kept
@@ -54,7 +55,7 @@ def _sequential(model: keras.Model) -> bool:
     if not (_is_inherited(cls, "from_config", keras.Sequential) and "layers" in model.get_config()):
         return False
     try:
-        with keras.StatelessScope():
+        with without_weights():
             return not cls(name=model.name).layers
     except Exception:  # a constructor of somebody else may raise anything
         return False

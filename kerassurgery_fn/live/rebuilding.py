@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
+from keras.src.backend.common.stateless_scope import in_stateless_scope
+from keras.src.backend.common.variables import register_uninitialized_variable
 from keras.src.saving.serialization_lib import SafeModeScope, in_safe_mode
 
 from kerassurgery_fn.arguments import as_flag, as_mapping, as_snapshot, optional, takes
@@ -19,6 +20,7 @@ from kerassurgery_fn.live.optimizer import resume
 from kerassurgery_fn.live.restoring import restore
 from kerassurgery_fn.rules.checking import source_of
 from kerassurgery_fn.rules.registry import RULES, key_of
+from kerassurgery_fn.scopes import without_weights
 from kerassurgery_fn.snapshot import Snapshot
 
 Fill = Callable[[keras.Variable, np.ndarray], None]
@@ -82,30 +84,49 @@ def _deserialize(snapshot: Snapshot, custom_objects: Any, safe_mode: bool) -> ke
     stateful recurrent layers cannot, the model is built with random weights first.
     """
     try:
-        return _filled(snapshot, custom_objects, safe_mode, keras.StatelessScope(), _defer)
+        with without_weights() as variables:
+            model = _filled(snapshot, custom_objects, safe_mode, _defer)
+        _initialize(model, variables)
     except BrokenSnapshot:
         raise
     except Exception:
         try:
-            return _filled(snapshot, custom_objects, safe_mode, nullcontext(), _assign)
+            model = _filled(snapshot, custom_objects, safe_mode, _assign)
         except Exception as error:
             raise BrokenSnapshot(f"Keras cannot rebuild {snapshot.name!r}: {at_root(error)}") from error
-
-
-def _filled(
-    snapshot: Snapshot, custom_objects: Any, safe_mode: bool, scope: AbstractContextManager[Any], fill: Fill
-) -> keras.Model:
-    drawn = {path for path, arrays in snapshot.weights.items() if not arrays}  # by the layer's initializers
-    with scope:
-        model = from_record(snapshot, custom_objects, safe_mode)
-        restore(model, snapshot.record)
-        for path, layer, record in layers_of(model, snapshot.record, ""):
-            if path not in drawn:
-                _fill(path, layer, record, snapshot.weights.get(path, ()), fill)
     for _, layer, _ in layers_of(model, snapshot.record, ""):
         if layer.weights and hasattr(layer, "finalize_state"):
             layer.finalize_state()
     return model
+
+
+def _filled(snapshot: Snapshot, custom_objects: Any, safe_mode: bool, fill: Fill) -> keras.Model:
+    drawn = {path for path, arrays in snapshot.weights.items() if not arrays}  # by the layer's initializers
+    model = from_record(snapshot, custom_objects, safe_mode)
+    restore(model, snapshot.record)
+    for path, layer, record in layers_of(model, snapshot.record, ""):
+        if path not in drawn:
+            _fill(path, layer, record, snapshot.weights.get(path, ()), fill)
+    return model
+
+
+def _initialize(model: keras.Model, variables: Sequence[keras.Variable]) -> None:
+    """Gives variables their values: those of a model, and those of layers that Keras made only to copy them.
+
+    Bidirectional makes two copies of its layer. The layer itself stays without weights if they cannot be drawn:
+    orthogonal weights, for instance, cannot be drawn in bfloat16.
+    """
+    if in_stateless_scope():  # of the caller, who gets the values when that scope ends
+        for variable in variables:
+            register_uninitialized_variable(variable)
+        return
+    needed = {id(variable) for variable in model.variables}
+    for variable in variables:
+        try:
+            variable._deferred_initialize()
+        except Exception:
+            if id(variable) in needed:
+                raise
 
 
 def from_record(snapshot: Snapshot, custom_objects: Any, safe_mode: bool) -> keras.Model:

@@ -6,7 +6,7 @@ from typing import Any
 
 from kerassurgery_fn.channels import Axis, has_ids, join, repeat, size, tile
 from kerassurgery_fn.rules.layer import Layer, NoRule, Tensor, listed
-from kerassurgery_fn.rules.merging import broadcast, concatenated
+from kerassurgery_fn.rules.merging import agreeing, concatenated
 from kerassurgery_fn.rules.registry import rule
 from kerassurgery_fn.rules.shaping import copies, repeated
 
@@ -88,7 +88,9 @@ def stack_along(layer: Layer, xs: list[Tensor]) -> Tensor:
 @rule("ops.Stack")
 def stack(layer: Layer, x: list[Tensor]) -> Tensor:
     axis = layer["axis"] % (len(x[0]) + 1)
-    made = broadcast(layer, x)
+    if len({len(one) for one in x}) > 1:
+        raise NoRule("stacks tensors of different ranks")
+    made = agreeing(layer, x)
     return (*made[:axis], len(x), *made[axis:])
 
 

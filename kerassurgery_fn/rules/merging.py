@@ -62,8 +62,13 @@ def concatenated(layer: Layer, inputs: Sequence[Tensor], axis: int) -> Tensor:
     joined = join([x[axis] for x in inputs])
     if joined is None:
         layer.pin([x[axis] for x in inputs], "joins it with an axis of unknown size")
-    others = broadcast(layer, [without(x, axis) for x in inputs])
+    others = agreeing(layer, [without(x, axis) for x in inputs])
     return (*others[:axis], joined, *others[axis:])
+
+
+def agreeing(layer: Layer, inputs: Sequence[Tensor]) -> Tensor:
+    """The axes of tensors of one shape, which are not broadcast."""
+    return tuple(tied(layer, axes) for axes in zip(*inputs, strict=True))
 
 
 def broadcast(layer: Layer, inputs: Sequence[Tensor]) -> Tensor:
@@ -81,8 +86,13 @@ def meet(layer: Layer, axes: Sequence[Axis]) -> Axis:
     for axis in axes if wide else ():
         if size(axis) == 1:
             layer.narrow(axis)
-    wide = wide or list(axes)
-    first = next((axis for axis in wide if has_ids(axis)), next((axis for axis in wide if axis is not None), None))
-    for axis in wide:
+    return tied(layer, wide or axes)
+
+
+def tied(layer: Layer, axes: Sequence[Axis]) -> Axis:
+    """One axis for several of the same size, all of which share their fate."""
+    known = [axis for axis in axes if axis is not None]
+    first = next(filter(has_ids, known), next(iter(known), None))
+    for axis in axes:
         layer.tie(first, axis)
     return first
