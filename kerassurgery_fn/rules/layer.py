@@ -215,11 +215,9 @@ class Layer:
         rule, (args, kwargs, surplus) = RULES[key], placed(RULES[key], args, kwargs)
         bound = signature_of(rule).bind(self, *args, **kwargs)
         self.notes.first.setdefault(self.where, (self.record, args, kwargs))
-        if "build_config" in self.record:
-            self.notes.builds.setdefault(
-                (*self.where, "build_config"),
-                built_axes(self.record["build_config"] or {}, bound.arguments, args, kwargs),
-            )
+        built = (*self.where, "build_config")
+        if "build_config" in self.record and built not in self.notes.builds:  # the first call is what built the layer
+            self.notes.builds[built] = built_axes(self.record["build_config"] or {}, bound.arguments, args, kwargs)
         for ignored in leaves([surplus, bound.arguments.get("_"), bound.arguments.get("__")]):
             self.pin(ignored, "reads it in a way that is not known to treat every channel alone")
         made = rule(self, *args, **kwargs)
