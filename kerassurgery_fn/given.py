@@ -184,6 +184,16 @@ def hands_on_masks(record: Record) -> bool:
         return False
 
 
+def computes_masks(record: Record) -> bool:
+    """Whether the class of a layer computes the mask of what the layer makes, as Keras says; False if it cannot say."""
+    try:
+        from keras.src import utils
+
+        return not utils.is_default(_revived(record).compute_mask)
+    except Exception:
+        return False
+
+
 def _symbolic(tree: Any) -> Any:
     """Arguments with a symbolic tensor for every spec, and arrays for their records."""
     import keras

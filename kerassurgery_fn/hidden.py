@@ -72,16 +72,31 @@ def refuse_hidden(path: str, layer: Any, record: Record) -> None:
                 f"layer {path!r} ({type(one).__name__}) keeps files of its own (save_assets), which are neither config "
                 "nor weights; give it what they hold as arguments, so that its config tells it"
             )
+    refuse_unbuildable(path, record)
     for what, hidden, field, way in (
         ("LoRA weights", "lora_enabled", "lora_rank", "merge them into the kernels first"),
         ("quantized weights", "quantization_mode", "mode", "capture the model before quantize()"),
     ):
         found = sum(bool(getattr(one, hidden, None)) for one in inner)
-        if found and found > len(list(_values(record["config"], field))):
+        if found > told(layer, record, field):
             raise HiddenState(
                 f"layer {path!r} ({record['class_name']}) has {what} inside, of which its config tells nothing, so "
                 f"that Keras itself could not rebuild it; {way}"
             )
+
+
+def refuse_unbuildable(path: str, record: Record) -> None:
+    """Raises HiddenState for a layer that Keras itself cannot build from its config.
+
+    Embedding adds LoRA when it is built and allows no weights from then on, but a ReversibleEmbedding whose weights are
+    not tied makes its second matrix after that.
+    """
+    config = record["config"]
+    if config.get("lora_rank") and config.get("tie_weights") is False and record["class_name"] == "ReversibleEmbedding":
+        raise HiddenState(
+            f"layer {path!r} (ReversibleEmbedding) has LoRA weights and tie_weights=False, and Keras itself cannot "
+            "build such a layer from its config; merge the LoRA weights into the embeddings first"
+        )
 
 
 def refuse_unsaved(path: str, field: str, written: Any, function: FunctionType) -> None:
@@ -108,9 +123,26 @@ def keeps_files(layer: Any) -> bool:
         return any(Path(folder).iterdir())
 
 
-def _values(tree: Any, name: str) -> Iterator[Any]:
-    """Whatever nested dicts and lists hold under a name, if it is anything."""
+def told(layer: Any, record: Record, field: str) -> int:
+    """How many layers have LoRA or are quantized by the config of a layer.
+
+    Keras reads `lora_rank` of its own layers and `mode` of quantized policies. In the config of other classes, and of
+    operations, fields of these names mean something else.
+    """
+    records = [one for one in records_in(record) if one["config"].get(field)]
+    if field == "mode":
+        return sum(str(one["class_name"]).endswith("DTypePolicy") for one in records)
+    inner = sum(str(one.get("module")).startswith("keras") for one in records if one is not record)
+    return inner + (bool(record["config"].get(field)) and hasattr(layer, "enable_lora"))
+
+
+def records_in(tree: Any) -> Iterator[Record]:
+    """All records that a record holds, the record itself first."""
     if isinstance(tree, dict):
-        yield from (tree[name] for _ in [0] if tree.get(name))
-    for item in tree.values() if isinstance(tree, dict) else tree if isinstance(tree, (list, tuple)) else ():
-        yield from _values(item, name)
+        if "class_name" in tree and isinstance(tree.get("config"), dict):
+            yield tree
+        for item in tree.values():
+            yield from records_in(item)
+    elif isinstance(tree, (list, tuple)):
+        for item in tree:
+            yield from records_in(item)

@@ -44,7 +44,7 @@ def trained():
     keras.utils.set_random_seed(1)
     model = net()
     extra = {"loss": {"t": "mae"}, "loss_weights": {"t": 3.0}}
-    model.compile("adam", **{field: value | extra.get(field, {}) for field, value in FIELDS.items()})
+    model.compile("adam", run_eagerly=True, **{field: value | extra.get(field, {}) for field, value in FIELDS.items()})
     x = np.random.default_rng(0).normal(size=(6, 4)).astype("float32")
     y = [np.ones((6, tensor.shape[-1])) for tensor in model.outputs]
     model.train_on_batch(x, y)
@@ -100,7 +100,7 @@ def test_two_outputs_of_one_name_have_a_list(trained):
     x = keras.Input((4,))
     h = L.Dense(3, name="h")(x)
     model = keras.Model(x, [L.Dropout(0.5, name="a")(h), L.ReLU(name="b")(h)])
-    model.compile("sgd", {"a": "mse", "b": "mae"}, {"a": 0.5, "b": 2.0}, {"b": ["mse"]})
+    model.compile("sgd", {"a": "mse", "b": "mae"}, {"a": 0.5, "b": 2.0}, {"b": ["mse"]}, run_eagerly=True)
     after = Plan.at_once(DeleteLayer("a"), DeleteLayer("b"))(capture(model))
     compiled = after.record["compile_config"]
     assert [compiled[field] for field in BY_OUTPUT[:3]] == [["mse", "mae"], [0.5, 2.0], [None, ["mse"]]]

@@ -226,7 +226,7 @@ def test_a_training_step_that_learns_nothing_changes_nothing():
         L.Dense(6, activation="relu", kernel_constraint=keras.constraints.MaxNorm(0.5), name="d"),
         L.Dense(2, kernel_constraint="non_neg", name="h"),
     ])  # fmt: skip
-    model.compile(keras.optimizers.SGD(0.0), "mse")
+    model.compile(keras.optimizers.SGD(0.0), "mse", run_eagerly=True)
     model.train_on_batch(x, y)
     snapshot = capture(model)
     made = rebuild(Plan(WidenChannels("d", 9), DeepenLayer("d"))(snapshot))

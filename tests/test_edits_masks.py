@@ -9,15 +9,19 @@ from laws import compute, deviation, randomise
 
 from kerassurgery_fn import (
     ConvertDtype,
+    DeleteChannels,
     DeleteLayer,
     ExtractModel,
     InsertLayer,
+    Plan,
     RenameLayer,
     ReplaceLayer,
     SetConfig,
+    SetTrainable,
     capture,
     rebuild,
 )
+from kerassurgery_fn.errors import MisfitTensor, NothingLeft
 
 pytestmark = pytest.mark.keras
 
@@ -159,3 +163,55 @@ def test_operations_that_masks_are_computed_by_are_edited_like_others():
     turned = InsertLayer(L.Identity(name="same"), after="not_equal")(snapshot)
     last = turned.record["config"]["layers"][-1]["inbound_nodes"][0]["kwargs"]
     assert last["mask"]["config"]["keras_history"] == ["same", 0, 0]
+
+
+@keras.saving.register_keras_serializable("masks")
+class Own(L.Layer):
+    """A class with a `compute_mask` of its own."""
+
+    supports_masking = True
+
+    def compute_mask(self, inputs, mask=None):
+        return keras.ops.any(inputs > 0, axis=-1) if mask is None else keras.ops.logical_not(mask)
+
+    def call(self, inputs):
+        return inputs
+
+    def compute_output_shape(self, shape):
+        return shape
+
+
+def test_an_edit_that_would_leave_the_mask_of_a_foreign_class_is_refused():
+    first, second = capture(row(Own(name="own"), dense())), capture(row(masking(), Own(name="own"), dense()))
+    for edit, snapshot in (
+        (DeleteLayer("own"), first), (DeleteLayer("own"), second), (DeleteLayer("masking"), second),
+        (ReplaceLayer("own", L.ReLU()), first), (SetConfig("masking", mask_value=2.0), second),
+    ):  # fmt: skip
+        with pytest.raises(MisfitTensor, match=r"'last' has a mask that the compute_mask of layer 'own' \(Own\) makes"):
+            edit(snapshot)
+    same = Plan(RenameLayer("own", "o"), InsertLayer(L.ReLU(name="r"), after="dense"), SetTrainable("dense", False))
+    assert same(second).record["config"]["layers"][-1]["inbound_nodes"][0]["kwargs"]["mask"] is not None
+
+
+def test_a_branch_of_a_join_goes_where_the_mask_stays():
+    """A branch without a mask makes every step count, so it is needed; one with the mask of another is not."""
+    x = keras.Input((7, 6), name="x")
+    masked = masking()(x)
+    branches = [L.Dense(2, name="a")(masked), L.Dense(3, name="b")(masked)]
+    data = np.random.default_rng(0).normal(size=(2, 7, 6)).astype("float32")
+    data[:, 4:] = 0
+
+    def model(*tensors):
+        return keras.Model(x, L.Dense(2, name="top")(last()(L.Concatenate(name="join")(list(tensors)))))
+
+    both, mixed = model(*branches), model(branches[0], L.Dense(3, name="c")(x))
+    for whole, layer, rows in ((both, "b", slice(2, 5)), (mixed, "a", slice(0, 2))):
+        randomise(whole)
+        made = DeleteChannels(layer, range(rows.stop - rows.start))(capture(whole))
+        top = whole.get_layer("top")
+        kernel, bias = top.get_weights()
+        kernel[rows] = 0
+        top.set_weights([kernel, bias])
+        assert deviation(compute(made, [data]), [np.asarray(whole(data))]) < 2e-5
+    with pytest.raises(NothingLeft, match=r"combines what .* makes with other tensors and cannot do without it"):
+        DeleteChannels("c", [0, 1, 2])(capture(mixed))

@@ -12,6 +12,7 @@ import numpy as np
 from kerassurgery_fn.channels import FIXED, has_ids, size
 from kerassurgery_fn.edits.compiled import following_outputs
 from kerassurgery_fn.edits.cutting import cut, keeper
+from kerassurgery_fn.edits.joined_masks import spares_masks
 from kerassurgery_fn.errors import NothingLeft, SurgeryError
 from kerassurgery_fn.flow import Flow
 from kerassurgery_fn.graph import Call, Ref, is_input, read_graph, refs
@@ -96,6 +97,8 @@ def _spares(flow: Flow, call: Call, missing: Set[Ref], removal: Removal) -> bool
         return False
     if key in SUMS:
         return _spans(flow, call, set(refs(operands(call))) - missing)
+    if not spares_masks(flow.graph, call, missing):
+        return False
     lost = [(flow.tensors[ref] or ())[call.record["config"]["axis"]] for ref in missing]
     if not all(map(has_ids, lost)):
         return False

@@ -9,7 +9,7 @@ from dataclasses import replace
 from kerassurgery_fn.edits.compiled import following_outputs
 from kerassurgery_fn.edits.drafting import Draft, parted, within
 from kerassurgery_fn.errors import MisfitTensor, NameTaken, NothingLeft
-from kerassurgery_fn.facts import Facts, settled, with_masks
+from kerassurgery_fn.facts import Facts, refuse_left_masks, settled, with_masks
 from kerassurgery_fn.frozen import set_in
 from kerassurgery_fn.graph import Record, is_functional, is_input, join_path, model_in, name_of
 from kerassurgery_fn.snapshot import Snapshot, Training, Weights
@@ -79,6 +79,7 @@ class _Folding:
         """Writes the record of a model into that of the model that it is in."""
         net = self.nets.get(scope) or self.draft.net(scope)
         facts = settled(net, self.arrays(), scope)
+        refuse_left_masks(self.before(scope), net)
         net, specs = with_masks(net, facts.specs)
         facts.specs.update(specs)
         record = written(net, facts, scope)
@@ -92,6 +93,10 @@ class _Folding:
             self.nets[above] = with_layer(outer, key, set_in(outer.layers[key], place, record))
         else:
             self.record = following_outputs(record, self.draft.snapshot.record)
+
+    def before(self, scope: str) -> Net:
+        """The calls of a model as they were when the work began."""
+        return replace(self.draft, nets={}).net(scope)
 
     def arrays(self) -> Weights:
         """The weights by the paths that layers have by now."""

@@ -25,6 +25,9 @@ First = tuple[Record, Any, Any]  # a layer's record, and the arguments of its fi
 RANKS = {"LSTM": 3, "GRU": 3, "SimpleRNN": 3, "RepeatVector": 2}
 LEAST = {"Dense": 2, "RNN": 3, "TimeDistributed": 3}
 STATES_OF_VECTORS = {"LSTM", "GRU", "SimpleRNN"}
+OF_AXES = {"Softmax", "Concatenate", "Normalization", "UnitNormalization", "RMSNormalization"}  # by their `axis`
+OF_AXES |= {"BatchNormalization", "LayerNormalization", "GroupNormalization"}
+WITH_NOISE = {"Dropout", "AlphaDropout"}
 BUILT_FOR_ONE_RANK = {"BatchNormalization", "EinsumDense"}  # `build` writes the rank into the `input_spec`
 
 
@@ -63,11 +66,22 @@ def least_rank_of(record: Record) -> int:
 
 def check_rank(record: Record, shape: Sequence[Any]) -> None:
     """Raises Misfit where a tensor has more or fewer axes than the layer wants."""
+    check_places(record, len(shape))
     wanted, least = rank_of(record), least_rank_of(record)
     if wanted and len(shape) != wanted:
         raise Misfit(f"it takes tensors of {wanted} axes")
     if len(shape) < least:
         raise Misfit(f"it takes tensors of {least} axes or more")
+
+
+def check_places(record: Record, rank: int) -> None:
+    """Raises Misfit where a layer names axes that a tensor does not have."""
+    key, config = key_of(record), record["config"]
+    axes = listed(config["axis"]) if key in OF_AXES and config.get("axis") is not None else []
+    if odd := [axis for axis in axes if not -rank <= axis < rank]:
+        raise Misfit(f"its axis {odd[0]} is none of a tensor of {rank} axes; give it another `axis`")
+    if key in WITH_NOISE and len(config.get("noise_shape") or ()) > rank:
+        raise Misfit(f"its noise_shape {tuple(config['noise_shape'])} is for tensors of more than {rank} axes")
 
 
 def check_built_rank(record: Record, shape: Sequence[Any]) -> None:

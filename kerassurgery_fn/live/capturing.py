@@ -14,7 +14,8 @@ from kerassurgery_fn.errors import NotAGraph
 from kerassurgery_fn.graph import TRAINED, Record, is_model, name_of
 from kerassurgery_fn.hidden import refuse_hidden, with_policy, with_vocabulary
 from kerassurgery_fn.live.classes import base_of, keeps_class, warn_of_lost
-from kerassurgery_fn.live.members import Functional, layers_of, members_of
+from kerassurgery_fn.live.compiled import uncompiled
+from kerassurgery_fn.live.members import Functional, is_graph, layers_of, members_of, operations_of
 from kerassurgery_fn.live.numbers import configured, numbers_of_numpy
 from kerassurgery_fn.live.older import complete, with_structure
 from kerassurgery_fn.live.optimizer import owned, training_of
@@ -40,14 +41,27 @@ def capture(model: keras.Model) -> Snapshot:
         NotAGraph: the model is not built, or it is subclassed and has no graph.
         HiddenState: a layer knows something that neither its config nor its weights tell.
     """
+    record = _checked_record(model)
+    weights = dict(_weights(model, record, ""))
+    return Snapshot(record, weights, training_of(model, record, weights))
+
+
+def capture_graph(model: keras.Model) -> Snapshot:
+    """The snapshot of a model without what it was compiled with, which Keras need not be able to save."""
+    with uncompiled(model):
+        record = _checked_record(model)
+    record.pop("compile_config", None)
+    return Snapshot(record, dict(_weights(model, record, "")))
+
+
+def _checked_record(model: keras.Model) -> dict[str, Any]:
     record = _restated(model, json.loads(json.dumps(_record(model))))
     for path, layer, own in layers_of(model, record, ""):
         refuse_hidden(path, layer, own)
     _list_trained(model, record)
     _warn_of_shared(model, record)
     _warn_of_outside(model, record)
-    weights = dict(_weights(model, record, ""))
-    return Snapshot(record, weights, training_of(model, record, weights))
+    return record
 
 
 def _list_trained(model: keras.Model, record: dict[str, Any]) -> None:
@@ -72,9 +86,9 @@ def _record(model: keras.Model) -> dict[str, Any]:
         while type(inner) is keras.layers.TimeDistributed:
             inner, nested = inner.layer, nested["config"]["layer"]
         if isinstance(inner, Functional | keras.Sequential) and (is_model(nested) or not _overrides_call(inner)):
-            nested.update(
-                {**_record(inner), **{key: nested[key] for key in ("name", "inbound_nodes") if key in nested}}
-            )
+            with uncompiled(inner):
+                plain = _record(inner)
+            nested.update({**plain, **{key: nested[key] for key in ("name", "inbound_nodes") if key in nested}})
             nested.pop("compile_config", None)
     return record
 
@@ -122,7 +136,7 @@ def _restated(model: keras.Model, record: dict[str, Any]) -> dict[str, Any]:
 def _serialized(model: keras.Model) -> dict[str, Any]:
     write = keras.saving.serialize_keras_object if keeps_class(model) else _plainly_serialized
     try:
-        with configured(model):
+        with configured(model), uncompiled(*filter(is_graph, operations_of(model))):
             record = write(model)
         json.dumps(record)
         return record

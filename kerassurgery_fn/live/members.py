@@ -17,6 +17,11 @@ def members_of(model: keras.Model) -> list[Any]:
     return model._layers if isinstance(model, keras.Sequential) else model.operations
 
 
+def is_graph(operation: Any) -> bool:
+    """Whether a layer is a model with a graph."""
+    return isinstance(operation, keras.Sequential | Functional)
+
+
 def operations_of(model: keras.Model) -> Iterator[keras.Operation]:
     """All layers and operations of a model and of those in it."""
     for operation in members_of(model):

@@ -12,14 +12,17 @@ from kerassurgery_fn.live.members import layers_of
 from kerassurgery_fn.snapshot import Snapshot, Training, Weights
 from kerassurgery_fn.warning import warn
 
+Slots = tuple[tuple[str, int] | None, ...]
+Values = tuple[np.ndarray, ...]
+
 
 def training_of(model: keras.Model, record: Record, weights: Weights) -> Training | None:
     """The state of a model's optimizer, None before its first step and where a part of it belongs to no one weight."""
     optimizer = getattr(model, "optimizer", None)
     if optimizer is None or not any(v.name == "iteration" and v.numpy() for v in optimizer.variables):
         return None
-    slots = _slots(model, record)
     values = tuple(owned(keras.ops.convert_to_numpy(variable)) for variable in optimizer.variables)
+    slots, values = _of_trained(model, record, values)
     for owner, value in zip(slots, values, strict=True):
         if value.ndim and (owner is None or value.shape != weights[owner[0]][owner[1]].shape):
             warn(
@@ -30,15 +33,32 @@ def training_of(model: keras.Model, record: Record, weights: Weights) -> Trainin
     return Training(slots, values)
 
 
-def _slots(model: keras.Model, record: Record) -> tuple[tuple[str, int] | None, ...]:
-    """The weight that each variable of the optimizer belongs to, by the name that the optimizer gives it.
+def _of_trained(model: keras.Model, record: Record, values: tuple[np.ndarray, ...]) -> tuple[Slots, Values]:
+    """The owners and values of the optimizer's variables, less those of layers that were frozen since it was built: the
+    optimizer of the rebuilt model has none for them."""
+    slots = _slots(model, record)
+    if all(owner or not value.ndim for owner, value in zip(slots, values, strict=True)):
+        return slots, values
+    trained = {(path, i) for path, layer, _ in layers_of(model, record, "") for i in _trainable(layer)}
+    every = _slots(model, record, frozen=True)
+    kept = [i for i, owner in enumerate(every) if owner is None or owner in trained]
+    return tuple(every[i] for i in kept), tuple(values[i] for i in kept)
+
+
+def _trainable(layer: keras.layers.Layer) -> list[int]:
+    return [index for index, weight in enumerate(layer.weights) if weight.trainable]
+
+
+def _slots(model: keras.Model, record: Record, frozen: bool = False) -> Slots:
+    """The weight that each variable of the optimizer belongs to, by the name that the optimizer gives it: one that
+    training changes, or with `frozen` any one.
 
     Weights of one name, as nested models may have them, take turns in the order of the model.
     """
     owners: dict[str, list[tuple[str, int]]] = defaultdict(list)
     for path, layer, _ in layers_of(model, record, ""):
         for index, variable in enumerate(layer.weights):
-            if variable.trainable:
+            if variable.trainable or frozen:
                 owners[variable.path.replace("/", "_")].append((path, index))
     names = sorted(owners, key=len, reverse=True)
     seen: Counter[str] = Counter()

@@ -11,6 +11,8 @@ from kerassurgery_fn.frozen import thaw
 from kerassurgery_fn.graph import TRAINED, Record, is_model, name_of
 from kerassurgery_fn.live.members import inside, layers_of, members_of
 from kerassurgery_fn.live.older import keep_structures
+from kerassurgery_fn.rules.layer import STATE
+from kerassurgery_fn.rules.registry import key_of
 
 
 def restore(model: keras.Model, record: Record) -> None:
@@ -80,7 +82,12 @@ def trained_weights(layer: keras.layers.Layer, record: Record) -> list[int] | No
             usual -= {id(weight) for weight in one.weights}
     trained = [index for index, weight in enumerate(layer.weights) if weight.trainable]
     expected = [index for index, weight in enumerate(layer.weights) if trainable and id(weight) in usual]
-    return None if trained == expected else trained
+    return None if trained == expected and not is_trained_state(layer, record) else trained
+
+
+def is_trained_state(layer: keras.layers.Layer, record: Record) -> bool:
+    """Whether a class that is not one of Keras trains a weight with the name of a state of Keras, such as `mean`."""
+    return ">" in key_of(record) and any(weight.trainable and weight.name in STATE for weight in layer.weights)
 
 
 def _adapted(layer: keras.layers.Layer) -> set[int]:

@@ -75,11 +75,9 @@ def with_a_layer_of_its_own(model: keras.Model, calls: Calls) -> tuple[keras.Mod
 
 def bare(model: keras.Model) -> Snapshot:
     """The snapshot of a model as a Functional one, without what it was compiled with."""
-    from kerassurgery_fn.live import capture
+    from kerassurgery_fn.live.capturing import capture_graph
 
-    snapshot = capture(functional(model))
-    record = {key: value for key, value in snapshot.record.items() if key != "compile_config"}
-    return Snapshot(record, snapshot.weights)
+    return capture_graph(functional(model))
 
 
 def functional(model: keras.Model) -> keras.Model:
@@ -117,9 +115,9 @@ EDITS_OF: dict[str, Callable[[Job], Edit]] = {
 
 def as_new(layer: Any) -> Any:
     """A new layer as edits take it: a model as a snapshot, anything else itself."""
-    from kerassurgery_fn.live import capture
+    from kerassurgery_fn.live.capturing import capture_graph
 
-    return capture(layer) if is_layer(layer) and hasattr(layer, "fit") else layer
+    return capture_graph(layer) if is_layer(layer) and hasattr(layer, "fit") else layer
 
 
 def is_layer(given: Any) -> bool:

@@ -76,7 +76,7 @@ def calls_of(model: keras.Model, layer: Any, node_indices: Iterable[int] | None 
 
 def path_of(model: keras.Model, layer: Any) -> str:
     """The path of a layer: that of the object itself if it is part of the model, else the one that its name means."""
-    from kerassurgery_fn.live import capture
+    from kerassurgery_fn.live.capturing import capture_graph
 
     name = getattr(layer, "name", layer)
     paths = {path: operation for path, operation, _ in _operations(model, "") if isinstance(name, str)}
@@ -87,7 +87,7 @@ def path_of(model: keras.Model, layer: Any) -> str:
     ):
         if len(meant) == 1:
             return meant[0]
-    return find_layer(read_graph(capture(model)), name)  # which knows what wrappers wrap, and says what is wrong
+    return find_layer(read_graph(capture_graph(model)), name)  # which knows what wrappers wrap, and says what is wrong
 
 
 def nodes_in(model: keras.Model, path: str) -> list[int]:

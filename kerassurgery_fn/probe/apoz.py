@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import reduce
 from operator import add
@@ -33,7 +34,8 @@ from kerassurgery_fn.graph import (
     map_leaves,
     name_of,
 )
-from kerassurgery_fn.live import capture, rebuild
+from kerassurgery_fn.live import rebuild
+from kerassurgery_fn.live.capturing import capture_graph
 from kerassurgery_fn.live.rebuilding import at_root
 from kerassurgery_fn.probe.data import batches, fitting, length
 from kerassurgery_fn.rules.layer import Maker
@@ -95,7 +97,7 @@ def score_by_apoz(
     Source:
         Hu et al. 2016, Network Trimming, arXiv:1607.03250.
     """
-    snapshot = model if isinstance(model, Snapshot) else capture(model)
+    snapshot = model if isinstance(model, Snapshot) else graph_of(model)
     flow = analyse(snapshot)
     watched = _watched(flow, layers)
     places = sorted({(view.tensor, view.axis) for calls in watched.values() for seen in calls for view in seen})
@@ -110,6 +112,13 @@ def score_by_apoz(
         [name for name, apoz in scores.items() if not apoz.any() and (layers is not None or _is_free(flow, name))]
     )
     return scores
+
+
+def graph_of(model: keras.Model) -> Snapshot:
+    """The snapshot of a live model that runs itself: there is no warning of what a rebuilt model would lack."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return capture_graph(model)
 
 
 def _warn_of_nothing(names: list[str]) -> None:
