@@ -137,7 +137,8 @@ def test_every_parameter_has_a_good_value(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_a_public_function_refuses_what_it_cannot_take(name, tmp_path, capsys):
+def test_a_public_function_refuses_what_it_cannot_take(name, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where a string is taken for a file's name
     function = FUNCTIONS[name]
     good = good_arguments(name, function, tmp_path)
     crashes = {
