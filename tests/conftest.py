@@ -3,6 +3,8 @@
 Whether an operation is there is measured, once in a session: it depends on oneDNN, on the processor and on the release.
 """
 
+import environment  # noqa: F401, I001 (comes first: what is imported after it reads the environment)
+
 import gc
 import sys
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The environment of tests and doctests, which must be set before anything imports numpy or TensorFlow."""
+"""The environment of the tests, set as this is imported: before anything imports numpy or TensorFlow."""
 
 import os
 
