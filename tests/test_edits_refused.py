@@ -229,3 +229,13 @@ def test_axes_that_a_tensor_does_not_have():
     turned = capture(keras.Model(x, ops.transpose(y, (0, 2, 1))))
     with pytest.raises(MisfitTensor, match=r"axes \[0, 2, 1\] are not those of a tensor of 2 axes"):
         InsertLayer(L.GlobalMaxPooling1D(), after="r")(turned)
+
+
+@pytest.mark.parametrize("layer, field", [(L.Dense(3), "kernel"), (L.Embedding(5, 3), "embeddings")])
+def test_weights_that_are_adapted_are_not_constrained(layer, field):
+    layer.build((None, 4))
+    layer.enable_lora(2)
+    x = keras.Input((4,))
+    snapshot = capture(keras.Model(x, layer(x)))
+    with pytest.raises(MisfitTensor, match=f"LoRA.*leave out `{field}_constraint`"):
+        SetConfig(layer.name, **{f"{field}_constraint": keras.constraints.NonNeg()})(snapshot)

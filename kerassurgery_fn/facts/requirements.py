@@ -122,6 +122,14 @@ def check_space(record: Record, shape: Sizes) -> None:
         raise Misfit("it needs known sizes of all axes but batch and time")
 
 
+def check_adapted(record: Record) -> None:
+    """Raises Misfit where a weight that LoRA adapts would be constrained."""
+    config = record["config"]
+    for field in ("kernel_constraint", "embeddings_constraint") if config.get("lora_rank") else ():
+        if config.get(field):
+            raise Misfit(f"Keras adapts no weight by LoRA that is constrained; leave out `{field}`")
+
+
 def check_parts(record: Record, shape: Sizes) -> None:
     """Raises Misfit where positions cannot be split into so many equal parts."""
     axes = {"ops.Vsplit": 0, "ops.Hsplit": 1, "ops.Dsplit": 2}
@@ -190,6 +198,7 @@ OF_SEVERAL: dict[str, Callable[[Record, list[Sizes]], None]] = {
 def check_calls(first: Iterable[First]) -> None:
     """Raises Misfit where a layer, or one inside it, cannot be called on the sizes that it is given."""
     for record, args, kwargs in first:
+        check_adapted(record)
         check_states(record, args, kwargs)
         given = next(iter([*args, *kwargs.values()]), None)
         if isinstance(given, tuple):
