@@ -19,6 +19,7 @@ from kerassurgery_fn.graph import Record, is_input, is_model, read_graph
 from kerassurgery_fn.selecting import of_class
 from kerassurgery_fn.snapshot import Snapshot
 
+Shape = tuple[int | None, ...]
 DTYPES = ("float32", "mixed_bfloat16", "mixed_float16", "float16", "bfloat16", "float64")
 
 
@@ -45,49 +46,70 @@ class Target:
         return self.r.choice(fit if fit and self.r.random() < 0.9 else others)
 
     def selector(self, *classes: str) -> Any:
-        """One layer or several, by path, bare name, pattern, class or several of these."""
-        path = self.path(*classes)
+        return self.around(self.path(*classes), *classes)
+
+    def around(self, path: str, *classes: str) -> Any:
+        """What selects a layer, alone or with others: its path, bare name, a pattern, its class, several of these."""
+        if self.r.random() < 0.6:
+            return path
         name = path.rpartition("/")[2]
         kind = self.records[path]["class_name"]
-        return self.r.choice([
-            path, path, path, path, name, of_class(kind), f"*@{kind}", f"{name[:-1]}*", (path, self.path(*classes)),
-        ])  # fmt: skip
+        return self.r.choice([name, of_class(kind), f"*@{kind}", f"{name[:-1]}*", (path, self.path(*classes))])
 
     def calls(self, path: Any) -> tuple[int, ...] | None:
         """Some of a layer's calls, all of them mostly."""
         total = len(self.records.get(path, {}).get("inbound_nodes") or [None])
         return (self.r.randrange(-total, total),) if self.r.random() < (0.5 if total > 1 else 0.1) else None
 
-    def address(self) -> tuple[str, int]:
-        """The address of some layer's channels, and how many there are."""
-        (path, kind), maker = self.r.choice([*self.flow.makers.items()])
-        first = next(other for layer, other in self.flow.makers if layer == path)
-        return path if kind == first and self.r.random() < 0.7 else f"{path}:{kind}", size(maker.axis) or 1
+    @cached_property
+    def free(self) -> dict[tuple[str, str], list[int]]:
+        """The positions of each layer's channels that the rules let go."""
+        pinned, resolve = self.flow.fates.pinned(), self.flow.fates.resolve
+        held = {key: pinned[resolve(maker.axis)].any(axis=0) for key, maker in self.flow.makers.items()}
+        return {key: [i for i, one in enumerate(pins) if not one] for key, pins in held.items()}
 
-    def addresses(self, of: Callable[[int], Any]) -> dict[str, Any]:
-        pairs = [self.address() for _ in range(self.r.choice([1, 1, 1, 2, 3]))]
-        return {address: of(n) for address, n in pairs}
+    def address(self) -> tuple[str, list[int], int]:
+        """The address of some layer's channels, which of them can go as far as possible, and how many there are."""
+        if not self.free:
+            return self.path(), [0], 1
+        loose = [key for key, positions in self.free.items() if len(positions) > 1]
+        path, kind = self.r.choice(loose if loose and self.r.random() < 0.85 else [*self.flow.makers])
+        first, n = next(other for layer, other in self.free if layer == path), size(self.flow.makers[path, kind].axis)
+        address = path if kind == first and self.r.random() < 0.7 else f"{path}:{kind}"
+        return address, self.free[path, kind] or [*range(n or 1)], n or 1
 
-    def new_layer(self, path: Any) -> Any:
+    def addresses(self, of: Callable[[list[int], int], Any]) -> dict[str, Any]:
+        chosen = [self.address() for _ in range(self.r.choice([1, 1, 1, 2, 3]))]
+        return {address: of(positions, n) for address, positions, n in chosen}
+
+    def new_layer(self, reads: Shape, makes: Shape) -> Any:
         """A layer for what some layer is called on: an object, built or not, its record, or a model as a layer."""
-        shape = read_shape(self.records.get(path, {}))
         while True:
             try:
-                return self.layer_for(shape)
+                return self.layer_for(reads, makes)
             except ValueError:  # of Keras: a layer that takes no tensor of that shape
                 continue
 
-    def layer_for(self, shape: tuple[int | None, ...]) -> Any:
+    def layer_for(self, reads: Shape, makes: Shape) -> Any:
         r = self.r
-        layer = random_layer(r, shape) if r.random() < 0.6 else keeping(r, shape)
-        if r.random() < 0.3 and None not in shape[1:]:
-            return k.capture(keras.Sequential([keras.Input(shape[1:]), layer]))
+        layer = random_layer(r, reads) if r.random() < 0.3 else fitting(r, reads, makes)
+        if r.random() < 0.3 and None not in reads[1:]:
+            return k.capture(keras.Sequential([keras.Input(reads[1:]), layer]))
         if r.random() < 0.4:
-            layer(keras.Input(shape[1:]))
+            layer(keras.Input(reads[1:]))
         return keras.saving.serialize_keras_object(layer) if r.random() < 0.1 else layer
 
+    def read(self, path: str) -> Shape:
+        return read_shape(self.records[path])
 
-def read_shape(record: Any) -> tuple[int | None, ...]:
+    def made(self, path: str) -> Shape:
+        """The shape of the first tensor that a layer makes, as far as the rules know it."""
+        tensors = self.flow.tensors.items()
+        axes = next((axes for ref, axes in tensors if ref.path == path and axes and len(axes) > 1), None)
+        return self.read(path) if axes is None or size(axes[-1]) is None else tuple(map(size, axes))
+
+
+def read_shape(record: Any) -> Shape:
     """The shape of the first tensor that a layer reads, as far as its record says so."""
     shape = first_shape(record.get("inbound_nodes")) or (record.get("build_config") or {}).get("input_shape")
     return (
@@ -106,24 +128,35 @@ def first_shape(tree: Any) -> Any:
     return None
 
 
-def keeping(r: Random, shape: tuple[int | None, ...]) -> keras.layers.Layer:
-    """A layer that leaves a shape as it is."""
+def fitting(r: Random, reads: Shape, makes: Shape) -> keras.layers.Layer:
+    """A layer that makes a tensor of one shape of one of the other, if there is a simple one."""
     layers = keras.layers
-    return r.choice([
+    if None not in makes[1:] and reads[1:-1] != makes[1:-1]:
+        return layers.Reshape(makes[1:])
+    dense = layers.Dense(makes[-1] or 1)
+    return dense if reads[-1] != makes[-1] else r.choice([
         layers.Dropout(0.3), layers.ReLU(), layers.BatchNormalization(), layers.Identity(),
-        layers.Dense(shape[-1] or 1), layers.LayerNormalization(), layers.Activation("tanh"),
+        dense, layers.LayerNormalization(), layers.Activation("tanh"),
     ])  # fmt: skip
 
 
-def some(r: Random, n: int) -> list[int]:
-    """Indices of less than half of n channels, now and then from the end."""
-    chosen = r.sample(range(n), max(1, r.randint(0, n // 2))) if n > 1 else [0]
+def some(r: Random, positions: list[int], n: int) -> list[int]:
+    """Less than half of some positions of n channels, now and then counted from the end."""
+    chosen = r.sample(positions, max(1, r.randint(0, len(positions) // 2)))
     return [i - n if r.random() < 0.1 else i for i in chosen]
 
 
+def all_but(chosen: list[int], n: int) -> list[int]:
+    return [i for i in range(n) if i not in chosen and i - n not in chosen]
+
+
+def shuffled(r: Random, positions: list[int], n: int) -> list[int]:
+    order = dict(zip(positions, r.sample(positions, len(positions)), strict=True))
+    return [order.get(i, i) for i in range(n)]
+
+
 def delete_channels(t: Target) -> Any:
-    change = t.r.random() < 0.15
-    return k.DeleteChannels(t.addresses(lambda n: some(t.r, n)), allow_output_change=change)
+    return k.DeleteChannels(t.addresses(lambda free, n: some(t.r, free, n)), allow_output_change=t.r.random() < 0.15)
 
 
 def delete_everywhere(t: Target) -> Any:
@@ -136,17 +169,18 @@ def delete_everywhere(t: Target) -> Any:
 
 
 def keep_channels(t: Target) -> Any:
-    return k.KeepChannels(t.addresses(lambda n: some(t.r, n)), allow_output_change=t.r.random() < 0.15)
+    change = t.r.random() < 0.15
+    return k.KeepChannels(t.addresses(lambda free, n: all_but(some(t.r, free, n), n)), allow_output_change=change)
 
 
 def reorder_channels(t: Target) -> Any:
-    return k.ReorderChannels(t.addresses(lambda n: t.r.sample(range(n), n)), allow_output_change=t.r.random() < 0.15)
+    change = t.r.random() < 0.15
+    return k.ReorderChannels(t.addresses(lambda free, n: shuffled(t.r, free, n)), allow_output_change=change)
 
 
 def widen_channels(t: Target) -> Any:
-    return k.WidenChannels(
-        t.addresses(lambda n: n + t.r.randint(0, 4)), noise=t.r.choice([0, 0, 0, 0.1]), seed=t.r.randrange(9)
-    )
+    widths = t.addresses(lambda free, n: n + t.r.randint(0, 4) * (len(free) == n))
+    return k.WidenChannels(widths, noise=t.r.choice([0, 0, 0, 0.1]), seed=t.r.randrange(9))
 
 
 def deepen_layer(t: Target) -> Any:
@@ -159,11 +193,12 @@ def deepen_layer(t: Target) -> Any:
 
 
 def insert_layer(t: Target) -> Any:
-    where = t.selector()
-    side = t.r.choice(["before", "after"])
+    path = t.path()
+    where, side = t.around(path), t.r.choice(["before", "after"])
+    shape = t.read(path) if side == "before" else t.made(path)
     operand = t.r.randrange(2) if side == "before" and t.r.random() < 0.3 else None
     name = t.r.choice([None, None, None, "new"])
-    return k.InsertLayer(t.new_layer(where), **{side: where}, calls=t.calls(where), operand=operand, name=name)
+    return k.InsertLayer(t.new_layer(shape, shape), **{side: where}, calls=t.calls(where), operand=operand, name=name)
 
 
 def delete_layer(t: Target) -> Any:
@@ -172,8 +207,9 @@ def delete_layer(t: Target) -> Any:
 
 
 def replace_layer(t: Target) -> Any:
-    where = t.selector()
-    return k.ReplaceLayer(where, t.new_layer(where), calls=t.calls(where), name=t.r.choice([None, None, "new"]))
+    path = t.path()
+    where, new = t.around(path), t.new_layer(t.read(path), t.made(path))
+    return k.ReplaceLayer(where, new, calls=t.calls(where), name=t.r.choice([None, None, "new"]))
 
 
 def unshare_layer(t: Target) -> Any:

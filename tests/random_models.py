@@ -120,7 +120,7 @@ def random_graph(r: Random, seed: int, without: Collection[int]) -> keras.Model:
     kinds = r.choices([*INPUTS], k=r.choice([1, 1, 1, 2]))
     inputs = [keras.Input(INPUTS[kind], name=f"in_{i}", dtype=dtype_of(kind)) for i, kind in enumerate(kinds)]
     growth = Growth([begun(r, kind, x) for kind, x in zip(kinds, inputs, strict=True)])
-    for i in range(1, r.randint(3, 8)):
+    for i in range(1, r.randint(3, 7)):
         if i not in without:
             growth.r = Random(f"{seed} {i}")
             number_layers_from(10 * i)

@@ -198,3 +198,44 @@ def test_a_layer_in_place_of_an_operation_takes_what_that_is_given(new, words):
         ReplaceLayer(scaled.operations[-1].name, new)(capture(scaled))
     attention = ReplaceLayer(name, L.MultiHeadAttention(1, 2, name="new"))(capture(both))
     assert capture(rebuild(attention)).record == attention.record
+
+
+def test_layers_of_a_sequential_model_that_are_built_for_other_axes():
+    """What is stated of a Sequential model is what its layers are built for, not what they read."""
+    inner = [keras.Input((6,)), L.RepeatVector(2, name="r"), L.Dense(3, name="d"), L.ReLU(name="a")]
+    flat = ReplaceLayer("r", L.Dense(6, name="n"))(capture(keras.Sequential(inner)))
+    with pytest.raises(MisfitTensor, match=r"on a tensor of shape \(None, 6\), which it cannot take"):
+        InsertLayer(L.Conv1D(6, 1), after="n")(flat)
+    x = keras.Input((5, 6))
+    steps = L.TimeDistributed(keras.Sequential(inner[:-1]), name="steps")(x)
+    snapshot = capture(keras.Model(x, L.Conv2D(2, 1, name="top")(steps)))
+    with pytest.raises(MisfitTensor, match=r"'top'.*\(None, 5, 3\) in place of .*\(None, 5, 2, 3\)"):
+        ReplaceLayer("steps/r", L.Dense(6, name="n"))(snapshot)
+
+
+def test_positions_are_split_into_equal_parts():
+    x = keras.Input((3, 4))
+    parts = capture(keras.Model(x, ops.split(x, 2, axis=-1)))
+    with pytest.raises(MisfitTensor, match="axis 1 has 3 positions, which are not 2 equal parts"):
+        SetConfig("split*", axis=1)(parts)
+
+
+def test_axes_that_a_tensor_does_not_have():
+    x = keras.Input((3, 4))
+    y = L.ReLU(name="r")(x)
+    for made in (ops.flip(y, 2), ops.swapaxes(y, 1, 2), L.Softmax(2)(y)):
+        with pytest.raises(MisfitTensor, match="2 is none of a tensor of 2 axes"):
+            InsertLayer(L.GlobalMaxPooling1D(), after="r")(capture(keras.Model(x, made)))
+    turned = capture(keras.Model(x, ops.transpose(y, (0, 2, 1))))
+    with pytest.raises(MisfitTensor, match=r"axes \[0, 2, 1\] are not those of a tensor of 2 axes"):
+        InsertLayer(L.GlobalMaxPooling1D(), after="r")(turned)
+
+
+@pytest.mark.parametrize("layer, field", [(L.Dense(3), "kernel"), (L.Embedding(5, 3), "embeddings")])
+def test_weights_that_are_adapted_are_not_constrained(layer, field):
+    layer.build((None, 4))
+    layer.enable_lora(2)
+    x = keras.Input((4,))
+    snapshot = capture(keras.Model(x, layer(x)))
+    with pytest.raises(MisfitTensor, match=f"LoRA.*leave out `{field}_constraint`"):
+        SetConfig(layer.name, **{f"{field}_constraint": keras.constraints.NonNeg()})(snapshot)

@@ -62,7 +62,7 @@ def with_builds(record: Record, notes: Notes) -> Record:
         if shapes:
             record = set_in(record, place, {**owner, "build_config": config})
     for place, (unbuilt, args, kwargs) in notes.first.items():
-        if "build_config" not in unbuilt and (worked_out := WORKED_OUT.get(key_of(unbuilt))):
+        if worked_out := WORKED_OUT.get(key_of(unbuilt)):  # of a layer that is built, too, whose config was set
             made = worked_out(unbuilt["config"], next(iter([*args, *kwargs.values()])))
             record = set_in(record, (*place, "config"), {**unbuilt["config"], **made})
     return record

@@ -20,7 +20,7 @@ from kerassurgery_fn.facts.dtypes import compute_dtype, is_float
 from kerassurgery_fn.facts.mask_operations import Placing, is_operation
 from kerassurgery_fn.facts.mask_rules import Computed, Mask, Masked, is_foreign, is_source, made_masks, only
 from kerassurgery_fn.given import hands_on_masks
-from kerassurgery_fn.graph import Record, is_model, leaves, map_leaves, name_of
+from kerassurgery_fn.graph import Record, is_functional, is_model, leaves, map_leaves, name_of
 from kerassurgery_fn.wiring import AUTOMATIC, Arguments, Net, Node, Port, Spec, Use, arranged
 
 
@@ -88,8 +88,10 @@ def with_usual_kwargs(net: Net, nodes: Iterable[Node], specs: Mapping[Port, Spec
 
 
 def casts(record: Record, read: Spec | None) -> bool:
-    """Whether a layer casts what it reads to the dtype in which it computes."""
+    """Whether a layer casts what it reads, to the dtype in which it computes; a Sequential model, to its input's."""
     policy = record["config"].get("dtype")
+    if is_model(record):
+        policy = None if is_functional(record) else record["config"]["layers"][0]["config"]["dtype"]
     return bool(policy and read and read.dtype and is_float(read.dtype) and read.dtype != compute_dtype(policy))
 
 

@@ -25,8 +25,8 @@ First = tuple[Record, Any, Any]  # a layer's record, and the arguments of its fi
 RANKS = {"LSTM": 3, "GRU": 3, "SimpleRNN": 3, "RepeatVector": 2}
 LEAST = {"Dense": 2, "RNN": 3, "TimeDistributed": 3}
 STATES_OF_VECTORS = {"LSTM", "GRU", "SimpleRNN"}
-OF_AXES = {"Softmax", "Concatenate", "Normalization", "UnitNormalization", "RMSNormalization"}  # by their `axis`
-OF_AXES |= {"BatchNormalization", "LayerNormalization", "GroupNormalization"}
+PLACES = ("axis", "axis1", "axis2", "source", "destination")  # fields that name axes of what a layer reads
+AXES_OF_THEIR_OWN = {"ops.ExpandDims", "ops.OneHot", "ops.Stack"}  # an axis that the tensor does not have yet
 WITH_NOISE = {"Dropout", "AlphaDropout"}
 BUILT_FOR_ONE_RANK = {"BatchNormalization", "EinsumDense"}  # `build` writes the rank into the `input_spec`
 
@@ -77,9 +77,12 @@ def check_rank(record: Record, shape: Sequence[Any]) -> None:
 def check_places(record: Record, rank: int) -> None:
     """Raises Misfit where a layer names axes that a tensor does not have."""
     key, config = key_of(record), record["config"]
-    axes = listed(config["axis"]) if key in OF_AXES and config.get("axis") is not None else []
-    if odd := [axis for axis in axes if not -rank <= axis < rank]:
-        raise Misfit(f"its axis {odd[0]} is none of a tensor of {rank} axes; give it another `axis`")
+    for field in () if key in AXES_OF_THEIR_OWN or ">" in key else PLACES:
+        axes = [axis for axis in listed(config.get(field)) if isinstance(axis, int)]
+        if odd := [axis for axis in axes if not -rank <= axis < rank]:
+            raise Misfit(f"its {field} {odd[0]} is none of a tensor of {rank} axes; give it another `{field}`")
+    if key == "ops.Transpose" and len(config.get("axes") or range(rank)) != rank:
+        raise Misfit(f"its axes {list(config['axes'])} are not those of a tensor of {rank} axes")
     if key in WITH_NOISE and len(config.get("noise_shape") or ()) > rank:
         raise Misfit(f"its noise_shape {tuple(config['noise_shape'])} is for tensors of more than {rank} axes")
 
@@ -117,6 +120,23 @@ def check_space(record: Record, shape: Sizes) -> None:
     first = record["config"].get("data_format") == "channels_first"
     if None in (shape[3:] if first else shape[2:-1]):
         raise Misfit("it needs known sizes of all axes but batch and time")
+
+
+def check_adapted(record: Record) -> None:
+    """Raises Misfit where a weight that LoRA adapts would be constrained."""
+    config = record["config"]
+    for field in ("kernel_constraint", "embeddings_constraint") if config.get("lora_rank") else ():
+        if config.get(field):
+            raise Misfit(f"Keras adapts no weight by LoRA that is constrained; leave out `{field}`")
+
+
+def check_parts(record: Record, shape: Sizes) -> None:
+    """Raises Misfit where positions cannot be split into so many equal parts."""
+    axes = {"ops.Vsplit": 0, "ops.Hsplit": 1, "ops.Dsplit": 2}
+    parts, axis = record["config"].get("indices_or_sections"), axes.get(key_of(record), record["config"].get("axis"))
+    n = shape[axis] if isinstance(axis, int) and -len(shape) <= axis < len(shape) else None
+    if isinstance(parts, int) and n is not None and n % parts:
+        raise Misfit(f"axis {axis} has {n} positions, which are not {parts} equal parts")
 
 
 def check_arrays(record: Record, shape: Sizes) -> None:
@@ -166,6 +186,7 @@ def check_states(record: Record, args: Any, kwargs: Any) -> None:
 OF_ONE: dict[str, Callable[[Record, Sizes], None]] = {
     **dict.fromkeys(("Conv1D", "Conv2D", "Conv3D", "GroupNormalization"), check_groups),
     **dict.fromkeys(("Dropout", "Rescaling"), check_arrays),
+    **dict.fromkeys(("ops.Split", "ops.Vsplit", "ops.Hsplit", "ops.Dsplit"), check_parts),
     **dict.fromkeys(("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"), check_space),
 }
 OF_SEVERAL: dict[str, Callable[[Record, list[Sizes]], None]] = {
@@ -177,6 +198,7 @@ OF_SEVERAL: dict[str, Callable[[Record, list[Sizes]], None]] = {
 def check_calls(first: Iterable[First]) -> None:
     """Raises Misfit where a layer, or one inside it, cannot be called on the sizes that it is given."""
     for record, args, kwargs in first:
+        check_adapted(record)
         check_states(record, args, kwargs)
         given = next(iter([*args, *kwargs.values()]), None)
         if isinstance(given, tuple):

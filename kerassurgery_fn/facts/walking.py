@@ -28,7 +28,7 @@ from kerassurgery_fn.facts.requirements import (
 )
 from kerassurgery_fn.frozen import Location, get_in
 from kerassurgery_fn.given import asked
-from kerassurgery_fn.graph import Record, is_model, join_path, leaves, map_leaves, model_in
+from kerassurgery_fn.graph import Record, is_functional, is_model, join_path, leaves, map_leaves, model_in
 from kerassurgery_fn.rules import Layer, NoRule
 from kerassurgery_fn.rules.constants import given as given_array
 from kerassurgery_fn.rules.layer import Notes, Tensor, Weight, listed
@@ -90,7 +90,7 @@ class _Walk:
             use.spec is not None and use.spec.fits(self.facts.specs.get(use.port)) for use in call.uses
         )
         if as_recorded and self.needed[node] <= stated.keys():
-            return stated
+            return stated if is_functional(self.net.record) else self.unstated(node, call) or stated
         try:
             made = dict(enumerate(self.made(node, call)))
         except MisfitTensor:
@@ -99,6 +99,17 @@ class _Walk:
             made = {}
         self.refuse_lost(node, made, as_recorded)
         return {Port(*node, i): spec for i, spec in made.items()} | (stated if as_recorded else {})
+
+    def unstated(self, node: Node, call: Arguments) -> dict[Port, Spec]:
+        """What a layer of a Sequential model makes, by its rule, if that can follow.
+
+        Such a model states only what its layers are built for, and some are built for other axes than they read.
+        """
+        try:
+            made = self.ruled(node, join_path(self.scope, node[0]), self.net.layers[node[0]], call)
+        except (NoRule, MisfitTensor):
+            return {}
+        return {Port(*node, i): spec for i, spec in enumerate(made)}
 
     def refuse_lost(self, node: Node, made: Mapping[int, Spec], as_recorded: bool) -> None:
         """Raises MisfitTensor where a call does not make a tensor that is read."""
