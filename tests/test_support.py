@@ -172,7 +172,14 @@ def cases(test):
     if len(marks) == 1:
         names = [name.strip() for name in marks[0].args[0].split(",")]
         for case in marks[0].args[1]:
-            yield dict(zip(names, pytest.param(case).values if len(names) == 1 else case, strict=True))
+            yield dict(zip(names, values_of(case, len(names)), strict=True))
+
+
+def values_of(case, count):
+    """The values of one run of a parametrised test, which may be a `pytest.param` with marks."""
+    if isinstance(case, type(pytest.param())):
+        return case.values
+    return (case,) if count == 1 else case
 
 
 @pytest.mark.slow
