@@ -11,6 +11,7 @@ KNOWN: dict[str, str] = {}
 OF_KERAS = {
     r"The `mask` must be broadcastable to `inputs`": "Softmax of a tensor with a mask of fewer axes",
     r"The total size of the tensor must be unchanged.*Reshape.call": "Reshape of a size that is open",
+    r"Reshape.call.*requested shape requires a multiple of": "Reshape of a size that is open",
     r"cannot compute Pack as input .* expected to be a float tensor but is a (bfloat16|half|double)": (
         "a step of training, where a regularizer's loss is of a layer's dtype that is not float32"
     ),
