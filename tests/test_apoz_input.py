@@ -68,7 +68,9 @@ def test_layers_without_any_zero_are_named_by_a_warning(model):
 
 def test_outputs_that_cannot_be_cut_are_no_reason_to_warn():
     x = keras.Input((4,))
-    model = keras.Model(x, layers.Dense(2, name="y", bias_initializer="ones")(layers.Dense(6, activation="relu", name="c1")(x)))
+    model = keras.Model(
+        x, layers.Dense(2, name="y", bias_initializer="ones")(layers.Dense(6, activation="relu", name="c1")(x))
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert {*score_by_apoz(model, DATA)} == {"c1", "y"}
