@@ -21,7 +21,7 @@ def nearest(name: Any, known: Iterable[str], cutoff: float = 0.6) -> str | None:
 
 
 def meant(name: Any, known: Iterable[str], most: int = 8) -> str:
-    """The end of an error about an unknown name: the name that is probably meant, or else those that there are.
+    """The end of an error about an unknown name: the nearest known name, or else the known names.
 
     >>> meant("C1", ["c1"]), meant("x", ["units", "rate"]), meant("x", [])
     ("did you mean 'c1'?", 'there are units, rate', 'there are none')
