@@ -34,7 +34,7 @@ from rich.table import Table
 from toolz import pipe
 
 from kerassurgery_fn import DeleteChannels, Snapshot, capture, cost, rebuild, score_by_apoz
-from kerassurgery_fn.scores import high_apoz
+from kerassurgery_fn.pruning.apoz_scores import high_apoz
 
 TRIMMED = ("conv_1", "conv_2", "dense")  # every layer but the last, whose channels are the ten digits
 CAPTION = """kB: size of the .keras file. *: the model that is kept.

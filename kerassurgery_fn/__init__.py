@@ -9,11 +9,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kerassurgery_fn.algebra import concatenate, diff_plans, simplify
-    from kerassurgery_fn.codec import decode, encode, load_plan, save_plan
-    from kerassurgery_fn.costs import cost
-    from kerassurgery_fn.coupling import groups
+    from kerassurgery_fn.analysis.channel_flow import analyse
+    from kerassurgery_fn.analysis.coupled_groups import groups
+    from kerassurgery_fn.analysis.layer_costs import cost
     from kerassurgery_fn.differences import diff, load_diff, patch, save_diff
+    from kerassurgery_fn.documents.plan_algebra import concatenate, diff_plans, simplify
+    from kerassurgery_fn.documents.plan_files import decode, encode, load_plan, save_plan
+    from kerassurgery_fn.documents.preconditions import made_for
     from kerassurgery_fn.edits import (
         ConvertDtype,
         DeepenLayer,
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
         UnshareLayer,
         WidenChannels,
     )
+    from kerassurgery_fn.edits.plan import Plan
     from kerassurgery_fn.errors import (
         AmbiguousLayer,
         BadData,
@@ -68,22 +71,20 @@ if TYPE_CHECKING:
         UnknownVersion,
         WrongShape,
     )
-    from kerassurgery_fn.explaining import explain
-    from kerassurgery_fn.flow import analyse
-    from kerassurgery_fn.live import capture, rebuild
-    from kerassurgery_fn.plan import Plan
-    from kerassurgery_fn.preconditions import made_for
-    from kerassurgery_fn.probe import score_by_apoz
-    from kerassurgery_fn.probing import probe_rule
+    from kerassurgery_fn.graph import of_class
+    from kerassurgery_fn.keras_io.capturing import capture
+    from kerassurgery_fn.keras_io.rebuilding import rebuild
+    from kerassurgery_fn.keras_surgeon.surgeon import Surgeon
+    from kerassurgery_fn.measure.apoz import score_by_apoz
+    from kerassurgery_fn.measure.rule_probing import probe_rule
     from kerassurgery_fn.report import plot_widths, report_html, show
+    from kerassurgery_fn.report.explanation import explain
     from kerassurgery_fn.rules import rule
-    from kerassurgery_fn.selecting import of_class
-    from kerassurgery_fn.snapshot import Snapshot
-    from kerassurgery_fn.surgeon import Surgeon
+    from kerassurgery_fn.values.snapshot import Snapshot
 
 __version__ = "0.1.0"
 
-_ROOMS = {
+_MODULES = {
     "AmbiguousLayer": "errors",
     "BadData": "errors",
     "BadDocument": "errors",
@@ -116,15 +117,15 @@ _ROOMS = {
     "OtherModel": "errors",
     "PartialLines": "errors",
     "PinnedChannels": "errors",
-    "Plan": "plan",
+    "Plan": "edits.plan",
     "RenameLayer": "edits",
     "ReorderChannels": "edits",
     "ReplaceHead": "edits",
     "ReplaceLayer": "edits",
     "SetConfig": "edits",
     "SetTrainable": "edits",
-    "Snapshot": "snapshot",
-    "Surgeon": "surgeon",
+    "Snapshot": "values.snapshot",
+    "Surgeon": "keras_surgeon.surgeon",
     "SurgeryError": "errors",
     "TakenNode": "errors",
     "UnknownCall": "errors",
@@ -137,31 +138,31 @@ _ROOMS = {
     "UnshareLayer": "edits",
     "WidenChannels": "edits",
     "WrongShape": "errors",
-    "analyse": "flow",
-    "capture": "live",
-    "concatenate": "algebra",
-    "cost": "costs",
-    "decode": "codec",
+    "analyse": "analysis.channel_flow",
+    "capture": "keras_io.capturing",
+    "concatenate": "documents.plan_algebra",
+    "cost": "analysis.layer_costs",
+    "decode": "documents.plan_files",
     "diff": "differences",
-    "diff_plans": "algebra",
-    "encode": "codec",
-    "explain": "explaining",
-    "groups": "coupling",
+    "diff_plans": "documents.plan_algebra",
+    "encode": "documents.plan_files",
+    "explain": "report.explanation",
+    "groups": "analysis.coupled_groups",
     "load_diff": "differences",
-    "load_plan": "codec",
-    "made_for": "preconditions",
-    "of_class": "selecting",
+    "load_plan": "documents.plan_files",
+    "made_for": "documents.preconditions",
+    "of_class": "graph",
     "patch": "differences",
     "plot_widths": "report",
-    "probe_rule": "probing",
-    "rebuild": "live",
+    "probe_rule": "measure.rule_probing",
+    "rebuild": "keras_io.rebuilding",
     "report_html": "report",
     "rule": "rules",
     "save_diff": "differences",
-    "save_plan": "codec",
-    "score_by_apoz": "probe",
+    "save_plan": "documents.plan_files",
+    "score_by_apoz": "measure.apoz",
     "show": "report",
-    "simplify": "algebra",
+    "simplify": "documents.plan_algebra",
 }
 
 __all__ = [
@@ -181,9 +182,9 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """The object of that name, out of its room: rooms are opened when they are first asked for."""
-    if name not in _ROOMS:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_ROOMS[name]}"), name)
+    value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
     globals()[name] = value
     return value
 

@@ -3,7 +3,7 @@
 Whether an operation is there is measured, once in a session: it depends on oneDNN, on the processor and on the release.
 """
 
-import environment  # noqa: F401, I001 (comes first: what is imported after it reads the environment)
+from helpers import environment  # noqa: F401, I001 (comes first: what is imported after it reads the environment)
 
 import gc
 import sys
@@ -11,10 +11,10 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-import older
+from helpers import older
 import pytest
 
-pytest.register_assert_rewrite("laws", "swaps", "trials")
+pytest.register_assert_rewrite("helpers.laws", "helpers.swaps", "helpers.trials")
 
 
 def _convolution_with_channels_first() -> Any:
@@ -48,7 +48,7 @@ def is_implemented(operation: str) -> bool:
 
 @pytest.fixture(autouse=True)
 def _no_models_of_other_tests() -> None:
-    if running := sys.modules.get("running"):
+    if running := sys.modules.get("helpers.running"):
         running.forget()
 
 

@@ -1,9 +1,13 @@
-"""The house: rooms import only rooms above them, and only behind the doors is Keras to be found."""
+"""The architecture: a room imports only rooms above it, and Keras is imported only behind doors.
+
+`python -m pytest tests/test_architecture.py -s` prints the rooms with a line each, from the ground up.
+"""
 
 import ast
 import doctest
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from textwrap import dedent
@@ -16,49 +20,33 @@ PACKAGE = "kerassurgery_fn"
 ROOT = Path(__file__).parent.parent / PACKAGE
 FRONT_DESK = "__init__"
 
-# From the ground up: a room may import the rooms before it. The front desk, which hands out all of them, comes last.
+# From the ground up: a room may import the rooms before it. The front desk, which exports all of them, comes last.
 ROOMS = (
     "errors",
-    "warning",
-    "tables",
-    "frozen",
-    "snapshot",
+    "values",
     "arguments",
     "graph",
-    "selecting",
-    "wiring",
-    "scopes",
-    "given",
     "channels",
     "rules",
-    "facts",
-    "flow",
-    "coupling",
-    "costs",
+    "keras_io",
+    "analysis",
     "edits",
-    "plan",
-    "preconditions",
-    "codec",
-    "algebra",
+    "documents",
     "differences",
-    "schema",
-    "explaining",
-    "scores",
     "pruning",
-    "hidden",
-    "live",
-    "probe",
-    "probing",
     "archive",
+    "measure",
     "report",
-    "operations",
-    "surgeon",
-    "identify",
+    "testing",
+    "keras_surgeon",
     "cli",
-    FRONT_DESK,
 )
-DOORS = {"live", "probe", "probing"}
-MAY_IMPORT_HEAVY = DOORS | {"scopes", "given", "operations", "surgeon", "identify", "cli"}  # at a door, or behind it
+# The names that Keras-surgeon has for its modules: each is one import from the room `keras_surgeon`.
+ALIASES = ("operations", "surgeon", "identify")
+ORDER = (*ROOMS, *ALIASES, FRONT_DESK)
+MAY_IMPORT_KERAS = {"keras_io", "measure", "testing", "keras_surgeon", "cli"}
+# Modules of these rooms that import Keras only inside functions, so that rooms without Keras may import them.
+LIGHT = {"keras_io", "keras_io.layer_values", "keras_io.scopes", "measure"}
 HEAVY = {"keras", "tensorflow"}
 
 
@@ -68,8 +56,8 @@ HEAVY = {"keras", "tensorflow"}
 def room_of(file: str) -> str:
     """The room that a file of the package is in; `file` is relative to the package.
 
-    >>> room_of("graph.py"), room_of("rules/dense.py"), room_of("__init__.py")
-    ('graph', 'rules', '__init__')
+    >>> room_of("errors.py"), room_of("rules/dense.py"), room_of("__init__.py")
+    ('errors', 'rules', '__init__')
     """
     return Path(file).parts[0].removesuffix(".py")
 
@@ -127,7 +115,7 @@ def targets(node: ast.AST, file: str) -> list[str]:
 
 
 def target_room(dotted: str) -> str | None:
-    """The room that a dotted name is in, None for what is not of the package.
+    """The room that a dotted name is in, None for a name outside the package.
 
     >>> target_room("kerassurgery_fn.graph.calls"), target_room("kerassurgery_fn.capture"), target_room("numpy")
     ('graph', '__init__', None)
@@ -135,7 +123,7 @@ def target_room(dotted: str) -> str | None:
     match dotted.split("."):
         case [top, "__version__"] if top == PACKAGE:
             return None
-        case [top, room, *_] if top == PACKAGE and room in ROOMS:
+        case [top, room, *_] if top == PACKAGE and room in ORDER:
             return room
         case [top, *_] if top == PACKAGE:
             return FRONT_DESK
@@ -145,9 +133,9 @@ def target_room(dotted: str) -> str | None:
 def fault(file: str, dotted: str, typing: bool) -> str | None:
     """What is wrong with a file importing a dotted name, in words, None if nothing is."""
     here, there = room_of(file), target_room(dotted)
-    if dotted.split(".")[0] in HEAVY and not typing and here not in MAY_IMPORT_HEAVY:
-        return f"imports {dotted}, which only {', '.join(sorted(MAY_IMPORT_HEAVY))} may"
-    if there is None or there == here or ROOMS.index(there) < ROOMS.index(here):
+    if dotted.split(".")[0] in HEAVY and not typing and here not in MAY_IMPORT_KERAS:
+        return f"imports {dotted}, which only {', '.join(sorted(MAY_IMPORT_KERAS))} may import"
+    if there is None or there == here or ORDER.index(there) < ORDER.index(here):
         return None
     if there == FRONT_DESK:
         return f"imports {dotted}, which is in no room: import it from the room that defines it"
@@ -157,28 +145,58 @@ def fault(file: str, dotted: str, typing: bool) -> str | None:
 def faults(source: str, file: str) -> list[str]:
     """Everything wrong with the imports of a file of the package, given as text; `file` is relative to the package.
 
-    >>> faults("from .flow import channel_maps", "graph.py")
-    ["graph.py:1 imports kerassurgery_fn.flow.channel_maps, but the room 'flow' is not above 'graph'"]
+    >>> faults("from ..analysis import channel_flow", "graph/calls.py")
+    ["graph/calls.py:1 imports kerassurgery_fn.analysis.channel_flow, but the room 'analysis' is not above 'graph'"]
     """
-    if room_of(file) not in ROOMS:
+    if room_of(file) not in ORDER:
         return [f"{file} is in no room: give it a line in ROOMS, at its height"]
-    found = (
+    checked = (
         (node, fault(file, dotted, typing))
         for node, typing in with_typing(ast.parse(source))
         for dotted in targets(node, file)
     )
-    return [f"{file}:{node.lineno} {words}" for node, words in found if words]
+    return [f"{file}:{node.lineno} {words}" for node, words in checked if words]
 
 
-# --- the house as it stands
+# --- the rooms as they are
 
 FILES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
-LIGHT = [module_of(file) for file in FILES if room_of(file) not in DOORS]
+MODULES = [file for file in FILES if "__" not in file]
+WITHOUT_KERAS = [
+    module_of(file)
+    for file in FILES
+    if room_of(file) not in MAY_IMPORT_KERAS or module_of(file).removeprefix(f"{PACKAGE}.") in LIGHT
+]
+
+
+def first_line(room: str) -> str:
+    """The first line of a room's docstring."""
+    path = ROOT / room / "__init__.py" if (ROOT / room).is_dir() else ROOT / f"{room}.py"
+    return (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").splitlines()[0]
+
+
+def map_of_the_rooms() -> list[str]:
+    """A line for each room that there is: its name and what is in it."""
+    built = [room for room in ROOMS if (ROOT / room).is_dir() or (ROOT / f"{room}.py").exists()]
+    return [f"{room:<14} {first_line(room)}" for room in built]
+
+
+def test_the_map_of_the_rooms():
+    rooms = map_of_the_rooms()
+    print("\n" + "\n".join(rooms))  # noqa: T201 (the map is what the test is for)
+    assert len(ROOMS) <= 18
+    assert all(len(line.split(maxsplit=1)) == 2 for line in rooms)
 
 
 @pytest.mark.parametrize("file", FILES)
 def test_imports_point_upwards(file):
     assert faults((ROOT / file).read_text(encoding="utf-8"), file) == []
+
+
+def test_no_two_modules_have_one_name():
+    stems = Counter(Path(file).stem for file in MODULES if Path(file).stem not in ALIASES)
+    stems.update({Path(file).parts[-2] for file in FILES if file.endswith("/__init__.py")})
+    assert [stem for stem, n in stems.items() if n > 1] == []
 
 
 IMPORT_ONE_BY_ONE = """
@@ -191,14 +209,14 @@ for name in sys.argv[2:]:
 """
 
 
-def test_without_the_doors_nothing_heavy_is_loaded():
-    modules = sorted(LIGHT, key=lambda name: (name != PACKAGE, name))  # the package alone comes first
+def test_nothing_heavy_is_loaded_without_the_doors():
+    modules = sorted(WITHOUT_KERAS, key=lambda name: (name != PACKAGE, name))  # the package alone comes first
     command = [sys.executable, "-c", IMPORT_ONE_BY_ONE, ",".join(sorted(HEAVY)), *modules]
     run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT.parent)
     assert (run.returncode, run.stderr) == (0, "")
 
 
-HAND_OUT_ALL = """
+EXPORT_ALL = """
 import importlib, sys, types
 for name in sys.argv[3:]:
     importlib.import_module(name)
@@ -209,50 +227,49 @@ for name in sys.argv[2].split(","):
 """
 
 
-def test_a_room_that_is_open_hides_nothing_that_the_front_desk_hands_out():
-    light = [name for name, room in kerassurgery_fn._ROOMS.items() if room not in DOORS]
-    command = [sys.executable, "-c", HAND_OUT_ALL, PACKAGE, ",".join(light), *LIGHT]
+def test_an_imported_module_hides_no_export():
+    light = [name for name, home in kerassurgery_fn._MODULES.items() if home.split(".")[0] not in MAY_IMPORT_KERAS]
+    command = [sys.executable, "-c", EXPORT_ALL, PACKAGE, ",".join(light), *WITHOUT_KERAS]
     run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT.parent)
     assert (run.returncode, run.stderr) == (0, "")
 
 
-def test_no_room_has_the_name_of_something_that_the_front_desk_hands_out():
-    """Opening the room would put the module in that thing's place."""
-    assert not set(kerassurgery_fn.__all__) & set(ROOMS)
+def test_no_room_has_the_name_of_an_export():
+    """Importing the room would put the module in the place of the export."""
+    assert not set(kerassurgery_fn.__all__) & {*ROOMS, *ALIASES}
 
 
 # --- sabotage: the checker finds what is wrong, and only that
 
 WRONG = {
-    "a room below": ("graph.py", "from .flow import channel_maps"),
-    "a room below, by its full name": ("graph.py", "import kerassurgery_fn.flow"),
-    "a room below, as a name of the package": ("graph.py", "from . import errors, flow"),
-    "a room below, from inside a family": ("rules/dense.py", "from ..edits.delete import DeleteLayer"),
-    "a room below, in a function in a class": ("plan.py", "class A:\n def f(self):\n  from .codec import encode"),
-    "a room below, for its types": ("rules/dense.py", "if TYPE_CHECKING:\n from ..flow import Flow"),
-    "a room below, by a string": ("graph.py", "importlib.import_module('.live', __package__)"),
+    "a room below": ("graph/calls.py", "from ..analysis import channel_flow"),
+    "a room below, by its full name": ("graph/calls.py", "import kerassurgery_fn.analysis"),
+    "a room below, as a name of the package": ("graph/calls.py", "from .. import errors, analysis"),
+    "a room below, in a function in a class": ("edits/plan.py", "class A:\n def f(self):\n  from ..documents import a"),
+    "a room below, for its types": ("rules/dense.py", "if TYPE_CHECKING:\n from ..analysis import Flow"),
+    "a room below, by a string": ("errors.py", "importlib.import_module('.keras_io', __package__)"),
     "the front desk": ("cli.py", "from kerassurgery_fn import capture"),
     "the front desk as a whole": ("edits/__init__.py", "import kerassurgery_fn"),
-    "keras": ("graph.py", "import keras"),
+    "keras": ("graph/calls.py", "import keras"),
     "keras at the front desk": ("__init__.py", "def __getattr__(name):\n import keras"),
     "a part of keras": ("rules/dense.py", "from keras.src.layers import Dense"),
-    "tensorflow in a function": ("scores/basic.py", "def f():\n try:\n  import tensorflow as tf\n except E:\n  pass"),
-    "keras where types are not checked": ("graph.py", "if TYPE_CHECKING:\n pass\nelse:\n import keras"),
-    "keras by a string": ("graph.py", "keras = __import__('keras')"),
-    "a file nobody knows": ("helpers.py", ""),
-    "a family nobody knows": ("utils/axes.py", ""),
+    "tensorflow in a function": ("pruning/basic.py", "def f():\n try:\n  import tensorflow as tf\n except E:\n  pass"),
+    "keras where types are not checked": ("graph/calls.py", "if TYPE_CHECKING:\n pass\nelse:\n import keras"),
+    "keras by a string": ("graph/calls.py", "keras = __import__('keras')"),
+    "a file in no room": ("helpers.py", ""),
+    "a folder that is no room": ("utils/axes.py", ""),
 }
 
 RIGHT = {
-    "rooms above": ("flow.py", "from .rules.dense import RULES\nfrom . import errors\nimport kerassurgery_fn.graph"),
-    "its own family": ("rules/__init__.py", "from . import dense\nfrom .conv import RULES"),
-    "its own family, from inside": ("rules/dense.py", "from .conv import RULES\nfrom ..channels import tie"),
-    "other people's packages": ("channels.py", "import numpy as np\nfrom toolz import pipe\nimport graph, keras_like"),
-    "the version": ("archive.py", "from kerassurgery_fn import __version__"),
-    "keras at a door": ("live.py", "import keras\nfrom tensorflow import function"),
-    "keras for its types": ("report.py", "if typing.TYPE_CHECKING:\n import keras"),
-    "everything at the front desk": ("__init__.py", "def __getattr__(name):\n from . import cli\n from .live import a"),
-}
+    "rooms above": ("analysis/a.py", "from ..rules import RULES\nfrom .. import errors\nimport kerassurgery_fn.graph"),
+    "its own room": ("rules/__init__.py", "from . import dense\nfrom .conv import RULES"),
+    "its own room, from inside": ("rules/dense.py", "from .conv import RULES\nfrom ..channels import tie"),
+    "other packages": ("channels/axes.py", "import numpy as np\nfrom toolz import pipe\nimport graph, keras_like"),
+    "the version": ("archive/zip.py", "from kerassurgery_fn import __version__"),
+    "keras at a door": ("keras_io/capturing.py", "import keras\nfrom tensorflow import function"),
+    "keras for its types": ("report/page.py", "if typing.TYPE_CHECKING:\n import keras"),
+    "everything at the front desk": ("__init__.py", "def f(name):\n from . import cli\n from .keras_io import a"),
+}  # fmt: skip
 
 
 def test_the_examples_of_the_checker():
@@ -260,7 +277,7 @@ def test_the_examples_of_the_checker():
 
 
 @pytest.mark.parametrize("file, source", WRONG.values(), ids=WRONG.keys())
-def test_a_wrong_import_is_found(file, source):
+def test_a_wrong_import_is_reported(file, source):
     assert len(faults(source, file)) == 1
 
 
@@ -275,9 +292,9 @@ def test_a_fault_names_the_line_and_the_rooms():
         import numpy as np
 
         def channel_maps():
-            from kerassurgery_fn.flow import channel_maps
+            from kerassurgery_fn.analysis import channel_flow
         """
     )
-    assert faults(source, "graph.py") == [
-        "graph.py:5 imports kerassurgery_fn.flow.channel_maps, but the room 'flow' is not above 'graph'"
+    assert faults(source, "graph/calls.py") == [
+        "graph/calls.py:5 imports kerassurgery_fn.analysis.channel_flow, but the room 'analysis' is not above 'graph'"
     ]

@@ -6,7 +6,7 @@
 A check takes a value and what to call it in an error, and returns the value in the form that the function works on.
 """
 
-from kerassurgery_fn.arguments.checks import (
+from kerassurgery_fn.arguments.converters import (
     as_count,
     as_file,
     as_flag,
@@ -19,8 +19,8 @@ from kerassurgery_fn.arguments.checks import (
     as_string,
     optional,
 )
-from kerassurgery_fn.arguments.names import is_keras, items_of, kind_of, meant, nearest, shortened
-from kerassurgery_fn.arguments.taking import Check, refuse_misspelt, takes
+from kerassurgery_fn.arguments.decorator import Check, refuse_misspelt, takes
+from kerassurgery_fn.arguments.suggestions import is_keras, items_of, kind_of, meant, nearest, shortened
 
 __all__ = [
     "Check", "as_count", "as_file", "as_flag", "as_function", "as_live_layer", "as_mapping", "as_model", "as_shape",

@@ -1,8 +1,8 @@
-"""Channel ids: who lives and dies together.
+"""The algebra of channel ids: which channels are deleted together.
 
-Every channel that can be cut has an id. `axes` has what is done to the ids of an axis: joined, repeated, laid flat. In
-a `Ledger` a walk through a model writes down which ids are tied to which, and which cannot be cut; it settles their
-`Fates`.
+Every channel that can be cut has an integer id. `axes` has the operations on the ids of an axis: join, repeat, tile,
+select, merge. A walk through a model adds `Constraints`: which ids are tied to each other, and which are pinned.
+`Constraints.solve` gives the `Solution`: the ids that are deleted together, and the reasons for each pin.
 """
 
 from kerassurgery_fn.channels.axes import (
@@ -18,10 +18,10 @@ from kerassurgery_fn.channels.axes import (
     size,
     tile,
 )
-from kerassurgery_fn.channels.fates import Fates, Pin, Tie
-from kerassurgery_fn.channels.ledger import Ledger
+from kerassurgery_fn.channels.constraints import Constraints
+from kerassurgery_fn.channels.solution import Pin, Solution, Tie
 
 __all__ = [
-    "FIXED", "Axis", "Fates", "Ledger", "Pin", "Tie", "column", "has_ids", "join", "merge", "repeat", "same_axis",
-    "select", "size", "tile",
+    "FIXED", "Axis", "Constraints", "Pin", "Solution", "Tie", "column", "has_ids", "join", "merge", "repeat",
+    "same_axis", "select", "size", "tile",
 ]  # fmt: skip

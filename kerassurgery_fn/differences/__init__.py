@@ -1,9 +1,9 @@
 """Differences between models as data: `patch(a, diff(a, b)) == b`, with slices of `a` wherever `b` is made of them."""
 
+from kerassurgery_fn.differences.changes import Picks, Stored, Trained
 from kerassurgery_fn.differences.comparing import diff
+from kerassurgery_fn.differences.diff_files import decode_diff, encode_diff, load_diff, save_diff
 from kerassurgery_fn.differences.difference import Diff
-from kerassurgery_fn.differences.files import decode_diff, encode_diff, load_diff, save_diff
-from kerassurgery_fn.differences.form import Picks, Stored, Trained
 from kerassurgery_fn.differences.patching import patch
 
 __all__ = [

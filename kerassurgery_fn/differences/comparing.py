@@ -8,20 +8,20 @@ from typing import Any, Literal
 
 import numpy as np
 
-from kerassurgery_fn.algebra import address_of
+from kerassurgery_fn.analysis.channel_flow import Flow, analyse
 from kerassurgery_fn.arguments import as_snapshot, takes
 from kerassurgery_fn.channels import same_axis, size
+from kerassurgery_fn.differences.changes import Picks, Piece, Pieces, Stored, Trained
+from kerassurgery_fn.differences.channel_tracking import ChannelTracking
 from kerassurgery_fn.differences.difference import Diff
-from kerassurgery_fn.differences.following import Following
-from kerassurgery_fn.differences.form import Picks, Piece, Pieces, Stored, Trained
+from kerassurgery_fn.differences.layer_records import Sheets, layers_of, layers_place, sheets_of
 from kerassurgery_fn.differences.matching import default_source, paired, sources_of
 from kerassurgery_fn.differences.patching import digests
-from kerassurgery_fn.differences.sheets import Sheets, layers_of, layers_place, sheets_of
 from kerassurgery_fn.differences.slices import Known, bits, found, from_nowhere, is_whole, taken
 from kerassurgery_fn.differences.trees import ABSENT, changes, pointer
-from kerassurgery_fn.flow import Flow, analyse
-from kerassurgery_fn.frozen import FrozenDict
-from kerassurgery_fn.snapshot import Snapshot, Training
+from kerassurgery_fn.documents.plan_algebra import address_of
+from kerassurgery_fn.values.frozen import FrozenDict
+from kerassurgery_fn.values.snapshot import Snapshot, Training
 
 Fate = Trained | Literal["same", "none"]  # of the optimizer's state
 FOREIGN = 0.5  # slices are no slices if more than this of their elements are others
@@ -208,7 +208,7 @@ class _Channels:
         self, a: Snapshot, b: Snapshot, sources: Mapping[str, str], pieces: Mapping[str, Pieces | None], table: _Weights
     ) -> None:
         self.left: dict[str, int] = {}
-        self._following: Following | None = None
+        self._following: ChannelTracking | None = None
         try:
             self._follow(a, b, sources, pieces, table)
         except Exception:  # what is told to people must not be in the way where a record is of no model at all
@@ -220,16 +220,16 @@ class _Channels:
         old, new = analyse(a), analyse(b)
         sure = {
             key: table.table[pick].positions
-            for key in new.makers
+            for key in new.producers
             if (pick := _picked(old, sources.get(key[0], ""), key[1], pieces.get(key[0]) or ())) is not None
         }
         if any(_is_whole(piece) for made in pieces.values() for piece in made or ()):
-            self._following = Following(a, b, (old, new), sources, sure)
+            self._following = ChannelTracking(a, b, (old, new), sources, sure)
             sure = self._following.found | sure
         for key, positions in sure.items():
-            index = table.pick(size(old.makers[sources[key[0]], key[1]].axis) or 0, positions)
+            index = table.pick(size(old.producers[sources[key[0]], key[1]].axis) or 0, positions)
             if index is not None:
-                self.left[address_of(new, new.makers[key])] = index
+                self.left[address_of(new, new.producers[key])] = index
 
     def told(self, pieces: Pieces | None, a: Snapshot, path: str, source: str) -> Pieces | None:
         """What becomes of a layer's weights, with how far those have moved that are other in size and values."""
@@ -251,9 +251,9 @@ def _is_whole(piece: Piece) -> bool:
 
 
 def _picked(flow: Flow, path: str, kind: str, pieces: Pieces) -> int | None:
-    if (path, kind) not in flow.makers:
+    if (path, kind) not in flow.producers:
         return None
-    axis = flow.makers[path, kind].axis
+    axis = flow.producers[path, kind].axis
     for weight, piece in zip(flow.weights.get(path, ()), pieces, strict=False):
         picks = piece.picks if isinstance(piece, Stored) else piece
         for own, pick in zip(weight.axes, picks or (), strict=False):

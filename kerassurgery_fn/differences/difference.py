@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kerassurgery_fn.arguments import as_snapshot, takes
-from kerassurgery_fn.differences.form import Changes
+from kerassurgery_fn.differences.changes import Changes
 from kerassurgery_fn.differences.patching import patch
-from kerassurgery_fn.differences.telling import tables_of
-from kerassurgery_fn.snapshot import Snapshot
-from kerassurgery_fn.tables import Table
+from kerassurgery_fn.differences.text import tables_of
+from kerassurgery_fn.values.snapshot import Snapshot
+from kerassurgery_fn.values.tables import Table
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from kerassurgery_fn.differences.sheets import Sheets, layers_of, parent
-from kerassurgery_fn.frozen import freeze
+from kerassurgery_fn.differences.layer_records import Sheets, layers_of, parent
+from kerassurgery_fn.documents.preconditions import digest_of_arrays
 from kerassurgery_fn.graph import Record, join_path
-from kerassurgery_fn.preconditions import digest_of_arrays
-from kerassurgery_fn.snapshot import Training, Weights
+from kerassurgery_fn.values.frozen import freeze
+from kerassurgery_fn.values.snapshot import Training, Weights
 
 
 def sources_of(old: Sheets, new: Sheets, old_weights: Weights, new_weights: Weights) -> dict[str, str]:

@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 
 from kerassurgery_fn.arguments import as_flag, as_snapshot, takes
-from kerassurgery_fn.differences.form import Changes, Piece, Stored, as_diff
+from kerassurgery_fn.differences.changes import Changes, Piece, Stored, as_diff
+from kerassurgery_fn.differences.layer_records import Sheets, layers_of, layers_place, record_of, sheets_of
 from kerassurgery_fn.differences.matching import default_source, paired
-from kerassurgery_fn.differences.sheets import Sheets, layers_of, layers_place, record_of, sheets_of
 from kerassurgery_fn.differences.slices import from_nowhere, taken
 from kerassurgery_fn.differences.trees import apply
+from kerassurgery_fn.documents.preconditions import digest_of_arrays
 from kerassurgery_fn.errors import OtherModel
-from kerassurgery_fn.frozen import freeze, set_in
 from kerassurgery_fn.graph import Record, check_record
-from kerassurgery_fn.preconditions import digest_of_arrays
-from kerassurgery_fn.snapshot import Snapshot, Training
+from kerassurgery_fn.values.frozen import freeze, set_in
+from kerassurgery_fn.values.snapshot import Snapshot, Training
 
 
 @takes(a=as_snapshot, difference=as_diff, check=as_flag)

@@ -1,7 +1,7 @@
 """Which slices of an array another array is made of, found from the elements alone.
 
 Three ways, from cheap to careful. Elements whose bit pattern stands once in the old array tell by themselves which
-positions they come from: a few for each position of each axis are looked up. Where that does not settle an axis,
+positions they come from: a few for each position of each axis are looked up. Where that does not solve an axis,
 positions that were found for another axis of the same sizes are tried. The last axis left open is settled by whole
 slices. All of it takes time in proportion to the size of the arrays.
 """
@@ -14,7 +14,7 @@ from itertools import islice, product
 
 import numpy as np
 
-from kerassurgery_fn.differences.form import NEW as NEW
+from kerassurgery_fn.differences.changes import NEW as NEW
 
 PROBES = 3  # elements looked up for each position of an axis
 CHUNK = 1 << 20  # elements looked at in one go

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from kerassurgery_fn.errors import OtherModel
-from kerassurgery_fn.frozen import FrozenDict, FrozenList, Location, freeze
+from kerassurgery_fn.values.frozen import FrozenDict, FrozenList, Location, freeze
 
 ABSENT = object()
 

@@ -1,8 +1,8 @@
 """The edits, one family a file: frozen dataclasses that are functions from snapshot to snapshot."""
 
 from kerassurgery_fn.edits.base import EDITS, Edit
-from kerassurgery_fn.edits.channels import DeleteChannels, KeepChannels
 from kerassurgery_fn.edits.deepening import DeepenLayer
+from kerassurgery_fn.edits.deletion import DeleteChannels, KeepChannels
 from kerassurgery_fn.edits.extraction import ExtractModel
 from kerassurgery_fn.edits.folding import FoldBatchNorm
 from kerassurgery_fn.edits.heads import ReplaceHead

@@ -8,7 +8,7 @@ from functools import wraps
 from typing import Any, Protocol, runtime_checkable
 
 from kerassurgery_fn.arguments import as_flag, as_snapshot, refuse_misspelt, takes
-from kerassurgery_fn.snapshot import Snapshot
+from kerassurgery_fn.values.snapshot import Snapshot
 
 
 @runtime_checkable

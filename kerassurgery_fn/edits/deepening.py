@@ -12,21 +12,20 @@ from typing import Any
 
 import numpy as np
 
+from kerassurgery_fn.analysis.dtypes import variable_dtype
 from kerassurgery_fn.edits.base import edit
-from kerassurgery_fn.edits.drafting import Draft, parted
-from kerassurgery_fn.edits.finishing import Rewrite
 from kerassurgery_fn.edits.layers import InsertLayer, as_calls
 from kerassurgery_fn.edits.precision import as_dtype
 from kerassurgery_fn.edits.settings import check_name
+from kerassurgery_fn.edits.steps.draft import Draft, parted
+from kerassurgery_fn.edits.steps.draft_writing import Rewrite
 from kerassurgery_fn.errors import BadValue, MisfitTensor
-from kerassurgery_fn.facts import variable_dtype
-from kerassurgery_fn.graph import Record
+from kerassurgery_fn.graph import Record, Selector, as_selector
 from kerassurgery_fn.rules.activations import applied_last
 from kerassurgery_fn.rules.constrained import close, constraint_of, projected
 from kerassurgery_fn.rules.layer import listed, quantized
 from kerassurgery_fn.rules.registry import key_of
-from kerassurgery_fn.selecting import Selector, as_selector
-from kerassurgery_fn.snapshot import Snapshot
+from kerassurgery_fn.values.snapshot import Snapshot
 
 # Activations that leave alone what they have made.
 IDEMPOTENT = {"linear", "relu", "relu6", "hard_tanh"}
@@ -44,7 +43,7 @@ class DeepenLayer(Rewrite):
     its regularizers, which change the loss and not what the model computes.
 
     Args:
-        layer: which layers, see `kerassurgery_fn.selecting`; the new ones are configured like them.
+        layer: which layers, see `graph.selectors`; the new ones are configured like them.
         after: the layer that the new one follows, in place of the first: its activation or normalisation, say. Then
             `layer` is to be one.
         calls: the numbers of the calls of that layer, all by default; negative ones count from the end.

@@ -6,17 +6,34 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from kerassurgery_fn.analysis.call_keywords import usual_kwargs
+from kerassurgery_fn.analysis.masks import automatic_kwargs, with_masks
 from kerassurgery_fn.edits.base import edit
-from kerassurgery_fn.edits.drafting import Draft, parted
-from kerassurgery_fn.edits.finishing import finish
 from kerassurgery_fn.edits.settings import check_name
+from kerassurgery_fn.edits.steps.draft import Draft, parted
+from kerassurgery_fn.edits.steps.draft_writing import finish
 from kerassurgery_fn.errors import BadValue, MisfitTensor, UnknownCall
-from kerassurgery_fn.facts import automatic_kwargs, usual_kwargs, with_masks
-from kerassurgery_fn.frozen import FrozenDict, freeze, set_in
-from kerassurgery_fn.graph import find_layer, is_functional, is_input, join_path, leaves, map_leaves, model_in
-from kerassurgery_fn.selecting import is_pattern
-from kerassurgery_fn.snapshot import Snapshot
-from kerassurgery_fn.wiring import Arguments, Net, Port, Spec, Use, arranged, is_chain, redirected, unused
+from kerassurgery_fn.graph import (
+    Arguments,
+    Net,
+    Port,
+    Spec,
+    Use,
+    arranged,
+    find_layer,
+    is_chain,
+    is_functional,
+    is_input,
+    is_pattern,
+    join_path,
+    leaves,
+    map_leaves,
+    model_in,
+    redirected,
+    unused,
+)
+from kerassurgery_fn.values.frozen import FrozenDict, freeze, set_in
+from kerassurgery_fn.values.snapshot import Snapshot
 
 Tensors = str | tuple[Any, ...] | Mapping[str, Any]
 
@@ -28,7 +45,7 @@ class ExtractModel:
     backbone without its head.
 
     A tensor is named by the layer that makes it: `"conv_5"`; `"tower:1"` is what the second call of a layer makes,
-    `"lstm:0:2"` the third output of its first call. A pattern (`"block*_out"`, see `kerassurgery_fn.selecting`) stands
+    `"lstm:0:2"` the third output of its first call. A pattern (`"block*_out"`, see `graph.selectors`) stands
     for a list. Tensors of a nested model (`"backbone/conv_5"`) give a part of that model. A Sequential model stays one
     as long as one output is asked for. The part is not compiled.
 

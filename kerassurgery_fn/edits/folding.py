@@ -8,15 +8,24 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kerassurgery_fn.edits.base import edit
-from kerassurgery_fn.edits.drafting import Draft, parted
-from kerassurgery_fn.edits.finishing import Rewrite
+from kerassurgery_fn.edits.steps.draft import Draft, parted
+from kerassurgery_fn.edits.steps.draft_writing import Rewrite
 from kerassurgery_fn.errors import NotFoldable
-from kerassurgery_fn.frozen import set_in
-from kerassurgery_fn.graph import Record, join_path
+from kerassurgery_fn.graph import (
+    Port,
+    Record,
+    Selector,
+    as_selector,
+    is_pattern,
+    join_path,
+    of_class,
+    readers,
+    redirected,
+    with_layer,
+)
 from kerassurgery_fn.rules.constrained import constraint_of, stays, undone
 from kerassurgery_fn.rules.registry import key_of
-from kerassurgery_fn.selecting import Selector, as_selector, is_pattern, of_class
-from kerassurgery_fn.wiring import Port, readers, redirected, with_layer
+from kerassurgery_fn.values.frozen import set_in
 
 # Class -> which of its weights is the last kernel, and along which axes of it the channels lie that it makes.
 KERNELS: dict[str, tuple[int, tuple[int, ...]]] = {
@@ -49,7 +58,7 @@ class FoldBatchNorm(Rewrite):
     and count the new weights: the loss changes, what the model computes does not.
 
     Args:
-        layer: which normalisations, see `kerassurgery_fn.selecting`; all by default. Of those that a pattern names, the
+        layer: which normalisations, see `graph.selectors`; all by default. Of those that a pattern names, the
             ones that cannot be folded stay.
 
     Raises (when called on a snapshot):
@@ -95,19 +104,19 @@ def foldable(draft: Draft, path: str) -> Fold | str:
         return "its statistics are yet to be drawn"
     nodes = [node for node in net.nodes(key) if net.calls[node].kwargs.get("training") is not True]
     ports = {Port(*node): net.reads(node)[0] for node in nodes}
-    makers = {port.layer for port in ports.values()}
+    producers = {port.layer for port in ports.values()}
     if len(nodes) < len(net.nodes(key)):
         return "it is called with training=True, and normalises by each batch"
-    if len(makers) != 1:
-        return f"it normalises what several layers make, {', '.join(sorted(makers))}"
-    maker = makers.pop()
-    return why_not(draft, scope, maker, record, list(ports.values())) or Fold(key, maker, ports)
+    if len(producers) != 1:
+        return f"it normalises what several layers make, {', '.join(sorted(producers))}"
+    producer = producers.pop()
+    return why_not(draft, scope, producer, record, list(ports.values())) or Fold(key, producer, ports)
 
 
-def why_not(draft: Draft, scope: str, maker: str, norm: Record, ports: list[Port]) -> str | None:
+def why_not(draft: Draft, scope: str, producer: str, norm: Record, ports: list[Port]) -> str | None:
     """Why a layer cannot take over a normalisation of tensors that it makes, in words; None if it can."""
-    net, path = draft.net(scope), join_path(scope, maker)
-    record = net.layers[maker]
+    net, path = draft.net(scope), join_path(scope, producer)
+    record = net.layers[producer]
     config, kind = record["config"], key_of(record)
     if kind not in KERNELS:
         return f"what it normalises is made by {path!r}, a {record['class_name']}"
@@ -115,7 +124,7 @@ def why_not(draft: Draft, scope: str, maker: str, norm: Record, ports: list[Port
         return f"{path!r}, before it, applies {config['activation']!r} first"
     if len(draft.weights.get(path, ())) != KERNELS[kind][0] + 1 + config["use_bias"]:
         return f"the weights of {path!r}, before it, are not those of a plain {kind}"
-    if len(net.nodes(maker)) != len(ports):
+    if len(net.nodes(producer)) != len(ports):
         return f"{path!r}, before it, is called in other places, too"
     counts = readers(net)
     if any(counts[port] > 1 for port in ports):

@@ -8,23 +8,23 @@ from typing import Any
 
 import numpy as np
 
+from kerassurgery_fn.analysis.channel_flow import Flow, analyse
 from kerassurgery_fn.arguments import items_of
 from kerassurgery_fn.channels import Axis
-from kerassurgery_fn.edits.additions import refuse_misplaced
 from kerassurgery_fn.edits.base import edit
-from kerassurgery_fn.edits.channels import refuse_pinned
-from kerassurgery_fn.edits.classes import Head, found_head
-from kerassurgery_fn.edits.cutting import Sources, recounted
-from kerassurgery_fn.edits.initial import drawn
-from kerassurgery_fn.edits.numbers import as_seed, is_index
-from kerassurgery_fn.edits.sources import grower
+from kerassurgery_fn.edits.deletion import refuse_pinned
+from kerassurgery_fn.edits.steps.additions import refuse_misplaced
+from kerassurgery_fn.edits.steps.channel_sources import grower
+from kerassurgery_fn.edits.steps.cutting import Sources, recounted
+from kerassurgery_fn.edits.steps.head_channels import Head, found_head
+from kerassurgery_fn.edits.steps.indices import as_seed, is_index
+from kerassurgery_fn.edits.steps.initial_weights import drawn
 from kerassurgery_fn.errors import BadValue, ChannelOutOfRange, NoHead
-from kerassurgery_fn.flow import Flow, analyse
-from kerassurgery_fn.frozen import FrozenDict, freeze, get_in, set_all
+from kerassurgery_fn.graph import Selector, as_selector
 from kerassurgery_fn.rules.constrained import close, projected, undone
 from kerassurgery_fn.rules.layer import Weight
-from kerassurgery_fn.selecting import Selector, as_selector
-from kerassurgery_fn.snapshot import Snapshot, Training, Weights
+from kerassurgery_fn.values.frozen import FrozenDict, freeze, get_in, set_all
+from kerassurgery_fn.values.snapshot import Snapshot, Training, Weights
 
 COUNTS = ("num_classes", "num_labels")  # what metrics count
 JUDGES = ("loss", "metrics", "weighted_metrics")
@@ -45,7 +45,7 @@ class ReplaceHead:
         units: how many classes there will be.
         keep: number of a new class -> that of the old class whose weights it gets; or the old classes that the first
             of the new ones are. None by default.
-        layer: the layer, or one after it, if the model has several outputs; see `kerassurgery_fn.selecting`.
+        layer: the layer, or one after it, if the model has several outputs; see `graph.selectors`.
         seed: of the weights of new classes, which are drawn as the layer's initializers say.
 
     Raises (when called on a snapshot):
@@ -146,7 +146,7 @@ def refuse_readers(flow: Flow, head: Head) -> None:
         return [
             number
             for number, axis in enumerate(axes)
-            if isinstance(axis, np.ndarray) and mask[flow.fates.resolve(axis)].any()
+            if isinstance(axis, np.ndarray) and mask[flow.solution.resolve(axis)].any()
         ]
 
     for path, weights in flow.weights.items():

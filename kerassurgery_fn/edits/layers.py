@@ -5,18 +5,35 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import reduce
 
+from kerassurgery_fn.analysis.call_keywords import exchanged_kwargs, usual_kwargs
+from kerassurgery_fn.analysis.masks import automatic_kwargs
 from kerassurgery_fn.edits.base import edit
-from kerassurgery_fn.edits.drafting import Draft, chosen_calls, parted, within
-from kerassurgery_fn.edits.finishing import Rewrite
-from kerassurgery_fn.edits.numbers import as_indices, is_index
 from kerassurgery_fn.edits.settings import check_name
+from kerassurgery_fn.edits.steps.draft import Draft, chosen_calls, parted, within
+from kerassurgery_fn.edits.steps.draft_writing import Rewrite
+from kerassurgery_fn.edits.steps.indices import as_indices, is_index
 from kerassurgery_fn.errors import BadValue, MisfitTensor, UnknownCall
-from kerassurgery_fn.facts import automatic_kwargs, exchanged_kwargs, usual_kwargs
-from kerassurgery_fn.given import as_layer
-from kerassurgery_fn.graph import Record, is_functional, is_input, join_path
-from kerassurgery_fn.selecting import Selector, as_selector
-from kerassurgery_fn.snapshot import Snapshot
-from kerassurgery_fn.wiring import Arguments, Net, Node, Port, Spec, Use, moved, readers, redirected, reread, with_call
+from kerassurgery_fn.graph import (
+    Arguments,
+    Net,
+    Node,
+    Port,
+    Record,
+    Selector,
+    Spec,
+    Use,
+    as_selector,
+    is_functional,
+    is_input,
+    join_path,
+    moved,
+    readers,
+    redirected,
+    reread,
+    with_call,
+)
+from kerassurgery_fn.keras_io.layer_values import as_layer
+from kerassurgery_fn.values.snapshot import Snapshot
 
 PRECEDED = "preceded by another"
 Calls = tuple[int, ...] | None
@@ -55,7 +72,7 @@ class DeleteLayer(_OfCalls):
     given to a call by hand stays.
 
     Args:
-        layer: which layers, see `kerassurgery_fn.selecting`.
+        layer: which layers, see `graph.selectors`.
         calls: the numbers of the calls, all by default; negative ones count from the end.
         allow_shape_change: whether a layer may go that changes shapes. What reads the tensor must then be able to take
             it as it is.
@@ -116,7 +133,7 @@ class InsertLayer(Rewrite):
         layer: a Keras layer, its record or a snapshot, which may also be one of a model. A built layer brings its
             weights; those of others are drawn at rebuild by their initializers. It keeps its name, with a number added
             where the model has a layer of that name.
-        before, after: which layers, see `kerassurgery_fn.selecting`; one of the two.
+        before, after: which layers, see `graph.selectors`; one of the two.
         calls: the numbers of the calls of that layer, all by default; negative ones count from the end.
         operand: before a layer that reads several tensors, the number of the one that is meant.
         name: the new layer's name, in place of its own.
@@ -184,7 +201,7 @@ class ReplaceLayer(_OfCalls):
     """Layers replaced by others, which are called on just what the old ones were called on.
 
     Args:
-        layer: which layers, see `kerassurgery_fn.selecting`.
+        layer: which layers, see `graph.selectors`.
         new: what takes their place, as `InsertLayer` takes its `layer`. Each of several layers gets one of its own.
         calls: the numbers of the calls at which it is replaced, all by default; negative ones count from the end.
         name: the new layer's name, in place of its own.
@@ -235,7 +252,7 @@ class UnshareLayer(_OfCalls):
     """A layer that is called several times, made several layers with the same config and weights.
 
     Args:
-        layer: which layers, see `kerassurgery_fn.selecting`.
+        layer: which layers, see `graph.selectors`.
         calls: the numbers of the calls that get a copy, which they share; each call but the first gets one of its own
             by default. Negative numbers count from the end.
         name: the copy's name; the layer's own with a number by default.
@@ -307,9 +324,9 @@ def the_read(net: Net, path: str, node: Node, verb: str, operand: int | None = N
     unmasked = {use.port for use in without_masks(net.calls[node]).uses}
     if operand is None and len(unmasked) == 1:
         return unmasked.pop()
-    kind, makers = net.layers[node[0]]["class_name"], ", ".join(port.layer for port in reads)
+    kind, producers = net.layers[node[0]]["class_name"], ", ".join(port.layer for port in reads)
     raise UnknownCall(
-        f"layer {path!r} ({kind}) reads {len(reads)} tensors, those of {makers}, so it cannot just be {verb}; "
+        f"layer {path!r} ({kind}) reads {len(reads)} tensors, those of {producers}, so it cannot just be {verb}; "
         + ("give the number of the one that is meant as operand=" if verb == PRECEDED else "it may be replaced")
     )
 

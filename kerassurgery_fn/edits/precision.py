@@ -9,18 +9,16 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from kerassurgery_fn.analysis.channel_flow import analyse
+from kerassurgery_fn.analysis.dtypes import is_float, policy_name, variable_dtype
 from kerassurgery_fn.edits.base import edit
-from kerassurgery_fn.edits.drafting import Draft, parted
-from kerassurgery_fn.edits.finishing import Rewrite
+from kerassurgery_fn.edits.steps.draft import Draft, parted
+from kerassurgery_fn.edits.steps.draft_writing import Rewrite
 from kerassurgery_fn.errors import BadValue
-from kerassurgery_fn.facts import is_float, policy_name, variable_dtype
-from kerassurgery_fn.flow import analyse
-from kerassurgery_fn.frozen import freeze, set_in
-from kerassurgery_fn.graph import Record, is_input, is_model, model_in
+from kerassurgery_fn.graph import Record, Selector, as_selector, is_input, is_model, model_in, with_layer
 from kerassurgery_fn.rules.layer import ADAPTERS
 from kerassurgery_fn.rules.registry import key_of
-from kerassurgery_fn.selecting import Selector, as_selector
-from kerassurgery_fn.wiring import with_layer
+from kerassurgery_fn.values.frozen import freeze, set_in
 
 # Classes whose config has a dtype where others have a policy: a snapshot has a policy there only if it is a mixed one.
 BARE = {"SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D"}
@@ -37,7 +35,7 @@ class ConvertDtype(Rewrite):
     Args:
         dtype: a dtype, or a policy that computes in one and keeps weights in float32, or its name: `float16`,
             `bfloat16`, `float32`, `float64`, `mixed_float16`, `mixed_bfloat16`.
-        layer: which layers, see `kerassurgery_fn.selecting`; all by default.
+        layer: which layers, see `graph.selectors`; all by default.
 
     Raises (when called on a snapshot):
         UnknownLayer, AmbiguousLayer: no layer, or several where one is meant, of that name.

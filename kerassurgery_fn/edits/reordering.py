@@ -8,19 +8,19 @@ from typing import Any
 
 import numpy as np
 
+from kerassurgery_fn.analysis.channel_flow import Flow, analyse
 from kerassurgery_fn.channels import FIXED, size
-from kerassurgery_fn.edits.additions import refuse_misplaced
-from kerassurgery_fn.edits.addresses import addressed
 from kerassurgery_fn.edits.base import edit
-from kerassurgery_fn.edits.channels import refuse_pinned
-from kerassurgery_fn.edits.cutting import Sources, copied_arrays, copied_constants
-from kerassurgery_fn.edits.numbers import as_indices
-from kerassurgery_fn.edits.sources import NotTogether, reorderer
+from kerassurgery_fn.edits.deletion import refuse_pinned
+from kerassurgery_fn.edits.steps.additions import refuse_misplaced
+from kerassurgery_fn.edits.steps.addresses import addressed
+from kerassurgery_fn.edits.steps.channel_sources import NotTogether, reorderer
+from kerassurgery_fn.edits.steps.cutting import Sources, copied_arrays, copied_constants
+from kerassurgery_fn.edits.steps.indices import as_indices
 from kerassurgery_fn.errors import ChannelOutOfRange, PartialLines
-from kerassurgery_fn.flow import Flow, analyse
-from kerassurgery_fn.frozen import set_all
-from kerassurgery_fn.rules.layer import Maker
-from kerassurgery_fn.snapshot import Snapshot
+from kerassurgery_fn.rules.layer import Producer
+from kerassurgery_fn.values.frozen import set_all
+from kerassurgery_fn.values.snapshot import Snapshot
 
 Orders = Mapping[str, tuple[int, ...]]
 
@@ -61,7 +61,7 @@ class ReorderChannels:
     def __call__(self, snapshot: Snapshot) -> Snapshot:
         flow = analyse(snapshot)
         origins = origins_of(flow, self.orders)
-        moved = origins != np.append(np.arange(flow.fates.ids), FIXED)
+        moved = origins != np.append(np.arange(flow.solution.ids), FIXED)
         refuse_pinned(flow, moved, self.allow_output_change, "moved")
         sources = reorderer(flow, origins)
         refuse_apart(flow, sources)
@@ -92,17 +92,18 @@ def origins_of(flow: Flow, orders: Orders) -> np.ndarray:
         ChannelOutOfRange: an order is not one of all channels.
         PartialLines: one id would have to make way for several.
     """
-    origins = np.append(np.arange(flow.fates.ids), FIXED)
+    origins = np.append(np.arange(flow.solution.ids), FIXED)
     chosen: dict[int, int] = {}
     for address, order in orders.items():
-        for maker in flow.makers_at(address):
-            resolved = flow.fates.resolve(maker.axis)  # type: ignore[arg-type]
-            wanted = resolved[:, checked(maker, order)]
+        for producer in flow.producers_at(address):
+            resolved = flow.solution.resolve(producer.axis)  # type: ignore[arg-type]
+            wanted = resolved[:, checked(producer, order)]
             for old, new in zip(resolved.ravel().tolist(), wanted.ravel().tolist(), strict=True):
                 if chosen.setdefault(old, new) != new:
                     raise PartialLines(
-                        f"the channels of {maker.path!r} are lines of a grid (heads, groups), or tied to channels in "
-                        "another order: give an order that moves whole lines, and the same one to layers that are tied"
+                        f"the channels of {producer.path!r} are lines of a grid (heads, groups), or tied to channels "
+                        "in another order: give an order that moves whole lines, and the same one to layers that are "
+                        "tied"
                     )
     for old, new in chosen.items():
         origins[old] = new
@@ -111,17 +112,17 @@ def origins_of(flow: Flow, orders: Orders) -> np.ndarray:
     return origins
 
 
-def checked(maker: Maker, order: tuple[int, ...]) -> list[int]:
+def checked(producer: Producer, order: tuple[int, ...]) -> list[int]:
     """An order with indices from 0.
 
     Raises:
         ChannelOutOfRange: it is not one of all channels.
     """
-    n = size(maker.axis) or 0
+    n = size(producer.axis) or 0
     found = [index % n if -n <= index < n else index for index in order]
     if sorted(found) != list(range(n)):
         raise ChannelOutOfRange(
-            f"an order of the {n} channels of layer {maker.path!r} has each of 0 to {n - 1} once, not {list(order)}"
+            f"an order of the {n} channels of layer {producer.path!r} has each of 0 to {n - 1} once, not {list(order)}"
         )
     return found
 

@@ -9,15 +9,13 @@ from typing import Any
 import numpy as np
 
 from kerassurgery_fn.edits.base import edit
-from kerassurgery_fn.edits.drafting import Draft, parted
-from kerassurgery_fn.edits.fields import configured
-from kerassurgery_fn.edits.finishing import Rewrite, scopes_above
+from kerassurgery_fn.edits.steps.config_fields import configured
+from kerassurgery_fn.edits.steps.draft import Draft, parted
+from kerassurgery_fn.edits.steps.draft_writing import Rewrite, scopes_above
 from kerassurgery_fn.errors import BadValue, NameTaken
-from kerassurgery_fn.frozen import FrozenDict, freeze, set_in
-from kerassurgery_fn.given import as_value
-from kerassurgery_fn.graph import TRAINED, model_in
-from kerassurgery_fn.selecting import Selector, as_selector
-from kerassurgery_fn.wiring import renamed, with_layer
+from kerassurgery_fn.graph import TRAINED, Selector, as_selector, model_in, renamed, with_layer
+from kerassurgery_fn.keras_io.layer_values import as_value
+from kerassurgery_fn.values.frozen import FrozenDict, freeze, set_in
 
 
 @edit
@@ -65,7 +63,7 @@ class SetConfig(Rewrite):
     as Keras finds them: with `mask_zero=False` the calls behind an Embedding have none.
 
     Args:
-        layer: which layers, see `kerassurgery_fn.selecting`.
+        layer: which layers, see `graph.selectors`.
         **fields: the new value of each field: what the config says, or a Keras object such as a regularizer.
 
     Raises (when called on a snapshot):
@@ -110,7 +108,7 @@ class SetTrainable(Rewrite):
     layer that is trained again are trainable themselves.
 
     Args:
-        layer: which layers, see `kerassurgery_fn.selecting`; all by default.
+        layer: which layers, see `graph.selectors`; all by default.
         trainable: whether training changes their weights.
 
     Raises (when called on a snapshot):

@@ -14,23 +14,23 @@ from typing import Any
 
 import numpy as np
 
+from kerassurgery_fn.analysis.channel_flow import Flow, analyse
 from kerassurgery_fn.channels import FIXED, Axis
-from kerassurgery_fn.edits.additions import refuse_misplaced
-from kerassurgery_fn.edits.addresses import addressed
 from kerassurgery_fn.edits.base import edit
-from kerassurgery_fn.edits.channels import refuse_pinned
-from kerassurgery_fn.edits.cutting import Sources, copied_arrays, copied_constants, cut_weight, recounted
-from kerassurgery_fn.edits.numbers import as_amount, as_seed, is_index
-from kerassurgery_fn.edits.sources import NotTogether, grower, widener
+from kerassurgery_fn.edits.deletion import refuse_pinned
+from kerassurgery_fn.edits.steps.additions import refuse_misplaced
+from kerassurgery_fn.edits.steps.addresses import addressed
+from kerassurgery_fn.edits.steps.channel_sources import NotTogether, grower, widener
+from kerassurgery_fn.edits.steps.cutting import Sources, copied_arrays, copied_constants, cut_weight, recounted
+from kerassurgery_fn.edits.steps.indices import as_amount, as_seed, is_index
 from kerassurgery_fn.errors import BadValue, CannotWiden, PartialLines
-from kerassurgery_fn.flow import Flow, analyse
-from kerassurgery_fn.frozen import set_all
 from kerassurgery_fn.graph import Call, Record, Ref, is_model, refs
 from kerassurgery_fn.rules.constrained import stays, undone
 from kerassurgery_fn.rules.elementwise import ALONE, TOGETHER
-from kerassurgery_fn.rules.layer import Maker, Weight
+from kerassurgery_fn.rules.layer import Producer, Weight
 from kerassurgery_fn.rules.registry import key_of
-from kerassurgery_fn.snapshot import Snapshot
+from kerassurgery_fn.values.frozen import set_all
+from kerassurgery_fn.values.snapshot import Snapshot
 
 # Layers and operations that make the same of equal channels, and sum over channels only with weights of their own.
 REPEATABLE = {
@@ -133,33 +133,35 @@ def drawn_copies(flow: Flow, widths: Mapping[str, int], rng: np.random.Generator
         BadValue: a layer has more channels already.
         PartialLines: its channels are lines of a grid.
     """
-    copies = np.ones(flow.fates.ids + 1, int)
+    copies = np.ones(flow.solution.ids + 1, int)
     for address, width in sorted(widths.items()):  # whatever the order in which they were given: a document has its own
-        for maker in flow.makers_at(address):
-            ids = lone_ids(flow, maker)
+        for producer in flow.producers_at(address):
+            ids = lone_ids(flow, producer)
             now = int(copies[ids].sum())
             if now > len(ids) and now != width:
                 raise BadValue(
-                    f"layer {maker.path!r} is tied to one that gets {now} channels, so it cannot get {width}"
+                    f"layer {producer.path!r} is tied to one that gets {now} channels, so it cannot get {width}"
                 )
             if width < len(ids):
-                raise BadValue(f"layer {maker.path!r} has {len(ids)} channels already, more than {width}; delete some")
+                raise BadValue(
+                    f"layer {producer.path!r} has {len(ids)} channels already, more than {width}; delete some"
+                )
             if now < width:
                 np.add.at(copies, ids[rng.integers(0, len(ids), width - now)], 1)
     return copies
 
 
-def lone_ids(flow: Flow, maker: Maker) -> np.ndarray:
+def lone_ids(flow: Flow, producer: Producer) -> np.ndarray:
     """The final ids of a layer's channels, one for each.
 
     Raises:
         PartialLines: a channel has several ids, or several channels have one.
     """
-    resolved = flow.fates.resolve(maker.axis)  # type: ignore[arg-type]
+    resolved = flow.solution.resolve(producer.axis)  # type: ignore[arg-type]
     ids = resolved[0]
     if (resolved != ids).any() or len(np.unique(ids)) < len(ids) or (ids == FIXED).any():
         raise PartialLines(
-            f"the channels of {maker.path!r} are places in a grid (heads, groups), or tied to one another, so that "
+            f"the channels of {producer.path!r} are places in a grid (heads, groups), or tied to one another, so that "
             "they cannot be copied one by one"
         )
     return ids
@@ -171,9 +173,11 @@ def lone_ids(flow: Flow, maker: Maker) -> np.ndarray:
 def refuse_unlike(flow: Flow, wider: np.ndarray) -> None:
     """Raises CannotWiden where a layer computes something else when channels stand more often, or may do so."""
     touched = _Touched(flow, wider)
-    for maker in flow.makers.values():
-        if maker.kind.rpartition(".")[2] in CONTRACTED and touched(maker.axis):
-            raise CannotWiden(f"layer {maker.path!r} sums over its {maker.kind} without weights that could be divided")
+    for producer in flow.producers.values():
+        if producer.kind.rpartition(".")[2] in CONTRACTED and touched(producer.axis):
+            raise CannotWiden(
+                f"layer {producer.path!r} sums over its {producer.kind} without weights that could be divided"
+            )
     for note in flow.inexact:
         if touched(note.axis):
             raise CannotWiden(f"layer {note.path!r} {note.reason}, and would do so otherwise with copies among them")
@@ -222,7 +226,7 @@ class _Touched:
         if not isinstance(axis, np.ndarray):
             return False
         if id(axis) not in self.known:
-            self.known[id(axis)] = bool(self.wider[self.flow.fates.resolve(axis)].any())
+            self.known[id(axis)] = bool(self.wider[self.flow.solution.resolve(axis)].any())
         return self.known[id(axis)]
 
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from kerassurgery_fn.arguments import meant
 from kerassurgery_fn.errors import AmbiguousLayer, UnknownLayer
-from kerassurgery_fn.frozen import Location
 from kerassurgery_fn.graph.records import Record, leaves, wrapped_model
+from kerassurgery_fn.values.frozen import Location
 
 
 class Ref(NamedTuple):

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from kerassurgery_fn.errors import BrokenSnapshot, SurgeryError
-from kerassurgery_fn.frozen import Location
 from kerassurgery_fn.graph.calls import Call, Constant, Graph, Inner, ModelCall, Ref, refs
 from kerassurgery_fn.graph.records import (
     Record,
@@ -21,7 +20,8 @@ from kerassurgery_fn.graph.records import (
     triples,
     wrapped_model,
 )
-from kerassurgery_fn.snapshot import Snapshot
+from kerassurgery_fn.values.frozen import Location
+from kerassurgery_fn.values.snapshot import Snapshot
 
 
 def read_graph(snapshot: Snapshot) -> Graph:

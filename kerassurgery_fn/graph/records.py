@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from kerassurgery_fn.frozen import Location
-from kerassurgery_fn.snapshot import Record as Record
+from kerassurgery_fn.values.frozen import Location
+from kerassurgery_fn.values.snapshot import Record as Record
 
 # A key beside a layer's config: the indices of the weights that training changes, where the config does not tell.
 TRAINED = "trainable_weights"

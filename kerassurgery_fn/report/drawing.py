@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from kerassurgery_fn.analysis.channel_flow import Flow, analyse
+from kerassurgery_fn.analysis.layer_costs import LayerCost, cost_of
 from kerassurgery_fn.channels import Axis, has_ids, size
-from kerassurgery_fn.costs import LayerCost, cost_of
 from kerassurgery_fn.differences import Diff
-from kerassurgery_fn.flow import Flow, analyse
 from kerassurgery_fn.graph import Ref, is_input, refs
-from kerassurgery_fn.snapshot import Snapshot
+from kerassurgery_fn.values.snapshot import Snapshot
 
 
 @dataclass(frozen=True)
@@ -59,26 +59,26 @@ def drawing_of(snapshot: Snapshot, flow: Flow | None = None) -> Drawing:
 def lost_of(flow: Flow, difference: Diff) -> dict[str, list[int]]:
     """For each layer which positions of the channels that it gives on are gone, by what a difference says of the
     layers that make them."""
-    dead = flow.fates.nobody()
+    dead = flow.solution.none_dead()
     came_from = {source: path for path, source in difference.sources.items()}
-    for (path, kind), maker in flow.makers.items():
-        first = next(own for owner, own in flow.makers if owner == path)
+    for (path, kind), producer in flow.producers.items():
+        first = next(own for owner, own in flow.producers if owner == path)
         name = came_from.get(path, path)
         index = difference.channels.get(name if kind == first else f"{name}:{kind}")
-        if index is not None and difference.pick(index).of == size(maker.axis):
-            dead[flow.fates.resolve(maker.axis)[:, difference.pick(index).lost]] = True  # type: ignore[arg-type]
+        if index is not None and difference.pick(index).of == size(producer.axis):
+            dead[flow.solution.resolve(producer.axis)[:, difference.pick(index).lost]] = True  # type: ignore[arg-type]
     dead[-1] = False
     found = {}
     for path in dict.fromkeys(call.path for call in flow.graph.all_calls):
         axis = channel_axis(flow, path)
         if isinstance(axis, np.ndarray):
-            found[path] = np.setdiff1d(np.arange(axis.shape[1]), flow.fates.kept(axis, dead)).tolist()
+            found[path] = np.setdiff1d(np.arange(axis.shape[1]), flow.solution.kept(axis, dead)).tolist()
     return found
 
 
 def inner_of(flow: Flow, difference: Diff) -> dict[str, str]:
     """What each layer of the old model has lost of each kind of channels: `num_heads: 1 of 4, key_dim: 2 of 8`."""
-    kinds = dict(reversed([*flow.makers]))
+    kinds = dict(reversed([*flow.producers]))
     found: dict[str, list[str]] = defaultdict(list)
     for address, index in difference.channels.items():
         path, _, kind = address.rpartition(":")
@@ -113,12 +113,12 @@ def _heads(flow: Flow, layers: Mapping[str, Layer], edges: Sequence[tuple[str, s
         read[b].append(a)
         readers[a].append(b)
     calls = {call.path: call for call in flow.graph.calls}
-    makers = {path for path, _ in flow.makers}
+    producers = {path for path, _ in flow.producers}
     outputs = {ref.path for ref in flow.graph.outputs}
     head: dict[str, str] = {}
     for path in layers:
         alone = len(read[path]) == 1 and len(readers[read[path][0]]) == 1
-        joins = not alone or path in makers or is_input(calls[path].record) or is_input(calls[read[path][0]].record)
+        joins = not alone or path in producers or is_input(calls[path].record) or is_input(calls[read[path][0]].record)
         head[path] = path if joins or read[path][0] in outputs else head[read[path][0]]
     return head
 

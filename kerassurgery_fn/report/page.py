@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
 
+from kerassurgery_fn.analysis.channel_flow import analyse
 from kerassurgery_fn.arguments import as_file, as_snapshot, as_string, optional, takes
-from kerassurgery_fn.codec.documents import write_atomically
 from kerassurgery_fn.differences import Diff, diff
-from kerassurgery_fn.flow import analyse
+from kerassurgery_fn.documents.plan_files import write_atomically
 from kerassurgery_fn.report.drawing import Drawing, Layer, as_text, drawing_of, in_order, inner_of, lost_of
-from kerassurgery_fn.snapshot import Snapshot
-from kerassurgery_fn.tables import spans
+from kerassurgery_fn.values.snapshot import Snapshot
+from kerassurgery_fn.values.tables import spans
 
 
 @takes(before=as_snapshot, after=as_snapshot, path=as_file, title=optional(as_string))

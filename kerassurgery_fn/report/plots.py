@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from kerassurgery_fn.analysis.channel_flow import analyse
 from kerassurgery_fn.arguments import as_snapshot, kind_of, takes
 from kerassurgery_fn.differences import diff
 from kerassurgery_fn.errors import BadValue
-from kerassurgery_fn.flow import analyse
 from kerassurgery_fn.report.drawing import drawing_of, in_order
-from kerassurgery_fn.snapshot import Snapshot
+from kerassurgery_fn.values.snapshot import Snapshot
 
 BAR = 0.16  # inches
 
@@ -32,8 +32,8 @@ def plot_widths(before: Snapshot, after: Snapshot, ax: Any = None) -> Any:
         raise BadValue(f"ax is the axes of a matplotlib figure, not {kind_of(ax)}")
     sources = diff(before, after).sources
     old, new = drawing_of(before), drawing_of(after)
-    makers = {path for model in (before, after) for path, _ in analyse(model).makers}
-    rows = [(a, b) for a, b in in_order(old, new, sources) if {a, b} & makers]
+    producers = {path for model in (before, after) for path, _ in analyse(model).producers}
+    rows = [(a, b) for a, b in in_order(old, new, sources) if {a, b} & producers]
     widths = [
         [0 if p is None else model.layers[p].channels or 0 for p in side] for model, side in _sides(old, new, rows)
     ]

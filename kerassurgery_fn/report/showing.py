@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from kerassurgery_fn.algebra import PlanDiff
+from kerassurgery_fn.analysis.channel_flow import analyse
+from kerassurgery_fn.analysis.coupled_groups import Groups
+from kerassurgery_fn.analysis.layer_costs import Cost, cost
 from kerassurgery_fn.arguments import as_snapshot, is_keras, kind_of
-from kerassurgery_fn.costs import Cost, cost
-from kerassurgery_fn.coupling import Groups
 from kerassurgery_fn.differences import Diff
+from kerassurgery_fn.documents.plan_algebra import PlanDiff
 from kerassurgery_fn.errors import BadValue
-from kerassurgery_fn.explaining import Explanation
-from kerassurgery_fn.flow import analyse
 from kerassurgery_fn.report.drawing import as_text, drawing_of
-from kerassurgery_fn.snapshot import Snapshot
-from kerassurgery_fn.tables import Table, spans
+from kerassurgery_fn.report.explanation import Explanation
+from kerassurgery_fn.values.snapshot import Snapshot
+from kerassurgery_fn.values.tables import Table, spans
 
 
 def show(thing: Any, console: Any = None) -> None:

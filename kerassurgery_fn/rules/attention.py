@@ -6,12 +6,12 @@ from operator import itemgetter
 from typing import Any
 
 from kerassurgery_fn.channels import Axis, has_ids, merge
-from kerassurgery_fn.frozen import Location
 from kerassurgery_fn.graph import leaves
 from kerassurgery_fn.rules.activations import across, activated
 from kerassurgery_fn.rules.layer import Layer, Tensor
 from kerassurgery_fn.rules.products import letters_of
 from kerassurgery_fn.rules.registry import rule
+from kerassurgery_fn.values.frozen import Location
 
 
 @rule("MultiHeadAttention")
@@ -71,7 +71,7 @@ def query_heads(layer: Layer, groups: Axis) -> Axis:
     """The query heads: as many in a row for each key and value head as share it."""
     each = layer["num_query_heads"] // layer["num_key_value_heads"]
     made = layer.made(
-        "num_query_heads", lambda: merge([groups, layer.notes.ledger.fresh(each)]) if each > 1 else groups
+        "num_query_heads", lambda: merge([groups, layer.findings.constraints.fresh(each)]) if each > 1 else groups
     )
     layer.size("num_query_heads", made)
     return made

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from kerassurgery_fn.channels import Axis
-from kerassurgery_fn.frozen import Location
-from kerassurgery_fn.rules.layer import Layer, NoRule, Notes, Tensor
+from kerassurgery_fn.rules.layer import Findings, Layer, NoRule, Tensor
+from kerassurgery_fn.values.frozen import Location
 
 
 class Given(tuple[Axis, ...]):
@@ -19,13 +19,13 @@ class Given(tuple[Axis, ...]):
     where: Location
 
 
-def given(notes: Notes, where: Location, array: np.ndarray) -> Given:
+def given(findings: Findings, where: Location, array: np.ndarray) -> Given:
     """The axes of an array at a place: fresh ids for each that is longer than 1, the same ones at every visit."""
-    if where not in notes.constants:
-        made = Given(notes.ledger.fresh(n) if n > 1 else n for n in array.shape)
+    if where not in findings.constants:
+        made = Given(findings.constraints.fresh(n) if n > 1 else n for n in array.shape)
         made.array, made.where = array, where
-        notes.constants[where] = made
-    return notes.constants[where]  # type: ignore[return-value]
+        findings.constants[where] = made
+    return findings.constants[where]  # type: ignore[return-value]
 
 
 def operand(layer: Layer, place: Location, value: Any) -> Tensor:
@@ -39,11 +39,11 @@ def operand(layer: Layer, place: Location, value: Any) -> Tensor:
     if isinstance(value, (Mapping, str)):
         raise NoRule("combines it with something that is no tensor")
     if isinstance(value, list):
-        return given(layer.notes, (*layer.call_place, *place), np.asarray(value))
+        return given(layer.findings, (*layer.call_place, *place), np.asarray(value))
     return ()
 
 
 def stored(layer: Layer) -> list[Tensor]:
     """The axes of all lists of numbers in the config, for operations that broadcast them to what they read."""
     lists = {name: value for name, value in layer.config.items() if isinstance(value, list)}
-    return [given(layer.notes, (*layer.where, "config", name), np.asarray(value)) for name, value in lists.items()]
+    return [given(layer.findings, (*layer.where, "config", name), np.asarray(value)) for name, value in lists.items()]

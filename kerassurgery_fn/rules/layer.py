@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 
 from kerassurgery_fn.channels import Axis, has_ids, same_axis, size
-from kerassurgery_fn.frozen import Location, get_in
 from kerassurgery_fn.graph import TRAINED, Record, leaves
-from kerassurgery_fn.rules.arguments import placed, signature_of
-from kerassurgery_fn.rules.building import built_axes
+from kerassurgery_fn.rules.built_axes import built_axes
+from kerassurgery_fn.rules.call_arguments import placed, signature_of
 from kerassurgery_fn.rules.constrained import constraint_of
 from kerassurgery_fn.rules.counts import Count, Size
-from kerassurgery_fn.rules.notes import Addition, Inexact, Maker, Narrow, Notes, Tensor, Weight
+from kerassurgery_fn.rules.findings import Addition, Findings, Inexact, Narrow, Producer, Tensor, Weight
 from kerassurgery_fn.rules.registry import PINS, RULES, key_of
 from kerassurgery_fn.rules.registry import NoRule as NoRule
+from kerassurgery_fn.values.frozen import Location, get_in
 
 __all__ = [
-    "ADAPTED", "STATE", "SWITCHES", "Inexact", "Layer", "Maker", "NoRule", "Notes", "Tensor", "Weight", "joined",
+    "ADAPTED", "STATE", "SWITCHES", "Inexact", "Layer", "Producer", "NoRule", "Findings", "Tensor", "Weight", "joined",
     "listed", "parts", "placed", "plain", "quantized", "summed_in",
 ]  # fmt: skip
 
@@ -36,7 +36,7 @@ class Layer:
 
     def __init__(
         self,
-        notes: Notes,
+        findings: Findings,
         path: str,
         where: Location,
         record: Record,
@@ -44,7 +44,7 @@ class Layer:
         part: str = "",
         cursor: Iterator[int] | None = None,
     ):
-        self.notes, self.path, self.where, self.record = notes, path, where, record
+        self.findings, self.path, self.where, self.record = findings, path, where, record
         self.config: Mapping[str, Any] = record["config"]
         self.node = node
         self.call_place: Location = (*where, "inbound_nodes", node[-1])
@@ -64,16 +64,16 @@ class Layer:
         """The channels of a kind that this layer makes, as many as the field of that name in its config counts, or the
         number at a place in the config. They are the same ones at every call of the layer."""
         place = place or (kind,)
-        axis = self.made(kind, lambda: self.notes.ledger.fresh(get_in(self.config, place)))
+        axis = self.made(kind, lambda: self.findings.constraints.fresh(get_in(self.config, place)))
         self.size(place, axis)
         return axis
 
     def made(self, kind: str, make: Callable[[], Axis]) -> Axis:
         """The channels of a kind, made at the first call of the layer."""
         key = (self.path, f"{self._part}{kind}")
-        if key not in self.notes.makers:
-            self.notes.makers[key] = Maker(*key, make())
-        return self.notes.makers[key].axis
+        if key not in self.findings.producers:
+            self.findings.producers[key] = Producer(*key, make())
+        return self.findings.producers[key].axis
 
     def size(self, place: str | Location, axis: Axis) -> None:
         """A field of the config, or a place in it, counts the positions of an axis."""
@@ -83,12 +83,12 @@ class Layer:
         """A field of the config, or a place in it, states something of an axis."""
         if has_ids(what.axis):
             place = (place,) if isinstance(place, str) else place
-            self.notes.sizes.setdefault((*self.where, "config", *place), what)
+            self.findings.sizes.setdefault((*self.where, "config", *place), what)
 
     def argues(self, place: Location, what: Count) -> None:
         """An argument of this call, at a place like `("args", 1, 0)`, states something of an axis."""
         if has_ids(what.axis):
-            self.notes.sizes.setdefault((*self.call_place, *place), what)
+            self.findings.sizes.setdefault((*self.call_place, *place), what)
 
     def weights(self, *, space: Sequence[Axis] = (), **spelled: Any) -> None:
         """The layer's weights in the order of `get_weights()`, spelled with a letter an axis.
@@ -109,7 +109,7 @@ class Layer:
 
     def weight(self, name: str, axes: Tensor, root: Axis = None, summed: Iterable[int] | None = None) -> None:
         """The next weight of the layer. At a second call of the layer its axes are tied to those of the first."""
-        known = self.notes.weights.setdefault(self.path, [])
+        known = self.findings.weights.setdefault(self.path, [])
         index = next(self._cursor)
         if frozen := name in ADAPTED and bool(self.get("lora_rank")):
             self._kernel = axes
@@ -137,13 +137,13 @@ class Layer:
                 return
         shape = np.shape(value)
         met = zip(shape, axes[len(axes) - len(shape) :], strict=True)
-        self.notes.constants[(*self.where, "config", field, "config", *place)] = tuple(
+        self.findings.constants[(*self.where, "config", field, "config", *place)] = tuple(
             axis if n > 1 else n for n, axis in met
         )
 
     def tie(self, a: Axis, b: Axis, reason: str = "joins it with positions that are no channels") -> None:
         """Position by position the same fate. If that cannot be, both are pinned for the reason."""
-        self.notes.ledger.tie(a, b, self.says(reason))
+        self.findings.constraints.tie(a, b, self.says(reason))
 
     def pin(self, axes: Axis | Sequence[Any], reason: str) -> None:
         """No position of an axis, or of any of several, can be cut."""
@@ -151,30 +151,30 @@ class Layer:
             if isinstance(axis, (tuple, list)):
                 self.pin(axis, reason)
             elif not isinstance(axis, Sequence):
-                self.notes.ledger.pin(axis, self.says(reason))
+                self.findings.constraints.pin(axis, self.says(reason))
 
     def grid(self, axis: Axis, sizes: Sequence[int]) -> list[Axis]:
         """The axes of an axis seen as a grid."""
-        return self.notes.ledger.grid(axis, sizes, self.says("sees it as a grid across another grid"))
+        return self.findings.constraints.grid(axis, sizes, self.says("sees it as a grid across another grid"))
 
     def reshape(self, axes: Sequence[Axis], sizes: Sequence[int | None]) -> list[Axis]:
         """The axes of a reshaped tensor, sizes without the -1."""
-        return self.notes.ledger.reshape(axes, sizes, self.says("reshapes it in a way that mixes channels"))
+        return self.findings.constraints.reshape(axes, sizes, self.says("reshapes it in a way that mixes channels"))
 
     def inexact(self, axis: Axis, reason: str) -> None:
         """Cutting this axis changes more than what reads the channels that go."""
         if has_ids(axis):
-            self.notes.inexact.append(Inexact(self.path, axis, reason))
+            self.findings.inexact.append(Inexact(self.path, axis, reason))
 
     def narrow(self, axis: Axis) -> None:
         """The only position of this axis stands for all positions of an axis that it meets."""
         if has_ids(axis):
-            self.notes.narrow.append(Narrow(self.path, axis))
+            self.findings.narrow.append(Narrow(self.path, axis))
 
     def adds(self, x1: Tensor, x2: Tensor, what: str) -> None:
         """The layer adds x2, in words `what`, to x1 with Keras' `ops.add`."""
         if any(map(has_ids, (*x1, *x2))):
-            self.notes.additions.append(Addition(self.path, x1, x2, what))
+            self.findings.additions.append(Addition(self.path, x1, x2, what))
 
     def says(self, reason: str) -> str:
         return f"{self.path!r} ({self.record['class_name']}) {reason}"
@@ -190,7 +190,7 @@ class Layer:
             record = record[key]
         part = f"{self._part}{part}." if part else self._part
         inner = (kind or Layer)(
-            self.notes, self.path, (*self.where, "config", *place), record, self.node, part, self._cursor
+            self.findings, self.path, (*self.where, "config", *place), record, self.node, part, self._cursor
         )
         inner._trains, inner._trained = inner._trains and self._trains, self._trained
         return inner
@@ -214,10 +214,12 @@ class Layer:
             raise NoRule(f"is quantized ({mode}), and cut it would round otherwise; cut the model before quantize()")
         rule, (args, kwargs, surplus) = RULES[key], placed(RULES[key], args, kwargs)
         bound = signature_of(rule).bind(self, *args, **kwargs)
-        self.notes.first.setdefault(self.where, (self.record, args, kwargs))
+        self.findings.first.setdefault(self.where, (self.record, args, kwargs))
         built = (*self.where, "build_config")
-        if "build_config" in self.record and built not in self.notes.builds:  # the first call is what built the layer
-            self.notes.builds[built] = built_axes(self.record["build_config"] or {}, bound.arguments, args, kwargs)
+        if (
+            "build_config" in self.record and built not in self.findings.builds
+        ):  # the first call is what built the layer
+            self.findings.builds[built] = built_axes(self.record["build_config"] or {}, bound.arguments, args, kwargs)
         for ignored in leaves([surplus, bound.arguments.get("_"), bound.arguments.get("__")]):
             self.pin(ignored, "reads it in a way that is not known to treat every channel alone")
         made = rule(self, *args, **kwargs)

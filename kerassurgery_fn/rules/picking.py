@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from kerassurgery_fn.channels import Axis, has_ids, select, size
-from kerassurgery_fn.frozen import Location
 from kerassurgery_fn.rules.constants import Given
 from kerassurgery_fn.rules.counts import Among, Before, BlockStart, Bounds, Size
 from kerassurgery_fn.rules.layer import Layer, NoRule, Tensor
 from kerassurgery_fn.rules.merging import broadcast, meet, without
 from kerassurgery_fn.rules.registry import rule
+from kerassurgery_fn.values.frozen import Location
 
 
 @rule("ops.GetItem")

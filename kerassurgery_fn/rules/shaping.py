@@ -6,9 +6,9 @@ from math import prod
 from typing import Any
 
 from kerassurgery_fn.channels import Axis, merge, size
-from kerassurgery_fn.frozen import Location
 from kerassurgery_fn.rules.layer import Layer, Tensor, joined, parts, plain
 from kerassurgery_fn.rules.registry import rule
+from kerassurgery_fn.values.frozen import Location
 
 
 @rule("Flatten")
@@ -53,9 +53,9 @@ def repeat_vector(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
 
 def copies(layer: Layer, n: int, place: Location) -> Axis:
     """Positions that are all alike, as many as a place in the config says. Each can go with what it meets."""
-    known, key = layer.notes.copies, (*layer.where, *place)
+    known, key = layer.findings.copies, (*layer.where, *place)
     if key not in known:
-        known[key] = layer.notes.ledger.fresh(n) if n else 0
+        known[key] = layer.findings.constraints.fresh(n) if n else 0
     layer.size(place, known[key])
     return known[key]
 

@@ -18,7 +18,7 @@ from kerassurgery_fn.rules.registry import rule
 @rule("TimeDistributed", last=itemgetter("layer"))
 def time_distributed(layer: Layer, inputs: Tensor, *_: Any, **__: Any) -> Tensor:
     inner, step = layer.inner("layer"), (inputs[0], *inputs[2:])
-    batch, *rest = layer.notes.enter(inner.where, inner.node, step) if is_model(inner.record) else inner(step)
+    batch, *rest = layer.findings.enter(inner.where, inner.node, step) if is_model(inner.record) else inner(step)
     return (batch, inputs[1], *rest)
 
 

@@ -1,0 +1,70 @@
+"""Masks that a layer of a class that is not one of Keras computes in a `compute_mask` of its own.
+
+Keras writes the operations of that method into the calls behind the layer, where they look like a mask that was given
+by hand. No config says how to compute them anew, so an edit that takes away what they come from is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from kerassurgery_fn.analysis.mask_rules import MAKERS, PASSING, is_foreign, is_source
+from kerassurgery_fn.analysis.masks import first_argument, has_mask
+from kerassurgery_fn.errors import MisfitTensor
+from kerassurgery_fn.graph import Net, Node, Record, Use, arranged, leaves
+from kerassurgery_fn.keras_io.layer_values import computes_masks
+from kerassurgery_fn.rules.registry import key_of
+
+
+def refuse_left_masks(before: Net, after: Net) -> None:
+    """Raises MisfitTensor where a call still states a mask that a layer computed which has gone or changed.
+
+    Args:
+        before: the model as it was, its masks found.
+        after: the model as it is now, without the masks that Keras finds.
+    """
+    used = set(arranged(after)[1])
+    for node, call in before.calls.items():
+        if node not in used or not has_mask(call) or not has_mask(after.calls[node]):
+            continue
+        chain = list(dict.fromkeys(masked_by(before, node)))
+        lost = [key for key in chain if makes_masks(before.layers[key]) and is_changed(before, after, key, used)]
+        if lost and (own := [key for key in chain if computes(before.layers[key])]):
+            raise MisfitTensor(
+                f"layer {after.name(node[0])!r} has a mask that the compute_mask of layer {own[0]!r} "
+                f"({before.layers[own[0]]['class_name']}) makes, and the mask would stay as it is without "
+                f"{lost[0]!r} as it was; leave that layer as it is, or build this part of the model anew"
+            )
+
+
+def masked_by(net: Net, node: Node) -> Iterator[str]:
+    """The layers that may have made or handed on the mask of what a call reads first, the nearest first."""
+    for leaf in leaves(first_argument(net.calls[node])):
+        if not isinstance(leaf, Use) or leaf.port.node not in net.calls:
+            continue
+        record = net.layers[leaf.port.layer]
+        if is_foreign(record) or key_of(record) in MAKERS or PASSING.fullmatch(key_of(record)):
+            yield leaf.port.layer
+            yield from masked_by(net, leaf.port.node)
+
+
+def makes_masks(record: Record) -> bool:
+    return is_source(record) or is_foreign(record)
+
+
+def computes(record: Record) -> bool:
+    return is_foreign(record) and computes_masks(record)
+
+
+def is_changed(before: Net, after: Net, key: str, used: set[Node]) -> bool:
+    """Whether a layer is not called any more, or is another one."""
+    if not any(node in used for node in after.nodes(key)):
+        return True
+    return kind(before.layers[key]) != kind(after.layers[key])
+
+
+def kind(record: Record) -> Any:
+    """What a layer computes: its class and the config less what does not change that."""
+    config = {name: value for name, value in record["config"].items() if name not in ("name", "trainable", "dtype")}
+    return record["class_name"], config

@@ -1,0 +1,95 @@
+"""The dtypes of tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from kerassurgery_fn.graph import Record, Spec
+from kerassurgery_fn.rules.registry import key_of
+
+PASSING = {"Flatten", "Identity", "Permute", "Reshape"}  # layers that leave integers what they are
+# Operations that put elements elsewhere, and those that compute with elements, in the dtype in which these meet.
+MOVING = {
+    *("ops.ArraySplit", "ops.BroadcastTo", "ops.Copy", "ops.DepthToSpace", "ops.Diagonal", "ops.Dsplit"),
+    *("ops.ExpandDims", "ops.Flip", "ops.Fliplr", "ops.Flipud", "ops.GetItem", "ops.Hsplit", "ops.Moveaxis"),
+    *("ops.OnesLike", "ops.Pad", "ops.Ravel", "ops.Rearrange", "ops.Repeat", "ops.Reshape", "ops.Roll", "ops.Rot90"),
+    *("ops.Slice", "ops.Sort", "ops.SpaceToDepth", "ops.Split", "ops.Squeeze", "ops.StopGradient", "ops.Swapaxes"),
+    *("ops.Tile", "ops.Transpose", "ops.Tril", "ops.Triu", "ops.Unstack", "ops.Vsplit", "ops.ZerosLike"),
+}
+MEETING = {
+    *("ops.Abs", "ops.Absolute", "ops.Add", "ops.Append", "ops.Concatenate", "ops.Dstack", "ops.Hstack", "ops.Max"),
+    *("ops.Maximum", "ops.Min", "ops.Minimum", "ops.Multiply", "ops.Negative", "ops.Stack", "ops.Subtract"),
+    *("ops.Vstack", "ops.Where"),
+}
+NUMBER = "float"  # what stands for the dtype of a float of Python, which takes that of the tensors
+MIXED = {"mixed_float16": "float16", "mixed_bfloat16": "bfloat16"}
+WIDTHS = {"float16": 1, "bfloat16": 1, "float32": 2, "float64": 3}
+
+
+def dtype_made(record: Record, reads: Sequence[Spec], stated: Spec | None) -> str | None:
+    """The dtype of what a call makes, given what it reads and what was stated before of what it makes.
+
+    >>> transpose = {"module": "keras.ops", "class_name": "Transpose", "config": {"axes": None}}
+    >>> dtype_made(transpose, [Spec((None, 3), "int32")], Spec((3, None), "bool"))
+    'int32'
+    """
+    before, read = stated and stated.dtype, [spec.dtype for spec in reads if spec.dtype]
+    key, policy = key_of(record), record["config"].get("dtype")
+    if read and not policy and (key in MOVING or key in MEETING):
+        read = read[:1] if key in MOVING else read[key == "ops.Where" :]
+        return read[0] if len(set(read)) == 1 else promoted(filter(is_float, read)) or before
+    if key in PASSING and read:
+        return read[0] if not any(map(is_float, read)) else compute_dtype(policy)
+    if before and not is_float(before):
+        return before
+    return compute_dtype(policy) if policy else promoted(filter(is_float, read)) or before
+
+
+def is_float(dtype: str) -> bool:
+    """
+    >>> is_float("bfloat16"), is_float("int32")
+    (True, False)
+    """
+    return "float" in dtype
+
+
+def compute_dtype(policy: Any) -> str:
+    """The dtype in which a layer of a policy computes, given the policy's name or record.
+
+    >>> compute_dtype("mixed_float16"), compute_dtype({"class_name": "DTypePolicy", "config": {"name": "float32"}})
+    ('float16', 'float32')
+    """
+    name = policy_name(policy)
+    return MIXED.get(name, name)
+
+
+def variable_dtype(policy: Any) -> str:
+    """The dtype of the weights of a layer of a policy.
+
+    >>> variable_dtype("mixed_float16"), variable_dtype("float16")
+    ('float32', 'float16')
+    """
+    name = policy_name(policy)
+    return "float32" if name in MIXED else name
+
+
+def policy_name(policy: Any) -> str:
+    """The name of a policy; of a quantized one, or one with exceptions, that of what it is made from."""
+    while isinstance(policy, dict):
+        config = policy.get("config")
+        config = config if isinstance(config, dict) else {}
+        policy = config.get("name") or config.get("source_name") or config.get("default_policy") or "float32"
+    return str(policy)
+
+
+def promoted(dtypes: Iterable[str]) -> str | None:
+    """The dtype that floats are brought to when they meet.
+
+    >>> promoted(["float16", "float32"]), promoted(["float16", "bfloat16"]), promoted([])
+    ('float32', 'float32', None)
+    """
+    dtypes = set(dtypes)
+    if ({"float16", "bfloat16"} <= dtypes and "float32" not in dtypes) or dtypes == {NUMBER}:
+        return promoted({*dtypes, "float32"})
+    return max(dtypes, key=lambda one: WIDTHS.get(one, 0), default=None)

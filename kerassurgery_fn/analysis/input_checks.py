@@ -1,0 +1,93 @@
+"""Whether a layer can be called on a tensor, and what to say if it cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import zip_longest
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from kerassurgery_fn.analysis.call_keywords import strange
+from kerassurgery_fn.analysis.requirements import Misfit
+from kerassurgery_fn.channels import Axis, Constraints, size
+from kerassurgery_fn.errors import MisfitTensor
+from kerassurgery_fn.graph import Arguments, Record, Spec
+from kerassurgery_fn.rules.layer import Weight
+from kerassurgery_fn.rules.registry import RULES, key_of
+from kerassurgery_fn.rules.rule_checks import source_of
+
+
+class Strict(Constraints):
+    """A constraints that raises Misfit where sizes that must agree do not."""
+
+    def tie(self, a: Axis, b: Axis, reason: str = "") -> None:
+        if None not in (size(a), size(b)) and size(a) != size(b):
+            raise Misfit(f"sizes {size(a)} and {size(b)} would have to be the same")
+
+    def reshape(self, axes: Sequence[Axis], sizes: Sequence[int | None], reason: str) -> list[Axis]:
+        old, new = product([size(axis) for axis in axes]), product(list(sizes))
+        if None not in (old, new) and old != new:
+            raise Misfit(f"{old} numbers cannot be laid out as {list(sizes)}")
+        return super().reshape(axes, sizes, reason)
+
+
+def product(sizes: Sequence[int | None]) -> int | None:
+    return None if None in sizes else prod(sizes)  # type: ignore[arg-type]
+
+
+def check_arguments(record: Record, call: Arguments) -> None:
+    """Raises Misfit where a layer of Keras would be given what it does not take."""
+    if words := strange(record, call.args, call.kwargs):
+        raise Misfit(words)
+
+
+def check_axes(axes: Sequence[Any]) -> None:
+    """Raises Misfit where a rule has taken a list of tensors for one, so that tensors stand where sizes should."""
+    if any(isinstance(one, tuple) for some in axes for one in some):
+        raise Misfit("its rule is not for a list of tensors")
+
+
+def check_weights(spelled: Sequence[Weight], arrays: Sequence[np.ndarray] | None) -> None:
+    """Raises Misfit where the weights are not those that the rule spells.
+
+    Args:
+        spelled: the weights that the rule names.
+        arrays: those that there are; none of a layer whose weights are yet to be drawn, None for a layer without any.
+    """
+    if arrays is not None and not len(arrays):
+        return
+    expected = [tuple(map(size, weight.axes)) for weight in spelled]
+    for weight, shape, array in zip_longest(spelled, expected, arrays or ()):
+        if weight is None or array is None:
+            raise Misfit(f"it has {len(arrays or ())} weights, and would have to have {len(spelled)}")
+        if len(shape) != array.ndim or any(a not in (None, b) for a, b in zip(shape, array.shape, strict=True)):
+            raise Misfit(f"its {weight.name} of shape {array.shape} would have to be of shape {shape}")
+
+
+def misfit(path: str, record: Record, call: Arguments, reads: Sequence[Spec], error: Exception) -> MisfitTensor:
+    """What to raise when a rule cannot follow a call."""
+    before = [use.spec.shape if use.spec else None for use in call.uses]
+    after = [spec.shape for spec in reads]
+    source = source_of(RULES.get(key_of(record)))
+    rule = f"its rule cannot follow that ({type(error).__name__}: {error}; {source})"
+    why = str(error) if isinstance(error, Misfit) else rule
+    if before == after:
+        return MisfitTensor(
+            f"layer {path!r} ({record['class_name']}) could not be called on {_shapes(after)} any more: {why}"
+        )
+    was = "" if None in before else f" in place of {_shapes(before)}"
+    return MisfitTensor(
+        f"layer {path!r} ({record['class_name']}) would be called on {_shapes(after)}{was}, which it cannot take: "
+        f"{why}. Change that layer first, or put one before it that gives it what it takes"
+    )
+
+
+def _shapes(shapes: Sequence[Any]) -> str:
+    noun = "a tensor of shape" if len(shapes) == 1 else "tensors of shapes"
+    return f"{noun} {', '.join(map(str, shapes))}"
+
+
+def shown(spec: Spec) -> str:
+    return str(tuple(spec.shape))

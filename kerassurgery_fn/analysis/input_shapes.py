@@ -1,0 +1,53 @@
+"""The shapes of samples as people give them, put in place of the open sizes of a model's inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kerassurgery_fn.arguments import as_shape
+from kerassurgery_fn.errors import UnknownLayer, WrongShape
+from kerassurgery_fn.graph import read_graph
+from kerassurgery_fn.values.frozen import get_in, set_all
+from kerassurgery_fn.values.snapshot import Snapshot
+
+Shapes = Sequence[int | None] | Mapping[str, Sequence[int | None]]
+
+
+def as_shapes(value: Any, name: str = "shapes") -> Shapes:
+    """The shape of one sample, or one for each name of an input."""
+    return {key: as_shape(one, name) for key, one in value.items()} if isinstance(value, Mapping) else as_shape(value)
+
+
+def with_shapes(snapshot: Snapshot, shapes: Shapes) -> Snapshot:
+    """The snapshot with inputs of the sizes given, as the config would state them.
+
+    Raises:
+        WrongShape: a shape does not fit the model's input.
+        UnknownLayer: the model has no input of that name.
+    """
+    graph = read_graph(snapshot)
+    places = {ref.path: (*graph.places[ref.path], "config", "batch_shape") for ref in graph.inputs}
+    if not isinstance(shapes, Mapping):
+        if len(places) > 1:
+            raise WrongShape(f"the model has {len(places)} inputs; give a mapping of {', '.join(places)} to shapes")
+        shapes = dict.fromkeys(places, shapes)
+    if unknown := shapes.keys() - places.keys():
+        raise UnknownLayer(f"the model has no input named {min(unknown, key=str)!r}; there are {', '.join(places)}")
+    stated = {name: get_in(snapshot.record, places[name]) for name in shapes}
+    return Snapshot(
+        set_all(snapshot.record, {places[name]: _fitted(name, stated[name], shape) for name, shape in shapes.items()}),
+        snapshot.weights,
+    )
+
+
+def _fitted(name: str, stated: Sequence[int | None], given: Sequence[int | None]) -> list[int | None]:
+    """An input's shape with its open sizes as given."""
+    if len(given) != len(stated) - 1 or any(
+        a != b and None not in (a, b) for a, b in zip(stated[1:], given, strict=True)
+    ):
+        raise WrongShape(
+            f"one sample of input {name!r} has the shape {tuple(stated[1:])} by the config, not {tuple(given)}; give a "
+            "size for each None and leave the others as they are"
+        )
+    return [stated[0], *(b if a is None else a for a, b in zip(stated[1:], given, strict=True))]

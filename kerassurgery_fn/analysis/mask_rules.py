@@ -1,0 +1,209 @@
+"""Which masks layers make, hand on and drop, as `Layer.__call__` and the `compute_mask` of each class in Keras do it.
+
+A mask belongs to a tensor. Keras gives it to the next layers, and writes it into the calls of those that take a mask.
+Here a mask is a tensor of the model, or the operations that would compute it:
+
+    Embedding(mask_zero=True) on x      not_equal(x, 0)
+    Masking(2.0) on x                   any(not_equal(x, 2.0), axis=-1)
+    Add on a and b with masks m and n   logical_or(m, n); none if one of the two has no mask
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from kerassurgery_fn.analysis.dtypes import compute_dtype, is_float
+from kerassurgery_fn.graph import Port, Record, Shape, Spec, Use, leaves
+from kerassurgery_fn.rules.registry import key_of
+
+PASSING = re.compile(
+    "Activation|ActivityRegularization|(Alpha|Gaussian)?Dropout|BatchNormalization|Dense|ELU|GaussianNoise|"
+    r"Group(ed)?QueryAttention|(Group|Layer|Unit)?Normalization|Identity|LeakyReLU|MultiHeadAttention|PReLU|ReLU|"
+    r"Rescaling|Softmax|SpatialDropout\dD|ThresholdedReLU|TimeDistributed"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Computed:
+    """A mask, or a part of one, that an operation computes.
+
+    - `operation`: the operation's class;
+    - `args`: its arguments: ports, other computed tensors, lists of these, numbers;
+    - `spec`: shape and dtype of what it makes;
+    - `config`: the operation's config, less its name.
+    """
+
+    operation: str
+    args: tuple[Any, ...]
+    spec: Spec
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+
+Mask = Port | Computed | None
+
+
+@dataclass(frozen=True)
+class Masked:
+    """A call as masks see it: the layer's record, its first argument, that argument's masks or the mask that the call
+    is given, and the spec of a tensor."""
+
+    record: Record
+    first: Any
+    previous: Any
+    spec: Callable[[Port], Spec]
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        config: Mapping[str, Any] = self.record["config"]
+        return config
+
+    @property
+    def tensors(self) -> list[tuple[Port | Computed, Spec]]:
+        """What the layer reads in its first argument, floats cast to the dtype in which it computes."""
+        return [self.cast(use.port) for use in leaves(self.first) if isinstance(use, Use)]
+
+    def cast(self, port: Port) -> tuple[Port | Computed, Spec]:
+        spec, policy = self.spec(port), self.config.get("dtype")
+        wanted = compute_dtype(policy) if policy else spec.dtype
+        if not spec.dtype or not wanted or spec.dtype == wanted or not (is_float(spec.dtype) and is_float(wanted)):
+            return port, spec
+        spec = Spec(spec.shape, wanted)
+        return Computed("Cast", (port,), spec, {"dtype": wanted}), spec
+
+
+def made_masks(call: Masked) -> list[Mask]:
+    """The masks of what a call makes, output by output; left out where the rest has none."""
+    key = key_of(call.record)
+    if key in MAKERS:
+        return MAKERS[key](call)
+    return [only(call.previous)] if PASSING.fullmatch(key) else []
+
+
+def only(masks: Any) -> Mask:
+    """The first of several masks."""
+    mask: Mask = next(iter(leaves(masks)), None)
+    return mask
+
+
+def embedding(call: Masked) -> list[Mask]:
+    if not call.config.get("mask_zero"):
+        return []
+    port = leaves(call.first)[0].port
+    return [different(port, call.spec(port).shape, 0)]
+
+
+def masking(call: Masked) -> list[Mask]:
+    tensor, spec = call.tensors[0]
+    return [any_last(different(tensor, spec.shape, call.config["mask_value"]))]
+
+
+def different(tensor: Any, shape: Shape, value: Any) -> Computed:
+    return Computed("NotEqual", (tensor, value), Spec(shape, "bool"))
+
+
+def any_last(mask: Computed) -> Computed:
+    return Computed("Any", (mask,), Spec(mask.spec.shape[:-1], "bool"), {"axis": -1, "keepdims": False})
+
+
+def merged(call: Masked) -> list[Mask]:
+    """The masks of all merged tensors joined by `or`; none if one of them has no mask."""
+    masks = leaves(call.previous)
+    if not masks or None in masks:
+        return []
+    made = masks[0]
+    for mask in masks[1:]:
+        spec = Spec(broadcast(shape_of(made, call), shape_of(mask, call)), "bool")
+        made = Computed("LogicalOr", (made, mask), spec)
+    return [made]
+
+
+def shape_of(mask: Any, call: Masked) -> Shape:
+    return mask.spec.shape if isinstance(mask, Computed) else call.spec(mask).shape
+
+
+def broadcast(a: Shape, b: Shape) -> Shape:
+    """The shape of what two tensors make element by element.
+
+    >>> broadcast((None, 1, 3), (None, 5, 1)), broadcast((4,), (None, 4))
+    ((None, 5, 3), (None, 4))
+    """
+    rank = max(len(a), len(b))
+    a, b = (1,) * (rank - len(a)) + tuple(a), (1,) * (rank - len(b)) + tuple(b)
+    return tuple(n if m == 1 else m if n == 1 or n is None else n for m, n in zip(a, b, strict=True))
+
+
+def concatenated(call: Masked) -> list[Mask]:
+    """The masks of joined tensors, spread over the tensors' shapes, joined likewise; none if no tensor has a mask."""
+    masks, axis = leaves(call.previous), call.config["axis"]
+    if all(mask is None for mask in masks):
+        return []
+    parts = [spread(call, *pair) for pair in zip(masks, call.tensors, strict=True)]
+    shapes = [shape_of(part, call) for part in parts]
+    sizes = [shape[axis] for shape in shapes]
+    shape = list(shapes[0])
+    shape[axis] = None if None in sizes else sum(n for n in sizes if n is not None)
+    return [any_last(Computed("Concatenate", (parts,), Spec(tuple(shape), "bool"), {"axis": axis}))]
+
+
+def spread(call: Masked, mask: Mask, read: tuple[Port | Computed, Spec]) -> Port | Computed:
+    """A mask over the shape of its tensor: all of it if there is no mask."""
+    tensor, spec = read
+    whole = Spec(spec.shape, "bool")
+    if mask is None:
+        return Computed("OnesLike", (tensor,), whole, {"dtype": "bool"})
+    shape = shape_of(mask, call)
+    if len(shape) >= len(spec.shape):
+        return mask
+    wide = Computed("ExpandDims", (mask,), Spec((*shape, 1), "bool"), {"axis": -1})
+    zeros = Computed("ZerosLike", (tensor,), whole, {"dtype": "bool"})
+    return Computed("LogicalOr", (wide, zeros), Spec(broadcast(wide.spec.shape, spec.shape), "bool"))
+
+
+def attention(call: Masked) -> list[Mask]:
+    mask = only(call.previous)
+    config = {"dtype": None, "sparse": None, "ragged": None}
+    return [mask and Computed("ConvertToTensor", (mask,), Spec(shape_of(mask, call), "bool"), config)]
+
+
+def recurrent(call: Masked) -> list[Mask]:
+    return [only(call.previous)] if call.config.get("return_sequences") else []
+
+
+def bidirectional(call: Masked) -> list[Mask]:
+    if not call.config["layer"]["config"].get("return_sequences"):
+        return []
+    return [only(call.previous)] * (1 if call.config.get("merge_mode") else 2)
+
+
+# Classes that make a mask, or do more with one than hand it on.
+MAKERS: dict[str, Callable[[Masked], list[Mask]]] = {
+    "Embedding": embedding,
+    "Masking": masking,
+    **dict.fromkeys(("Add", "Average", "Maximum", "Minimum", "Multiply", "Subtract"), merged),
+    "Concatenate": concatenated,
+    **dict.fromkeys(("Attention", "AdditiveAttention"), attention),
+    **dict.fromkeys(("LSTM", "GRU", "SimpleRNN", "RNN", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"), recurrent),
+    "Bidirectional": bidirectional,
+}
+
+
+def is_source(record: Record) -> bool:
+    """Whether a layer makes a mask of a tensor that has none.
+
+    >>> is_source({"module": "keras.layers", "class_name": "Embedding", "config": {"mask_zero": False}})
+    False
+    """
+    key = key_of(record)
+    return key == "Masking" or (key == "Embedding" and bool(record["config"].get("mask_zero")))
+
+
+def is_foreign(record: Record) -> bool:
+    """Whether a layer is of a class that is not one of Keras.
+
+    >>> is_foreign({"module": "mine", "class_name": "Gate", "registered_name": "pack>Gate"})
+    True
+    """
+    return ">" in key_of(record)

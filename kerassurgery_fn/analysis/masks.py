@@ -1,0 +1,224 @@
+"""The masks in the calls of a model: taken out before its tensors are joined anew, and worked out again after that.
+
+A call that takes a mask states the one that Keras found for it, often far behind the layer that made the mask. So an
+edit could not take that layer away, and a new layer that makes a mask would have no effect. Therefore
+
+- `without_masks` puts `AUTOMATIC` in place of each mask that Keras found itself; the operations that compute masks have
+  no readers then. A mask that somebody gave by hand stays.
+- `with_masks` puts in place of `AUTOMATIC` the mask that Keras would find now, or None. Operations that compute it are
+  used again where they are there, and new where they are not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from kerassurgery_fn.analysis.call_keywords import usual_kwargs
+from kerassurgery_fn.analysis.dtypes import compute_dtype, is_float
+from kerassurgery_fn.analysis.mask_operations import Placing, is_operation
+from kerassurgery_fn.analysis.mask_rules import Computed, Mask, Masked, is_foreign, is_source, made_masks, only
+from kerassurgery_fn.graph import (
+    AUTOMATIC,
+    Arguments,
+    Net,
+    Node,
+    Port,
+    Record,
+    Spec,
+    Use,
+    arranged,
+    is_functional,
+    is_model,
+    leaves,
+    map_leaves,
+    name_of,
+)
+from kerassurgery_fn.keras_io.layer_values import hands_on_masks
+
+
+def without_masks(net: Net) -> Net:
+    """The model with `AUTOMATIC` in place of each mask that Keras found itself, None among them."""
+    masks = _Masks(net, {use.port: use.spec for call in net.calls.values() for use in call.uses if use.spec})
+    calls = dict(net.calls)
+    for node in masks.found:
+        calls[node] = with_mask(net.calls[node], AUTOMATIC)
+    return replace(net, calls=calls, passing=frozenset(masks.passing)) if masks.found else net
+
+
+def with_masks(net: Net, specs: Mapping[Port, Spec]) -> tuple[Net, dict[Port, Spec]]:
+    """The model with the masks that Keras finds, and the specs of the tensors that compute them.
+
+    Args:
+        net: the model.
+        specs: the spec of each of its tensors.
+    """
+    nodes = [node for node in arranged(net)[1] if node in net.calls]
+    net = with_usual_kwargs(net, nodes, specs)
+    waiting = [node for node in nodes if is_automatic(net.calls[node])]
+    if not waiting:
+        return net, {}
+    masks = _Masks(net, specs)
+    trees = {node: masks.automatic(node) for node in waiting}
+    placing = Placing(net, specs, nodes)
+    placing.place([mask for tree in trees.values() for mask in leaves(tree)])
+    calls = dict(placing.calls)
+    for node, tree in trees.items():
+        calls[node] = with_mask(calls[node], map_leaves(placing.use, tree))
+    return replace(net, calls=calls, layers=placing.layers, stated={**net.stated, **placing.specs}), placing.specs
+
+
+def is_automatic(call: Arguments) -> bool:
+    return call.kwargs.get("mask") is AUTOMATIC
+
+
+def with_mask(call: Arguments, mask: Any) -> Arguments:
+    return Arguments(call.args, {**call.kwargs, "mask": mask})
+
+
+def automatic_kwargs(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The keyword arguments of a new call, whose mask is yet to be found if the layer takes one.
+
+    >>> automatic_kwargs({"training": False})
+    {'training': False}
+    """
+    return {name: AUTOMATIC if name == "mask" and value is None else value for name, value in kwargs.items()}
+
+
+def with_usual_kwargs(net: Net, nodes: Iterable[Node], specs: Mapping[Port, Spec]) -> Net:
+    """The model with the arguments that Keras adds to calls, a mask among them, where it added none because the layer
+    cast what it read, and the layer does not cast any more."""
+    before = {name_of(layer): layer for layer in net.record["config"]["layers"]}
+    calls = dict(net.calls)
+    for node in nodes:
+        args, kwargs = net.calls[node]
+        if kwargs or len(args) != 1 or not isinstance(args[0], Use) or node[0] not in before:
+            continue
+        now = specs.get(args[0].port)
+        if casts(before[node[0]], args[0].spec) and not casts(net.layers[node[0]], now):
+            calls[node] = Arguments(args, automatic_kwargs(usual_kwargs(net.layers[node[0]])))
+    return replace(net, calls=calls)
+
+
+def casts(record: Record, read: Spec | None) -> bool:
+    """Whether a layer casts what it reads, to the dtype in which it computes; a Sequential model, to its input's."""
+    policy = record["config"].get("dtype")
+    if is_model(record):
+        policy = None if is_functional(record) else record["config"]["layers"][0]["config"]["dtype"]
+    return bool(policy and read and read.dtype and is_float(read.dtype) and read.dtype != compute_dtype(policy))
+
+
+class _Masks:
+    """The masks of all tensors of a model.
+
+    - `made`: tensor -> its mask, for tensors that have one;
+    - `via`: tensor -> the layers of foreign classes that are believed to have handed its mask on;
+    - `found`: calls whose mask is the one that Keras would find;
+    - `passing`: layers of foreign classes that hand masks on, as the masks of calls behind them prove.
+    """
+
+    def __init__(self, net: Net, specs: Mapping[Port, Spec | None]) -> None:
+        self.net, self.specs = net, specs
+        self.made: dict[Port, Mask] = {}
+        self.via: dict[Port, frozenset[str]] = {}
+        self.found: list[Node] = []
+        self.passing: set[str] = set(net.passing)
+        nodes = [node for node in arranged(net)[1] if node in net.calls]
+        masked = any(is_source(net.layers[key]) for key, _ in nodes) or any(map(has_mask, net.calls.values()))
+        for node in nodes:
+            previous = self.previous(node)
+            if masked:
+                self.visit(node, previous)
+
+    def previous(self, node: Node) -> Any:
+        """The mask that a call is given, or else those of its first argument."""
+        automatic = self.automatic(node)
+        recorded = self.net.calls[node].kwargs.get("mask")
+        if "mask" not in self.net.calls[node].kwargs:
+            return self.masks(first_argument(self.net.calls[node]))
+        if recorded is AUTOMATIC or self.is_same(recorded, automatic):
+            self.found.append(node)
+            if any(leaves(automatic)):
+                self.passing |= self.passed(first_argument(self.net.calls[node]))
+            return automatic
+        if recorded is None:
+            return automatic
+        return map_leaves(lambda leaf: leaf.port if isinstance(leaf, Use) else None, recorded)
+
+    def automatic(self, node: Node) -> Any:
+        """The mask that Keras finds for a call: none where tensors are given in several arguments."""
+        call = self.net.calls[node]
+        given = [*call.args, *(value for name, value in call.kwargs.items() if not name.endswith("mask"))]
+        if sum(any(isinstance(leaf, Use) for leaf in leaves(tree)) for tree in given) != 1:
+            return None
+        return self.masks(first_argument(call))
+
+    def masks(self, tree: Any) -> Any:
+        return map_leaves(lambda leaf: self.made.get(leaf.port) if isinstance(leaf, Use) else None, tree)
+
+    def passed(self, tree: Any) -> frozenset[str]:
+        ports = [leaf.port for leaf in leaves(tree) if isinstance(leaf, Use)]
+        return frozenset().union(*(self.via.get(port, frozenset()) for port in ports))
+
+    def visit(self, node: Node, previous: Any) -> None:
+        record, first = self.net.layers[node[0]], first_argument(self.net.calls[node])
+        if is_model(record):
+            return
+        via = self.passed(first)
+        if is_foreign(record):
+            made = [only(previous)] if any(leaves(previous)) and self.believed(node[0]) else []
+            via |= {node[0]}
+        else:
+            made = made_masks(Masked(record, first, previous, self.spec))
+        for output, mask in enumerate(made):
+            if mask is not None:
+                self.made[Port(*node, output)], self.via[Port(*node, output)] = mask, via
+
+    def believed(self, key: str) -> bool:
+        """Whether a layer of a foreign class hands masks on: as long as nobody has asked, it is believed to."""
+        return key in self.passing or self.unasked or hands_on_masks(self.net.layers[key])
+
+    @property
+    def unasked(self) -> bool:
+        return not any(map(is_automatic, self.net.calls.values()))
+
+    def spec(self, port: Port) -> Spec:
+        return self.specs.get(port) or Spec(())
+
+    def is_same(self, recorded: Any, mask: Any) -> bool:
+        """Whether what a call states as its mask is a certain one."""
+        if isinstance(recorded, list) or isinstance(mask, list):
+            stated, masks = leaves(recorded), leaves(mask)
+            if recorded is None:
+                return not any(masks)
+            return len(stated) == len(masks) and all(map(self.is_same, stated, masks))
+        if mask is None or recorded is None:
+            return mask is recorded
+        port = recorded.port if isinstance(recorded, Use) else recorded
+        if isinstance(mask, Computed) and isinstance(port, Port):
+            return self.computes(port, mask)
+        return bool(port == mask)
+
+    def computes(self, port: Port, mask: Computed) -> bool:
+        """Whether a tensor is what certain operations compute."""
+        if port.node not in self.net.calls or not is_operation(self.net.layers[port.layer], mask):
+            return False
+        args = self.net.calls[port.node].args
+        return len(args) == len(mask.args) and all(map(self.is_same_argument, args, mask.args))
+
+    def is_same_argument(self, stated: Any, expected: Any) -> bool:
+        if isinstance(expected, (Port, Computed, list)):
+            return self.is_same(stated, expected)
+        return bool(stated == expected)
+
+
+def has_mask(call: Arguments) -> bool:
+    """Whether a call states a mask that is a tensor."""
+    return any(isinstance(leaf, Use) for leaf in leaves(call.kwargs.get("mask")))
+
+
+def first_argument(call: Arguments) -> Any:
+    """The first argument of a call, which may go by its name."""
+    named = [value for name, value in call.kwargs.items() if not name.endswith("mask")]
+    return next(iter([*call.args, *named]), None)

@@ -1,0 +1,1 @@
+"""Edits and plans as JSON: codec, schema, fingerprints, the algebra of plans."""

@@ -1,0 +1,226 @@
+"""The JSON Schema of plans, made of the hints of the edits' fields.
+
+`python -m kerassurgery_fn.differences.publish_schemas` writes it to
+`kerassurgery_fn/documents/schema/plan-1.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import types
+from collections.abc import Mapping, Sequence
+from dataclasses import is_dataclass
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
+
+import numpy as np
+
+from kerassurgery_fn.documents.arrays import DTYPES
+from kerassurgery_fn.documents.field_types import edit_classes, field_hints, value_classes
+from kerassurgery_fn.edits.base import Edit
+from kerassurgery_fn.edits.deletion import Masked
+from kerassurgery_fn.graph.record_schema import FORMS, strict
+
+VALUE: dict[str, Any] = {"$ref": "#/$defs/value"}
+EDIT: dict[str, Any] = {"$ref": "#/$defs/edit"}
+PLAIN: dict[Any, dict[str, Any]] = {
+    str: {"type": "string"},
+    bool: {"type": "boolean"},
+    int: {"type": "integer"},
+    type(None): {"type": "null"},
+    float: {"anyOf": [{"type": "number"}, {"$ref": "#/$defs/$float"}]},
+    np.ndarray: {"$ref": "#/$defs/$array"},
+    Edit: EDIT,
+    Masked: {"$ref": "#/$defs/$mask"},
+}
+
+
+class Kind(NamedTuple):
+    """A kind of document: its format and version, and the key under which a value of which class stands in it."""
+
+    form: str
+    version: int
+    key: str
+    hint: Any
+    title: str
+
+    @property
+    def more(self) -> tuple[type, ...]:
+        """The class that the document may name beside those of edits."""
+        return () if self.hint is Edit else (self.hint,)
+
+    @property
+    def path(self) -> Path:
+        """Where the schema is published."""
+        return Path(__file__).parent / "schema" / f"{self.key}-{self.version}.json"
+
+
+PLAN = Kind("kerassurgery_fn/plan", 1, "plan", Edit, "An edit or plan of kerassurgery_fn")
+
+
+def schema(kind: Kind = PLAN) -> dict[str, Any]:
+    """The JSON Schema (2020-12) of a kind of document, with every class of edits that there is."""
+    return _schema(kind, tuple(edit_classes().values()))
+
+
+def validator(kind: Kind = PLAN) -> Any:
+    """The validator for a kind of document; 1.0 is no integer to it."""
+    return _validator(kind, tuple(edit_classes().values()))
+
+
+@cache
+def _validator(kind: Kind, edits: tuple[type, ...]) -> Any:
+    return strict()(_schema(kind, edits))
+
+
+@cache
+def _schema(kind: Kind, edits: tuple[type, ...]) -> dict[str, Any]:
+    named = {"edit": edits, "$type": tuple(value_classes(kind.more).values())}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": kind.title,
+        "type": "object",
+        "required": ["format", "version", kind.key],
+        "additionalProperties": False,
+        "properties": {
+            "format": {"const": kind.form},
+            "version": {"const": kind.version},
+            kind.key: of_hint(kind.hint),
+        },
+        "$defs": {
+            **GENERAL,
+            **FORMS,
+            **{key: _choice(key, classes) for key, classes in named.items()},
+            **{cls.__name__: _record(key, cls) for key, classes in named.items() for cls in classes},
+        },
+    }
+
+
+def _choice(key: str, classes: Sequence[type]) -> dict[str, Any]:
+    """One of several dataclasses, told apart by the name under a key."""
+    names = [cls.__name__ for cls in classes]
+    return {
+        "type": "object",
+        "required": [key],
+        "properties": {key: {"enum": names}},
+        "allOf": [
+            {"if": {"properties": {key: {"const": name}}}, "then": {"$ref": f"#/$defs/{name}"}} for name in names
+        ],
+    }
+
+
+def _record(key: str, cls: type) -> dict[str, Any]:
+    """A dataclass: its name under a key, and its fields."""
+    hints = field_hints(cls)
+    return {
+        "description": " ".join((cls.__doc__ or "").partition("\n\n")[0].split()),
+        "type": "object",
+        "required": [key, *hints],
+        "additionalProperties": False,
+        "properties": {key: {"const": cls.__name__}, **{name: of_hint(hint) for name, hint in hints.items()}},
+    }
+
+
+def of_hint(hint: Any) -> dict[str, Any]:
+    """The schema of the values that a hint allows; of any value where the hint says nothing that JSON could.
+
+    >>> of_hint(tuple[int, ...]), of_hint(str | None)
+    ({'type': 'array', 'items': {'type': 'integer'}}, {'anyOf': [{'type': 'string'}, {'type': 'null'}]})
+    """
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return {"$ref": f"#/$defs/{args[1]}"}
+    if origin in (Union, types.UnionType):
+        return {"anyOf": [of_hint(arg) for arg in args]}
+    if origin is Literal:
+        return {"enum": list(args)}
+    if origin is tuple and args[1:] == (...,):
+        return {"type": "array", "items": of_hint(args[0])}
+    if origin is tuple:
+        return {"type": "array", "prefixItems": [of_hint(arg) for arg in args], "minItems": len(args), "items": False}
+    if isinstance(origin, type) and issubclass(origin, Mapping) and args[0] is str:
+        return _mapping(of_hint(args[1]))
+    if isinstance(hint, type) and is_dataclass(hint):
+        return {"type": "object", "$ref": f"#/$defs/{hint.__name__}"}
+    return PLAIN.get(hint, VALUE)
+
+
+def _mapping(item: dict[str, Any]) -> dict[str, Any]:
+    """A mapping from names: an object, or pairs where a name is one of those that mean something in a document."""
+    pair = {"type": "array", "prefixItems": [{"type": "string"}, item], "minItems": 2, "items": False}
+    forms = {"$map": {"properties": {"$map": {"type": "array", "items": pair}}}}
+    if item == VALUE:
+        forms["$json"] = VALUE
+    return {
+        "type": "object",
+        "allOf": [{"if": {"required": [tag]}, "then": form} for tag, form in forms.items()],
+        "if": {"anyOf": [{"required": [tag]} for tag in forms]},
+        "else": {"propertyNames": {"pattern": r"^(?!\$)"}, "additionalProperties": item},
+    }
+
+
+def _tagged(tag: str, item: dict[str, Any], description: str) -> dict[str, Any]:
+    return {
+        "description": description,
+        "type": "object",
+        "required": [tag],
+        "additionalProperties": False,
+        "properties": {tag: item},
+    }
+
+
+_ARRAY = {
+    "type": "object",
+    "required": ["dtype", "shape"],
+    "additionalProperties": False,
+    "oneOf": [{"required": ["base64"]}, {"required": ["name"]}],
+    "properties": {
+        "dtype": {"enum": list(DTYPES)},
+        "shape": {"type": "array", "maxItems": 32, "items": {"type": "integer", "minimum": 0, "maximum": 2**40}},
+        "base64": {"type": "string"},
+        "name": {"type": "string"},
+    },
+}
+_MASK = {
+    "type": "object",
+    "required": ["of", "at"],
+    "additionalProperties": False,
+    "properties": {
+        "of": {"type": "integer", "minimum": 0},
+        "at": {"type": "array", "items": {"type": "integer", "minimum": 0}},
+    },
+}
+_PAIRS = {"type": "array", "items": {"type": "array", "minItems": 2, "maxItems": 2, "items": VALUE}}
+_VALUES = {"type": "array", "items": VALUE}
+_TAGS = {
+    "$array": _tagged("$array", _ARRAY, "An array of numbers: little-endian bytes, the last axis fastest."),
+    "$json": _tagged("$json", {"type": ["array", "object"]}, "Plain JSON, in which arrays are lists."),
+    "$list": _tagged("$list", _VALUES, "A list; an array alone is a tuple."),
+    "$mask": _tagged("$mask", _MASK, "A boolean mask over a layer's channels: its length, and where it is true."),
+    "$set": _tagged("$set", _VALUES, "A set."),
+    "$map": _tagged("$map", _PAIRS, "A mapping as pairs, where its keys are not all names."),
+    "$float": _tagged("$float", {"enum": ["inf", "-inf"]}, "An infinite number."),
+}
+GENERAL: dict[str, Any] = {
+    **_TAGS,
+    "value": {
+        "description": "Anything that may stand in a field whose form is left open.",
+        "if": {"type": "object"},
+        "then": {
+            "if": {"anyOf": [{"required": [key]} for key in ("edit", "$type", *_TAGS)]},
+            "then": {
+                "allOf": [
+                    {"if": {"required": [key]}, "then": {"$ref": f"#/$defs/{key}"}} for key in ("edit", "$type", *_TAGS)
+                ]
+            },
+            "else": {"propertyNames": {"pattern": "^(?!\\$)"}, "additionalProperties": VALUE},
+        },
+        "else": {"items": VALUE},
+    },
+}
+
+
+def published(kind: Kind = PLAN) -> str:
+    """The text of the file that a schema is published in."""
+    return json.dumps(schema(kind), indent=1) + "\n"

@@ -1,0 +1,105 @@
+"""Plans: several edits that are one edit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
+
+import numpy as np
+
+from kerassurgery_fn.analysis.channel_flow import analyse
+from kerassurgery_fn.arguments import as_snapshot, is_keras, shortened, takes
+from kerassurgery_fn.edits.base import Edit
+from kerassurgery_fn.edits.deletion import _ChannelEdit, delete, refuse_pinned
+from kerassurgery_fn.edits.steps.draft import Draft
+from kerassurgery_fn.edits.steps.draft_writing import Rewrite, finished
+from kerassurgery_fn.errors import SurgeryError
+from kerassurgery_fn.values.snapshot import Snapshot
+
+
+@dataclass(frozen=True, init=False)
+class Plan:
+    """Edits one after the other, each on what the one before it left. A plan is an edit itself.
+
+    >>> from kerassurgery_fn.edits import DeleteChannels
+    >>> len(Plan(DeleteChannels("a", [0]), Plan(DeleteChannels("b", [0]))).edits)
+    2
+    """
+
+    edits: tuple[Edit, ...]
+
+    def __init__(self, *edits: Edit) -> None:
+        object.__setattr__(self, "edits", tuple(map(as_edit, edits)))
+
+    @takes(snapshot=as_snapshot)
+    def __call__(self, snapshot: Snapshot) -> Snapshot:
+        return reduce(lambda before, edit: as_snapshot(edit(before), f"the result of {edit!r}"), self.edits, snapshot)
+
+    @staticmethod
+    def at_once(*edits: Edit) -> AtOnce:
+        """The edits as one: every name, call and index means what it does in the snapshot the whole is called on."""
+        return AtOnce(edits)
+
+
+def as_edit(given: Any, name: str = "edit") -> Edit:
+    """An edit itself; a function from snapshot to snapshot is one.
+
+    Raises:
+        SurgeryError: it is none.
+
+    >>> from kerassurgery_fn.edits import DeleteLayer
+    >>> as_edit(DeleteLayer("dropout"))
+    DeleteLayer(layer='dropout', calls=None, allow_shape_change=False)
+    """
+    if isinstance(given, Edit) and not isinstance(given, type) and not is_keras(given, "Layer"):
+        return given
+    hint = ", as in Plan(*edits)" * isinstance(given, (list, tuple))
+    raise SurgeryError(
+        f"{name}: {shortened(given)} is no edit; give edits such as DeleteLayer('dropout'), or plans of them{hint}"
+    )
+
+
+@dataclass(frozen=True)
+class AtOnce:
+    """Edits that all refer to the same snapshot: those of layers are done in one traversal, in their order, and those
+    of channels after them in one cut."""
+
+    edits: tuple[Edit, ...]
+
+    def __post_init__(self) -> None:
+        for edit in map(as_edit, self.edits):
+            if not isinstance(edit, (_ChannelEdit, Rewrite)):
+                raise SurgeryError(
+                    f"only edits of layers and of channels can be done at once, {edit!r} is neither; put it in a Plan "
+                    "of its own"
+                )
+
+    @takes(snapshot=as_snapshot)
+    def __call__(self, snapshot: Snapshot) -> Snapshot:
+        made, edits = self.before_the_cut(snapshot)
+        return cut_at_once(made, edits) if edits else made
+
+    def before_the_cut(self, snapshot: Snapshot) -> tuple[Snapshot, list[_ChannelEdit]]:
+        """The snapshot after the edits of layers, and the edits of channels as they are to be done on that."""
+        draft = Draft(snapshot)
+        for edit in self.edits:
+            if isinstance(edit, Rewrite):
+                draft = edit.redraw(draft)
+        edits = [edit for edit in self.edits if isinstance(edit, _ChannelEdit)]
+        made, paths = finished(draft)
+        if edits and made is not snapshot:
+            before = analyse(snapshot)
+            edits = [part for edit in edits for part in edit.readdressed(before, paths)]
+        return made, edits
+
+
+def cut_at_once(snapshot: Snapshot, edits: Sequence[_ChannelEdit]) -> Snapshot:
+    """The snapshot after several channel edits in one analysis and one cut."""
+    flow = analyse(snapshot)
+    dying = [edit.dying(flow) for edit in edits]
+    for edit, own in zip(edits, dying, strict=True):
+        refuse_pinned(flow, own, edit.allow_output_change)
+    dead = np.logical_or.reduce([flow.solution.none_dead(), *dying])
+    return delete(snapshot, flow, dead, allow_output_change=any(edit.allow_output_change for edit in edits))

@@ -1,0 +1,1 @@
+"""What several edits share: drafts, cutting, config fields, initial weights."""

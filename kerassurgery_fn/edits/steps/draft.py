@@ -1,0 +1,192 @@
+"""A snapshot under way: its models unfolded, to be joined anew by one edit or by several, and folded again at the end.
+
+Layers go by their paths in the snapshot that the work began with, whatever becomes of their names and calls, so that
+several edits of one draft all mean what that snapshot has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+from kerassurgery_fn.analysis.masks import with_masks, without_masks
+from kerassurgery_fn.analysis.shapes import Facts, settled
+from kerassurgery_fn.errors import UnknownCall
+from kerassurgery_fn.graph import (
+    Graph,
+    Net,
+    Node,
+    Record,
+    Selector,
+    arranged,
+    find_layers,
+    find_one,
+    join_path,
+    model_in,
+    own_record,
+    read_graph,
+    unfold,
+    unused,
+    with_name,
+)
+from kerassurgery_fn.rules.registry import key_of
+from kerassurgery_fn.values.frozen import freeze, get_in
+from kerassurgery_fn.values.snapshot import Snapshot, Weights
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A snapshot under way.
+
+    - `snapshot`: what the work began with;
+    - `nets`: path of a model ("" at the top) -> its calls, for the models that have changed;
+    - `arrays`: path -> weights, for the layers whose weights have changed and for new ones;
+    - `fresh`: paths of new layers whose weights are yet to be drawn;
+    - `copies`: path of a new layer -> that of the layer whose optimizer state it begins with;
+    - `restarted`: paths of layers whose optimizer state is no longer that of their weights;
+    - `gone`: paths of weights of layers that others have taken the place of.
+    """
+
+    snapshot: Snapshot
+    nets: Mapping[str, Net] = field(default_factory=dict)
+    arrays: Weights = field(default_factory=dict)
+    fresh: frozenset[str] = frozenset()
+    copies: Mapping[str, str] = field(default_factory=dict)
+    restarted: frozenset[str] = frozenset()
+    gone: frozenset[str] = frozenset()
+
+    @cached_property
+    def graph(self) -> Graph:
+        return read_graph(self.snapshot)
+
+    @property
+    def weights(self) -> Weights:
+        kept = {path: own for path, own in self.snapshot.weights.items() if path not in self.gone}
+        return {**kept, **self.arrays, **dict.fromkeys(self.fresh, ())}
+
+    def record(self, path: str) -> Record:
+        """The record of a layer as it was when the work began."""
+        record: Record = get_in(self.snapshot.record, self.graph.places[path])
+        return record
+
+    def find(self, selector: Selector) -> list[str]:
+        """The paths of the layers that a selector names."""
+        return find_layers(self.graph, selector, {path: self.record(path) for path in self.graph.places})
+
+    def find_one(self, selector: Selector) -> str:
+        """The path of the one layer that a selector names.
+
+        Raises:
+            UnknownLayer, AmbiguousLayer: it names none, or several.
+        """
+        return find_one(self.graph, selector, {path: self.record(path) for path in self.graph.places})
+
+    def within(self, selector: Selector) -> list[str]:
+        """The paths of the layers that a selector names, and of those in them if they are models."""
+        chosen = self.find(selector)
+        inside = tuple(f"{path}/" for path in chosen)
+        return [path for path in self.graph.places if path in chosen or path.startswith(inside)]
+
+    def net(self, scope: str) -> Net:
+        """The calls of a model, by its path or that of the layer that wraps it. Their masks are yet to be found."""
+        if scope in self.nets:
+            return self.nets[scope]
+        inner = model_in(self.record(scope)) if scope else (self.snapshot.record, ())
+        assert inner is not None
+        return without_masks(unfold(inner[0]))
+
+    def exposed(self, path: str) -> Draft:
+        """The draft in which calls state their masks, if a layer is an operation that only masks are computed by: an
+        edit of the operation is one of these masks, which Keras does not find any more."""
+        scope, key = parted(path)
+        net = self.net(scope)
+        if not key_of(net.layers[key]).startswith("ops.") or key in {key for key, _ in arranged(net)[1]}:
+            return self
+        return self.with_net(scope, with_masks(net, self.facts(scope).specs)[0])
+
+    def with_net(self, scope: str, net: Net) -> Draft:
+        return replace(self, nets={**self.nets, scope: net})
+
+    def with_arrays(self, arrays: Weights) -> Draft:
+        return replace(self, arrays={**self.arrays, **arrays})
+
+    def without(self, path: str) -> Draft:
+        """The draft without the weights of a layer, or of those in it."""
+        gone = frozenset(one for one in self.weights if within(one, path))
+        arrays = {one: own for one, own in self.arrays.items() if one not in gone}
+        return replace(self, arrays=arrays, fresh=self.fresh - gone, gone=self.gone | gone)
+
+    def facts(self, scope: str) -> Facts:
+        """The specs of a model's tensors as far as they are known now."""
+        return settled(self.net(scope), self.weights, scope)
+
+    def added(self, scope: str, layer: Snapshot, key: str = "", name: str | None = None) -> tuple[Draft, str]:
+        """The draft with a new layer, which is not called yet, and the layer's key in its model.
+
+        Args:
+            scope: the path of the model.
+            layer: the layer.
+            key: that of a layer which it takes the place of.
+            name: the layer's name; its own by default, with a number if another layer has that.
+        """
+        net = self.net(scope)
+        taken = {net.name(other) for other in net.layers if other != key}
+        name = name or unused(layer.name, taken)
+        key = key or unused(name, net.layers)
+        path = join_path(scope, key)
+        record = {key: value for key, value in own_record(layer.record).items() if key != "compile_config"}
+        record = freeze(with_name(record, name))
+        net = replace(net, layers={**net.layers, key: record}, changed=net.changed | {key})
+        draft = self.without(path).with_net(scope, net)
+        draft = draft.with_arrays({join_path(path, own): a for own, a in layer.weights.items()})
+        fresh = frozenset(() if model_in(record) or "" in layer.weights else [path])
+        return replace(draft, fresh=(draft.fresh - {path}) | fresh, restarted=draft.restarted | {path}), key
+
+
+def parted(path: str) -> tuple[str, str]:
+    """The path of the model that a layer is in, and the layer's key there.
+
+    >>> parted("backbone/conv"), parted("conv")
+    (('backbone', 'conv'), ('', 'conv'))
+    """
+    scope, _, key = path.rpartition("/")
+    return scope, key
+
+
+def within(path: str, outer: str) -> bool:
+    """Whether a path is that of a layer or leads into it.
+
+    >>> within("a/b", "a"), within("ab", "a")
+    (True, False)
+    """
+    return path == outer or path.startswith(f"{outer}/")
+
+
+def chosen_calls(draft: Draft, path: str, calls: tuple[int, ...] | None) -> list[Node]:
+    """The calls of a layer that an edit is for: all that it still has, or those of some numbers.
+
+    Calls are counted as in the snapshot that the work began with, whatever has become of others.
+
+    Raises:
+        UnknownCall: the layer has no such call, or one is named twice.
+    """
+    scope, key = parted(path)
+    net = draft.net(scope)
+    nodes = net.nodes(key)
+    if calls is None:
+        return nodes
+    total = len(draft.record(path).get("inbound_nodes") or [None])
+    numbers = [number % total if -total <= number < total else number for number in calls]
+    if odd := [number for number in numbers if not 0 <= number < total]:
+        raise UnknownCall(
+            f"layer {net.name(key)!r} is called {total} times (0 to {total - 1}), so it has no call {odd[0]}"
+        )
+    if len(set(numbers)) < len(numbers) or not numbers:
+        raise UnknownCall(f"calls of layer {net.name(key)!r} are to be different numbers, not {list(calls)}")
+    if taken := [number for number in numbers if (key, number) not in nodes]:
+        raise UnknownCall(
+            f"call {taken[0]} of layer {net.name(key)!r} has become one of another layer by an edit before this one; "
+            "give each call to one edit"
+        )
+    return [(key, number) for number in sorted(numbers)]

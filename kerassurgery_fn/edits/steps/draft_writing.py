@@ -1,0 +1,180 @@
+"""Drafts folded again: the snapshot that a draft has become."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+
+from kerassurgery_fn.analysis.custom_masks import refuse_left_masks
+from kerassurgery_fn.analysis.masks import with_masks
+from kerassurgery_fn.analysis.shapes import Facts, settled
+from kerassurgery_fn.edits.steps.compile_config import following_outputs
+from kerassurgery_fn.edits.steps.draft import Draft, parted, within
+from kerassurgery_fn.errors import MisfitTensor, NameTaken, NothingLeft
+from kerassurgery_fn.graph import (
+    Net,
+    Port,
+    Record,
+    Spec,
+    arranged,
+    fold,
+    is_functional,
+    is_input,
+    join_path,
+    model_in,
+    name_of,
+    with_layer,
+)
+from kerassurgery_fn.values.frozen import set_in
+from kerassurgery_fn.values.snapshot import Snapshot, Training, Weights
+
+
+class Rewrite:
+    """What the edits of layers have in common: each is a function from draft to draft."""
+
+    def redraw(self, draft: Draft) -> Draft:
+        """The draft after the edit."""
+        raise NotImplementedError
+
+    def __call__(self, snapshot: Snapshot) -> Snapshot:
+        return finish(self.redraw(Draft(snapshot)))
+
+
+def finish(draft: Draft) -> Snapshot:
+    """The snapshot that a draft has become, its config just what Keras would write.
+
+    Raises:
+        MisfitTensor: some layer would be called on a tensor that it cannot take.
+        NameTaken: two layers of a model would have one name.
+        NothingLeft: a Sequential model would be left without layers.
+    """
+    return finished(draft)[0]
+
+
+def finished(draft: Draft) -> tuple[Snapshot, dict[str, str]]:
+    """What `finish` makes of a draft, and the path of each layer in the draft -> its path now."""
+    if not draft.nets:
+        return draft.snapshot, {}
+    folding = _Folding(draft)
+    scopes = {above for changed in draft.nets for above in scopes_above(changed)}
+    for scope in sorted(scopes, key=_depth, reverse=True):
+        folding.fold(scope)
+    return folding.snapshot(), folding.paths
+
+
+def scopes_above(scope: str) -> list[str]:
+    """A model's path and those of all models that it is in.
+
+    >>> scopes_above("a/b")
+    ['a/b', 'a', '']
+    """
+    return [scope, *scopes_above(parted(scope)[0])] if scope else [""]
+
+
+def _depth(scope: str) -> int:
+    return scope.count("/") + bool(scope)
+
+
+class _Folding:
+    """The work of `finish`, from the innermost models outwards.
+
+    - `weights`: path in the draft -> weights, empty where they are yet to be drawn;
+    - `paths`: path in the draft -> path by now, for names are new from the inside out.
+    """
+
+    def __init__(self, draft: Draft) -> None:
+        self.draft, self.nets = draft, dict(draft.nets)
+        self.weights = draft.weights
+        self.paths = {path: path for path in [*draft.graph.places, *self.weights]}
+        self.record = draft.snapshot.record
+
+    def fold(self, scope: str) -> None:
+        """Writes the record of a model into that of the model that it is in."""
+        net = self.nets.get(scope) or self.draft.net(scope)
+        facts = settled(net, self.arrays(), scope)
+        refuse_left_masks(self.before(scope), net)
+        net, specs = with_masks(net, facts.specs)
+        facts.specs.update(specs)
+        record = written(net, facts, scope)
+        weightless = {join_path(scope, key) for key in net.layers if facts.weights.get(key, []) == []}
+        self.weights = {path: a for path, a in self.weights.items() if path not in self.draft.fresh & weightless}
+        self.paths = {path: renamed_in(net, scope, now) for path, now in self.paths.items()}
+        if scope:
+            above, key = parted(scope)
+            outer = self.nets.get(above) or self.draft.net(above)
+            _, place = model_in(outer.layers[key]) or (record, ())
+            self.nets[above] = with_layer(outer, key, set_in(outer.layers[key], place, record))
+        else:
+            self.record = following_outputs(record, self.draft.snapshot.record)
+
+    def before(self, scope: str) -> Net:
+        """The calls of a model as they were when the work began."""
+        return replace(self.draft, nets={}).net(scope)
+
+    def arrays(self) -> Weights:
+        """The weights by the paths that layers have by now."""
+        return {self.paths[path]: arrays for path, arrays in self.weights.items()}
+
+    def snapshot(self) -> Snapshot:
+        alive = set(paths_in(self.record, ""))
+        weights = {path: arrays for path, arrays in self.arrays().items() if path in alive}
+        return Snapshot(self.record, weights, self.training(weights))
+
+    def training(self, weights: Weights) -> Training | None:
+        """The optimizer's state less that of weights that are gone or new, and with copies for those of copied
+        layers."""
+        old = self.draft.snapshot.training
+        if old is None:
+            return None
+        copies, owners = self.draft.copies, dict[str, list[str]]()
+        for path in [*self.draft.snapshot.weights, *copies]:
+            if path in copies or not any(within(path, one) for one in self.draft.restarted):
+                owners.setdefault(copies.get(path, path), []).append(self.paths.get(path, ""))
+        kept = [
+            ((now, owner[1]) if owner else None, value)
+            for owner, value in zip(old.slots, old.values, strict=True)
+            for now in (owners.get(owner[0], ()) if owner else [""])
+            if owner is None or now in weights
+        ]
+        return Training(tuple(owner for owner, _ in kept), tuple(value for _, value in kept))
+
+
+def written(net: Net, facts: Facts, scope: str) -> Record:
+    """The record of a model whose facts are known."""
+    names = Counter(net.name(key) for key in arranged(net)[0] if key)
+    if twice := [name for name, times in names.items() if times > 1]:
+        raise NameTaken(
+            f"{names[twice[0]]} layers{f' of {scope!r}' * bool(scope)} would be named {twice[0]!r}; the names of a "
+            "model's layers are all different"
+        )
+
+    def spec(port: Port) -> Spec:
+        if port not in facts.specs:
+            raise MisfitTensor(
+                f"the shape of what {net.name(port.layer)!r} makes is not known; teach its class by a rule"
+            )
+        return facts.specs[port]
+
+    record = fold(replace(net, layers={**net.layers, **facts.layers}), spec)
+    if all(map(is_input, record["config"]["layers"])) and not is_functional(record):
+        raise NothingLeft(f"Sequential model {net.record['config']['name']!r} would be left without layers")
+    return record
+
+
+def renamed_in(net: Net, scope: str, path: str) -> str:
+    """A path with a layer's name in place of its key in one model."""
+    inside = path.removeprefix(f"{scope}/") if scope else path
+    key, slash, rest = inside.partition("/")
+    if (scope and inside == path) or key not in net.layers:
+        return path
+    return join_path(scope, f"{net.name(key)}{slash}{rest}")
+
+
+def paths_in(record: Record, scope: str) -> Iterator[str]:
+    """The paths of all layers of a model and of those nested in it."""
+    for layer in record["config"]["layers"]:
+        path = join_path(scope, name_of(layer))
+        yield path
+        if inner := model_in(layer):
+            yield from paths_in(inner[0], path)

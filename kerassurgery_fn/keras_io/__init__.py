@@ -1,0 +1,1 @@
+"""Live Keras models: capture, rebuild, and layers as people pass them."""

@@ -1,0 +1,1 @@
+"""The interface of Keras-surgeon: `Surgeon`, operations on one layer, `identify`."""

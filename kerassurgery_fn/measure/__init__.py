@@ -1,0 +1,1 @@
+"""Running models and layers: APoZ on data, rules measured on a layer."""

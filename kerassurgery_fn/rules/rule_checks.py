@@ -1,0 +1,77 @@
+"""Whether a rule is right about a layer: its weights and what it makes, against what the snapshot has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import zip_longest
+from typing import Any
+
+import numpy as np
+
+from kerassurgery_fn.channels import size
+from kerassurgery_fn.rules.findings import Tensor, Weight
+from kerassurgery_fn.rules.registry import Rule
+
+OWN = "kerassurgery_fn.rules"
+
+
+def weights_fault(weights: Sequence[Weight], arrays: Sequence[np.ndarray]) -> str:
+    """What is wrong with the axes that a rule gives to a layer's weights, in words; empty if nothing is.
+
+    >>> scale = Weight("scale", (None,), True)
+    >>> weights_fault([scale], [np.zeros(8)])
+    "its rule gives weight 'scale' axes of sizes (None,), but its shape is (8,)"
+    """
+    if len(weights) != len(arrays):
+        names = ", ".join(weight.name for weight in weights) or "none"
+        return f"its rule names {len(weights)} weights ({names}), but it has {len(arrays)}, {_shapes(arrays)}"
+    for weight, array in zip_longest(weights, arrays):
+        if (sizes := tuple(map(size, weight.axes))) != array.shape:
+            return f"its rule gives weight {weight.name!r} axes of sizes {sizes}, but its shape is {array.shape}"
+    return ""
+
+
+def _shapes(arrays: Sequence[np.ndarray]) -> str:
+    return f"of shapes {', '.join(str(array.shape) for array in arrays)}" if arrays else "none"
+
+
+def tensor_fault(axes: Any) -> str:
+    """What is wrong with what a rule makes for a tensor, in words; empty if it is a tuple of axes.
+
+    >>> tensor_fault((None, 8)), tensor_fault(8)
+    ('', 'its rule makes 8, where a tuple with the axes of a tensor is expected')
+    """
+    if isinstance(axes, tuple) and all(map(_is_axis, axes)):
+        return ""
+    return f"its rule makes {axes!r}, where a tuple with the axes of a tensor is expected"
+
+
+def _is_axis(axis: Any) -> bool:
+    return axis is None or isinstance(axis, (int, np.integer)) or (isinstance(axis, np.ndarray) and axis.ndim == 2)
+
+
+def shape_fault(axes: Tensor, recorded: Sequence[int | None]) -> str:
+    """What is wrong with the sizes that a rule expects of what a layer makes, in words; empty if nothing is.
+
+    >>> shape_fault((None, 4), (None, 8))
+    'makes a tensor of shape (None, 8), where its rule expects (None, 4)'
+    """
+    sizes = tuple(map(size, axes))
+    pairs = zip(sizes, recorded, strict=False)
+    if len(sizes) == len(recorded) and all(a == b or None in (a, b) for a, b in pairs):
+        return ""
+    return f"makes a tensor of shape {tuple(recorded)}, where its rule expects {sizes}"
+
+
+def source_of(rule: Rule | None) -> str:
+    """Where a rule stands, in words: function, module and line; and whose defect it is if it is one of this library.
+
+    >>> source_of(None)
+    'it has no rule'
+    """
+    if rule is None:
+        return "it has no rule"
+    line = getattr(getattr(rule, "__code__", None), "co_firstlineno", "?")
+    name, module = getattr(rule, "__qualname__", repr(rule)), getattr(rule, "__module__", "?")
+    ours = ", and this is a defect of kerassurgery_fn: please report it" if str(module).startswith(OWN) else ""
+    return f"the rule is {name} ({module}, line {line}){ours}"

@@ -1,0 +1,1 @@
+"""Immutable data: frozen trees, the Snapshot of a model, tables that print."""

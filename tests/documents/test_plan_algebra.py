@@ -1,0 +1,161 @@
+"""Plans put together, made shorter, and compared."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from helpers.records import call, functional, layer, numbers, sequential, snapshot
+from kerassurgery_fn.documents.plan_algebra import concatenate, diff_plans, lost_channels, simplify, steps
+from kerassurgery_fn.documents.preconditions import MadeFor, made_for
+from kerassurgery_fn.edits import DeleteChannels, KeepChannels
+from kerassurgery_fn.edits.plan import Plan
+from kerassurgery_fn.errors import SurgeryError
+
+CHAIN = snapshot(
+    sequential(
+        "net", (None, 3), layer("Dense", "a", units=6), layer("Dense", "b", units=5), layer("Dense", "c", units=2)
+    ),
+    {
+        "a": (numbers(3, 6), numbers(6)),
+        "b": (numbers(6, 5), numbers(5)),
+        "c": (numbers(5, 2), numbers(2)),
+    },
+)
+TIED = snapshot(
+    functional(
+        "net",
+        {"x": (None, 3)},
+        call(layer("Dense", "a", units=6), "x"),
+        call(layer("Dense", "b", units=6), "x"),
+        call(layer("Add", "sum"), ["a", "b"]),
+        call(layer("Dense", "c", units=2), "sum"),
+        outputs="c",
+    ),
+    {"a": (numbers(3, 6), numbers(6)), "b": (numbers(3, 6), numbers(6)), "c": (numbers(6, 2), numbers(2))},
+)
+
+
+def plain(snapshot):
+    """An edit that does nothing, of a kind that nobody knows."""
+    return snapshot
+
+
+def turned(snapshot):
+    """An edit that undoes itself when it is done twice."""
+    kernel, bias = snapshot.weights["a"]
+    return type(snapshot)(snapshot.record, {**snapshot.weights, "a": (-kernel, bias)})
+
+
+def test_plans_are_laid_flat():
+    a, b, c = (DeleteChannels(name, [0]) for name in "abc")
+    assert concatenate(Plan(a, Plan(b)), c, Plan()) == Plan(a, b, c)
+    assert list(steps(a)) == [a]
+
+
+def test_deletions_in_a_row_become_one_in_the_first_count():
+    plan = Plan(DeleteChannels("a", [0]), DeleteChannels("a", [0, 2]), DeleteChannels("b", [-1]))
+    assert simplify(plan, CHAIN) == Plan(DeleteChannels({"a": [0, 1, 3], "b": [4]}))
+
+
+def test_keeping_is_deleting_the_rest():
+    assert simplify(KeepChannels("a", [1, 2]), CHAIN) == Plan(DeleteChannels("a", [0, 3, 4, 5]))
+
+
+def test_a_group_is_named_once():
+    plan = Plan(DeleteChannels({"a": [1, 2], "b": [2, 4]}), Plan.at_once(DeleteChannels("b", [0])))
+    assert simplify(plan, TIED) == Plan(DeleteChannels("a", [0, 1, 2, 4]))
+
+
+def test_what_does_nothing_goes():
+    plan = Plan(KeepChannels("a", range(6)), plain, DeleteChannels("a", [0]), plain, DeleteChannels({}))
+    assert simplify(plan, CHAIN) == Plan(DeleteChannels("a", [0]))
+
+
+def test_what_cancels_goes():
+    plan = Plan(DeleteChannels("a", [0]), turned, turned, DeleteChannels("a", [0]))
+    assert simplify(plan, CHAIN) == Plan(DeleteChannels("a", [0, 1]))
+    assert simplify(Plan(turned, plain, turned), CHAIN) == Plan()
+
+
+def test_other_edits_stay_where_they_are():
+    plan = Plan(DeleteChannels("a", [0]), turned, DeleteChannels("a", [0]))
+    assert simplify(plan, CHAIN) == plan
+
+
+def test_a_plan_for_a_model_stays_for_that_model():
+    plan = made_for(Plan(DeleteChannels("a", [0]), DeleteChannels("a", [0])), CHAIN)
+    assert simplify(plan, CHAIN) == MadeFor(Plan(DeleteChannels("a", [0, 1])), plan.fingerprint)
+
+
+def test_a_permission_is_not_lost():
+    plan = Plan(DeleteChannels("a", [0]), DeleteChannels("c", [0], allow_output_change=True))
+    assert simplify(plan, CHAIN) == Plan(DeleteChannels({"a": [0], "c": [0]}, allow_output_change=True))
+
+
+@given(st.data())
+@settings(deadline=None, derandomize=True, max_examples=50)
+def test_any_plan_is_simplified_to_one_that_does_the_same(data):
+    model = data.draw(st.sampled_from([CHAIN, TIED]))
+    kinds = st.sampled_from([DeleteChannels, KeepChannels])
+    lists = st.lists(st.integers(0, 3), max_size=3)
+    edits = data.draw(
+        st.lists(
+            st.builds(lambda kind, name, which: kind(name, which), kinds, st.sampled_from("ab"), lists)
+            | st.sampled_from([plain, turned]),
+            max_size=5,
+        )
+    )
+    try:
+        after = Plan(*edits)(model)
+    except SurgeryError:
+        return
+    short = simplify(Plan(*edits), model)
+    assert short(model) == after
+    assert len(short.edits) <= len(edits)
+    assert simplify(short, model) == short
+
+
+# --- what goes, and what another plan does
+
+
+def test_the_channels_that_go_are_told_of_every_layer():
+    plan = Plan(DeleteChannels("a", [0]), DeleteChannels("b", [0, 1]))
+    assert lost_channels(plan, TIED) == {"a": (0, 1, 2), "b": (0, 1, 2)}
+    assert lost_channels(plan, CHAIN) == {"a": (0,), "b": (0, 1)}
+
+
+def test_of_two_plans_the_edits_are_compared_one_by_one():
+    one, two, three = (DeleteChannels(name, [0]) for name in "abc")
+    difference = diff_plans(Plan(one, two), Plan(one, Plan(three)))
+    assert (difference.added, difference.removed) == ((three,), (two,))
+    assert not diff_plans(Plan(one, two), Plan(Plan(one), two))
+
+
+def test_of_two_plans_for_a_model_the_channels_are_compared():
+    difference = diff_plans(
+        DeleteChannels("a", [0, 1]), Plan(DeleteChannels("a", [1]), DeleteChannels("a", [1])), CHAIN
+    )
+    assert (difference.deleted, difference.spared) == ({"a": (2,)}, {"a": (0,)})
+
+
+def test_plans_that_do_the_same_in_other_words_delete_the_same():
+    difference = diff_plans(DeleteChannels("a", [0, 1]), DeleteChannels("b", [1, 0]), TIED)
+    assert (difference.deleted, difference.spared) == ({}, {})
+    assert difference
+
+
+def test_layers_that_other_edits_resize_are_not_followed():
+    def narrowed(model):
+        return DeleteChannels("a", [0])(model)
+
+    assert lost_channels(Plan(DeleteChannels("b", [1]), narrowed), CHAIN) == {"b": (1,)}
+
+
+@pytest.mark.parametrize("model", [CHAIN, TIED])
+def test_the_channels_that_go_are_those_that_are_no_more_there(model):
+    plan = Plan(KeepChannels("b", [0, 2, 3]), DeleteChannels("a", [0]))
+    lost = lost_channels(plan, model)
+    for name, channels in lost.items():
+        left = np.delete(model.weights[name][1], channels)
+        assert left.tolist() == plan(model).weights[name][1].tolist()

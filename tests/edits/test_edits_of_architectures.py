@@ -1,0 +1,98 @@
+"""Parts, deeper layers and other classes of networks as people build them: the record is what Keras writes after a
+rebuild, and what is computed is what was computed before."""
+
+import numpy as np
+import pytest
+
+from helpers import architectures_of_sequences  # noqa: F401 (lists its networks)
+from helpers.architectures import NETWORKS
+from helpers.laws import check_rebuilt_record, compute, deviation, random_inputs, randomise
+from helpers.running import captured, model_of
+from kerassurgery_fn import DeepenLayer, ExtractModel, Plan, ReplaceHead, analyse
+from kerassurgery_fn.errors import BadValue, NoHead, NothingLeft, PinnedChannels
+from kerassurgery_fn.graph import is_input
+
+pytestmark = pytest.mark.keras
+
+
+@pytest.fixture(params=NETWORKS)
+def network(request):
+    model = NETWORKS[request.param]()
+    randomise(model)
+    return model
+
+
+def picked(names, count):
+    """Some of several names, different ones for different networks, and the same ones each time."""
+    return np.random.default_rng(len(names)).permutation(sorted(names))[:count].tolist()
+
+
+def test_parts_deeper_layers_and_other_classes(network):
+    before, inputs = captured(network), random_inputs(network)
+    truth, flow = compute(before, inputs), analyse(before)
+    for path in picked(flow.graph.places, 1):
+        check_parts(before, path, inputs, truth)
+    if paths := picked(deepened(before), 3):
+        check_deeper(before, Plan(*map(DeepenLayer, paths)), inputs, truth)
+    for path in picked({path for path, _ in flow.producers}, 20):
+        check_head(before, path, inputs, truth)
+
+
+def check_parts(before, path, inputs, truth):
+    """What leads to a tensor; and, if nothing leads around it, what leads from it to the output, which then computes
+    what the whole does."""
+    try:
+        first = ExtractModel(path)(before)
+    except NothingLeft:
+        return  # of a Sequential model that is only its input
+    check_rebuilt_record(first)
+    listed = ExtractModel([path])(before)
+    assert (listed.record["class_name"], listed.weights) == ("Functional", first.weights)
+    if "/" in path or len(truth) > 1 or sum(map(is_input, before.config["layers"])) > 1:
+        return
+    try:
+        second = ExtractModel(ends(before), inputs=path)(before)
+    except BadValue:
+        return
+    check_rebuilt_record(second)
+    between = model_of(first)(inputs, training=False)
+    assert deviation(compute(second, between), truth) < 5e-5
+
+
+def ends(snapshot):
+    """The name of the one tensor that a model makes."""
+    outputs = snapshot.config.get("output_layers")
+    if outputs is None:
+        return snapshot.config["layers"][-1]["config"]["name"]
+    name, call, number = outputs if isinstance(outputs[0], str) else outputs[0]
+    record = next(one for one in snapshot.config["layers"] if one["name"] == name)
+    return f"{name}:{call - (record['class_name'] == 'Functional')}:{number}"
+
+
+def deepened(snapshot):
+    """The layers that can be deepened."""
+    graph = analyse(snapshot).graph
+    return {call.path for call in graph.calls if call.record["class_name"] in ("Dense", "Conv1D", "Conv2D")}
+
+
+def check_deeper(before, plan, inputs, truth):
+    made = plan(before)
+    check_rebuilt_record(made)
+    assert deviation(compute(made, inputs), truth) < 5e-5
+
+
+def check_head(before, path, inputs, truth):
+    """Other classes for a layer, if it is a head; all outputs but those that have its classes are what they were."""
+    try:
+        made = ReplaceHead(7, keep=[0, 0], layer=path)(before)
+    except (NoHead, PinnedChannels):
+        return
+    check_rebuilt_record(made)
+    found = compute(made, inputs)
+    assert len(found) == len(truth)
+    same = [
+        one.shape == other.shape and np.allclose(one, other, 1e-4, 1e-5)
+        for one, other in zip(found, truth, strict=True)
+    ]
+    assert not all(same)
+    assert all(one.shape != other.shape or alike for one, other, alike in zip(found, truth, same, strict=True))

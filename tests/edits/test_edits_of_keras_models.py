@@ -1,0 +1,347 @@
+"""Edits of layers on live models: the record is what Keras writes after a rebuild, and the model computes what it
+should."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers as L
+
+from helpers.laws import compute, deviation, differences, random_inputs, randomise
+from kerassurgery_fn import (
+    DeleteChannels,
+    DeleteLayer,
+    InsertLayer,
+    Plan,
+    RenameLayer,
+    ReplaceLayer,
+    SetConfig,
+    UnshareLayer,
+    capture,
+    of_class,
+    rebuild,
+)
+from kerassurgery_fn.errors import MisfitTensor, NoChannels, NotALayer
+
+pytestmark = pytest.mark.keras
+
+
+def plain():
+    x = keras.Input((8, 8, 3), name="image")
+    y = L.Conv2D(4, 3, padding="same", name="conv_1")(x)
+    y = L.ReLU(name="relu_1")(L.BatchNormalization(name="bn_1")(y))
+    z = L.Dropout(0.3, name="drop")(L.Conv2D(4, 3, padding="same", name="conv_2")(y))
+    y = L.Add(name="sum")([y, z])
+    y = L.Dense(5, activation="tanh", name="dense")(L.GlobalAveragePooling2D(name="mean")(y))
+    return keras.Model(x, L.Dense(3, name="top")(y))
+
+
+def siamese():
+    a, b = keras.Input((6,), name="a"), keras.Input((6,), name="b")
+    tower, drop = L.Dense(6, activation="relu", name="tower"), L.Dropout(0.2, name="drop")
+    c, d = tower(a), tower(drop(tower(drop(b))))
+    return keras.Model({"a": a, "b": b}, {"far": L.Subtract(name="far")([c, d]), "near": L.Dense(2, name="near")(c)})
+
+
+def nested():
+    i = keras.Input((6, 6, 3))
+    j = L.Dropout(0.1, name="drop")(L.Conv2D(4, 3, activation="relu", name="conv")(i))
+    backbone = keras.Model(i, L.Conv2D(4, 1, name="out")(j), name="backbone")
+    head = keras.Sequential(
+        [keras.Input((4,)), L.Dense(6, name="hidden"), L.ReLU(name="relu"), L.Dense(4, name="last")]
+    )
+    x = keras.Input((6, 6, 3))
+    y = L.GlobalMaxPooling2D(name="peak")(backbone(x))
+    return keras.Model(x, L.Dense(2, name="top")(head(y)))
+
+
+def row():
+    return keras.Sequential(
+        [
+            keras.Input((8, 8, 3)), L.Conv2D(4, 3, name="conv"), L.Dropout(0.2, name="drop"), L.ReLU(name="relu"),
+            L.Flatten(name="flat"), L.Dense(3, name="top"),
+        ]
+    )  # fmt: skip
+
+
+def recurrent():
+    x = keras.Input((5, 4))
+    y, state = L.GRU(6, return_sequences=True, return_state=True, name="gru")(x)
+    y = L.LSTM(6, name="lstm")(L.Dropout(0.2, name="drop")(y), initial_state=[state, state])
+    y = L.TimeDistributed(keras.Sequential([L.Dense(4, name="step"), L.ReLU(name="relu")]), name="steps")(
+        L.RepeatVector(3, name="again")(y)
+    )
+    return keras.Model(x, L.Dense(2, name="top")(L.Bidirectional(L.LSTM(3), name="both")(y)))
+
+
+def operators():
+    x = keras.Input((6,))
+    y = L.Dense(6, name="a")(x) * 2.0
+    y = keras.ops.concatenate([y, L.Dense(4, name="b")(y)], axis=-1)
+    return keras.Model(x, L.Dense(2, name="top")(keras.ops.relu(y) + np.arange(10, dtype="float32")))
+
+
+MODELS = {make.__name__: make for make in (plain, siamese, nested, row, recurrent, operators)}
+
+EDITS = {
+    "plain": [
+        DeleteLayer("drop"), DeleteLayer("relu_1"), DeleteLayer("conv_2"), DeleteLayer(("conv_2", "drop", "bn_1")),
+        InsertLayer(L.BatchNormalization(), after="conv_2"), InsertLayer(L.Dropout(0.1), before="top"),
+        InsertLayer(L.MaxPooling2D(), before="mean"), InsertLayer(L.MaxPooling2D(), after="image"),
+        InsertLayer(L.Conv2D(4, 1), before="sum", operand=1), InsertLayer(L.LayerNormalization(), after="*@Conv2D"),
+        ReplaceLayer("relu_1", L.PReLU(shared_axes=[1, 2])), ReplaceLayer("dense", L.Dense(5, name="top")),
+        ReplaceLayer("sum", L.Maximum()), ReplaceLayer("conv_2", L.DepthwiseConv2D(3, padding="same")),
+        RenameLayer("image", "picture"), RenameLayer("top", "logits"), SetConfig("conv_*", activation="relu"),
+        SetConfig("dense", activation="softmax"),
+    ],
+    "siamese": [
+        DeleteLayer("drop"), DeleteLayer("drop", calls=[1]), DeleteLayer("tower", calls=[1]), UnshareLayer("tower"),
+        UnshareLayer("tower", calls=[0], name="left"), UnshareLayer("drop"),
+        InsertLayer(L.Dense(6), before="tower"), InsertLayer(L.Dense(6), after="tower", calls=[2]),
+        InsertLayer(L.GaussianNoise(0.1), before="tower", calls=[0, -1]), ReplaceLayer("tower", L.Dense(6), calls=[1]),
+        InsertLayer(L.ReLU(), after="far"), RenameLayer("near", "nearby"),
+    ],
+    "nested": [
+        DeleteLayer("backbone/drop"), DeleteLayer(of_class("Dropout")),
+        InsertLayer(L.BatchNormalization(), after="conv"),
+        InsertLayer(L.Dense(6), after="hidden"), ReplaceLayer("relu", L.Softmax()), RenameLayer("backbone", "encoder"),
+        RenameLayer("backbone/conv", "stem"), DeleteLayer("*/relu"), InsertLayer(L.MaxPooling2D(), after="backbone"),
+        ReplaceLayer("backbone/out", L.Conv2D(4, 3)),
+    ],
+    "row": [
+        DeleteLayer("drop"), InsertLayer(L.MaxPooling2D(1), before="flat"), ReplaceLayer("top", L.Dense(7, name="top")),
+        InsertLayer(L.Softmax(), after="top"), InsertLayer(L.Rescaling(0.5), before="conv"), RenameLayer("conv", "c"),
+    ],
+    "recurrent": [
+        DeleteLayer("drop"), InsertLayer(L.Dense(4), after="steps"), DeleteLayer("steps/relu"),
+        InsertLayer(L.Dropout(0.3), before="both"), ReplaceLayer("both", L.GRU(6)), RenameLayer("steps/step", "s"),
+        ReplaceLayer("both", L.Bidirectional(L.GRU(3))), InsertLayer(L.Dense(6), before="lstm", operand=0),
+        ReplaceLayer("again", L.RepeatVector(7)), InsertLayer(L.LSTM(4, return_sequences=True), after="steps"),
+    ],
+    "operators": [
+        InsertLayer(L.ReLU(), before="b"), InsertLayer(L.ReLU(), after="a"), RenameLayer("b", "bb"),
+        InsertLayer(L.Dropout(0.1), before="top"), ReplaceLayer("b", L.Dense(4)), DeleteLayer(of_class("Relu")),
+    ],
+}  # fmt: skip
+CASES = [pytest.param(name, edit, id=f"{name}: {edit!r}"[:90]) for name, edits in EDITS.items() for edit in edits]
+
+
+@pytest.mark.parametrize("name, edit", CASES)
+def test_the_record_is_what_keras_writes(name, edit):
+    model = MODELS[name]()
+    randomise(model)
+    model.compile(keras.optimizers.Adam(0.01), "mse", run_eagerly=True)
+    made = edit(capture(model))
+    rebuilt = rebuild(made)
+    again = capture(rebuilt)
+    assert differences(again.record, made.record) == []
+    assert again.weights.keys() == made.weights.keys()
+    drawn = {path for path, arrays in made.weights.items() if not arrays}
+    for path in made.weights.keys() - drawn:
+        assert all(np.array_equal(a, b) for a, b in zip(again.weights[path], made.weights[path], strict=True))
+    rebuilt(random_inputs(rebuilt), training=False)
+
+
+# --- what is computed
+
+
+def same(a, b):
+    return deviation(a, b) < 2e-5
+
+
+@pytest.fixture(scope="module")
+def model():
+    made = plain()
+    randomise(made)
+    return made
+
+
+def by_hand(model, inputs, change):
+    """The outputs of the plain model, computed layer by layer, after a change of what some layers do."""
+    do = {layer.name: layer for layer in model.layers} | change
+    y = do["relu_1"](do["bn_1"](do["conv_1"](inputs)))
+    y = do["sum"]([do["y"](y), do["drop"](do["conv_2"](y))])
+    return [np.asarray(do["top"](do["dense"](do["mean"](y))))]
+
+
+def nothing(x):
+    return x
+
+
+WHAT = {
+    "a dropout": (DeleteLayer("drop"), {}),
+    "an activation": (DeleteLayer("relu_1"), {"relu_1": nothing}),
+    "a convolution": (DeleteLayer("conv_2"), {"conv_2": nothing}),
+    "a merge": (ReplaceLayer("sum", L.Multiply()), {"sum": lambda ab: ab[0] * ab[1]}),
+    "an activation in the config": (
+        SetConfig("conv_2", activation="relu"), {"drop": lambda x: keras.ops.maximum(x, 0)},
+    ),
+    "before one of two readers": (
+        InsertLayer(L.Rescaling(3.0), before="conv_2"), {"y": nothing, "conv_2": 3.0},
+    ),
+    "before the other": (InsertLayer(L.Rescaling(3.0), before="sum", operand=0), {"y": lambda y: 3 * y}),
+    "after what both read": (InsertLayer(L.Rescaling(3.0), after="relu_1"), {"relu_1": 3.0}),
+    "another name": (RenameLayer("conv_1", "stem"), {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("edit, change", WHAT.values(), ids=WHAT)
+def test_the_model_computes_what_it_should(model, edit, change):
+    layers = {layer.name: layer for layer in model.layers}
+    scaled = {"conv_2": lambda x: layers["conv_2"](3 * x), "relu_1": lambda x: 3 * layers["relu_1"](x)}
+    change = {name: scaled[name] if do == 3.0 else do for name, do in change.items()}
+    inputs = random_inputs(model)
+    truth = by_hand(model, inputs, {"y": nothing} | change)
+    assert same(compute(edit(capture(model)), inputs), truth)
+    if change:
+        assert not same(compute(capture(model), inputs), truth), "the change was to show"
+
+
+def test_a_built_layer_brings_its_weights(model):
+    dense = L.Dense(5, name="more")
+    dense.build((None, 5))
+    made = InsertLayer(dense, before="top")(capture(model))
+    assert all(np.array_equal(a, b) for a, b in zip(made.weights["more"], dense.get_weights(), strict=True))
+    dense.set_weights([np.zeros((5, 5)), np.zeros(5)])
+    assert made.weights["more"][0].any()
+
+
+def test_layers_that_are_seeded_are_drawn_the_same_each_time(model):
+    def drawn(**kwargs):
+        made = InsertLayer(L.Dense(5, name="more", **kwargs), before="top")(capture(model))
+        return [capture(rebuild(made)).weights["more"][0] for _ in range(2)]
+
+    a, b = drawn(kernel_initializer=keras.initializers.GlorotUniform(seed=1))
+    assert np.array_equal(a, b)
+    a, b = drawn()
+    assert not np.array_equal(a, b)
+
+
+def test_unshared_layers_compute_what_the_one_did():
+    made = siamese()
+    randomise(made)
+    inputs = random_inputs(made)
+    before, after = capture(made), UnshareLayer("tower")(capture(made))
+    assert same(compute(after, inputs), compute(before, inputs))
+    changed = {**after.weights, "tower_1": tuple(2 * a for a in after.weights["tower_1"])}
+    assert not same(compute(type(after)(after.record, changed), inputs), compute(before, inputs))
+
+
+def test_structure_of_inputs_and_outputs_stays():
+    made = InsertLayer(L.ReLU(), after="far")(DeleteLayer("drop")(capture(siamese())))
+    result = rebuild(made)({"a": np.ones((2, 6)), "b": np.ones((2, 6))})
+    assert result.keys() == {"far", "near"}
+
+
+def test_training_goes_on_after_surgery():
+    model = plain()
+    model.compile(keras.optimizers.Adam(0.01), "mse", run_eagerly=True)
+    x, y = np.random.default_rng(0).normal(size=(8, 8, 8, 3)), np.zeros((8, 3))
+    model.fit(x, y, verbose=0)
+    plan = Plan(DeleteLayer("drop"), InsertLayer(L.Dense(5), before="top"), RenameLayer("conv_1", "stem"))
+    made = plan(capture(model))
+    again = rebuild(made)
+    old, new = made.training.by_owner(), capture(again).training.by_owner()
+    assert all(np.array_equal(a, b) for owner in old for a, b in zip(old[owner], new[owner], strict=True))
+    assert {owner[0] for owner in new.keys() - old.keys()} == {"dense_1"} or len(new) == len(old) + 2
+    assert not any(value.any() for owner in new.keys() - old.keys() for value in new[owner])
+    assert int(again.optimizer.iterations) == 1
+    again.fit(x, y, verbose=0)
+
+
+# --- classes that no rule knows
+
+
+@keras.saving.register_keras_serializable(package="live")
+class Twice(keras.layers.Layer):
+    def __init__(self, times=2, **kwargs):
+        super().__init__(**kwargs)
+        self.times = times
+
+    def build(self, shape):
+        self.scale = self.add_weight(shape=(shape[-1],), initializer="ones", name="scale")
+
+    def call(self, x):
+        return keras.ops.concatenate([x * self.scale] * self.times, axis=-1)
+
+    def get_config(self):
+        return {**super().get_config(), "times": self.times}
+
+
+def test_keras_is_asked_about_classes_that_no_rule_knows():
+    before = capture(plain())
+    with pytest.raises(
+        MisfitTensor, match=r"'dense' \(Dense\) would be called on .*\(None, 8\) in place of .*\(None, 4\)"
+    ):
+        InsertLayer(Twice(), before="dense")(before)
+    twice = InsertLayer(Twice(name="twice"), before="dense")
+    made = Plan.at_once(ReplaceLayer("dense", L.Dense(5, name="dense")), twice)(before)
+    again = capture(rebuild(made))
+    assert differences(again.record, made.record) == []
+    assert made.weights["twice"] == ()
+    assert again.weights["dense"][0].shape == (8, 5)
+
+
+def test_only_layers_are_layers():
+    with pytest.raises(NotALayer, match=r"is a model: give capture\(model\)"):
+        InsertLayer(plain(), after="drop")
+    with pytest.raises(NotALayer, match="is no layer"):
+        InsertLayer(L.ReLU, after="drop")
+    inner = keras.Sequential([keras.Input((5,)), L.Dense(5, name="in")], name="inner")
+    made = InsertLayer(capture(inner), before="top")(capture(plain()))
+    assert capture(rebuild(made)) == made
+    assert "inner/in" in made.weights
+    short = InsertLayer({"class_name": "Dropout", "config": {"rate": 0.2}}, before="top")(capture(plain()))
+    assert capture(rebuild(short)) == short
+    with pytest.raises(NotALayer, match="is not built: begin it"):
+        InsertLayer(L.TimeDistributed(keras.Sequential([L.Dense(2)])), after="drop")
+
+
+# --- masks
+
+
+def reader(*middle):
+    ids = keras.Input((7,), dtype="int32", name="ids")
+    y = L.Embedding(9, 6, mask_zero=True, name="embedding")(ids)
+    for one in middle:
+        y = one(y)
+    return keras.Model(ids, L.Dense(2, name="top")(L.LSTM(5, name="last")(y)), name="reader")
+
+
+def lstm():
+    return L.LSTM(6, return_sequences=True, name="first")
+
+
+MASKED = {
+    "deleted": (DeleteLayer("first"), lambda: reader()),
+    "preceded": (
+        InsertLayer(L.Dropout(0.1, name="new"), before="first"), lambda: reader(L.Dropout(0.1, name="new"), lstm()),
+    ),
+    "replaced by what takes no mask": (
+        ReplaceLayer("first", L.Dense(6, name="new")), lambda: reader(L.Dense(6, name="new")),
+    ),
+    "replaced by what takes one": (
+        ReplaceLayer("first", L.GRU(6, return_sequences=True, name="new")),
+        lambda: reader(L.GRU(6, return_sequences=True, name="new")),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("edit, expected", MASKED.values(), ids=MASKED)
+def test_a_mask_is_handed_on_beside_what_a_layer_reads(edit, expected):
+    keras.backend.clear_session()  # the operations of masks are numbered
+    before = capture(reader(lstm()))
+    keras.backend.clear_session()
+    after = edit(before)
+    assert after.record == capture(expected()).record
+    compute(after, [np.array([[1, 2, 3, 0, 0, 0, 0]])])
+
+
+def test_heads_may_be_called_just_so():
+    x = keras.Input((5, 4))
+    snapshot = capture(keras.Model(x, L.MultiHeadAttention(4, 2, name="mix")(x, x)))
+    smaller = DeleteChannels("mix", heads=[0, 3])(snapshot)
+    assert smaller == DeleteChannels("mix:num_heads", [0, 3])(snapshot)
+    assert smaller == DeleteChannels("*@MultiHeadAttention", heads=[0, 3])(snapshot)
+    assert smaller.record["config"]["layers"][1]["config"]["num_heads"] == 2
+    with pytest.raises(NoChannels, match="of the kinds num_heads, key_dim, value_dim, but none of 'units'"):
+        DeleteChannels("mix", units=[0])(snapshot)

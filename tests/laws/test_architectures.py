@@ -1,0 +1,58 @@
+"""The laws on networks as people build them: cuts that are exact, channels that trade places, refusals."""
+
+import numpy as np
+import pytest
+
+from helpers import architectures_of_sequences  # noqa: F401 (lists its networks)
+from helpers.architectures import NETWORKS
+from helpers.laws import check_law, check_round_trip, prunable
+from helpers.swaps import check_swaps
+from kerassurgery_fn import DeleteChannels, analyse, capture, rebuild
+from kerassurgery_fn.errors import SurgeryError
+
+pytestmark = pytest.mark.keras
+
+# The share of the channels that can be cut, where it is less than five in six: many outputs, layers as wide as there
+# are steps, statistics of groups that are joined with others
+LEAST = {
+    "capsules": 0.75,
+    "conditional generator": 0.75,
+    "cross network": 0.8,
+    "diffusion u net": 0.65,
+    "encoder decoder with states": 0.65,
+    "frames of a video": 0.7,
+    "mlp mixer": 0.7,
+    "two way encoder decoder with attention": 0.8,
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_laws_on_a_network(name, record_property):
+    """All on one model: cuts that are exact, channels that trade places, refusals."""
+    model = NETWORKS[name]()
+    check_round_trip(capture(model))
+    verdict = check_law(model)
+    record_property("prunable", round(verdict.prunable, 3))
+    record_property("deviation", verdict.deviation)
+    assert verdict.prunable > LEAST.get(name, 5 / 6), verdict
+    assert check_swaps(model).traded > 0.8
+    check_refusals(capture(model))
+
+
+def check_refusals(snapshot):
+    """What is held is refused, and nothing changes."""
+    before, flow = repr(snapshot.record), analyse(snapshot)
+    assert 0 < prunable(flow) <= 1
+    held = flow.solution.pinned()
+    for (path, kind), producer in flow.producers.items():
+        positions = np.flatnonzero(held[flow.solution.resolve(producer.axis)].all(axis=0))
+        if len(positions):
+            with pytest.raises(SurgeryError, match=r"cannot be deleted|belong to lines"):
+                DeleteChannels(f"{path}:{kind}", positions[:1])(snapshot)
+    assert repr(snapshot.record) == before
+
+
+@pytest.mark.parametrize("name", ["u net", "text transformer", "encoder decoder with states", "stacked cells"])
+def test_a_rebuilt_model_says_of_itself_what_the_model_said(name):
+    model = NETWORKS[name]()
+    assert rebuild(capture(model)).get_config() == model.get_config()  # lists and tuples are told apart

@@ -1,0 +1,351 @@
+"""Criteria on arrays, and where the channels of a layer are seen; no Keras."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from helpers.records import call, constant, functional, layer, operation, sequential, snapshot
+from kerassurgery_fn import SurgeryError, analyse
+from kerassurgery_fn.graph import Ref
+from kerassurgery_fn.pruning.activation_views import View, address, nonlinear, starts, views
+from kerassurgery_fn.pruning.apoz_scores import ZeroCounts, count_zeros, fewest, high_apoz
+
+# --- counting
+
+
+@given(
+    arrays.arrays(np.int8, arrays.array_shapes(min_dims=1, max_dims=4), elements=st.integers(-1, 1)),
+    st.integers(0, 3),
+)
+def test_apoz_is_the_fraction_of_zeros_over_all_other_axes(activations, axis):
+    axis %= activations.ndim
+    others = tuple(i for i in range(activations.ndim) if i != axis)
+    assert np.array_equal(count_zeros(activations, axis).apoz, (activations == 0).mean(axis=others))
+
+
+@given(st.integers(0, 10))
+def test_counts_of_batches_add_up_to_the_counts_of_all(cut):
+    activations = np.random.default_rng(0).integers(-1, 2, (10, 3, 4))
+    parts, whole = count_zeros(activations[:cut]) + count_zeros(activations[cut:]), count_zeros(activations)
+    assert np.array_equal(parts.zeros, whole.zeros)
+    assert np.array_equal(parts.values, whole.values)
+
+
+def test_only_exact_zeros_count():
+    activations = np.array([[0.0, -0.0, 1e-30, np.nan]], np.float32)
+    assert count_zeros(activations).apoz.tolist() == [1, 1, 0, 0]
+
+
+def test_apoz_of_nothing_is_not_a_number():
+    assert np.isnan(count_zeros(np.zeros((0, 3))).apoz).all()
+
+
+def test_apoz_is_float64_whatever_the_activations_are():
+    assert count_zeros(np.zeros((2, 3), np.float16)).apoz.dtype == np.float64
+
+
+def test_of_several_branches_the_one_with_the_fewest_zeros_counts_channel_by_channel():
+    silent, loud = count_zeros(np.array([[0, 0, 0]] * 7)), count_zeros(np.array([[0, 1, 0], [1, 1, 0]]))
+    assert fewest([silent, loud]).apoz.tolist() == [0.5, 0, 1]
+    assert fewest([loud, silent]).apoz.tolist() == [0.5, 0, 1]
+    assert fewest([silent]).values.tolist() == [7, 7, 7]
+
+
+def test_channels_that_stand_several_times_are_pooled():
+    flat = count_zeros(np.array([[0, 1, 0, 0]]))
+    assert flat.of([0, 2], 2).apoz.tolist() == [1, 0.5]
+    assert flat.of([1], 3).apoz.tolist() == [0, 1, 1]
+
+
+# --- choosing
+
+
+@pytest.mark.parametrize(
+    "apoz, method, expected",
+    [
+        ([0.1, 0.2, 0.1, 0.9], "std", [3]),
+        ([0.1, 0.2, 0.1, 0.9], "absolute", []),
+        ([0.1, 0.2, 0.99, 1.0], "absolute", [2, 3]),
+        ([0.1, 0.2, 0.1, 0.9], "both", [3]),
+        ([0.98, 0.99, 0.99, 1.0], "both", [1, 2, 3]),
+        ([0.0, 1.0, 1.0], "std", [1, 2]),  # mean + deviation is beyond 1, and counts as 1
+        ([], "std", []),
+    ],
+)
+def test_high_apoz(apoz, method, expected):
+    assert high_apoz(apoz, method).tolist() == expected
+
+
+@pytest.mark.parametrize("value", [0, 0.1, 0.3, 0.99, 1])
+def test_where_all_channels_are_alike_none_stands_out(value):
+    assert high_apoz([value] * 7).tolist() == []
+
+
+def test_silent_channels_that_are_all_alike_still_reach_an_absolute_cutoff():
+    assert high_apoz([1.0, 1.0], "both").tolist() == [0, 1]
+
+
+def test_cutoffs_are_taken_as_given():
+    apoz = [0.1, 0.2, 0.3, 0.6]
+    assert high_apoz(apoz, "absolute", cutoff_absolute=0.3).tolist() == [2, 3]
+    assert high_apoz(apoz, "std", cutoff_std=-0.2).tolist() == [2, 3]
+    assert high_apoz([0.5, 1.0], "absolute", cutoff_absolute=1.7).tolist() == [1]
+
+
+@given(arrays.arrays(int, st.integers(2, 20), elements=st.integers(0, 5000)), st.floats(0.01, 3))
+def test_never_are_all_channels_of_a_layer_flagged_by_their_spread(zeros, deviations):
+    assert len(high_apoz(zeros / 5000, "std", deviations)) < len(zeros)
+
+
+def test_an_unknown_method_is_refused_by_name():
+    with pytest.raises(SurgeryError, match=r"'median'.*std, absolute, both"):
+        high_apoz([0.1], "median")
+
+
+# --- what is nonlinear
+
+
+@pytest.mark.parametrize(
+    "record, expected",
+    [
+        (layer("Dense", "a", units=1), False),
+        (layer("Dense", "a", units=1, activation="relu"), True),
+        (layer("Dense", "a", units=1, activation={"class_name": "function", "config": "mine"}), True),
+        (layer("Activation", "a", activation="linear"), False),
+        (layer("Activation", "a", activation="swish"), True),
+        (layer("ReLU", "a"), True),
+        (layer("PReLU", "a"), True),
+        (layer("LeakyReLU", "a"), True),
+        (layer("Softmax", "a"), True),
+        (layer("LSTM", "a", units=1), True),
+        (layer("LSTM", "a", units=1, activation="linear"), True),  # its gates are not linear
+        (layer("SimpleRNN", "a", units=1, activation="linear"), False),
+        (layer("RNN", "a", cell=layer("GRUCell", "b", units=1)), True),
+        (layer("Bidirectional", "a", layer=layer("LSTM", "b", units=1), merge_mode="concat"), True),
+        (layer("Block", "a", module="mine", registered_name="mine>Block", activation="relu"), False),
+        (layer("BatchNormalization", "a"), False),
+        (layer("TimeDistributed", "a", layer=layer("Dense", "b", units=1, activation="relu")), True),
+        (layer("TimeDistributed", "a", layer=layer("Dense", "b", units=1)), False),
+        (operation("Relu", "a", module="keras.src.ops.nn"), True),
+        (operation("LogSoftmax", "a", module="keras.src.ops.nn"), True),
+        (operation("Tanh", "a"), True),
+        (operation("Add", "a"), False),
+    ],
+    ids=lambda value: value["class_name"] if isinstance(value, dict) else "",
+)
+def test_nonlinear(record, expected):
+    assert nonlinear(record) is expected
+
+
+# --- where channels are seen
+
+
+def test_channels_are_found_only_where_all_of_them_stand_in_order():
+    channels = np.array([[7, 8, 9]])
+    assert starts(np.array([[7, 8, 9, 1, 7, 8, 9]]), channels) == (0, 4)
+    assert starts(np.array([[7, 9, 8]]), channels) == ()
+    assert starts(np.array([[7, 8]]), channels) == ()
+    assert starts(np.array([[7, 8, 9], [1, 1, 1]]), channels) == ()
+    assert starts(3, channels) == starts(None, channels) == ()
+
+
+def conv(name, filters=4, **config):
+    return layer("Conv2D", name, filters=filters, kernel_size=[1, 1], **config)
+
+
+def relu(name):
+    return layer("ReLU", name)
+
+
+def norm(name):
+    return layer("BatchNormalization", name)
+
+
+def seen(record, name):
+    """For each call of a layer, the names of the tensors at which its channels are seen."""
+    flow = analyse(snapshot(record))
+    return [{view.tensor.path for view in found} for found in views(flow, flow.producer(name))]
+
+
+def graph(*calls, outputs, shape=(None, 4, 4, 3)):
+    return functional("net", {"x": shape}, *calls, outputs=outputs)
+
+
+def test_a_layers_own_activation():
+    net = sequential("net", (None, 4, 4, 3), conv("a", activation="relu"), relu("later"))
+    assert seen(net, "a") == [{"a"}]
+
+
+def test_through_normalisation_pooling_and_dropout_to_the_first_activation():
+    net = sequential(
+        "net", (None, 4, 4, 3), conv("a"), norm("bn"), layer("MaxPooling2D", "pool"), layer("Dropout", "drop"),
+        layer("Activation", "linear", activation="linear"), relu("first"), relu("second"), conv("b"),
+    )  # fmt: skip
+    assert seen(net, "a") == [{"first"}]
+    assert seen(net, "b") == [{"b"}]
+
+
+def test_another_kernel_ends_the_way():
+    net = sequential("net", (None, 4, 4, 3), conv("a"), norm("bn"), conv("b"), relu("after_b"), conv("c"))
+    assert seen(net, "a") == [{"a"}]
+    assert seen(net, "b") == [{"after_b"}]
+
+
+def test_another_kernel_ends_the_way_though_its_channels_are_tied_to_the_layers():
+    net = graph(
+        call(conv("a"), "x"),
+        call(conv("b"), "a"),
+        call(relu("after_b"), "b"),
+        call(layer("Add", "sum"), ["a", "after_b"]),
+        call(relu("end"), "sum"),
+        outputs="end",
+    )
+    assert seen(net, "a") == [{"a", "end"}]
+
+
+@pytest.mark.parametrize("operands", [["a", "b"], ["b", "a"]])
+def test_through_a_sum_from_either_side(operands):
+    net = graph(
+        call(conv("a"), "x"),
+        call(conv("b"), "x"),
+        call(layer("Add", "sum"), operands),
+        call(relu("end"), "sum"),
+        outputs="end",
+    )
+    assert seen(net, "a") == seen(net, "b") == [{"end"}]
+
+
+@pytest.mark.parametrize("first", ["a", constant([1, 2, 3, 4])], ids=["tensor first", "constant first"])
+def test_through_an_operation_with_a_constant(first):
+    second = constant([1, 2, 3, 4]) if first == "a" else "a"
+    net = graph(
+        call(conv("a"), "x"),
+        call(operation("Multiply", "times"), first, second, out=(None, 4, 4, 4)),
+        call(relu("end"), "times"),
+        outputs="end",
+    )
+    assert seen(net, "a") == [{"end"}]
+
+
+def test_where_the_way_forks_every_activation_counts():
+    net = graph(
+        call(conv("a"), "x"),
+        call(norm("bn"), "a"),
+        call(relu("left"), "bn"),
+        call(layer("Activation", "right", activation="tanh"), "bn"),
+        call(layer("Add", "sum"), ["left", "right"]),
+        outputs="sum",
+    )
+    assert seen(net, "a") == [{"left", "right"}]
+
+
+def test_where_one_branch_reads_the_linear_values_the_layers_own_output_counts_too():
+    net = graph(
+        call(conv("a"), "x"),
+        call(norm("bn"), "a"),
+        call(relu("left"), "bn"),
+        call(conv("b"), "bn"),
+        call(layer("Add", "sum"), ["left", "b"]),
+        outputs="sum",
+    )
+    assert seen(net, "a") == [{"left", "a"}]
+
+
+def test_an_output_of_the_model_reads_the_linear_values():
+    net = graph(call(conv("a"), "x"), call(norm("bn"), "a"), call(relu("end"), "bn"), outputs=["bn", "end"])
+    assert seen(net, "a") == [{"end", "a"}]
+    assert seen(graph(call(conv("a"), "x"), outputs="a"), "a") == [{"a"}]
+
+
+def test_a_trunk_is_seen_at_every_block_that_reads_it():
+    net = graph(
+        call(conv("a"), "x"),
+        call(relu("first"), "a"),
+        call(conv("b"), "first"),
+        call(layer("Add", "sum"), ["a", "b"]),
+        call(relu("last"), "sum"),
+        outputs="last",
+    )
+    assert seen(net, "a") == [{"first", "last"}]
+    assert seen(net, "b") == [{"last"}]
+
+
+def test_joined_channels_are_seen_at_their_place_in_the_join():
+    net = graph(
+        call(conv("a", 2), "x"),
+        call(conv("b", 3), "x"),
+        call(layer("Concatenate", "join"), ["a", "b"]),
+        call(norm("bn"), "join"),
+        call(relu("end"), "bn"),
+        outputs="end",
+    )
+    flow = analyse(snapshot(net))
+    assert views(flow, flow.producer("a")) == [[View(Ref("end", (0,), 0), 3, (0,))]]
+    assert views(flow, flow.producer("b")) == [[View(Ref("end", (0,), 0), 3, (2,))]]
+
+
+def test_tied_channels_are_told_apart_in_a_join():
+    net = graph(
+        call(conv("a", 2), "x"),
+        call(conv("b", 2), "x"),
+        call(layer("Add", "sum"), ["a", "b"]),
+        call(layer("Concatenate", "join"), ["a", "b"]),
+        call(relu("end"), "join"),
+        call(relu("end_of_sum"), "sum"),
+        outputs=["end", "end_of_sum"],
+    )
+    flow = analyse(snapshot(net))
+    at_join = [[view for view in found if view.tensor.path == "end"] for found in views(flow, flow.producer("b"))]
+    assert at_join == [[View(Ref("end", (0,), 0), 3, (2,))]]
+
+
+def test_flattened_channels_are_seen_at_every_place():
+    net = sequential("net", (None, 2, 2, 3), conv("a", 3), layer("Flatten", "flat"), relu("end"))
+    flow = analyse(snapshot(net))
+    assert views(flow, flow.producer("a")) == [[View(Ref("end", (0,), 0), 1, (0, 3, 6, 9))]]
+
+
+def test_a_shared_layer_is_seen_at_each_of_its_calls():
+    net = graph(
+        call(conv("a"), "x"),
+        call(relu("one"), "a"),
+        call("a", "x"),
+        call(relu("two"), ("a", 1, 0)),
+        call(layer("Add", "sum"), ["one", "two"]),
+        outputs="sum",
+    )
+    assert seen(net, "a") == [{"one"}, {"two"}]
+
+
+def test_a_layer_called_on_its_own_output_is_not_walked_through():
+    net = graph(
+        call(conv("a", 3), "x"),
+        call("a", "a"),
+        call(relu("end"), ("a", 1, 0)),
+        outputs="end",
+    )
+    flow = analyse(snapshot(net))
+    first, second = views(flow, flow.producer("a"))
+    assert first == [View(Ref("a", (0,), 0), 3, (0,))]
+    assert second == [View(Ref("end", (0,), 0), 3, (0,))]
+
+
+def test_a_layer_nobody_knows_ends_the_way():
+    net = graph(
+        call(conv("a"), "x"),
+        call(layer("Mystery", "what", module="mine", registered_name="p>Mystery"), "a", out=(None, 4, 4, 4)),
+        call(relu("end"), "what"),
+        outputs="end",
+    )
+    assert seen(net, "a") == [{"a"}]
+
+
+def test_an_address_is_as_short_as_can_be():
+    flow = analyse(snapshot(graph(call(conv("a"), "x"), outputs="a")))
+    assert [address(flow, producer) for producer in flow.producers.values()] == ["a"]
+
+
+def test_counts_can_be_written_down():
+    assert repr(ZeroCounts(np.array([1]), np.array([2]))) == "ZeroCounts(zeros=array([1]), values=array([2]))"

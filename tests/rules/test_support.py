@@ -1,0 +1,196 @@
+"""The table of what is supported: complete for the Keras that it names and for older ones, up to date, and true.
+
+It is true if the models of the law tests say so: a class is exact if such models are cut exactly with it inside, and
+approximate if its rule says so of one. Classes that pin have a test of their own, in test_opaque.py.
+"""
+
+import contextlib
+import importlib
+import inspect
+import itertools
+import pkgutil
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+from helpers.older import IS_OLDER
+from kerassurgery_fn import analyse, capture
+from kerassurgery_fn.graph import Record
+from kerassurgery_fn.rules import APPROXIMATE, PINS, RULES
+from kerassurgery_fn.rules.registry import key_of
+from kerassurgery_fn.rules.support import FILE, as_markdown, support
+
+UNTRIED = {  # called exact without a law test
+    "StringLookup": "has a test of its own, in test_adapters.py, as no random numbers are strings",
+    "ops.Abs": "is never made: ops.abs makes an Absolute",
+    "ops.Conj": "is never made: ops.conj makes a Conjugate",
+    "ops.Mish": "cannot be called on the tensors of a model",
+    "ops.AdaptiveAveragePool": "states a shape of one axis too many, so that its rule is not used",
+    "ops.AdaptiveMaxPool": "states a shape of one axis too many, so that its rule is not used",
+    "ops.ConvTranspose": "cannot be run: it hands its arguments on in another order",
+}
+
+
+# law tests that say nothing of single classes where channels are where the class expects them
+OTHER = {"test_laws_axes", "test_laws_grids", "test_laws_sabotage"}
+
+
+def layer_classes():
+    import keras
+    from keras.src.legacy import layers as legacy  # tf.keras.layers has them
+
+    found = (getattr(module, name) for module in (keras.layers, legacy) for name in dir(module))
+    return {one for one in found if isinstance(one, type) and issubclass(one, keras.layers.Layer)}
+
+
+def operation_classes():
+    import keras.src
+    from keras.src.ops.operation import Operation
+
+    for package in (keras.src.ops, keras.src.activations, keras.src.quantizers):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if not module.name.endswith("_test"):
+                importlib.import_module(module.name)
+    return {one for one in subclasses(Operation) if not issubclass(one, keras.layers.Layer)} | {Operation}
+
+
+def subclasses(cls):
+    for one in cls.__subclasses__():
+        if one.__module__.startswith("keras.src."):
+            yield one
+            yield from subclasses(one)
+
+
+def written(cls):
+    """The name under which a class stands in a config, as Keras writes it."""
+    from keras.src.api_export import get_name_from_symbol
+
+    name = get_name_from_symbol(cls) or ""
+    module, _, name = (name if name.count(".") > 1 else f"{cls.__module__}.{cls.__name__}").rpartition(".")
+    return key_of({"module": module, "class_name": name, "registered_name": None})
+
+
+@pytest.mark.keras
+def test_every_layer_of_keras_is_in_the_table():
+    classes = layer_classes()
+    assert IS_OLDER or len(classes) >= 147
+    assert {written(cls) for cls in classes} - {row.name for row in support()} == set()
+
+
+@pytest.mark.keras
+@pytest.mark.skipif(IS_OLDER, reason="an older Keras has operations that it has no more today")
+def test_every_operation_of_keras_is_in_the_table():
+    classes = operation_classes()
+    assert len(classes) >= 330
+    assert {written(cls) for cls in classes} - {row.name for row in support()} == set()
+
+
+@pytest.mark.keras
+@pytest.mark.skipif(IS_OLDER, reason="an older Keras has fewer classes than the table")
+def test_every_row_of_the_table_is_a_class_of_keras():
+    known = {written(cls) for cls in layer_classes() | operation_classes()}
+    assert {row.name for row in support()} - known == set()
+
+
+def test_a_class_has_a_rule_or_a_reason_to_have_none():
+    assert RULES.keys() & PINS.keys() == set()
+    assert APPROXIMATE.keys() - RULES.keys() == set()
+    assert all(row.note for row in support() if row.degree != "exact")
+
+
+def test_the_file_is_up_to_date():
+    assert FILE.read_text(encoding="utf-8") == as_markdown(), "run python -m kerassurgery_fn.rules.support"
+
+
+def test_the_readme_links_to_the_table():
+    readme = FILE.parent.parent.parent / "README.md"
+    assert "(kerassurgery_fn/rules/SUPPORT.md)" in readme.read_text(encoding="utf-8")
+
+
+# --- what the law tests say
+
+
+class Evidence:
+    """The classes in the models that the law tests check: those that were cut exactly and those that were not."""
+
+    def __init__(self):
+        self.exact, self.approximate = defaultdict(list), defaultdict(list)
+
+    def take(self, model, *_, inexact=False, pinned=False, **__):
+        """Stands in for `check_law`, which the tests themselves call."""
+        from helpers.laws import Verdict
+
+        flow = analyse(snapshot := capture(model))
+        named = {one.path for one in flow.inexact}
+        calls = itertools.chain(flow.graph.calls, *(inner.calls for inner in flow.graph.inner.values()))
+        for call in calls:
+            layers = list(records(call.record))
+            if call.path in named and len(layers) == 1 and not across(call.record):
+                self.approximate[key_of(call.record)].append(model.name)
+            elif call.path not in flow.opaque:
+                for record in layers:
+                    self.exact[key_of(record)].append(model.name)
+        return Verdict(0, 1, 1, snapshot)
+
+
+def records(record: Record):
+    """A record of a layer and those of the layers and cells inside it."""
+    yield record
+    config = record["config"]
+    inner = [config.get(field) for field in ("layer", "backward_layer", "cell")]
+    for one in [*inner, *config.get("cells", ()), *config.get("layers", ())]:
+        if isinstance(one, dict) and "class_name" in one:
+            yield from records(one)
+
+
+def across(record: Record):
+    """Whether it is an activation of a layer that looks across channels, not the layer itself."""
+    return record["config"].get("activation") is not None
+
+
+@pytest.fixture(scope="module")
+def evidence():
+    """What comes of every parametrised law test, called with `check_law` replaced."""
+    found = Evidence()
+    files = {file.stem for file in Path(__file__).parent.glob("test_laws*.py")} - OTHER
+    for module in map(importlib.import_module, sorted(files)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(module, "check_law", found.take, raising=False)
+            for name, test in list(vars(module).items()):
+                for arguments in cases(test) if name.startswith("test_") else ():
+                    with contextlib.suppress(Exception, pytest.fail.Exception):  # that is the test's own business
+                        test(**arguments)
+    return found
+
+
+def cases(test):
+    """The arguments of each run of a test that takes none or is parametrised once."""
+    marks = [mark for mark in getattr(test, "pytestmark", ()) if mark.name == "parametrize"]
+    if not marks and not inspect.signature(test).parameters:
+        yield {}
+    if len(marks) == 1:
+        names = [name.strip() for name in marks[0].args[0].split(",")]
+        for case in marks[0].args[1]:
+            yield dict(zip(names, values_of(case, len(names)), strict=True))
+
+
+def values_of(case, count):
+    """The values of one run of a parametrised test, which may be a `pytest.param` with marks."""
+    if isinstance(case, type(pytest.param())):
+        return case.values
+    return (case,) if count == 1 else case
+
+
+@pytest.mark.slow
+@pytest.mark.keras
+@pytest.mark.skipif(IS_OLDER, reason="an older Keras has fewer classes than the table")
+def test_the_degrees_are_what_the_laws_say(evidence):
+    exact, approximate = ({row.name for row in support() if row.degree == one} for one in ("exact", "approximate"))
+    wrong = {
+        "called exact, but in no law": exact - evidence.exact.keys() - UNTRIED.keys(),
+        "tried after all": UNTRIED.keys() & evidence.exact.keys(),
+        "called exact, but not so in a law": exact & evidence.approximate.keys(),
+        "called approximate, but not so in any law": approximate - evidence.approximate.keys(),
+    }
+    assert not any(wrong.values()), "; ".join(f"{words}: {', '.join(sorted(names))}" for words, names in wrong.items())
