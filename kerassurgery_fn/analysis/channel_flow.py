@@ -29,7 +29,7 @@ from kerassurgery_fn.rules import Layer, NoRule
 from kerassurgery_fn.rules.constants import given
 from kerassurgery_fn.rules.counts import Count
 from kerassurgery_fn.rules.findings import Addition, Findings, Inexact, Narrow, Producer, Tensor, Weight
-from kerassurgery_fn.rules.registry import RULES, key_of
+from kerassurgery_fn.rules.registry import rule_for
 from kerassurgery_fn.rules.rule_checks import shape_fault, source_of, tensor_fault, weights_fault
 from kerassurgery_fn.values.frozen import Location, get_in
 from kerassurgery_fn.values.snapshot import Snapshot
@@ -238,7 +238,7 @@ class _Walk:
         return tuple(stated if axis is None else axis for axis, stated in zip(axes, recorded, strict=True))
 
     def source(self, record: Record) -> str:
-        return source_of(RULES.get(key_of(record)))
+        return source_of(rule_for(record).channels)
 
     def unknown(self, ref: Ref) -> str:
         """Why a call of a tensor of unknown shape cannot be followed: the layer that makes it, and its reason."""

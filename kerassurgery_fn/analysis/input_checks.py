@@ -15,7 +15,7 @@ from kerassurgery_fn.channels import Axis, Constraints, size
 from kerassurgery_fn.errors import MisfitTensor
 from kerassurgery_fn.graph import Arguments, Record, Spec
 from kerassurgery_fn.rules.layer import Weight
-from kerassurgery_fn.rules.registry import RULES, key_of
+from kerassurgery_fn.rules.registry import rule_for
 from kerassurgery_fn.rules.rule_checks import source_of
 
 
@@ -70,7 +70,7 @@ def misfit(path: str, record: Record, call: Arguments, reads: Sequence[Spec], er
     """What to raise when a rule cannot follow a call."""
     before = [use.spec.shape if use.spec else None for use in call.uses]
     after = [spec.shape for spec in reads]
-    source = source_of(RULES.get(key_of(record)))
+    source = source_of(rule_for(record).channels)
     rule = f"its rule cannot follow that ({type(error).__name__}: {error}; {source})"
     why = str(error) if isinstance(error, Misfit) else rule
     if before == after:

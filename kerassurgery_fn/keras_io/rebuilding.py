@@ -18,7 +18,7 @@ from kerassurgery_fn.keras_io.optimizer_state import resume
 from kerassurgery_fn.keras_io.restoring import restore
 from kerassurgery_fn.keras_io.scopes import without_weights
 from kerassurgery_fn.keras_io.sublayers import layers_of
-from kerassurgery_fn.rules.registry import RULES, key_of
+from kerassurgery_fn.rules.registry import rule_for
 from kerassurgery_fn.rules.rule_checks import source_of
 from kerassurgery_fn.values.frozen import thaw
 from kerassurgery_fn.values.snapshot import Snapshot
@@ -192,7 +192,7 @@ def _suspect(record: Record, shapes: Mapping[str, tuple[int, ...]], arrays: tupl
     """The rule that tells edits how to cut a layer whose weights do not fit its config, and the first such weight."""
     pairs = zip(shapes.items(), arrays, strict=False)
     odd = next((f" {name!r} of shape {array.shape}" for (name, shape), array in pairs if shape != array.shape), "s")
-    source = source_of(RULES.get(key_of(record)))
+    source = source_of(rule_for(record).channels)
     return f"If an edit has made it so, look at the axes that the layer's rule gives to the weight{odd}: {source}"
 
 

@@ -8,7 +8,6 @@ from types import FunctionType
 from typing import Any
 
 from kerassurgery_fn.rules import RULES, key_of
-from kerassurgery_fn.rules.registry import LAST
 
 
 class _Nothing:
@@ -36,16 +35,14 @@ def at_hand(layers: Iterable[Any]) -> Iterator[None]:
     from keras.src.saving.serialization_lib import SafeModeScope
 
     layers = list(layers)
-    derived = {key: name for key, name in _derived(layers).items() if name in RULES and key not in RULES}
-    RULES.update({key: RULES[name] for key, name in derived.items()})
-    LAST.update({key: LAST[name] for key, name in derived.items() if name in LAST})
+    derived = {key: RULES[name] for key, name in _derived(layers).items() if name in RULES and key not in RULES}
+    RULES.update(derived)
     try:
         with custom_object_scope(custom_objects(layers)), SafeModeScope(safe_mode=False):
             yield
     finally:
         for key in derived:
             del RULES[key]
-            LAST.pop(key, None)
 
 
 def _derived(layers: Iterable[Any]) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import keras
@@ -12,9 +13,8 @@ import numpy as np
 from kerassurgery_fn.arguments import as_live_layer, as_shape, optional, takes
 from kerassurgery_fn.edits.steps.indices import as_seed
 from kerassurgery_fn.errors import NotIndependent, WrongShape
-from kerassurgery_fn.rules import APPROXIMATE, PINS, RULES, Layer, NoRule, key_of, rule
+from kerassurgery_fn.rules import RULES, Layer, NoRule, key_of, rule_for
 from kerassurgery_fn.rules.layer import Tensor
-from kerassurgery_fn.rules.registry import LAST
 
 Shape = Sequence[int | None]
 Cut = tuple[int | None, ...]  # the shape of a weight with None for the axes that are the channels'
@@ -56,7 +56,8 @@ def probe_rule(layer: keras.layers.Layer, shape: Shape | None = None, *, seed: i
     """
     record = _record(layer)
     finding = _find(layer, _facts(record["config"]), _read_shape(layer, shape), np.random.default_rng(seed))
-    before = RULES.get(key_of(record))
+    known = rule_for(record)
+    before = known.channels
     findings = [*getattr(before, "findings", []), finding]
     written = getattr(before, "written", before)
 
@@ -66,13 +67,15 @@ def probe_rule(layer: keras.layers.Layer, shape: Shape | None = None, *, seed: i
         return _passed(layer, x, found[-1]) if found else (written or _unknown)(layer, x, *args, **kwargs)
 
     probed.findings, probed.written = findings, written  # type: ignore[attr-defined]
-    key = key_of(record)
-    return rule(key, approximate=APPROXIMATE.get(key, ""), last=LAST.get(key))(probed)
+    RULES[key_of(record)] = replace(known, channels=probed)
+    return probed
 
 
 def _unknown(layer: Layer, *_: Any, **__: Any) -> Any:
     key = key_of(layer.record)
-    raise NoRule(PINS.get(key) or f"is of the class {key}, which was probed with another config or on other axes")
+    raise NoRule(
+        rule_for(layer.record).pins or f"is of the class {key}, which was probed with another config or on other axes"
+    )
 
 
 def _passed(layer: Layer, x: Tensor, found: Finding) -> Tensor:

@@ -27,7 +27,7 @@ from kerassurgery_fn.rules import (
     wrappers,
 )
 from kerassurgery_fn.rules.layer import Layer, NoRule
-from kerassurgery_fn.rules.registry import APPROXIMATE, PINS, RULES, key_of, rule
+from kerassurgery_fn.rules.registry import RULES, Rule, key_of, rule, rule_for
 
 FAMILIES = (
     core, convolution, attention, recurrent, wrappers, normalization, activations, pooling, merging, shaping,
@@ -35,4 +35,4 @@ FAMILIES = (
     legacy, applications, pins,
 )  # fmt: skip
 
-__all__ = ["APPROXIMATE", "FAMILIES", "PINS", "RULES", "Layer", "NoRule", "key_of", "rule"]
+__all__ = ["FAMILIES", "RULES", "Layer", "NoRule", "Rule", "key_of", "rule", "rule_for"]

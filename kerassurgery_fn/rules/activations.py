@@ -9,7 +9,7 @@ from typing import Any
 from kerassurgery_fn.channels import Axis, select, size
 from kerassurgery_fn.graph import Record
 from kerassurgery_fn.rules.layer import Layer, Tensor
-from kerassurgery_fn.rules.registry import LAST, RULES, key_of, rule
+from kerassurgery_fn.rules.registry import RULES, key_of, rule, rule_for
 
 ELEMENTWISE = {
     "linear", "relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "swish", "hard_silu", "hard_swish",
@@ -77,10 +77,10 @@ def applied_last(record: Record) -> str | None:
     ...     "layer": dense}}), applied_last({"module": "mine", "class_name": "Block", "config": {"activation": "relu"}})
     ('relu', 'relu', None)
     """
-    key = key_of(record)
-    if key not in LAST:
+    key, last = key_of(record), rule_for(record).last
+    if last is None:
         return OPERATIONS.get(key.removeprefix("ops.").lower()) if key.startswith("ops.") else None
-    activation = LAST[key](record["config"])
+    activation = last(record["config"])
     if not isinstance(activation, dict):
         return activation if activation is None else str(activation)
     return str(activation["config"]) if activation["class_name"] == "function" else applied_last(activation)
@@ -108,8 +108,8 @@ def activated(layer: Layer, x: Tensor, field: str = "activation") -> Tensor:
         values, gates = select(x[-1], slice(half)), select(x[-1], slice(half, None))
         layer.tie(values, gates)
         return (*x[:-1], values)
-    if ">" in name and name in RULES:
-        made: Tensor = RULES[name](layer, x)
+    if ">" in name and name in RULES and (channels := RULES[name].channels):
+        made: Tensor = channels(layer, x)
         return made
     key = name if ">" in name else f"package>{name}"
     layer.pin(

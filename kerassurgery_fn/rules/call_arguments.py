@@ -6,13 +6,13 @@ from functools import cache
 from inspect import Parameter, signature
 from typing import Any
 
-from kerassurgery_fn.rules.registry import Rule
+from kerassurgery_fn.rules.registry import Channels
 
 signature_of = cache(signature)
 
 
 @cache
-def parameters_of(rule: Rule) -> tuple[list[str], bool]:
+def parameters_of(rule: Channels) -> tuple[list[str], bool]:
     """The names of a rule's parameters after the layer, and whether it takes any other argument by its name alone.
 
     >>> parameters_of(lambda layer, x, key=None, **_: x)
@@ -25,7 +25,7 @@ def parameters_of(rule: Rule) -> tuple[list[str], bool]:
 
 
 def placed(
-    rule: Rule, args: tuple[Any, ...], kwargs: dict[str, Any]
+    rule: Channels, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any], list[Any]]:
     """The arguments of a call as a rule takes them, the first one by position, and those that it has no parameter for.
 

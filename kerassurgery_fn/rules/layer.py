@@ -15,8 +15,8 @@ from kerassurgery_fn.rules.call_arguments import placed, signature_of
 from kerassurgery_fn.rules.constrained import constraint_of
 from kerassurgery_fn.rules.counts import Count, Size
 from kerassurgery_fn.rules.findings import Addition, Findings, Inexact, Narrow, Producer, Tensor, Weight
-from kerassurgery_fn.rules.registry import PINS, RULES, key_of
 from kerassurgery_fn.rules.registry import NoRule as NoRule
+from kerassurgery_fn.rules.registry import key_of, rule_for
 from kerassurgery_fn.values.frozen import Location, get_in
 
 __all__ = [
@@ -203,16 +203,15 @@ class Layer:
         Raises:
             NoRule: there is no rule for the class.
         """
-        key = key_of(self.record)
-        if key not in RULES and key in PINS:
-            raise NoRule(PINS[key])
-        if key not in RULES:
+        key, known = key_of(self.record), rule_for(self.record)
+        if known.channels is None:
             raise NoRule(
-                f'is of the class {key}, which has no rule; teach it by a function under @kerassurgery_fn.rule("{key}")'
+                known.pins
+                or f'is of the class {key}, which has no rule; teach it by a function under @kerassurgery_fn.rule("{key}")'
             )
         if mode := quantized(self.get("dtype")):
             raise NoRule(f"is quantized ({mode}), and cut it would round otherwise; cut the model before quantize()")
-        rule, (args, kwargs, surplus) = RULES[key], placed(RULES[key], args, kwargs)
+        rule, (args, kwargs, surplus) = known.channels, placed(known.channels, args, kwargs)
         bound = signature_of(rule).bind(self, *args, **kwargs)
         self.findings.first.setdefault(self.where, (self.record, args, kwargs))
         built = (*self.where, "build_config")

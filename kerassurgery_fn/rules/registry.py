@@ -1,22 +1,20 @@
-"""The table of rules: what each class of layer and operation does to channels.
+"""The table of layer classes and operations: one record for each, with all that the library knows of it.
 
-A rule is the layer's call on channel maps instead of tensors: it takes the `Layer` and the arguments of the call,
-with a tuple of axes in place of every tensor, and returns the axes of what the call makes.
+To support a class, write one function under `@rule(...)` in the file of its family. The function is the layer's call
+on channel maps instead of tensors: it takes the `Layer` and the arguments of the call, with a tuple of axes in place of
+every tensor, and returns the axes of the outputs. The arguments of `rule` state everything else.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from kerassurgery_fn.arguments import as_function, as_string, takes
 
-Rule = Callable[..., Any]
+Channels = Callable[..., Any]
 Last = Callable[[Mapping[str, Any]], Any]
-RULES: dict[str, Rule] = {}
-APPROXIMATE: dict[str, str] = {}
-PINS: dict[str, str] = {}
-LAST: dict[str, Last] = {}
 LAYERS = ("keras.layers", "keras.src.layers", "keras._legacy.layers", "keras.src.legacy.layers")
 OPERATIONS = ("keras.src.ops", "keras.ops", "keras.src.activations", "keras.src.quantizers")
 
@@ -25,8 +23,38 @@ class NoRule(Exception):
     """A class that the library knows nothing about, or a use of a known one that it cannot follow."""
 
 
+@dataclass(frozen=True)
+class Rule:
+    """All that the library knows of a class of layers or operations.
+
+    - `channels`: the call of a layer on channel maps; None where no function can follow what the class does;
+    - `pins`: why there is no such function;
+    - `approximate`: where a cut is not exact and why, for the table of supported classes; empty if it is exact;
+    - `last`: config -> the activation that the layer applies last to everything that it outputs: its name, its record,
+      or the record of an inner layer. None where that is not known.
+    """
+
+    channels: Channels | None = None
+    pins: str = ""
+    approximate: str = ""
+    last: Last | None = None
+
+
+UNKNOWN = Rule()
+RULES: dict[str, Rule] = {}
+
+
+def rule_for(record: Mapping[str, Any]) -> Rule:
+    """The rule for the class of a layer's record; one without any knowledge for a class that has none.
+
+    >>> rule_for({"module": "mine", "class_name": "Gate", "config": {}}) == UNKNOWN
+    True
+    """
+    return RULES.get(key_of(record), UNKNOWN)
+
+
 @takes(classes=as_string, approximate=as_string)
-def rule(*classes: str, approximate: str = "", last: Last | None = None) -> Callable[[Rule], Rule]:
+def rule(*classes: str, approximate: str = "", last: Last | None = None) -> Callable[[Channels], Channels]:
     """Registers a rule for classes of layers.
 
     Args:
@@ -39,14 +67,9 @@ def rule(*classes: str, approximate: str = "", last: Last | None = None) -> Call
             that is not known: no field of a config, `activation` neither, means the same in every class.
     """
 
-    def register(function: Rule) -> Rule:
-        RULES.update(dict.fromkeys(classes, as_function(function, "a rule")))
-        for name in classes:
-            LAST.pop(name, None)
-        if last:
-            LAST.update(dict.fromkeys(classes, last))
-        if approximate:
-            APPROXIMATE.update(dict.fromkeys(classes, approximate))
+    def register(function: Channels) -> Channels:
+        known = Rule(as_function(function, "a rule"), approximate=approximate, last=last)
+        RULES.update(dict.fromkeys(classes, known))
         return function
 
     return register
@@ -54,7 +77,7 @@ def rule(*classes: str, approximate: str = "", last: Last | None = None) -> Call
 
 def pins(reason: str, *classes: str) -> None:
     """Lists classes that no rule can be written for: they pin all channels that they touch, and this is why."""
-    PINS.update(dict.fromkeys(classes, reason))
+    RULES.update(dict.fromkeys(classes, Rule(pins=reason)))
 
 
 def key_of(record: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from kerassurgery_fn.channels import size
 from kerassurgery_fn.rules.findings import Tensor, Weight
-from kerassurgery_fn.rules.registry import Rule
+from kerassurgery_fn.rules.registry import Channels
 
 OWN = "kerassurgery_fn.rules"
 
@@ -63,7 +63,7 @@ def shape_fault(axes: Tensor, recorded: Sequence[int | None]) -> str:
     return f"makes a tensor of shape {tuple(recorded)}, where its rule expects {sizes}"
 
 
-def source_of(rule: Rule | None) -> str:
+def source_of(rule: Channels | None) -> str:
     """Where a rule stands, in words: function, module and line; and whose defect it is if it is one of this library.
 
     >>> source_of(None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from kerassurgery_fn.rules import APPROXIMATE, PINS, RULES
+from kerassurgery_fn.rules import RULES
 
 KERAS = "3.15"  # the release whose classes the table lists, one for one
 FILE = Path(__file__).with_name("SUPPORT.md")
@@ -42,7 +42,7 @@ def support() -> list[Support]:
     [Support(name='Dense', degree='exact', note=''),
      Support(name='Lambda', degree='pins', note='runs a Python function, which may do anything with channels')]
     """
-    names = sorted((name for name in {*RULES, *PINS} if ">" not in name), key=lambda name: (is_operation(name), name))
+    names = sorted((name for name in RULES if ">" not in name), key=lambda name: (is_operation(name), name))
     return [of(name) for name in names]
 
 
@@ -52,9 +52,10 @@ def of(name: str) -> Support:
     >>> of("Softmax")
     Support(name='Softmax', degree='approximate', note='over channels')
     """
-    if name in PINS:
-        return Support(name, "pins", PINS[name])
-    return Support(name, "approximate", APPROXIMATE[name]) if name in APPROXIMATE else Support(name, "exact")
+    known = RULES[name]
+    if known.pins:
+        return Support(name, "pins", known.pins)
+    return Support(name, "approximate", known.approximate) if known.approximate else Support(name, "exact")
 
 
 def is_operation(name: str) -> bool:

@@ -15,7 +15,7 @@ from kerassurgery_fn.analysis.channel_flow import analyse
 from kerassurgery_fn.channels import FIXED, has_ids
 from kerassurgery_fn.errors import AmbiguousLayer, NoChannels, PinnedChannels, UnknownLayer
 from kerassurgery_fn.graph import Ref
-from kerassurgery_fn.rules import RULES
+from kerassurgery_fn.rules import RULES, Rule
 
 X = {"x": (None, 6)}
 
@@ -434,7 +434,7 @@ def test_an_activation_that_nobody_knows_pins_what_it_is_applied_to():
 
 
 def test_an_activation_can_be_taught(monkeypatch):
-    monkeypatch.setitem(RULES, "mine>mix", lambda layer, x: x)
+    monkeypatch.setitem(RULES, "mine>mix", Rule(lambda layer, x: x))
     written = {"module": "builtins", "class_name": "function", "config": "mine>mix", "registered_name": "function"}
     for given in ("mine>mix", written):
         flow = flow_of(sequential("net", (None, 6), dense("a", activation=given), dense("b")))

@@ -30,7 +30,7 @@ from kerassurgery_fn.errors import (
     UnknownLayer,
 )
 from kerassurgery_fn.graph import of_class
-from kerassurgery_fn.rules import RULES
+from kerassurgery_fn.rules import RULES, Rule
 from kerassurgery_fn.values.snapshot import Snapshot, Training, same_arrays
 
 X = {"x": (None, 4)}
@@ -575,7 +575,7 @@ def test_a_class_that_nobody_knows_cannot_be_inserted():
 
 
 def test_a_rule_of_ones_own_is_enough_to_insert_a_layer(monkeypatch):
-    monkeypatch.setitem(RULES, "mine>Mystery", lambda layer, x: x)
+    monkeypatch.setitem(RULES, "mine>Mystery", Rule(lambda layer, x: x))
     gate = layer("Mystery", "gate", module="mine", registered_name="mine>Mystery")
     made = InsertLayer(gate, after="a")(chain("a", "b"))
     assert (

@@ -1,6 +1,7 @@
 """The laws find what is wrong: rules and edits with a mistake in them do not pass."""
 
 import doctest
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -98,7 +99,7 @@ RULE_MISTAKES = {
 def test_a_wrong_rule_is_found(monkeypatch, class_name, wrong, make):
     """One cut in three is enough: now and then a wrong rule and a right one mean the same channels."""
     check_law(make())
-    monkeypatch.setitem(RULES, class_name, wrong)
+    monkeypatch.setitem(RULES, class_name, replace(RULES[class_name], channels=wrong))
     with pytest.raises((AssertionError, BrokenSnapshot)):
         check_cuts(make)
 

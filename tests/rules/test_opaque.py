@@ -13,7 +13,7 @@ from kerassurgery_fn import DeleteChannels, Snapshot, analyse, capture
 from kerassurgery_fn.channels import has_ids
 from kerassurgery_fn.errors import PinnedChannels
 from kerassurgery_fn.graph import refs
-from kerassurgery_fn.rules.registry import PINS
+from kerassurgery_fn.rules.registry import RULES
 
 
 @keras.saving.register_keras_serializable("tests")
@@ -150,7 +150,9 @@ def test_a_wrapper_around_an_opaque_layer():
     check_law(model, opaque={"wrapper"})
 
 
-@pytest.mark.parametrize("class_name", [name for name in PINS if not name.startswith("ops.")])
+@pytest.mark.parametrize(
+    "class_name", [name for name, known in RULES.items() if known.pins and not name.startswith("ops.")]
+)
 def test_classes_that_pin_say_why(class_name):
     calls = [
         call(layer("Dense", "a", units=3), "x"),
@@ -158,8 +160,8 @@ def test_classes_that_pin_say_why(class_name):
         call(layer("Dense", "b", units=2), "opaque"),
     ]
     snapshot = Snapshot(functional("m", {"x": [None, 5]}, *calls, outputs="b"), {})
-    assert analyse(snapshot).opaque["opaque"] == PINS[class_name]
-    with pytest.raises(PinnedChannels, match=PINS[class_name]):
+    assert analyse(snapshot).opaque["opaque"] == RULES[class_name].pins
+    with pytest.raises(PinnedChannels, match=RULES[class_name].pins):
         DeleteChannels("a", [0])(snapshot)
 
 

@@ -10,12 +10,12 @@ import kerassurgery_fn
 from helpers.records import call, functional, layer, snapshot
 from kerassurgery_fn import DeleteChannels, analyse, capture, rebuild
 from kerassurgery_fn.errors import BrokenSnapshot, PinnedChannels
-from kerassurgery_fn.rules import RULES
+from kerassurgery_fn.rules import RULES, Rule
 
 
 def model(rule, monkeypatch, shapes=((4,), (4, 4)), out=(None, 3, 4)):
     """A layer of one's own between two others, with weights of some shapes, and its rule."""
-    monkeypatch.setitem(RULES, "mine>Gate", rule)
+    monkeypatch.setitem(RULES, "mine>Gate", Rule(rule))
     record = functional(
         "net", {"x": (None, 3, 5)}, call(layer("Dense", "a", units=4), "x"),
         call(layer("Gate", "g", module="mine", registered_name="mine>Gate"), "a", out=out),
@@ -95,7 +95,7 @@ def test_a_rule_that_is_right_is_used(monkeypatch):
 
 
 def test_a_rule_that_makes_too_few_tensors(monkeypatch):
-    monkeypatch.setitem(RULES, "mine>Twice", lambda layer, x: [x])
+    monkeypatch.setitem(RULES, "mine>Twice", Rule(lambda layer, x: [x]))
     record = functional(
         "net", {"x": (None, 5)}, call(layer("Dense", "a", units=4), "x"),
         call(layer("Twice", "t", module="mine", registered_name="mine>Twice"), "a", out=[(None, 4)] * 2),
@@ -126,7 +126,7 @@ def test_a_rule_that_names_another_axis_of_the_same_size_is_named_at_rebuild(mon
         layer.weight("scale", (x[1],))
         return x
 
-    monkeypatch.setitem(RULES, "rule_checks>Scale", scale)
+    monkeypatch.setitem(RULES, "rule_checks>Scale", Rule(scale))
     assert kerassurgery_fn.rules.RULES is RULES
     x = keras.Input((4, 3))
     net = keras.Model(x, keras.layers.Dense(2)(Scale(name="s")(keras.layers.Dense(4, name="d")(x))))

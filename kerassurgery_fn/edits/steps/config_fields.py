@@ -52,7 +52,7 @@ def range_of(key: str, field: str) -> Callable[[Any], bool]:
     >>> range_of("Dropout", "rate")(5), range_of("mine>Decay", "rate")(5), range_of("GroupNormalization", "groups")(-1)
     (False, True, True)
     """
-    if key not in RULES or ">" in key:
+    if key not in RULES or not RULES[key].channels or ">" in key:
         return _anything
     return OWN_RANGES.get((key, field)) or RANGES.get(field, _anything)
 
