@@ -207,7 +207,8 @@ class Layer:
         if known.channels is None:
             raise NoRule(
                 known.pins
-                or f'is of the class {key}, which has no rule; teach it by a function under @kerassurgery_fn.rule("{key}")'
+                or f"is of the class {key}, which has no rule; teach it by a function under "
+                f'@kerassurgery_fn.rule("{key}")'
             )
         if mode := quantized(self.get("dtype")):
             raise NoRule(f"is quantized ({mode}), and cut it would round otherwise; cut the model before quantize()")
