@@ -1,10 +1,11 @@
-"""What the README says of edits and examples is so."""
+"""The README is true: its examples run, its tables are complete, its map is the map of the rooms."""
 
 import re
 from pathlib import Path
 
 import pytest
 
+import kerassurgery_fn
 from kerassurgery_fn.edits import EDITS
 
 ROOT = Path(__file__).parent.parent
@@ -15,13 +16,26 @@ def section(title):
     return README.partition(f"## {title}\n")[2].partition("\n## ")[0]
 
 
+def example(name):
+    """The code under a marker `<!-- example: name -->`."""
+    return README.partition(f"<!-- example: {name} -->\n```python\n")[2].partition("```")[0]
+
+
+WISHES = [
+    row.strip("| ").split(" | ") for row in section("I want to ...").splitlines() if row.startswith("| ") and "`" in row
+]
+
+
 def test_every_edit_stands_in_the_table():
-    rows = [line for line in section("The edits").splitlines() if line.startswith("| `")]
-    named = [name for row in rows for name in re.findall(r"`(\w+)\(?", row.split(" | ")[0])]
-    assert sorted({*named} - {"Plan"}) == sorted(EDITS)
+    named = {name for _, code in WISHES for name in re.findall(r"(\w+)\(", code)}
+    assert set(EDITS) <= named
 
 
-def test_every_example_is_listed_and_there():
+def test_the_glossary_has_ten_terms():
+    assert len([line for line in section("Ten terms").splitlines() if line.startswith("| **")]) == 10
+
+
+def test_every_example_is_listed_and_exists():
     listed = re.findall(r"\(examples/(\w+\.py)\)", section("Examples"))
     programs = [
         file.name for file in (ROOT / "examples").glob("*.py") if "typer.run" in file.read_text(encoding="utf-8")
@@ -29,16 +43,53 @@ def test_every_example_is_listed_and_there():
     assert sorted(listed) == sorted(programs)
 
 
+def test_the_map_of_the_rooms_is_the_one_that_the_architecture_has():
+    from test_architecture import map_of_the_rooms
+
+    shown = section("How it is built").partition("```text\n")[2].partition("\n```")[0]
+    assert shown.splitlines() == map_of_the_rooms()
+
+
+def test_every_module_on_the_way_of_an_edit_exists():
+    modules = re.findall(r"`(\w+(?:/\w+)*\.py)`", section("How it is built"))
+    assert len(modules) > 5
+    assert [name for name in modules if not (ROOT / "kerassurgery_fn" / name).exists()] == []
+
+
+@pytest.fixture(scope="module")
+def scope():
+    """What the first example of the table defines: `model`, `snapshot`, `images` and the exports of the package."""
+    names = {}
+    exec(example("model"), names)
+    return names
+
+
 @pytest.mark.keras
-def test_the_edits_in_the_table_are_written_as_they_are_called():
+@pytest.mark.parametrize("code", [code for _, code in WISHES], ids=[wish for wish, _ in WISHES])
+def test_each_row_of_the_table_runs(code, scope, tmp_path, monkeypatch):
+    """An edit is also applied, and the result rebuilt."""
+    monkeypatch.chdir(tmp_path)
+    kerassurgery_fn.save_plan(kerassurgery_fn.DeleteLayer("dropout"), "plan.json")
+    result = eval(code.strip("`"), scope)
+    if re.match(r"`(\w+)", code)[1] in {*EDITS, "Plan"}:
+        smaller = kerassurgery_fn.rebuild(result(scope["snapshot"]))
+        assert smaller(scope["images"]) is not None
+
+
+@pytest.mark.keras
+def test_the_first_example_runs(scope):
+    """The pipe on the first screen, on a model that has the layers that it names."""
     import keras
 
-    import kerassurgery_fn
-
-    known = {**vars(kerassurgery_fn), **EDITS, "layer": keras.layers.ReLU()}
-    calls = re.findall(rf"`((?:{'|'.join(EDITS)})\([^`]*\))`", section("The edits"))
-    made = [eval(call, known) for call in calls]
-    assert len({type(one) for one in made}) == len(EDITS) - 1  # KeepChannels is called as DeleteChannels is
+    first = README.partition("```python\n")[2].partition("```")[0]
+    layers = keras.layers
+    model = keras.Sequential([
+        keras.Input((8, 8, 3)), layers.Conv2D(8, 3, name="conv_1"), layers.Dropout(0.5, name="dropout"),
+        layers.Flatten(), layers.Dense(4, name="dense_1"), layers.Dense(2, name="dense_2"),
+    ])  # fmt: skip
+    names = {"model": model}
+    exec(first, names)
+    assert names["smaller"].get_layer("conv_1").filters == 5
 
 
 @pytest.mark.keras
@@ -48,11 +99,10 @@ def test_the_example_of_a_new_head():
     x = keras.Input((8, 8, 3))
     y = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3, name="conv")(x))
     model = keras.Model(x, keras.layers.Dense(10, activation="softmax", name="predictions")(y))
-    code = README.partition("<!-- example: head -->\n```python\n")[2].partition("```")[0]
-    scope = {"model": model}
-    exec(code, scope)
-    tuned = scope["tuned"]
+    names = {"model": model}
+    exec(example("head"), names)
+    tuned = names["tuned"]
     assert tuned.output_shape == (None, 7)
     assert [weight.path for weight in tuned.trainable_weights] == ["predictions/kernel", "predictions/bias"]
-    old, new = (one.get_layer("predictions").kernel.numpy() for one in (model, tuned))
+    old, new = (each.get_layer("predictions").kernel.numpy() for each in (model, tuned))
     assert (new[:, :2] == old[:, [3, 5]]).all()
