@@ -46,7 +46,7 @@ ALIASES = ("operations", "surgeon", "identify")
 ORDER = (*ROOMS, *ALIASES, FRONT_DESK)
 MAY_IMPORT_KERAS = {"keras_io", "measure", "testing", "keras_surgeon", "cli"}
 # Modules of these rooms that import Keras only inside functions, so that rooms without Keras may import them.
-LIGHT = {"keras_io", "keras_io.layer_values", "keras_io.scopes", "measure"}
+LIGHT = {"keras_io", "keras_io.layer_conversion", "keras_io.scopes", "measure"}
 HEAVY = {"keras", "tensorflow"}
 
 

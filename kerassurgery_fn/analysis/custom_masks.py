@@ -13,7 +13,7 @@ from kerassurgery_fn.analysis.mask_rules import MAKERS, PASSING, is_foreign, is_
 from kerassurgery_fn.analysis.masks import first_argument, has_mask
 from kerassurgery_fn.errors import MisfitTensor
 from kerassurgery_fn.graph import Net, Node, Record, Use, arranged, leaves
-from kerassurgery_fn.keras_io.layer_values import computes_masks
+from kerassurgery_fn.keras_io.layer_conversion import computes_masks
 from kerassurgery_fn.rules.registry import key_of
 
 

@@ -35,7 +35,7 @@ from kerassurgery_fn.graph import (
     map_leaves,
     name_of,
 )
-from kerassurgery_fn.keras_io.layer_values import hands_on_masks
+from kerassurgery_fn.keras_io.layer_conversion import passes_masks_on
 
 
 def without_masks(net: Net) -> Net:
@@ -177,7 +177,7 @@ class _Masks:
 
     def believed(self, key: str) -> bool:
         """Whether a layer of a foreign class hands masks on: as long as nobody has asked, it is believed to."""
-        return key in self.passing or self.unasked or hands_on_masks(self.net.layers[key])
+        return key in self.passing or self.unasked or passes_masks_on(self.net.layers[key])
 
     @property
     def unasked(self) -> bool:

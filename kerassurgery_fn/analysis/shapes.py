@@ -38,7 +38,7 @@ from kerassurgery_fn.graph import (
     model_in,
     unfold,
 )
-from kerassurgery_fn.keras_io.layer_values import asked
+from kerassurgery_fn.keras_io.layer_conversion import infer_call
 from kerassurgery_fn.rules import Layer, NoRule
 from kerassurgery_fn.rules.constants import given as given_array
 from kerassurgery_fn.rules.layer import Findings, Tensor, Weight, listed
@@ -160,7 +160,7 @@ class _Walk:
 
     def asked(self, node: Node, path: str, record: Record, call: Arguments, reason: str) -> list[Spec]:
         """What a call makes as Keras says, which builds the layer for it."""
-        specs, built, shapes = asked(path, record, *(map_leaves(self.spec, part) for part in call), reason=reason)
+        specs, built, shapes = infer_call(path, record, *(map_leaves(self.spec, part) for part in call), reason=reason)
         inner = model_in(record)  # whose layers have the weights
         weights = [] if inner else [Weight(name, shape, True) for name, shape in shapes]
         try:

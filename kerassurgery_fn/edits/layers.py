@@ -32,7 +32,7 @@ from kerassurgery_fn.graph import (
     reread,
     with_call,
 )
-from kerassurgery_fn.keras_io.layer_values import as_layer
+from kerassurgery_fn.keras_io.layer_conversion import as_layer
 from kerassurgery_fn.values.snapshot import Snapshot
 
 PRECEDED = "preceded by another"

@@ -14,7 +14,7 @@ from kerassurgery_fn.edits.steps.draft import Draft, parted
 from kerassurgery_fn.edits.steps.draft_writing import Rewrite, scopes_above
 from kerassurgery_fn.errors import BadValue, NameTaken
 from kerassurgery_fn.graph import TRAINED, Selector, as_selector, model_in, renamed, with_layer
-from kerassurgery_fn.keras_io.layer_values import as_value
+from kerassurgery_fn.keras_io.layer_conversion import as_value
 from kerassurgery_fn.values.frozen import FrozenDict, freeze, set_in
 
 

@@ -1,1 +1,1 @@
-"""Live Keras models: capture, rebuild, and layers as people pass them."""
+"""Live Keras models: capture, rebuild, and conversion of layers into values."""

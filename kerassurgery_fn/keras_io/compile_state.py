@@ -1,4 +1,4 @@
-"""Models as if they had not been compiled."""
+"""Models without their compile config."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ import keras
 
 @contextmanager
 def uncompiled(*models: keras.Model) -> Iterator[None]:
-    """Within it, Keras writes nothing of what models were compiled with, which it may not be able to save."""
+    """A scope in which Keras serialises models without their compile config.
+
+    Keras serialises the optimizer, the loss and the metrics together with the layers. If it cannot save one of them,
+    it cannot save the layers either.
+    """
     configs = [(model, vars(model).pop("_compile_config")) for model in models if "_compile_config" in vars(model)]
     try:
         yield

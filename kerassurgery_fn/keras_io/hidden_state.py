@@ -1,4 +1,7 @@
-"""What a layer knows and its config does not tell: written into the record where Keras reads it, refused elsewhere."""
+"""Layer state that the config does not contain.
+
+It is added to the config if Keras reads it from there. Otherwise the layer is refused.
+"""
 
 from __future__ import annotations
 
@@ -13,28 +16,31 @@ import numpy as np
 from kerassurgery_fn.errors import HiddenState
 from kerassurgery_fn.graph import Record
 
+# --- state that is added to the config
+
 
 def with_vocabulary(layer: Any, config: dict[str, Any]) -> dict[str, Any]:
-    """The config of a lookup layer with the vocabulary that it has adapted to; any other config as it is."""
+    """The config of a lookup layer with its adapted vocabulary; any other config unchanged.
+
+    `adapt()` stores the vocabulary in the layer, and Keras saves it as an asset file, not in the config.
+    """
     lookup = getattr(layer, "_lookup_layer", layer)
     if config.get("vocabulary", ()) is not None or not hasattr(lookup, "get_vocabulary"):
         return config
     tokens = np.array(lookup.get_vocabulary(include_special_tokens=False)).tolist()
     if not tokens:
         return config
-    weights = getattr(lookup, "idf_weights", None)
-    special = lookup.vocabulary_size() - len(tokens)
-    return {
-        **config,
-        "vocabulary": tokens,
-        "idf_weights": None if weights is None else weights.numpy()[special:].tolist(),
-    }
+    idf = getattr(lookup, "idf_weights", None)
+    special_tokens = lookup.vocabulary_size() - len(tokens)  # padding and out-of-vocabulary tokens come first
+    idf_of_tokens = None if idf is None else idf.numpy()[special_tokens:].tolist()
+    return {**config, "vocabulary": tokens, "idf_weights": idf_of_tokens}
 
 
 def with_policy(layer: Any, config: dict[str, Any]) -> dict[str, Any]:
-    """The config of a layer whose class writes a dtype in place of its policy (SpatialDropout), with the policy.
+    """The config of a layer with its dtype policy, where the class writes only the dtype of the weights.
 
-    A mixed policy keeps weights in another dtype than it computes in, and Keras would compute in that of the weights.
+    SpatialDropout does so. Under mixed precision, weights are float32 and computation is float16: rebuilt from its own
+    config, the layer would compute in float32.
     """
     if isinstance(inner := config.get("layer"), dict) and hasattr(layer, "layer"):
         config = {**config, "layer": {**inner, "config": with_policy(layer.layer, inner["config"])}}
@@ -50,72 +56,66 @@ def _policy_record(name: str) -> dict[str, Any]:
     return {"module": "keras", "class_name": "DTypePolicy", "config": {"name": name}, "registered_name": None}
 
 
-def refuse_hidden(path: str, layer: Any, record: Record) -> None:
-    """Raises HiddenState where Keras could not rebuild a layer from its record and its weights."""
-    inner = layer._flatten_layers()
+# --- state that is refused
+
+
+def refuse_hidden_state(path: str, layer: Any, record: Record) -> None:
+    """Raises HiddenState if Keras could not rebuild a layer from its record and its weights."""
     for field, value in record["config"].items():
         if isinstance(function := getattr(layer, field, None), FunctionType):
-            refuse_unsaved(path, field, value, function)
-    for one in inner:
-        if getattr(one, "quantization_mode", None) == "float8":
-            raise HiddenState(
-                f"layer {path!r} is quantized to float8, and Keras builds such a layer in another way than it "
-                "quantizes one; capture the model before quantize('float8')"
-            )
-        if any(axis < 0 for axis in getattr(one, "_attention_axes", None) or ()):
-            raise HiddenState(
-                f"layer {path!r} ({type(one).__name__}) attends over axes that are counted from the end, and Keras "
-                "before 3.12 takes other axes for them; count attention_axes from the front"
-            )
-        if keeps_files(one) and not record["config"].get("vocabulary"):
-            raise HiddenState(
-                f"layer {path!r} ({type(one).__name__}) keeps files of its own (save_assets), which are neither config "
-                "nor weights; give it what they hold as arguments, so that its config tells it"
-            )
+            refuse_function(path, field, value, function)
+    for sublayer in layer._flatten_layers():
+        refuse_float8(path, sublayer)
+        refuse_negative_attention_axes(path, sublayer)
+        refuse_asset_files(path, sublayer, record)
     refuse_unbuildable(path, record)
-    for what, hidden, field, way in (
-        ("LoRA weights", "lora_enabled", "lora_rank", "merge them into the kernels first"),
-        ("quantized weights", "quantization_mode", "mode", "capture the model before quantize()"),
-    ):
-        found = sum(bool(getattr(one, hidden, None)) for one in inner)
-        if found > told(layer, record, field):
-            raise HiddenState(
-                f"layer {path!r} ({record['class_name']}) has {what} inside, of which its config tells nothing, so "
-                f"that Keras itself could not rebuild it; {way}"
-            )
+    refuse_adapters(path, layer, record)
 
 
-def refuse_unbuildable(path: str, record: Record) -> None:
-    """Raises HiddenState for a layer that Keras itself cannot build from its config.
-
-    Embedding adds LoRA when it is built and allows no weights from then on, but a ReversibleEmbedding whose weights are
-    not tied makes its second matrix after that.
-    """
-    config = record["config"]
-    if config.get("lora_rank") and config.get("tie_weights") is False and record["class_name"] == "ReversibleEmbedding":
+def refuse_function(path: str, field: str, value: Any, function: FunctionType) -> None:
+    """Raises HiddenState for a user's function that Keras would not find again by what it writes into the config."""
+    if isinstance(value, str) and not function.__module__.startswith("keras."):
         raise HiddenState(
-            f"layer {path!r} (ReversibleEmbedding) has LoRA weights and tie_weights=False, and Keras itself cannot "
-            "build such a layer from its config; merge the LoRA weights into the embeddings first"
+            f"the {field} of layer {path!r} is the function {value!r} of {function.__module__!r}, but its config has "
+            f"the name {value!r} only, which Keras takes for its own {field}; register the function with "
+            "keras.saving.register_keras_serializable, or rename it"
+        )
+    if isinstance(value, dict) and "class_name" not in value:
+        raise HiddenState(
+            f"the {field} of layer {path!r} is a lambda, which Keras writes in a form that it cannot read; define a "
+            "function and register it with keras.saving.register_keras_serializable"
         )
 
 
-def refuse_unsaved(path: str, field: str, written: Any, function: FunctionType) -> None:
-    """Raises HiddenState for somebody's function of which Keras writes what it will not read as that function."""
-    if isinstance(written, str) and not function.__module__.startswith("keras."):
+def refuse_float8(path: str, sublayer: Any) -> None:
+    """Raises HiddenState for a layer quantized to float8: `build` and `quantize` give it different weights."""
+    if getattr(sublayer, "quantization_mode", None) == "float8":
         raise HiddenState(
-            f"the {field} of layer {path!r} is a function {written!r} of {function.__module__!r}, and its config says "
-            f"no more than {written!r}, which Keras takes for its own; register it with "
-            "keras.saving.register_keras_serializable, or give it another name"
-        )
-    if isinstance(written, dict) and "class_name" not in written:
-        raise HiddenState(
-            f"the {field} of layer {path!r} is a lambda, which Keras writes in a form that it cannot read; make it a "
-            "function and register that with keras.saving.register_keras_serializable"
+            f"layer {path!r} is quantized to float8, and built from its config it would have other weights; capture "
+            "the model before quantize('float8')"
         )
 
 
-def keeps_files(layer: Any) -> bool:
-    """Whether a layer saves anything besides its config and its weights."""
+def refuse_negative_attention_axes(path: str, sublayer: Any) -> None:
+    """Raises HiddenState for negative attention axes, which Keras before 3.12 keeps but rebuilds as other axes."""
+    if any(axis < 0 for axis in getattr(sublayer, "_attention_axes", None) or ()):
+        raise HiddenState(
+            f"layer {path!r} ({type(sublayer).__name__}) attends over axes that are counted from the end, and Keras "
+            "before 3.12 rebuilds it with other axes; count attention_axes from the front"
+        )
+
+
+def refuse_asset_files(path: str, sublayer: Any, record: Record) -> None:
+    """Raises HiddenState for a layer that saves files beside its config and its weights."""
+    if saves_files(sublayer) and not record["config"].get("vocabulary"):
+        raise HiddenState(
+            f"layer {path!r} ({type(sublayer).__name__}) saves files of its own (save_assets), which a snapshot does "
+            "not contain; pass their content to its constructor, so that it becomes part of the config"
+        )
+
+
+def saves_files(layer: Any) -> bool:
+    """Whether a layer saves any files: layers of Keras have `save_assets` also when they have nothing to save."""
     if not hasattr(layer, "save_assets"):
         return False
     with TemporaryDirectory() as folder:
@@ -123,21 +123,49 @@ def keeps_files(layer: Any) -> bool:
         return any(Path(folder).iterdir())
 
 
-def told(layer: Any, record: Record, field: str) -> int:
-    """How many layers have LoRA or are quantized by the config of a layer.
+def refuse_unbuildable(path: str, record: Record) -> None:
+    """Raises HiddenState for a layer that Keras cannot build from the config that it writes.
 
-    Keras reads `lora_rank` of its own layers and `mode` of quantized policies. In the config of other classes, and of
-    operations, fields of these names mean something else.
+    ReversibleEmbedding with LoRA and `tie_weights=False`: Embedding.build enables LoRA, which locks the layer, and
+    only then ReversibleEmbedding.build adds its second matrix, which raises an error in a locked layer.
     """
-    records = [one for one in records_in(record) if one["config"].get(field)]
+    config = record["config"]
+    if config.get("lora_rank") and config.get("tie_weights") is False and record["class_name"] == "ReversibleEmbedding":
+        raise HiddenState(
+            f"layer {path!r} (ReversibleEmbedding) has LoRA weights and tie_weights=False, and Keras cannot build such "
+            "a layer from its config; merge the LoRA weights into the embeddings first"
+        )
+
+
+def refuse_adapters(path: str, layer: Any, record: Record) -> None:
+    """Raises HiddenState for LoRA or quantization of sublayers that the config of the layer does not mention."""
+    for weights, attribute, field, remedy in (
+        ("LoRA weights", "lora_enabled", "lora_rank", "merge them into the kernels first"),
+        ("quantized weights", "quantization_mode", "mode", "capture the model before quantize()"),
+    ):
+        sublayers = sum(bool(getattr(sublayer, attribute, None)) for sublayer in layer._flatten_layers())
+        if sublayers > count_in_config(layer, record, field):
+            raise HiddenState(
+                f"layer {path!r} ({record['class_name']}) has {weights} in a sublayer, and its config does not mention "
+                f"them, so Keras cannot rebuild the layer; {remedy}"
+            )
+
+
+def count_in_config(layer: Any, record: Record, field: str) -> int:
+    """The number of layers that have LoRA (`lora_rank`) or are quantized (`mode`) according to a layer's config.
+
+    Only `lora_rank` of Keras' own layers and `mode` of quantized dtype policies count: a user's class, or an operation,
+    may have a field of the same name with another meaning.
+    """
+    records = [inner for inner in records_in(record) if inner["config"].get(field)]
     if field == "mode":
-        return sum(str(one["class_name"]).endswith("DTypePolicy") for one in records)
-    inner = sum(str(one.get("module")).startswith("keras") for one in records if one is not record)
-    return inner + (bool(record["config"].get(field)) and hasattr(layer, "enable_lora"))
+        return sum(str(inner["class_name"]).endswith("DTypePolicy") for inner in records)
+    sublayers = sum(str(inner.get("module")).startswith("keras") for inner in records if inner is not record)
+    return sublayers + (bool(record["config"].get(field)) and hasattr(layer, "enable_lora"))
 
 
 def records_in(tree: Any) -> Iterator[Record]:
-    """All records that a record holds, the record itself first."""
+    """A record and all records inside it, outermost first."""
     if isinstance(tree, dict):
         if "class_name" in tree and isinstance(tree.get("config"), dict):
             yield tree

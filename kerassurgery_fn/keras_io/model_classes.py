@@ -1,4 +1,4 @@
-"""Subclasses of Functional and Sequential: which of them keep their class in a snapshot, and what the others lose."""
+"""Subclasses of Functional and Sequential: whether a snapshot keeps the class, and which methods are lost otherwise."""
 
 from __future__ import annotations
 
@@ -11,53 +11,61 @@ from kerassurgery_fn.keras_io.scopes import without_weights
 from kerassurgery_fn.keras_io.sublayers import Functional
 from kerassurgery_fn.values.warning_origin import warn
 
-CONFIGURING = {"get_config", "from_config"}  # methods that decide whether the class is kept
+SERIALIZATION_METHODS = {"get_config", "from_config"}
 
 
 def base_of(model: keras.Model) -> Any:
-    """The class of Keras whose graph a model has."""
+    """The class of plain models: Sequential or Functional."""
     return keras.Sequential if isinstance(model, keras.Sequential) else Functional
 
 
-def keeps_class(model: keras.Model) -> bool:
-    """Whether Keras can make a model's class from the model's graph, as `keras.models.load_model` would.
+def overrides_call(model: keras.Model) -> bool:
+    """Whether the class of a model defines `call`, so that the model may compute something else than its graph."""
+    return type(model).call is not base_of(model).call
 
-    Its class is one of Keras or registered, its config is its graph, and `from_config` makes it of such a config.
+
+def keeps_class(model: keras.Model) -> bool:
+    """Whether Keras can create a model of this class from the model's graph, as `keras.models.load_model` would.
+
+    Three conditions: Keras finds the class by name, `get_config` returns the graph, and `from_config` accepts it.
     """
     cls = type(model)
     if cls is base_of(model):
         return True
     if cls.__module__.startswith("keras."):
         return "layers" in model.get_config()
-    return is_registered(cls) and (_sequential if isinstance(model, keras.Sequential) else _functional)(model)
+    if not is_registered(cls):
+        return False
+    return _accepts_layers(model) if isinstance(model, keras.Sequential) else _accepts_graph(model)
 
 
 def is_registered(cls: type) -> bool:
-    """Whether Keras finds a class by the name under which it writes it."""
+    """Whether Keras finds a class under the name that it writes into a config."""
     return keras.saving.get_registered_object(keras.saving.get_registered_name(cls)) is cls
 
 
-def _functional(model: keras.Model) -> bool:
-    """Whether Keras makes a subclass of Functional from the inputs and outputs that a config describes."""
+def _accepts_graph(model: keras.Model) -> bool:
+    """Whether a subclass of Functional can be constructed from inputs and outputs, as Functional.from_config does."""
     cls = type(model)
-    spec, usual = (inspect.getfullargspec(one.__init__) for one in (cls, Functional))
-    takes_a_graph = spec.args[1:] == usual.args[1:] or (spec.varargs, spec.varkw) == ("args", "kwargs")
+    spec, base_spec = inspect.getfullargspec(cls.__init__), inspect.getfullargspec(Functional.__init__)
+    takes_anything = (spec.varargs, spec.varkw) == ("args", "kwargs")
+    takes_inputs_and_outputs = spec.args[1:] == base_spec.args[1:] or takes_anything
     return (
-        takes_a_graph
+        takes_inputs_and_outputs
         and _is_inherited(cls, "from_config", Functional)
         and {"layers", "input_layers", "output_layers"} <= model.get_config().keys()
     )
 
 
-def _sequential(model: keras.Model) -> bool:
-    """Whether Keras makes a subclass of Sequential by adding the layers of a config to an empty one."""
+def _accepts_layers(model: keras.Model) -> bool:
+    """Whether a subclass of Sequential can be constructed empty: Sequential.from_config then adds the layers."""
     cls: Any = type(model)
     if not (_is_inherited(cls, "from_config", keras.Sequential) and "layers" in model.get_config()):
         return False
     try:
         with without_weights():
             return not cls(name=model.name).layers
-    except Exception:  # a constructor of somebody else may raise anything
+    except Exception:  # the constructor is the user's code and may raise anything
         return False
 
 
@@ -65,32 +73,34 @@ def _is_inherited(cls: Any, method: str, base: Any) -> bool:
     return getattr(cls, method).__func__ is getattr(base, method).__func__
 
 
-def warn_of_lost(model: keras.Model) -> None:
-    """Warns of methods that are lost where a model does not keep its class: its own in place of those of Keras."""
+def warn_of_lost_methods(model: keras.Model) -> None:
+    """Warns if a model cannot keep its class and that class overrides methods of Keras."""
     if keeps_class(model):
         return
     if is_registered(type(model)):
-        why = (
-            "its config is not that of its graph; keep get_config and from_config, and a constructor that takes "
-            "(*args, **kwargs)"
+        reason = (
+            "get_config() of the class does not return the graph; inherit get_config and from_config, and let the "
+            "constructor take (*args, **kwargs), to keep the class"
         )
     else:
-        why = "the class is not registered; do so by keras.saving.register_keras_serializable"
-    warn_of_overridden(model, base_of(model).__name__, why)
+        reason = (
+            "the class is not registered; register it with keras.saving.register_keras_serializable to keep the class"
+        )
+    warn_of_plain_model(model, base_of(model).__name__, reason)
 
 
-def warn_of_overridden(model: keras.Model, kind: str, why: str) -> None:
-    """Warns that a model becomes a plain one of a kind, if its class has methods in place of those of Keras."""
-    if lost := overridden(model):
+def warn_of_plain_model(model: keras.Model, kind: str, reason: str) -> None:
+    """Warns that a model is captured as a plain model, if its class overrides methods of Keras."""
+    if methods := overridden_methods(model):
         warn(
-            f"model {model.name!r} is captured as a plain {kind} model without the {', '.join(lost)} of its class "
-            f"{type(model).__name__}, because {why}"
+            f"model {model.name!r} is captured as a plain {kind} model without the {', '.join(methods)} of its class "
+            f"{type(model).__name__}: {reason}"
         )
 
 
-def overridden(model: keras.Model) -> list[str]:
-    """The public methods and properties that a model's class has in place of those of Keras."""
+def overridden_methods(model: keras.Model) -> list[str]:
+    """The public methods and properties of Keras that the class of a model overrides."""
     base = base_of(model)
-    above = type(model).__mro__[: type(model).__mro__.index(base)]
-    names = {name for cls in above if not cls.__module__.startswith("keras.") for name in vars(cls)}
-    return sorted(name for name in names - CONFIGURING if not name.startswith("_") and hasattr(base, name))
+    classes = type(model).__mro__[: type(model).__mro__.index(base)]
+    names = {name for cls in classes if not cls.__module__.startswith("keras.") for name in vars(cls)}
+    return sorted(name for name in names - SERIALIZATION_METHODS if not name.startswith("_") and hasattr(base, name))

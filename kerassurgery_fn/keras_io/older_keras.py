@@ -1,6 +1,7 @@
-"""What older releases of Keras write into a config, or read from it, in another way than Keras does today.
+"""Configs that older releases of Keras write or read differently.
 
-A snapshot has one form under all of them, so that nothing but `capture` and `rebuild` knows of it.
+`capture` and `rebuild` convert them to and from the form of the current release. The rest of the library sees only that
+form.
 """
 
 from __future__ import annotations
@@ -10,25 +11,31 @@ from typing import Any
 import keras
 
 from kerassurgery_fn.graph import Record, is_model
-from kerassurgery_fn.keras_io.sublayers import inside, members_of
+from kerassurgery_fn.keras_io.sublayers import members_of, unwrap
 
+# Config field -> the attribute of a Functional model with the same structure of tensors.
 STRUCTURES = {"input_layers": "_inputs_struct", "output_layers": "_outputs_struct"}
 
 
-def complete(layer: keras.Operation, record: dict[str, Any]) -> None:
-    """Writes into the record of a layer or operation what its class leaves out."""
+def add_missing_fields(operation: keras.Operation, record: dict[str, Any]) -> None:
+    """Adds to the record of a layer or operation the fields that its class does not write."""
     if "name" not in record and "name" not in record["config"]:
-        record["name"] = layer.name  # a class without a get_config()
-    if isinstance(layer, keras.layers.InputLayer):
-        record["config"].setdefault("optional", layer.optional)  # Keras before 3.11
+        record["name"] = operation.name  # a layer without get_config(): Keras writes its constructor's arguments only
+    if isinstance(operation, keras.layers.InputLayer):
+        record["config"].setdefault("optional", operation.optional)  # Keras before 3.11 does not write it
 
 
-def with_structure(model: keras.Model, record: dict[str, Any]) -> dict[str, Any]:
-    """The record of a Functional model in which a single tensor is told from a list of one.
+def with_single_tensors(model: keras.Model, record: dict[str, Any]) -> dict[str, Any]:
+    """The record of a Functional model, with single inputs and outputs written as such.
 
-    Keras before 3.11 writes a list of one for both.
+    Keras before 3.11 writes a list for `Model(x, y)` as well as for `Model([x], [y])`. The two models are called
+    differently, so a snapshot distinguishes them.
     """
-    single = {field for field, own in STRUCTURES.items() if isinstance(getattr(model, own, None), keras.KerasTensor)}
+    single = {
+        field
+        for field, attribute in STRUCTURES.items()
+        if isinstance(getattr(model, attribute, None), keras.KerasTensor)
+    }
     config = {
         field: value[0] if field in single and not isinstance(value[0], str) else value
         for field, value in record["config"].items()
@@ -36,13 +43,14 @@ def with_structure(model: keras.Model, record: dict[str, Any]) -> dict[str, Any]
     return {**record, "config": config}
 
 
-def keep_structures(model: keras.Model, record: Record) -> None:
-    """Gives rebuilt models their lists of one tensor, which Keras before 3.11 takes for single tensors."""
-    for field, own in STRUCTURES.items():
-        tree = getattr(model, own, None)
-        if isinstance(tree, keras.KerasTensor) and len(record["config"][field]) == 1:
-            object.__setattr__(model, own, [tree])  # as it is: Keras would put a list that it tracks in its place
-    for layer, one in zip(members_of(model), record["config"]["layers"], strict=True):
-        inner, nested = inside(layer, one)
-        if is_model(nested):
-            keep_structures(inner, nested)
+def restore_tensor_lists(model: keras.Model, record: Record) -> None:
+    """Restores inputs and outputs that are lists of one tensor: Keras before 3.11 revives them as single tensors."""
+    for field, attribute in STRUCTURES.items():
+        tensor = getattr(model, attribute, None)
+        if isinstance(tensor, keras.KerasTensor) and len(record["config"][field]) == 1:
+            # Model.__setattr__ would replace the list by a tracked list, which is not equal to a plain one.
+            object.__setattr__(model, attribute, [tensor])
+    for layer, layer_record in zip(members_of(model), record["config"]["layers"], strict=True):
+        inner, inner_record = unwrap(layer, layer_record)
+        if is_model(inner_record):
+            restore_tensor_lists(inner, inner_record)

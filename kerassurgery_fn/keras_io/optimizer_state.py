@@ -1,4 +1,13 @@
-"""The state of a model's optimizer, weight by weight."""
+"""The state of a model's optimizer: which variable belongs to which weight.
+
+Keras keeps the variables of an optimizer in one list and links them to weights by name only:
+
+    iteration, learning_rate               belong to no weight
+    dense_kernel_momentum, ..._velocity    belong to the weight with the path `dense/kernel`
+
+A snapshot stores the weight of each variable, its owner: (layer path, index in `layer.get_weights()`). So a channel
+edit cuts the variables as it cuts the weight.
+"""
 
 from __future__ import annotations
 
@@ -12,85 +21,100 @@ from kerassurgery_fn.keras_io.sublayers import layers_of
 from kerassurgery_fn.values.snapshot import Snapshot, Training, Weights
 from kerassurgery_fn.values.warning_origin import warn
 
-Slots = tuple[tuple[str, int] | None, ...]
+Owner = tuple[str, int]  # layer path, index in layer.get_weights()
+Slots = tuple[Owner | None, ...]
 Values = tuple[np.ndarray, ...]
 
 
 def training_of(model: keras.Model, record: Record, weights: Weights) -> Training | None:
-    """The state of a model's optimizer, None before its first step and where a part of it belongs to no one weight."""
+    """The state of a model's optimizer; None before its first step, or if a variable cannot be cut with any weight."""
     optimizer = getattr(model, "optimizer", None)
-    if optimizer is None or not any(v.name == "iteration" and v.numpy() for v in optimizer.variables):
+    if optimizer is None or not _has_started(optimizer):
         return None
-    values = tuple(owned(keras.ops.convert_to_numpy(variable)) for variable in optimizer.variables)
-    slots, values = _of_trained(model, record, values)
+    values = tuple(without_shared_memory(keras.ops.convert_to_numpy(variable)) for variable in optimizer.variables)
+    slots, values = _without_frozen(model, record, values)
     for owner, value in zip(slots, values, strict=True):
         if value.ndim and (owner is None or value.shape != weights[owner[0]][owner[1]].shape):
             warn(
-                f"the state of the optimizer ({type(optimizer).__name__}) stays behind: it has a variable of shape "
-                f"{value.shape} that is not shaped like any weight; after rebuild() it starts anew"
+                f"the state of the optimizer ({type(optimizer).__name__}) is not captured: it has a variable of shape "
+                f"{value.shape}, which is not the shape of a weight; after rebuild() the optimizer starts from zero"
             )
             return None
     return Training(slots, values)
 
 
-def _of_trained(model: keras.Model, record: Record, values: tuple[np.ndarray, ...]) -> tuple[Slots, Values]:
-    """The owners and values of the optimizer's variables, less those of layers that were frozen since it was built: the
-    optimizer of the rebuilt model has none for them."""
-    slots = _slots(model, record)
+def _has_started(optimizer: keras.Optimizer) -> bool:
+    return any(variable.name == "iteration" and variable.numpy() for variable in optimizer.variables)
+
+
+def _without_frozen(model: keras.Model, record: Record, values: Values) -> tuple[Slots, Values]:
+    """Owners and values of the optimizer's variables, except those of weights frozen after the optimizer was built.
+
+    The optimizer still has variables for these weights. The optimizer of the rebuilt model, built for the weights that
+    are trainable now, has none.
+    """
+    slots = owners_of_variables(model, record)
     if all(owner or not value.ndim for owner, value in zip(slots, values, strict=True)):
         return slots, values
-    trained = {(path, i) for path, layer, _ in layers_of(model, record, "") for i in _trainable(layer)}
-    every = _slots(model, record, frozen=True)
-    kept = [i for i, owner in enumerate(every) if owner is None or owner in trained]
-    return tuple(every[i] for i in kept), tuple(values[i] for i in kept)
+    trainable = {(path, index) for path, layer, _ in layers_of(model, record, "") for index in _trainable(layer)}
+    slots = owners_of_variables(model, record, include_frozen=True)
+    kept = [index for index, owner in enumerate(slots) if owner is None or owner in trainable]
+    return tuple(slots[index] for index in kept), tuple(values[index] for index in kept)
 
 
 def _trainable(layer: keras.layers.Layer) -> list[int]:
     return [index for index, weight in enumerate(layer.weights) if weight.trainable]
 
 
-def _slots(model: keras.Model, record: Record, frozen: bool = False) -> Slots:
-    """The weight that each variable of the optimizer belongs to, by the name that the optimizer gives it: one that
-    training changes, or with `frozen` any one.
+def owners_of_variables(model: keras.Model, record: Record, include_frozen: bool = False) -> Slots:
+    """The weight that each variable of the optimizer belongs to, None for variables such as the learning rate.
 
-    Weights of one name, as nested models may have them, take turns in the order of the model.
+    The optimizer names a variable after the path of its weight, `dense/kernel` -> `dense_kernel_momentum`. Two cases
+    are ambiguous:
+
+    - One name is the beginning of another (`dense_kernel`, `dense_kernel_a`): the longest match is right.
+    - Weights in two nested models have equal paths. The optimizer lists its variables in the order of the weights, so
+      the first variable of a name belongs to the first weight, the second variable to the second weight, and so on.
     """
-    owners: dict[str, list[tuple[str, int]]] = defaultdict(list)
+    owners: dict[str, list[Owner]] = defaultdict(list)
     for path, layer, _ in layers_of(model, record, ""):
-        for index, variable in enumerate(layer.weights):
-            if variable.trainable or frozen:
-                owners[variable.path.replace("/", "_")].append((path, index))
-    names = sorted(owners, key=len, reverse=True)
+        for index, weight in enumerate(layer.weights):
+            if weight.trainable or include_frozen:
+                owners[weight.path.replace("/", "_")].append((path, index))
+    longest_first = sorted(owners, key=len, reverse=True)
     seen: Counter[str] = Counter()
-    slots: list[tuple[str, int] | None] = []
+    slots: list[Owner | None] = []
     for variable in model.optimizer.variables:
-        name = next((name for name in names if variable.name.startswith(f"{name}_")), None)
-        slots.append(owners[name][seen[variable.name] % len(owners[name])] if name else None)
+        prefix = next((name for name in longest_first if variable.name.startswith(f"{name}_")), None)
+        candidates = owners[prefix] if prefix else []
+        slots.append(candidates[seen[variable.name] % len(candidates)] if candidates else None)
         seen[variable.name] += 1
     return tuple(slots)
 
 
-def resume(model: keras.Model, snapshot: Snapshot) -> None:
-    """Gives the optimizer of a rebuilt model the state that the snapshot carries."""
-    if snapshot.training is None or getattr(model, "optimizer", None) is None:  # a compile() of its own is not called
+def restore_training(model: keras.Model, snapshot: Snapshot) -> None:
+    """Gives the optimizer of a rebuilt model the state that the snapshot contains."""
+    # A class with a compile() of its own may leave the rebuilt model without an optimizer.
+    if snapshot.training is None or getattr(model, "optimizer", None) is None:
         return
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
-    slots, values = _slots(model, snapshot.record), snapshot.training.by_owner()
-    counts = Counter(slots)
-    if any(counts[owner] != len(own) for owner, own in values.items()):
+    slots, values = owners_of_variables(model, snapshot.record), snapshot.training.by_owner()
+    variables_per_owner = Counter(slots)
+    if any(variables_per_owner[owner] != len(owned_values) for owner, owned_values in values.items()):
         warn(
-            f"the state of the optimizer stays behind: compiled anew, {type(model.optimizer).__name__} has other "
-            "variables than before; a global dtype policy must be the same as when the model was made"
+            f"the state of the optimizer is not restored: after rebuild(), {type(model.optimizer).__name__} has other "
+            "variables than before, and starts from zero; set the global dtype policy that was set when the model was "
+            "compiled, and rebuild again"
         )
         return
-    waiting = {owner: iter(own) for owner, own in values.items()}
+    remaining = {owner: iter(owned_values) for owner, owned_values in values.items()}
     for variable, owner in zip(model.optimizer.variables, slots, strict=True):
-        if owner in waiting:
-            variable.assign(next(waiting[owner]))
+        if owner in remaining:
+            variable.assign(next(remaining[owner]))
 
 
-def owned(array: np.ndarray) -> np.ndarray:
-    """The array itself if its memory is its own, else a copy: some backends hand out the variable's memory."""
-    array = np.asarray(array)  # get_weights() gives a number as a numpy scalar
+def without_shared_memory(array: np.ndarray) -> np.ndarray:
+    """The array, copied if it shares its memory: some backends return the memory that training writes to."""
+    array = np.asarray(array)  # get_weights() returns a scalar weight as a NumPy scalar
     return array if array.flags.owndata else array.copy()

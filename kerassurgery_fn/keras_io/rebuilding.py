@@ -1,4 +1,4 @@
-"""`rebuild`: a live model made of a snapshot."""
+"""`rebuild`: creates a live Keras model from a snapshot."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from keras.src.saving.serialization_lib import SafeModeScope, in_safe_mode
 from kerassurgery_fn.arguments import as_flag, as_mapping, as_snapshot, optional, takes
 from kerassurgery_fn.errors import BrokenSnapshot
 from kerassurgery_fn.graph import Record
-from kerassurgery_fn.keras_io.optimizer_state import resume
+from kerassurgery_fn.keras_io.optimizer_state import restore_training
 from kerassurgery_fn.keras_io.restoring import restore
 from kerassurgery_fn.keras_io.scopes import without_weights
 from kerassurgery_fn.keras_io.sublayers import layers_of
@@ -23,7 +23,8 @@ from kerassurgery_fn.rules.rule_checks import source_of
 from kerassurgery_fn.values.frozen import thaw
 from kerassurgery_fn.values.snapshot import Snapshot
 
-Fill = Callable[[keras.Variable, np.ndarray], None]
+SetValue = Callable[[keras.Variable, np.ndarray], None]
+Shapes = Mapping[str, tuple[int, ...]]
 
 
 @takes(snapshot=as_snapshot, custom_objects=optional(as_mapping), safe_mode=as_flag, compile=as_flag)
@@ -34,133 +35,145 @@ def rebuild(
     safe_mode: bool = True,
     compile: bool = True,
 ) -> keras.Model:
-    """A new Keras model that computes what the snapshot says, ready for `predict`, `compile`, `fit` and `save`.
+    """A new Keras model with the config and the weights of a snapshot, ready for `predict`, `fit` and `save`.
 
-    It is compiled as the captured model was, with its optimizer's state. What it saves is an ordinary Keras file.
+    It is compiled as the captured model was, and its optimizer continues where that optimizer stopped. `save` writes an
+    ordinary Keras file.
 
     Args:
         snapshot: the model as a value; it is not changed.
         custom_objects: classes and functions by name, as in `keras.models.load_model`.
         safe_mode: refuse to revive Python lambdas, as in `keras.models.load_model`.
-        compile: whether the model is compiled as the captured one was, as in `keras.models.load_model`.
+        compile: whether to compile the model, as in `keras.models.load_model`.
 
     Raises:
-        BrokenSnapshot: Keras cannot rebuild the model, or not what it was compiled with, or weights do not fit it.
+        BrokenSnapshot: Keras cannot create or compile the model, or the weights do not fit the config.
     """
-    model = _deserialize(snapshot, custom_objects, safe_mode)
+    model = _with_weights(snapshot, custom_objects, safe_mode)
     if compile and snapshot.record.get("compile_config"):
         _compile(model, snapshot, custom_objects, safe_mode)
-        resume(model, snapshot)
+        restore_training(model, snapshot)
     return model
 
 
 def _compile(model: keras.Model, snapshot: Snapshot, custom_objects: Any, safe_mode: bool) -> None:
-    """Compiles a model as the captured one was.
+    """Compiles a model as the captured model was compiled.
 
     Raises:
-        BrokenSnapshot: Keras cannot make what it was compiled with: a lambda, or a class or function that it does not
-            know.
+        BrokenSnapshot: the compile config has a lambda, or a class or function that Keras does not know.
     """
-    safe = safe_mode if (scope := in_safe_mode()) is None else scope  # a scope decides, as it does for the layers
+    scope = in_safe_mode()
+    is_safe = safe_mode if scope is None else scope  # Keras lets a SafeModeScope override the argument, for layers too
     try:
-        with keras.saving.custom_object_scope(dict(custom_objects or {})), SafeModeScope(safe):
+        with keras.saving.custom_object_scope(dict(custom_objects or {})), SafeModeScope(is_safe):
             model.compile_from_config(thaw(snapshot.record["compile_config"]))
     except Exception as error:
-        if safe and "lambda" in str(error):
-            why = "by a Python lambda; pass safe_mode=False if you trust it"
+        if is_safe and "lambda" in str(error):
+            remedy = "its compile config has a Python lambda; pass safe_mode=False if you trust it"
         else:
-            why = (
-                f"again ({at_root(error)}); pass classes and functions of your own as custom_objects={{name: function}}"
-            )
+            remedy = f"{root_cause(error)}; pass your classes and functions as custom_objects={{name: function}}"
         raise BrokenSnapshot(
-            f"{snapshot.name!r} cannot be compiled {why}, or pass compile=False and compile the model yourself"
+            f"{snapshot.name!r} cannot be compiled: {remedy}, or pass compile=False and compile the model yourself"
         ) from error
 
 
-def _deserialize(snapshot: Snapshot, custom_objects: Any, safe_mode: bool) -> keras.Model:
-    """The model of a snapshot with its weights.
+def _with_weights(snapshot: Snapshot, custom_objects: Any, safe_mode: bool) -> keras.Model:
+    """The model of a snapshot with its weights, not compiled.
 
-    Its variables wait in a stateless scope until each is given its array. Where some layer cannot be built in one, as
-    stateful recurrent layers cannot, the model is built with random weights first.
+    The model is built in a stateless scope, where variables have no values yet. Each variable gets an initializer that
+    returns its array, so Keras does not draw random weights that would be overwritten at once.
+
+    Some layers cannot be built in a stateless scope: stateful recurrent layers, for example, assign to a variable. Then
+    the model is built with random weights, and the arrays are assigned.
     """
     try:
         with without_weights() as variables:
-            model = _filled(snapshot, custom_objects, safe_mode, _defer)
+            model = _revive_and_fill(snapshot, custom_objects, safe_mode, _set_initializer)
         _initialize(model, variables)
     except BrokenSnapshot:
         raise
     except Exception:
         try:
-            model = _filled(snapshot, custom_objects, safe_mode, _assign)
+            model = _revive_and_fill(snapshot, custom_objects, safe_mode, _assign)
         except Exception as error:
-            raise BrokenSnapshot(f"Keras cannot rebuild {snapshot.name!r}: {at_root(error)}") from error
+            raise BrokenSnapshot(f"Keras cannot rebuild {snapshot.name!r}: {root_cause(error)}") from error
     for _, layer, _ in layers_of(model, snapshot.record, ""):
-        if layer.weights and hasattr(layer, "finalize_state"):
+        if layer.weights and hasattr(layer, "finalize_state"):  # Normalization computes its mean from its weights
             layer.finalize_state()
     return model
 
 
-def _filled(snapshot: Snapshot, custom_objects: Any, safe_mode: bool, fill: Fill) -> keras.Model:
-    drawn = {path for path, arrays in snapshot.weights.items() if not arrays}  # by the layer's initializers
-    model = from_record(snapshot, custom_objects, safe_mode)
+def _revive_and_fill(snapshot: Snapshot, custom_objects: Any, safe_mode: bool, set_value: SetValue) -> keras.Model:
+    """The model of a snapshot, with each weight set by `set_value`."""
+    # An edit writes () for a layer without weights yet: Keras draws them with the layer's initializers.
+    new_layers = {path for path, arrays in snapshot.weights.items() if not arrays}
+    model = revive(snapshot, custom_objects, safe_mode)
     restore(model, snapshot.record)
     for path, layer, record in layers_of(model, snapshot.record, ""):
-        if path not in drawn:
-            _fill(path, layer, record, snapshot.weights.get(path, ()), fill)
+        if path not in new_layers:
+            arrays = snapshot.weights.get(path, ())
+            _refuse_other_shapes(path, layer, record, arrays)
+            for variable, array in zip(layer.weights, arrays, strict=True):
+                set_value(variable, array)
     return model
 
 
 def _initialize(model: keras.Model, variables: Sequence[keras.Variable]) -> None:
-    """Gives variables their values: those of a model, and those of layers that Keras made only to copy them.
+    """Initializes variables that were created in a stateless scope.
 
-    Bidirectional makes two copies of its layer. The layer itself stays without weights if they cannot be drawn:
-    orthogonal weights, for instance, cannot be drawn in bfloat16.
+    Some of them belong to no layer of the model: Bidirectional copies its layer twice, and the original stays behind.
+    If the initializer of such a variable fails, that does no harm; orthogonal weights, for example, cannot be drawn in
+    bfloat16.
     """
-    if in_stateless_scope():  # of the caller, who gets the values when that scope ends
+    if in_stateless_scope():  # a scope of the caller: variables get their values when it ends
         for variable in variables:
             register_uninitialized_variable(variable)
         return
-    needed = {id(variable) for variable in model.variables}
+    required = {id(variable) for variable in model.variables}
     for variable in variables:
         try:
             variable._deferred_initialize()
         except Exception:
-            if id(variable) in needed:
+            if id(variable) in required:
                 raise
 
 
-def from_record(snapshot: Snapshot, custom_objects: Any, safe_mode: bool) -> keras.Model:
+def revive(snapshot: Snapshot, custom_objects: Any, safe_mode: bool) -> keras.Model:
+    """The model that Keras creates from a snapshot's record, without the snapshot's weights, not compiled."""
     record = {key: _with_tuples(thaw(value)) for key, value in snapshot.record.items() if key != "compile_config"}
     return keras.saving.deserialize_keras_object(record, custom_objects=dict(custom_objects or {}), safe_mode=safe_mode)
 
 
 def _with_tuples(record: Any) -> Any:
-    """A record with the shapes that layers are built for as tuples, as a model has them that comes from no file.
+    """A record whose build shapes are tuples: layers compare these shapes with tuples.
 
     >>> _with_tuples({"config": {"axes": [1, 2]}, "build_config": {"input_shape": [[None, 8], [None, 4]]}})
     {'config': {'axes': [1, 2]}, 'build_config': {'input_shape': [(None, 8), (None, 4)]}}
     """
     match record:
         case dict():
-            return {key: (_as_tuples if key == "build_config" else _with_tuples)(item) for key, item in record.items()}
+            return {
+                key: _shapes_as_tuples(item) if key == "build_config" else _with_tuples(item)
+                for key, item in record.items()
+            }
         case list():
             return [_with_tuples(item) for item in record]
     return record
 
 
-def _as_tuples(shapes: Any) -> Any:
+def _shapes_as_tuples(shapes: Any) -> Any:
     match shapes:
         case dict():
-            return {key: _as_tuples(item) for key, item in shapes.items()}
+            return {key: _shapes_as_tuples(item) for key, item in shapes.items()}
         case list() if any(isinstance(item, (list, dict)) for item in shapes):
-            return [_as_tuples(item) for item in shapes]
+            return [_shapes_as_tuples(item) for item in shapes]
         case list():
             return tuple(shapes)
     return shapes
 
 
-class _Given:
-    """An initializer that hands out an array: no random numbers are drawn that the weights would overwrite."""
+class _ArrayInitializer:
+    """An initializer that returns an array."""
 
     def __init__(self, array: np.ndarray) -> None:
         self.array = array
@@ -169,35 +182,37 @@ class _Given:
         return keras.ops.convert_to_tensor(self.array, dtype=dtype)
 
 
-def _defer(variable: keras.Variable, array: np.ndarray) -> None:
-    variable._initializer = _Given(array)
+def _set_initializer(variable: keras.Variable, array: np.ndarray) -> None:
+    variable._initializer = _ArrayInitializer(array)
 
 
 def _assign(variable: keras.Variable, array: np.ndarray) -> None:
     variable.assign(array)
 
 
-def _fill(path: str, layer: keras.layers.Layer, record: Record, arrays: tuple[np.ndarray, ...], fill: Fill) -> None:
-    shapes = {variable.name: tuple(variable.shape) for variable in layer.weights}
-    if [tuple(variable.shape) for variable in layer.weights] != [array.shape for array in arrays]:
+def _refuse_other_shapes(path: str, layer: keras.layers.Layer, record: Record, arrays: tuple[np.ndarray, ...]) -> None:
+    """Raises BrokenSnapshot if the arrays of a layer do not have the shapes of its weights."""
+    expected = [tuple(variable.shape) for variable in layer.weights]
+    if expected != [array.shape for array in arrays]:
+        shapes = {variable.name: tuple(variable.shape) for variable in layer.weights}
         raise BrokenSnapshot(
-            f"layer {path!r} has weights of shapes {[*shapes.values()]} by its config, but the snapshot holds "
-            f"{[array.shape for array in arrays]}. {_suspect(record, shapes, arrays)}"
+            f"layer {path!r} needs weights of shapes {expected}, but the snapshot has arrays of shapes "
+            f"{[array.shape for array in arrays]}. {_rule_to_check(record, shapes, arrays)}"
         )
-    for variable, array in zip(layer.weights, arrays, strict=True):
-        fill(variable, array)
 
 
-def _suspect(record: Record, shapes: Mapping[str, tuple[int, ...]], arrays: tuple[np.ndarray, ...]) -> str:
-    """The rule that tells edits how to cut a layer whose weights do not fit its config, and the first such weight."""
+def _rule_to_check(record: Record, shapes: Shapes, arrays: tuple[np.ndarray, ...]) -> str:
+    """The rule by which edits cut a layer, and the first weight whose array has another shape, as a hint."""
     pairs = zip(shapes.items(), arrays, strict=False)
-    odd = next((f" {name!r} of shape {array.shape}" for (name, shape), array in pairs if shape != array.shape), "s")
+    misfits = [f" {name!r} of shape {array.shape}" for (name, shape), array in pairs if shape != array.shape]
+    weight = misfits[0] if misfits else "s"
     source = source_of(rule_for(record).channels)
-    return f"If an edit has made it so, look at the axes that the layer's rule gives to the weight{odd}: {source}"
+    return f"If an edit made it so, check which axes the layer's rule gives to the weight{weight}: {source}"
 
 
-def at_root(error: BaseException) -> str:
-    """What went wrong first, without the configs that Keras adds on the way up."""
-    while (deeper := error.__cause__ or error.__context__) is not None:
-        error = deeper
-    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:300]}"
+def root_cause(error: BaseException) -> str:
+    """The first error of a chain in one line: Keras raises further errors on the way up, with the whole config."""
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    first_line = (str(error).strip().splitlines() or [""])[0]
+    return f"{type(error).__name__}: {first_line[:300]}"

@@ -1,4 +1,4 @@
-"""What Keras forgets of a model's layers when it reads their config, given back."""
+"""Layer state that Keras loses when it revives a model from its config, restored from the record."""
 
 from __future__ import annotations
 
@@ -8,97 +8,112 @@ from typing import Any
 import keras
 
 from kerassurgery_fn.graph import TRAINED, Record, is_model, name_of
-from kerassurgery_fn.keras_io.older_keras import keep_structures
-from kerassurgery_fn.keras_io.sublayers import inside, layers_of, members_of
+from kerassurgery_fn.keras_io.older_keras import restore_tensor_lists
+from kerassurgery_fn.keras_io.sublayers import layers_of, members_of, unwrap
 from kerassurgery_fn.rules.layer import STATE
 from kerassurgery_fn.rules.registry import key_of
 from kerassurgery_fn.values.frozen import thaw
 
 
 def restore(model: keras.Model, record: Record) -> None:
-    """Gives a model that Keras has made of a record what Keras has forgotten of it."""
-    name_operations(model, record)
-    keep_frozen(model, record)
-    keep_structures(model, record)
-    for _, layer, own in layers_of(model, record, ""):
-        scale_adapters(layer, own)
-        train(layer, own)
+    """Restores, in a model that Keras has revived from a record, what Keras does not restore itself."""
+    restore_names(model, record)
+    restore_sequential(model, record)
+    restore_tensor_lists(model, record)
+    for _, layer, layer_record in layers_of(model, record, ""):
+        restore_lora_alpha(layer, layer_record)
+        restore_trainable(layer, layer_record)
 
 
-def keep_frozen(model: keras.Model, record: Record) -> None:
-    """Keeps Sequential models frozen that were, and their precision: Keras forgets both when it reads their config."""
+def restore_sequential(model: keras.Model, record: Record) -> None:
+    """Restores `trainable` and the dtype policy of Sequential models: Sequential.from_config ignores both."""
     if isinstance(model, keras.Sequential):
+        # The setter of `trainable` would set the flag of every layer, too.
         model._trainable = record["config"].get("trainable", True)
         if policy := record["config"].get("dtype"):
             model.dtype_policy = keras.dtype_policies.get(thaw(policy))
-    for layer, one in zip(members_of(model), record["config"]["layers"], strict=True):
-        inner, own = inside(layer, one)
-        if is_model(own):
-            keep_frozen(inner, own)
+    for layer, layer_record in zip(members_of(model), record["config"]["layers"], strict=True):
+        inner, inner_record = unwrap(layer, layer_record)
+        if is_model(inner_record):
+            restore_sequential(inner, inner_record)
 
 
-def name_operations(model: keras.Model, record: Record) -> None:
-    """Gives layers and operations whose class writes no name into its config the name that they had."""
-    for operation, one in zip(members_of(model), record["config"]["layers"], strict=True):
-        inner, own = inside(operation, one)
-        if is_model(own):
-            name_operations(inner, own)
-        elif "name" not in one["config"] and type(operation).__name__ == one["class_name"]:
-            operation.name = name_of(one)
+def restore_names(model: keras.Model, record: Record) -> None:
+    """Restores the names of layers and operations whose config has no name: Keras revives them with new names."""
+    for operation, layer_record in zip(members_of(model), record["config"]["layers"], strict=True):
+        inner, inner_record = unwrap(operation, layer_record)
+        if is_model(inner_record):
+            restore_names(inner, inner_record)
+        elif "name" not in layer_record["config"] and type(operation).__name__ == layer_record["class_name"]:
+            operation.name = name_of(layer_record)
 
 
-def scale_adapters(layer: keras.layers.Layer, record: Record) -> None:
-    """Scales LoRA as the config says: some layers of Keras build themselves with `lora_alpha` equal to the rank."""
+def restore_lora_alpha(layer: keras.layers.Layer, record: Record) -> None:
+    """Restores `lora_alpha`: some layers of Keras call `enable_lora(rank)` in `build`, which sets it to the rank."""
     alphas = {config.get("name"): config["lora_alpha"] for config in configs(record) if config.get("lora_alpha")}
-    for one in layer._flatten_layers():
-        if getattr(one, "lora_enabled", False) and one.name in alphas:
-            one.lora_alpha = alphas[one.name]
+    for sublayer in layer._flatten_layers():
+        if getattr(sublayer, "lora_enabled", False) and sublayer.name in alphas:
+            sublayer.lora_alpha = alphas[sublayer.name]
 
 
-def train(layer: keras.layers.Layer, record: Record) -> None:
-    """Freezes the weights of a layer that training is not to change.
+def restore_trainable(layer: keras.layers.Layer, record: Record) -> None:
+    """Restores the `trainable` flags of a layer's weights. The flags of layers are restored by Keras.
 
-    Keras sets the flag of a frozen layer, but not those of the weights that layers inside it make when they are built,
-    and training goes by the flags of weights. The flags of the layers are as the config says, and stay so.
+    Keras freezes a layer when it is constructed. Sublayers that are created later, in `build`, get trainable weights,
+    and training reads the flags of weights only.
     """
     if (trained := record.get(TRAINED)) is not None:
         for index, weight in enumerate(layer.weights):
             weight.trainable = index in trained
         return
-    for one in layer._flatten_layers():
-        for weight in () if one.trainable else one.weights:
+    for sublayer in layer._flatten_layers():
+        for weight in () if sublayer.trainable else sublayer.weights:
             weight.trainable = False
 
 
 def trained_weights(layer: keras.layers.Layer, record: Record) -> list[int] | None:
-    """The indices of the weights of a layer that training changes; None where `train` can tell from the config."""
-    trainable = record["config"].get("trainable", True)
-    frozen = {config.get("name") for config in configs(record) if not config.get("trainable", True)}
-    usual: set[int] = set()
-    for one in layer._flatten_layers():
-        usual |= {id(weight) for weight in one._trainable_variables} - _adapted(one)
-    for one in layer._flatten_layers():
-        if one is not layer and one.name in frozen:
-            usual -= {id(weight) for weight in one.weights}
+    """The indices of the weights of a layer that training changes; None if the config implies them.
+
+    `capture` writes them into the record only in the first case, so that records of ordinary layers are as Keras writes
+    them.
+    """
+    is_trainable = record["config"].get("trainable", True)
+    implied = _trainable_by_config(layer, record) if is_trainable else set()
     trained = [index for index, weight in enumerate(layer.weights) if weight.trainable]
-    expected = [index for index, weight in enumerate(layer.weights) if trainable and id(weight) in usual]
-    return None if trained == expected and not is_trained_state(layer, record) else trained
+    expected = [index for index, weight in enumerate(layer.weights) if id(weight) in implied]
+    return None if trained == expected and not trains_state(layer, record) else trained
 
 
-def is_trained_state(layer: keras.layers.Layer, record: Record) -> bool:
-    """Whether a class that is not one of Keras trains a weight with the name of a state of Keras, such as `mean`."""
-    return ">" in key_of(record) and any(weight.trainable and weight.name in STATE for weight in layer.weights)
+def _trainable_by_config(layer: keras.layers.Layer, record: Record) -> set[int]:
+    """The ids (`id(weight)`) of the weights that are trainable in a layer freshly built from its config."""
+    frozen_names = {config.get("name") for config in configs(record) if not config.get("trainable", True)}
+    weights: set[int] = set()
+    for sublayer in layer._flatten_layers():
+        weights |= {id(weight) for weight in sublayer._trainable_variables} - _frozen_by_lora(sublayer)
+    for sublayer in layer._flatten_layers():
+        if sublayer is not layer and sublayer.name in frozen_names:
+            weights -= {id(weight) for weight in sublayer.weights}
+    return weights
 
 
-def _adapted(layer: keras.layers.Layer) -> set[int]:
-    """The kernel to which LoRA adds, and which it freezes."""
+def trains_state(layer: keras.layers.Layer, record: Record) -> bool:
+    """Whether a user's class trains a weight that has the name of a state in Keras, such as `mean`.
+
+    The library takes weights of these names for state unless the record lists them as trained.
+    """
+    is_user_class = ">" in key_of(record)  # registered names are "package>Class"
+    return is_user_class and any(weight.trainable and weight.name in STATE for weight in layer.weights)
+
+
+def _frozen_by_lora(layer: keras.layers.Layer) -> set[int]:
+    """The id of the kernel or embedding matrix that LoRA freezes."""
     if not getattr(layer, "lora_enabled", False):
         return set()
     return {id(getattr(layer, name, None)) for name in ("_kernel", "_embeddings")}
 
 
 def configs(tree: Any) -> Iterator[dict[str, Any]]:
-    """The configs of a record and of all records in it.
+    """The config of a record and the configs of all records inside it.
 
     >>> list(configs({"config": {"name": "a", "layer": {"config": {"name": "b"}}}}))
     [{'name': 'a', 'layer': {'config': {'name': 'b'}}}, {'name': 'b'}]

@@ -1,4 +1,4 @@
-"""A scope in which Keras builds layers and draws no weights."""
+"""A scope in which Keras builds layers without drawing initial weights."""
 
 from __future__ import annotations
 
@@ -6,29 +6,34 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-WAITING = "uninitialized_variables"  # where Keras lists the variables that were made in a stateless scope
+UNINITIALIZED = "uninitialized_variables"  # the global attribute in which Keras lists variables of stateless scopes
 
 
 @contextmanager
 def without_weights() -> Iterator[list[Any]]:
-    """A stateless scope of Keras with a list of its own for the variables that are made in it.
+    """A stateless scope of Keras that has its own list of uninitialized variables.
 
-    Keras has one list for all scopes and fills its variables when a scope ends. If one of them cannot be filled, the
-    list keeps it, and every later scope of the process fails, too.
+    Keras has one global list for all scopes, and initializes every variable in it when a scope ends. If an initializer
+    raises an error, the variable stays in that list, and every later scope of the process fails with the same error.
+    Therefore the global list is set aside, and nothing is left for Keras to initialize:
+
+        before the scope      in the scope              after the scope
+        global list: [a]      global list: [b, c]       global list: [a]; b and c have no values
 
     Yields:
-        The variables made so far. After the scope they are without values, and Keras has forgotten them.
+        The variables created in the scope so far.
     """
     import keras
     from keras.src.backend.common import global_state
 
-    others, variables = global_state.get_global_attribute(WAITING), list[Any]()
+    outer_variables, variables = global_state.get_global_attribute(UNINITIALIZED), list[Any]()
     try:
         with keras.StatelessScope():
-            global_state.set_global_attribute(WAITING, variables)
+            global_state.set_global_attribute(UNINITIALIZED, variables)
             try:
                 yield variables
             finally:
-                global_state.set_global_attribute(WAITING, [])
+                # The end of the stateless scope initializes what is in the list: it must be empty by then.
+                global_state.set_global_attribute(UNINITIALIZED, [])
     finally:
-        global_state.set_global_attribute(WAITING, others or [])
+        global_state.set_global_attribute(UNINITIALIZED, outer_variables or [])

@@ -1,4 +1,4 @@
-"""Live models as their config lists them: layers, operations, and what wraps a model."""
+"""The layers and operations of a live model, paired with their records."""
 
 from __future__ import annotations
 
@@ -9,42 +9,44 @@ import keras
 
 from kerassurgery_fn.graph import Record, is_model, join_path, name_of, wrapped_model
 
+# Keras does not export this class: keras.Model(inputs, outputs) creates an instance of it.
 Functional = type(keras.Model(_x := keras.Input((1,)), keras.layers.Identity(name="identity")(_x)))
 
 
 def members_of(model: keras.Model) -> list[Any]:
-    """The layers and operations of a model, as its config lists them."""
+    """The layers and operations of a model, in the order of its config."""
     return model._layers if isinstance(model, keras.Sequential) else model.operations
 
 
 def is_graph(operation: Any) -> bool:
-    """Whether a layer is a model with a graph."""
+    """Whether a layer is a Sequential or Functional model."""
     return isinstance(operation, keras.Sequential | Functional)
 
 
 def operations_of(model: keras.Model) -> Iterator[keras.Operation]:
-    """All layers and operations of a model and of those in it."""
+    """All layers and operations of a model, those of nested models included."""
     for operation in members_of(model):
         yield operation
-        if isinstance(operation, keras.Sequential | Functional):
+        if is_graph(operation):
             yield from operations_of(operation)
 
 
-def inside(layer: keras.layers.Layer, record: Record) -> tuple[keras.layers.Layer, Record]:
-    """The model that a layer wraps and its record, or the layer itself and its own."""
-    own, where = wrapped_model(record) or (record, ())
-    for _ in where[::2]:
+def unwrap(layer: keras.layers.Layer, record: Record) -> tuple[keras.layers.Layer, Record]:
+    """The model inside a wrapper such as TimeDistributed, with its record; any other layer unchanged."""
+    inner_record, location = wrapped_model(record) or (record, ())
+    # The location is ("config", "layer", "config", "layer", ...): one step in the config for each `.layer`.
+    for _ in location[::2]:
         layer = layer.layer
-    return layer, own
+    return layer, inner_record
 
 
 def layers_of(model: keras.Model, record: Record, scope: str) -> Iterator[tuple[str, keras.layers.Layer, Record]]:
-    """Every layer of a model that neither is nor wraps a model, with its path and record."""
-    records = {name_of(layer): layer for layer in record["config"]["layers"]}
+    """Path, layer and record of every layer of a model, except models and layers that wrap a model."""
+    records = {name_of(layer_record): layer_record for layer_record in record["config"]["layers"]}
     for layer in model.layers:
-        inner, own = inside(layer, records[layer.name])
+        inner, inner_record = unwrap(layer, records[layer.name])
         path = join_path(scope, layer.name)
-        if is_model(own):
-            yield from layers_of(inner, own, path)
+        if is_model(inner_record):
+            yield from layers_of(inner, inner_record, path)
         else:
-            yield path, inner, own
+            yield path, inner, inner_record

@@ -83,11 +83,11 @@ def functional(model: keras.Model) -> keras.Model:
     """A Sequential model as the Functional one that it is; any other model itself."""
     from keras import Model, Sequential
 
-    from kerassurgery_fn.keras_io.model_classes import warn_of_overridden
+    from kerassurgery_fn.keras_io.model_classes import warn_of_plain_model
 
     if not isinstance(model, Sequential) or getattr(model, "_functional", None) is None:
         return model
-    warn_of_overridden(model, "Functional", "operations make a Functional model of a Sequential one")
+    warn_of_plain_model(model, "Functional", "operations make a Functional model of a Sequential one")
     return Model(model.inputs[0], model.outputs[0], name=model.name)
 
 

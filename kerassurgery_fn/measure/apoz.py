@@ -29,7 +29,7 @@ from kerassurgery_fn.graph import (
     selectors,
 )
 from kerassurgery_fn.keras_io.capturing import capture_graph
-from kerassurgery_fn.keras_io.rebuilding import at_root, rebuild
+from kerassurgery_fn.keras_io.rebuilding import rebuild, root_cause
 from kerassurgery_fn.measure.batches import batches, fitting, length
 from kerassurgery_fn.pruning.activation_views import View, address, views
 from kerassurgery_fn.pruning.apoz_scores import ZeroCounts, fewest
@@ -193,7 +193,7 @@ class _Counter(keras.Model):
         except Exception as error:
             shapes = ", ".join(str(tuple(array.shape)) for array in keras.tree.flatten(batch))
             raise BadData(
-                f"model {self.source.name!r} cannot be run on a batch of arrays of shapes {shapes}: {at_root(error)}"
+                f"model {self.source.name!r} cannot be run on a batch of arrays of shapes {shapes}: {root_cause(error)}"
             ) from error
         self.refuse_nan(broken, [nan for _, _, nan in found])
         return {

@@ -527,7 +527,7 @@ def test_what_cannot_be_meant_is_refused_at_once():
     for wrong in (lambda: InsertLayer(relu("r")), lambda: InsertLayer(relu("r"), before="a", after="b")):
         with pytest.raises(BadValue, match="before= or after="):
             wrong()
-    with pytest.raises(NotALayer, match="'relu' is no layer"):
+    with pytest.raises(NotALayer, match="'relu' is not a layer"):
         InsertLayer("relu", after="a")
     for name in ("", "a/b", None, 3):
         with pytest.raises(NameTaken, match="cannot be a layer's name"):
@@ -570,7 +570,7 @@ def test_a_layer_of_a_class_that_nobody_knows_is_left_alone_where_it_reads_what_
 
 @pytest.mark.keras  # which is asked, and does not know either
 def test_a_class_that_nobody_knows_cannot_be_inserted():
-    with pytest.raises(MisfitTensor, match=r"'oracle' \(Oracle\) makes of \(None, 4\) is not known: .* no rule"):
+    with pytest.raises(MisfitTensor, match=r"'oracle' \(Oracle\) for input \(None, 4\) is unknown: .* no rule"):
         InsertLayer(UNKNOWN, after="a")(chain("a", "b"))
 
 

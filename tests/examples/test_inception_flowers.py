@@ -12,7 +12,7 @@ FEW = ("--each", 4, "--epochs", 1)
 
 
 @pytest.mark.slow
-def test_a_tuned_network_is_pruned_round_by_round(tmp_path):
+def test_a_tuned_network_is_pruned_in_rounds(tmp_path):
     run(example("inception_flowers_tune"), "--out", tmp_path, "--top-epochs", 1, *FEW)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["flowers.keras", "tune.png"]
     pruning = example("inception_flowers_prune")
@@ -28,7 +28,7 @@ def test_a_tuned_network_is_pruned_round_by_round(tmp_path):
     assert sum(layer.filters for layer in model.layers if isinstance(layer, keras.layers.Conv2D)) == 8608
 
 
-def test_flowers_are_drawn_all_different():
+def test_drawn_flowers_are_all_different():
     drawn = example("flowers").flowers(32, 6, seed=0)
     assert drawn.images.shape == (30, 32, 32, 3)
     assert np.abs(drawn.images).max() <= 1

@@ -20,7 +20,7 @@ def _not_deterministic(example, monkeypatch):
     monkeypatch.setattr(example.tf.config.experimental, "enable_op_determinism", lambda: None)
 
 
-def test_it_trims_and_leaves_a_model_and_a_plot(example, tmp_path):
+def test_the_example_writes_a_trimmed_model_and_a_plot(example, tmp_path):
     few = ("--samples", 200, "--epochs", 1, "--tune-epochs", 1, "--rounds", 1, "--tolerance", 100)
     rows, said = trials.run(example, "--out", tmp_path / "made", *few)
     told = [line.partition(",")[0] for line in said.splitlines() if line.startswith("round ")]
@@ -35,7 +35,7 @@ def test_it_trims_and_leaves_a_model_and_a_plot(example, tmp_path):
     assert model.predict(np.zeros((1, 28, 28, 1)), verbose=0).shape == (1, 10)
 
 
-def test_what_lost_too_much_is_not_kept(example, tmp_path, monkeypatch):
+def test_a_round_that_loses_too_much_accuracy_is_not_kept(example, tmp_path, monkeypatch):
     monkeypatch.setattr(example, "high_apoz", lambda apoz, *_: np.arange(1, len(apoz)))  # all channels but one
     few = ("--samples", 600, "--epochs", 2, "--tune-epochs", 1, "--rounds", 3)
     _, said = trials.run(example, "--out", tmp_path, *few)
@@ -44,7 +44,7 @@ def test_what_lost_too_much_is_not_kept(example, tmp_path, monkeypatch):
     assert keras.models.load_model(tmp_path / "lenet.keras").count_params() == 431_080
 
 
-def test_digits_are_those_of_mnist_and_no_digit_is_in_two_parts(example):
+def test_the_parts_of_the_digits_do_not_overlap(example):
     data = example.split(full=False, samples=None, seed=3)
     parts = [data.train, data.validation, data.test]
     assert [len(part.labels) for part in parts] == [3000, 1000, 1000]
@@ -55,7 +55,7 @@ def test_digits_are_those_of_mnist_and_no_digit_is_in_two_parts(example):
     assert min(np.bincount(part.labels).min() for part in parts) > 60
 
 
-def test_a_loss_of_just_the_tolerance_is_good(example):
+def test_a_loss_equal_to_the_tolerance_is_accepted(example):
     def good(before, after):
         one, two = (example.Round(None, {}, np.nan, accuracy, np.nan) for accuracy in (before, after))
         return example.is_good(one, two, tolerance=0.5)
@@ -63,7 +63,7 @@ def test_a_loss_of_just_the_tolerance_is_good(example):
     assert [good(0.982, after) for after in (0.99, 0.982, 0.977, 0.976)] == [True, True, True, False]
 
 
-def test_shifted_digits_are_all_there_once_an_epoch(example):
+def test_every_epoch_has_all_shifted_digits(example):
     labels = np.arange(130)
     marked = np.zeros((130, 28, 28, 1), np.float32)
     marked[:, 14, 14, 0] = labels + 1

@@ -16,7 +16,7 @@ def with_few_digits(monkeypatch, name):
     return module
 
 
-def test_a_new_head_is_trained_alone_and_normalisations_are_folded(monkeypatch):
+def test_only_the_new_head_is_trained_and_batch_norms_are_folded(monkeypatch):
     module = with_few_digits(monkeypatch, "swap_head")
     rows, said = run(module, "--each", 2, "--epochs", 1, "--head-epochs", 1, "--tune-epochs", 1)
     assert [row[:4] for row in rows] == [
@@ -29,7 +29,7 @@ def test_a_new_head_is_trained_alone_and_normalisations_are_folded(monkeypatch):
     assert float(said.rpartition("more than ")[2]) < 1e-4
 
 
-def test_below_a_new_head_nothing_is_changed():
+def test_a_new_head_leaves_the_other_layers_unchanged():
     module = example("swap_head")
     known = module.network()
     swapped = module.with_new_head(known)
@@ -42,7 +42,7 @@ def test_below_a_new_head_nothing_is_changed():
     assert not np.array_equal(fresh, again)
 
 
-def test_so_many_of_each_digit_are_learned_and_no_others():
+def test_the_training_digits_have_equal_counts():
     module = example("swap_head")
     old, new = module.halves(0)
     assert set(old.labels) == set(new.labels) == set(range(5))
@@ -52,7 +52,7 @@ def test_so_many_of_each_digit_are_learned_and_no_others():
     assert len(few.labels) + len(held.labels) == len(new.labels)
 
 
-def test_a_wider_network_starts_where_the_narrow_one_is(monkeypatch):
+def test_a_wider_network_starts_with_the_loss_of_the_narrow_network(monkeypatch):
     module = with_few_digits(monkeypatch, "widen")
     rows, said = run(module, "--times", 2, "--noise", 0, "--epochs", 1, "--more", 1)
     assert [row[0] for row in rows] == ["0", "1"]
@@ -64,7 +64,7 @@ def test_a_wider_network_starts_where_the_narrow_one_is(monkeypatch):
     assert "From scratch, the wide network is where it starts" in said
 
 
-def test_a_model_that_is_as_good_again_is_found_out():
+def test_the_epoch_in_which_a_model_catches_up():
     module = example("widen")
     losses = [module.Score(loss, 0.5) for loss in (2.0, 0.5, 0.4, 0.1)]
     assert module.caught_up(module.Score(0.4, 0.9), losses) == "after epoch 2"

@@ -32,7 +32,7 @@ def net(cls=keras.Model):
 
 
 @pytest.mark.filterwarnings("error:.*captured as a plain")
-def test_what_a_model_is_compiled_with_is_no_matter_to_operations_and_scores():
+def test_operations_and_scores_ignore_the_compile_config():
     model = net()
     model.compile("sgd", Unsaved(), run_eagerly=True)
     assert delete_channels(model, "hidden", [0]).get_layer("hidden").units == 5
@@ -49,7 +49,7 @@ def test_what_a_model_is_compiled_with_is_no_matter_to_operations_and_scores():
         capture(model)
 
 
-def test_a_layer_frozen_after_training_leaves_the_state_of_the_others():
+def test_the_optimizer_state_of_other_layers_survives_freezing_a_layer():
     model = net()
     model.compile("adam", "mse", run_eagerly=True)
     model.train_on_batch(np.ones((2, 4)), np.ones((2, 2)))
@@ -88,7 +88,7 @@ def centred(layer, x, **_):
     return x
 
 
-def test_names_of_keras_in_a_class_of_ones_own():
+def test_a_users_class_may_use_the_field_and_weight_names_of_keras():
     x = keras.Input((4,))
     model = keras.Model(x, Centred(name="own")(x))
     snapshot = capture(model)
@@ -100,7 +100,7 @@ def test_names_of_keras_in_a_class_of_ones_own():
     keras.Model(x, outer(x))
     quantized.build((None, 4))
     quantized.enable_lora(1)
-    with pytest.raises(HiddenState, match="has LoRA weights inside"):
+    with pytest.raises(HiddenState, match="has LoRA weights in a sublayer"):
         capture(keras.Model(x, outer(x)))
 
 
@@ -122,7 +122,7 @@ class Scale(L.Layer):
         return x * self.scale
 
 
-def test_what_keras_could_not_call_is_refused():
+def test_calls_that_keras_would_refuse_are_refused():
     a, b = keras.Input((3, 2)), keras.Input((3, 4))
     shared = L.ReLU(name="r")
     two = capture(keras.Model([a, b], [shared(a), shared(b)]))

@@ -44,7 +44,7 @@ PATHS = {
 
 
 @pytest.mark.parametrize("name", PATHS)
-def test_a_path_or_an_unambiguous_name_of_a_layer(model, name):
+def test_a_layer_is_found_by_its_path_or_its_unambiguous_name(model, name):
     snapshot = capture(model)
     path = find_layer(analyse(snapshot).graph, name)
     assert path == PATHS[name]
@@ -54,12 +54,12 @@ def test_a_path_or_an_unambiguous_name_of_a_layer(model, name):
     assert capture(rebuild(smaller)) == smaller
 
 
-def test_a_name_that_several_layers_have(model):
+def test_an_ambiguous_name_is_refused_with_all_paths(model):
     with pytest.raises(AmbiguousLayer, match=r"frames/other/conv_1, encoder/backbone/conv_1; give one of these paths"):
         DeleteChannels("conv_1", [0])(capture(model))
 
 
-def test_a_name_that_no_layer_has(model):
+def test_an_unknown_name_is_refused_with_a_suggestion(model):
     with pytest.raises(UnknownLayer, match="did you mean 'encoder/backbone/conv_"):
         DeleteChannels("encoder/backbone/conv_7", [0])(capture(model))
     with pytest.raises(UnknownLayer):
@@ -67,7 +67,7 @@ def test_a_name_that_no_layer_has(model):
 
 
 @pytest.mark.parametrize("name", ["encoder", "frames", "backbone"])
-def test_a_model_makes_no_channels_of_its_own(model, name):
+def test_a_nested_model_has_no_channels_as_a_layer(model, name):
     with pytest.raises(SurgeryError) as error:
         DeleteChannels(name, [0])(capture(model))
     assert isinstance(error.value, (NoChannels, UnknownLayer))
@@ -94,7 +94,7 @@ def test_a_layer_called_on_different_tensors_is_cut_for_all_of_them():
 # --- inside TimeDistributed
 
 
-def test_the_cost_of_a_model_at_every_step():
+def test_the_cost_of_a_model_distributed_over_time_steps():
     model, inner = frames(convnet(), (5, 6, 6, 2)), convnet()
     whole, step = cost(capture(model)), cost(capture(inner))
     assert whole.parameters == model.count_params()
@@ -103,7 +103,7 @@ def test_the_cost_of_a_model_at_every_step():
     assert sum(row.macs for row in twice.layers if "/" in row.path) == 2 * 3 * step.macs
 
 
-def test_an_opaque_layer_inside_holds_what_it_reads_and_nothing_else():
+def test_an_opaque_layer_in_a_nested_model_pins_only_its_inputs():
     x = keras.Input((6, 6, 4))
     y = L.Lambda(lambda z: z[..., ::-1], name="mirror")(L.Conv2D(5, 2, name="held")(x))
     inner = keras.Model(x, L.Flatten()(L.Conv2D(6, 2, name="free")(y)))
@@ -114,7 +114,7 @@ def test_an_opaque_layer_inside_holds_what_it_reads_and_nothing_else():
     assert not pinned[flow.solution.resolve(flow.producer("free").axis)].any()
 
 
-def test_a_distributed_model_on_films_of_different_sizes():
+def test_a_distributed_model_called_on_two_input_sizes():
     x = keras.Input((None, 4))
     shared = L.TimeDistributed(keras.Model(x, L.Dense(5, name="inner")(x)), name="frames")
     a, b = keras.Input((3, 7, 2)), keras.Input((2, 6, 2))
@@ -125,7 +125,7 @@ def test_a_distributed_model_on_films_of_different_sizes():
     assert smaller.weights["b"][0].shape == (2, 3)
 
 
-def test_optimizer_state_inside_is_cut():
+def test_the_optimizer_state_of_a_nested_model_is_cut():
     model = frames(convnet())
     model.compile("adam", "mse", run_eagerly=True)
     model.fit(np.ones((2, 3, 6, 6, 2), "float32"), np.ones((2, 3), "float32"), verbose=0)
@@ -140,7 +140,7 @@ def test_optimizer_state_inside_is_cut():
 # --- what is a model and what only looks like one
 
 
-def test_a_pipeline_is_a_layer():
+def test_a_preprocessing_pipeline_is_one_layer():
     x = keras.Input((6, 6, 3))
     layers = [L.Rescaling(0.5), L.Pipeline([L.RandomFlip(), L.Rescaling(2.0)], name="pipe"), L.Conv2D(4, 2)]
     y = x
@@ -161,7 +161,7 @@ class Doubling(keras.Model):
 
 
 @pytest.mark.parametrize("wrap", [lambda layer: layer, L.TimeDistributed])
-def test_a_nested_model_that_overrides_call_is_no_graph(wrap):
+def test_a_nested_model_that_overrides_call_is_refused(wrap):
     x = keras.Input((5, 4))
     y = keras.Input((4,) if wrap is L.TimeDistributed else (5, 4))
     inner = Doubling(y, L.Dense(3)(y), name="inner")
@@ -169,7 +169,7 @@ def test_a_nested_model_that_overrides_call_is_no_graph(wrap):
         capture(keras.Model(x, wrap(inner)(x)))
 
 
-def test_layers_inside_are_shown_compared_and_found_by_patterns():
+def test_nested_layers_in_tables_differences_and_patterns():
     before = capture(frames(convnet()))
     after = DeleteChannels("frames/*@Conv2D", [0])(before)
     widths = {path: arrays[0].shape[-1] for path, arrays in before.weights.items() if path.startswith("frames/conv")}

@@ -27,7 +27,7 @@ def sliced():
     return Snapshot(record, {path: tuple(map(rng.normal, *[[0] * 2] * 2, shapes)) for path, shapes in weights.items()})
 
 
-def test_a_slice_whose_shape_is_an_argument_of_its_call():
+def test_a_slice_with_its_shape_as_call_argument():
     smaller = DeleteChannels("a", [0, 3, 6, 7])(sliced())
     (node,) = next(one for one in smaller.config["layers"] if one["config"]["name"] == "slice")["inbound_nodes"]
     assert (list(node["args"][1]), list(node["args"][2])) == ([0, 1], [4, 3])
@@ -35,7 +35,7 @@ def test_a_slice_whose_shape_is_an_argument_of_its_call():
 
 
 @pytest.mark.parametrize("name", ["ZerosLike", "OnesLike", "Array"])
-def test_operations_whose_dtype_is_an_argument_of_their_call(name):
+def test_operations_with_their_dtype_as_call_argument(name):
     record = functional(
         "net",
         {"x": (None, 6)},
@@ -47,7 +47,7 @@ def test_operations_whose_dtype_is_an_argument_of_their_call(name):
     assert not analyse(Snapshot(record, {})).opaque
 
 
-def test_attention_whose_options_are_arguments_of_its_call():
+def test_attention_with_its_options_as_call_arguments():
     attention = operation("DotProductAttention", "attention", module="keras.src.ops.nn", is_causal=False)
     options = {"bias": None, "mask": None, "scale": None, "flash_attention": None, "attn_logits_soft_cap": None}
     record = functional(
@@ -60,7 +60,7 @@ def test_attention_whose_options_are_arguments_of_its_call():
     assert not analyse(Snapshot(record, {})).opaque
 
 
-def test_patches_whose_size_is_a_number():
+def test_patches_with_a_number_as_size():
     config = {"size": 2, "strides": None, "dilation_rate": 1, "padding": "valid", "data_format": "channels_last"}
     patches = operation("ExtractPatches", "patches", module="keras.src.ops.image", **config)
     record = functional(
@@ -88,39 +88,39 @@ def model():
 
 
 @pytest.mark.keras
-def test_a_single_tensor_is_told_from_a_list_of_one(model):
+def test_a_single_tensor_is_distinguished_from_a_list_of_one(model):
     import keras
 
-    from kerassurgery_fn.keras_io.older_keras import with_structure
+    from kerassurgery_fn.keras_io.older_keras import with_single_tensors
 
     old = {"config": {"input_layers": [["x", 0, 0]], "output_layers": [["y", 0, 0]], "layers": []}}
     told = {"config": {"input_layers": ["x", 0, 0], "output_layers": ["y", 0, 0], "layers": []}}
-    assert with_structure(model, old) == with_structure(model, told) == told
-    assert with_structure(keras.Model([*model.inputs], [*model.outputs]), old) == old
+    assert with_single_tensors(model, old) == with_single_tensors(model, told) == told
+    assert with_single_tensors(keras.Model([*model.inputs], [*model.outputs]), old) == old
 
 
 @pytest.mark.keras
-def test_a_list_of_one_comes_back(model):
+def test_a_list_of_one_tensor_is_restored(model):
     import keras
 
     from kerassurgery_fn import capture
-    from kerassurgery_fn.keras_io.older_keras import keep_structures
+    from kerassurgery_fn.keras_io.older_keras import restore_tensor_lists
 
     x, y = model.inputs[0], model.outputs[0]
     single, lists = capture(keras.Model(x, y, name="net")), capture(keras.Model([x], [y], name="net"))
     for snapshot in (single, lists):
         again = keras.Model(x, y, name="net")  # as Keras before 3.11 makes it of both
-        keep_structures(again, snapshot.record)
+        restore_tensor_lists(again, snapshot.record)
         assert capture(again) == snapshot
     assert single != lists
 
 
 @pytest.mark.keras
-def test_the_record_of_an_input_says_whether_it_is_optional(model):
-    from kerassurgery_fn.keras_io.older_keras import complete
+def test_the_field_optional_is_added_to_input_layers(model):
+    from kerassurgery_fn.keras_io.older_keras import add_missing_fields
 
     record = {"config": {"name": "x"}}
-    complete(model.layers[0], record)
+    add_missing_fields(model.layers[0], record)
     assert record == {"config": {"name": "x", "optional": False}}
 
 
@@ -128,7 +128,7 @@ def test_the_record_of_an_input_says_whether_it_is_optional(model):
 
 
 @pytest.mark.keras
-def test_attention_over_axes_that_are_counted_from_the_end_is_refused_where_keras_takes_others_for_them():
+def test_negative_attention_axes_are_refused_where_keras_rebuilds_other_axes():
     import keras
 
     from kerassurgery_fn import capture

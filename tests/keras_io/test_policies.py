@@ -28,7 +28,7 @@ def rebuilt_in_float32(model):
     return snapshot, again
 
 
-def test_a_sequential_model_casts_what_it_reads():
+def test_a_sequential_model_casts_its_input():
     """A layer in float32 tells whether the model has cast its input."""
     snapshot, again = rebuilt_in_float32(keras.Sequential([keras.Input((4,)), L.Dense(2, dtype="float32")]))
     assert again.dtype_policy.name == "mixed_bfloat16"
@@ -48,7 +48,7 @@ def test_a_nested_sequential_model_is_converted_with_its_layers():
 
 
 @pytest.mark.parametrize("wrap", [lambda layer: layer, L.TimeDistributed], ids=["alone", "at every step"])
-def test_spatial_dropout_computes_in_the_policys_precision(wrap):
+def test_spatial_dropout_keeps_its_dtype_policy(wrap):
     shape = (5, 4) if wrap is not L.TimeDistributed else (2, 5, 4)
     x = keras.Input(shape)
     model = keras.Model(x, L.Dense(2)(wrap(L.SpatialDropout1D(0.5))(L.Dense(3)(x))))

@@ -9,7 +9,7 @@ from keras.src.backend.common import global_state
 from helpers.laws import random_inputs, randomise
 from kerassurgery_fn import ConvertDtype, InsertLayer, capture, rebuild
 from kerassurgery_fn.errors import BrokenSnapshot
-from kerassurgery_fn.keras_io.scopes import WAITING
+from kerassurgery_fn.keras_io.scopes import UNINITIALIZED
 
 pytestmark = pytest.mark.keras
 
@@ -19,10 +19,10 @@ def small():
 
 
 def waiting():
-    return global_state.get_global_attribute(WAITING) or []
+    return global_state.get_global_attribute(UNINITIALIZED) or []
 
 
-def test_weights_that_no_layer_of_the_model_has_need_not_be_drawn():
+def test_weights_outside_of_the_model_need_no_initial_values():
     """Bidirectional copies its layer, whose orthogonal weights cannot be drawn in bfloat16."""
     model = small()
     randomise(model)
@@ -50,7 +50,7 @@ def undrawable(shape, dtype=None):
     raise ValueError("cannot be drawn")
 
 
-def test_a_model_that_cannot_be_rebuilt_is_no_harm_to_the_next():
+def test_a_failed_rebuild_does_not_affect_the_next_one():
     snapshot = capture(small())
     larger = InsertLayer(Undrawn(), before="top")(snapshot)  # Keras says what it makes
     assert not waiting()
@@ -60,7 +60,7 @@ def test_a_model_that_cannot_be_rebuilt_is_no_harm_to_the_next():
     assert capture(rebuild(snapshot)) == snapshot
 
 
-def test_a_model_that_is_rebuilt_in_a_stateless_scope_is_filled_at_its_end():
+def test_a_model_rebuilt_in_a_stateless_scope_gets_its_weights_when_the_scope_ends():
     snapshot = capture(small())
     with keras.StatelessScope():
         model = rebuild(snapshot)

@@ -91,7 +91,7 @@ def check_same(snapshot, trained):
 
 
 @pytest.mark.parametrize("name", COMPOSITES)
-def test_a_frozen_layer_is_frozen_with_all_layers_in_it(name):
+def test_a_frozen_layer_freezes_its_sublayers(name):
     shape, make = COMPOSITES[name]
     model = around(shape, make())
     rest = model.get_layer("top").count_params()
@@ -103,7 +103,7 @@ def test_a_frozen_layer_is_frozen_with_all_layers_in_it(name):
     assert flags(again) == flags(model)
 
 
-def test_training_leaves_frozen_layers_alone_and_the_optimizer_fits():
+def test_training_does_not_change_frozen_layers():
     model = around((4, 6), L.MultiHeadAttention(2, 3, name="layer"))
     moved(model)
     snapshot = SetTrainable("layer", False)(capture(model))
@@ -122,7 +122,7 @@ PARTS = {
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_a_layer_of_which_a_part_is_frozen_stays_so(part):
+def test_a_partly_frozen_layer_stays_partly_frozen(part):
     name, inner = PARTS[part]
     shape, make = COMPOSITES[name]
     model = around(shape, make())
@@ -133,7 +133,7 @@ def test_a_layer_of_which_a_part_is_frozen_stays_so(part):
     assert all(map(all, flags(rebuild(SetTrainable("layer")(snapshot)))[1:]))
 
 
-def test_one_weight_is_frozen_through_edits_and_documents():
+def test_a_single_frozen_weight_survives_edits_and_documents():
     x = keras.Input((4,))
     model = keras.Model(x, L.Dense(3, name="top")(L.Dense(6, name="dense")(x)))
     model.get_layer("dense").kernel.trainable = False
@@ -146,7 +146,7 @@ def test_one_weight_is_frozen_through_edits_and_documents():
     assert patch(snapshot, diff(snapshot, made)) == made
 
 
-def test_a_layer_that_keras_itself_trains_in_spite_of_its_flag_goes_on_training():
+def test_a_layer_that_keras_trains_despite_its_flag_is_still_trained():
     """Keras freezes nothing inside attention that is made with trainable=False; a capture changes no training."""
     model = around((4, 6), L.MultiHeadAttention(2, 3, name="layer", trainable=False))
     assert len(model.trainable_variables) == 10
@@ -155,7 +155,7 @@ def test_a_layer_that_keras_itself_trains_in_spite_of_its_flag_goes_on_training(
     assert len(rebuild(frozen).trainable_variables) == 2
 
 
-def test_a_nested_model_with_some_frozen_layers():
+def test_frozen_layers_of_a_nested_model_stay_frozen():
     x = keras.Input((4, 6))
     y = L.MultiHeadAttention(2, 3, name="attention")(x, x)
     backbone = keras.Model(x, L.Dense(3, name="inner")(y), name="backbone")

@@ -79,18 +79,18 @@ def network():
     "name, where",
     [("own", "own"), ("linear", "relu"), ("before_activation", "activation"), ("end", "end")],
 )
-def test_zeros_are_counted_behind_the_first_nonlinear_activation_from_the_layer_on(name, where):
+def test_zeros_are_counted_after_the_first_nonlinear_activation(name, where):
     model, data = network(), numbers(6, 6, 3)
     assert_apoz(get_apoz(model, name, data), zeros_of(model, model.get_layer(where).output, data))
 
 
-def test_a_leaky_layer_of_its_own_is_an_activation_and_has_no_zeros():
+def test_a_leaky_activation_layer_has_no_zeros():
     model, data = network(), numbers(6, 6, 3)
     assert get_apoz(model, "hidden", data).tolist() == [0.0] * 6
     assert zeros_of(model, model.get_layer("end").output, data).any()
 
 
-def test_a_layer_and_its_name_are_the_same():
+def test_a_layer_may_be_passed_by_name():
     model, data = network(), numbers(6, 6, 3)
     assert_apoz(get_apoz(model, model.get_layer("own"), data), get_apoz(model, "own", data))
 
@@ -103,7 +103,7 @@ def test_channels_first():
     assert_apoz(get_apoz(model, "a", data), zeros_of(model, y, data, axis=1))
 
 
-def test_a_layer_of_a_nested_model_by_its_path_its_name_or_itself():
+def test_a_nested_layer_may_be_passed_by_path_by_name_or_as_object():
     inner = keras.Sequential([keras.Input((4,)), layers.Dense(5, name="d"), layers.ReLU(name="r")], name="inner")
     x = keras.Input((4,))
     model, data = randomised(keras.Model(x, layers.Dense(2)(inner(x)))), numbers(4)
@@ -133,7 +133,7 @@ def test_calls_of_a_shared_layer_are_pooled():
 
 
 @pytest.mark.parametrize("node", [1, 2])
-def test_chosen_calls_only(node):
+def test_zeros_of_selected_calls_only(node):
     model, tensors, data = shared()
     before = capture(model)
     found = get_apoz(model, "shared", data, node_indices=[node])
@@ -143,7 +143,7 @@ def test_chosen_calls_only(node):
 
 
 @pytest.mark.parametrize("nodes, words", [([1, 1], "twice"), ([0], r"\[1, 2\]"), ([3], r"\[1, 2\]"), ([-1], "-1")])
-def test_nodes_that_are_not_of_the_model_or_named_twice_are_refused(nodes, words):
+def test_repeated_and_foreign_nodes_are_refused(nodes, words):
     model, _, data = shared()
     with pytest.raises(UnknownNode, match=words) as caught:
         get_apoz(model, "shared", data, nodes)
@@ -178,7 +178,7 @@ class Batches(keras.utils.PyDataset):
     ],
     ids=["array", "tensor", "list", "dataset", "dataset with targets", "PyDataset", "generator"],
 )
-def test_data_may_be_anything_that_predict_takes(form):
+def test_data_in_every_form_that_predict_accepts(form):
     x = keras.Input((6,))
     model = randomised(keras.Model(x, layers.Dense(5, activation="relu", name="a")(x)))
     data = numbers(6)
@@ -192,7 +192,7 @@ def test_several_inputs_as_a_list_or_a_dict():
     assert_apoz(get_apoz(model, "shared", dict(zip(("one", "two"), data, strict=True))), expected)
 
 
-def test_only_one_batch_is_held_at_a_time():
+def test_only_one_batch_is_in_memory():
     x = keras.Input((6,))
     model = randomised(keras.Model(x, layers.Dense(5, activation="relu", name="a")(x)))
     alive = []
@@ -212,7 +212,7 @@ def test_only_one_batch_is_held_at_a_time():
 # --- refusals, and what is left as it was
 
 
-def test_layers_that_are_not_there_or_make_no_channels_are_refused():
+def test_unknown_layers_and_layers_without_channels_are_refused():
     model, data = network(), numbers(6, 6, 3)
     with pytest.raises(UnknownLayer, match="'own'"):
         get_apoz(model, "owm", data)
@@ -231,7 +231,7 @@ def test_the_model_is_not_changed():
     assert [len(layer._inbound_nodes) for layer in model.layers] == nodes
 
 
-def test_a_layer_of_a_class_of_ones_own_that_computes_as_one_of_keras():
+def test_a_subclass_that_computes_the_same_as_its_keras_class():
     class Mine(layers.Dense):
         def __init__(self, *args, note="", **kwargs):
             super().__init__(*args, **kwargs)
@@ -262,7 +262,7 @@ def test_a_cutoff_is_never_above_one():
     assert high_apoz(apoz, "absolute", cutoff_absolute=2).tolist() == [1, 2]
 
 
-def test_where_all_channels_are_alike_none_stands_out():
+def test_no_channel_is_high_where_all_scores_are_equal():
     assert high_apoz(np.full(5, 0.4)).tolist() == []
     assert high_apoz(np.zeros(5)).tolist() == []
 
@@ -272,7 +272,7 @@ def test_an_unknown_method_is_refused():
         high_apoz(np.array([0.1, 0.2]), method="median")
 
 
-def test_what_is_found_can_be_deleted():
+def test_high_channels_can_be_deleted():
     model, data = network(), numbers(6, 6, 3)
     channels = high_apoz(get_apoz(model, "own", data))
     assert 0 < len(channels) < 5

@@ -134,7 +134,7 @@ def test_delete_layer(make, by):
     assert "b" not in [layer.name for layer in result.layers]
 
 
-def test_delete_the_first_and_the_last_layer():
+def test_delete_first_and_last_layer():
     x = keras.Input((6,))
     model = keras.Model(x, layers.Dense(6, name="c")(layers.Dense(6, name="b")(layers.Dense(6, name="a")(x))))
     randomise(model)
@@ -145,7 +145,7 @@ def test_delete_the_first_and_the_last_layer():
         assert_same(delete_layer(model, gone), keras.Model(x, y), numbers(6))
 
 
-def test_deleting_a_layer_that_changes_shapes_is_refused_with_both_shapes():
+def test_deleting_a_layer_that_changes_the_shape_is_refused_with_both_shapes():
     with pytest.raises(SurgeryError, match=r"(?s)6.*5|5.*6"):
         delete_layer(chain(), "a")
 
@@ -173,7 +173,7 @@ def pair_of(model, one_by, two_by):
     return keras.Model([one, two], ends)
 
 
-def test_delete_chosen_calls_of_a_shared_layer():
+def test_delete_selected_calls_of_a_shared_layer():
     model, data = two_calls(), [numbers(4), numbers(4, seed=1)]
     nodes = [len(layer._inbound_nodes) for layer in model.layers]
     cases = {
@@ -204,16 +204,16 @@ def test_delete_chosen_calls_of_a_shared_layer():
     ],
     ids=["delete_layer", "insert_layer", "replace_layer", "delete_channels"],
 )
-def test_nodes_named_twice_or_of_another_model_are_errors(operation, nodes, words):
+def test_repeated_and_foreign_nodes_are_refused(operation, nodes, words):
     with pytest.raises(UnknownNode, match=words) as caught:
         operation(two_calls(), "shared", node_indices=nodes)
     assert isinstance(caught.value, ValueError)
 
 
 @pytest.mark.parametrize("new_layer", [layers.ReLU, keras.Model, "relu", 7])
-def test_what_is_no_layer_is_refused(new_layer):
+def test_new_layers_must_be_layers(new_layer):
     for operation in insert_layer, replace_layer:
-        with pytest.raises(NotALayer, match="is no layer"):
+        with pytest.raises(NotALayer, match="is not a layer"):
             operation(two_calls(), "shared", new_layer)
 
 
@@ -240,7 +240,7 @@ def test_insert_layer_goes_before_the_layer(make):
         assert result.get_layer("new").get_config() == new.get_config()
 
 
-def test_a_new_layer_that_is_not_built_is_initialised_and_left_unbuilt():
+def test_an_unbuilt_new_layer_is_initialised_and_stays_unbuilt():
     model, new = chain(), layers.Dense(6, name="new")
     result = insert_layer(model, "b", new)
     assert shapes(result, "new") == [(6, 6), (6,)]
@@ -249,7 +249,7 @@ def test_a_new_layer_that_is_not_built_is_initialised_and_left_unbuilt():
     assert not new._inbound_nodes
 
 
-def test_inserting_before_one_of_several_consumers_leaves_the_others_alone():
+def test_inserting_before_one_consumer_does_not_affect_the_others():
     x = keras.Input((5,))
     a = layers.Dense(6, name="a")(x)
     model = keras.Model(x, [layers.Dense(2, name="left")(a), layers.Dense(2, name="right")(a)])
@@ -262,7 +262,7 @@ def test_inserting_before_one_of_several_consumers_leaves_the_others_alone():
     assert np.ptp(right, axis=0).min() > 1e-3
 
 
-def test_insert_before_chosen_calls_of_a_shared_layer():
+def test_insert_before_selected_calls_of_a_shared_layer():
     model, data = two_calls(), [numbers(4), numbers(4, seed=1)]
     new = built(layers.Dense(4, name="new"), 4)
     for indices, rows in (
@@ -284,14 +284,14 @@ def test_replace_layer():
     assert "b" not in [layer.name for layer in result.layers]
 
 
-def test_replace_a_layer_by_one_of_its_name():
+def test_replace_a_layer_by_a_layer_of_the_same_name():
     model, new = chain(), built(layers.Dense(6, activation="tanh", name="b"), 6)
     result = replace_layer(model, model.get_layer("b"), new)
     np.testing.assert_array_equal(result.get_layer("b").get_weights()[0], new.get_weights()[0])
     assert result.get_layer("b").activation is keras.activations.tanh
 
 
-def test_replace_chosen_calls_of_a_shared_layer():
+def test_replace_selected_calls_of_a_shared_layer():
     model, data = two_calls(), [numbers(4), numbers(4, seed=1)]
     new = built(layers.Dense(4, name="new"), 4)
     for indices, rows in (
@@ -325,7 +325,7 @@ def merging(merge):
 
 
 @pytest.mark.parametrize("merge", [layers.Add(name="m"), layers.Concatenate(name="m"), layers.Multiply(name="m")])
-def test_at_a_merge_a_layer_can_be_replaced_but_not_inserted_or_deleted(merge):
+def test_a_merge_layer_can_be_replaced_but_not_deleted(merge):
     model = merging(merge)
     with pytest.raises(SurgeryError, match="'m'"):
         delete_layer(model, "m")
@@ -372,7 +372,7 @@ def test_the_result_is_a_functional_model_of_the_same_name_that_is_not_compiled(
 
 
 @each_operation
-def test_layers_keep_their_names_their_configs_and_what_is_not_cut_of_their_weights(operation):
+def test_names_configs_and_uncut_weights_are_kept(operation):
     model = chain()
     result = operation(model)
     for name in ("x", "a", "drop"):
@@ -383,7 +383,7 @@ def test_layers_keep_their_names_their_configs_and_what_is_not_cut_of_their_weig
 
 @each_operation
 @pytest.mark.parametrize("copy", [True, False, None])
-def test_nothing_is_ever_changed(operation, copy):
+def test_operations_do_not_change_their_arguments(operation, copy):
     model = chain()
     model.compile("adam", "mse", run_eagerly=True)
     model.fit(numbers(5), numbers(2), verbose=0)
@@ -449,19 +449,19 @@ def test_delete_channels():
     ],
     ids=["negative", "twice", "tuple", "array", "mask", "mask array", "range", "none", "empty array"],
 )
-def test_channels_may_be_given_as_numpy_takes_them(channels, kept):
+def test_channels_in_every_form_of_a_numpy_index(channels, kept):
     model = chain()
     result = delete_channels(model, "a", channels)
     np.testing.assert_array_equal(result.get_layer("a").get_weights()[1], model.get_layer("a").get_weights()[1][kept])
 
 
 @pytest.mark.parametrize("channels", [[6], [-7], [0.5], ["a"]])
-def test_channels_that_there_are_not_are_refused(channels):
+def test_channels_out_of_range_are_refused(channels):
     with pytest.raises(ChannelOutOfRange):
         delete_channels(chain(), "a", channels)
 
 
-def test_layers_that_there_are_not_or_that_make_no_channels_are_refused():
+def test_unknown_layers_and_layers_without_channels_are_refused():
     with pytest.raises(UnknownLayer):
         delete_channels(chain(), "nowhere", [0])
     with pytest.raises(UnknownLayer):
@@ -472,13 +472,13 @@ def test_layers_that_there_are_not_or_that_make_no_channels_are_refused():
         delete_channels(keras.Model(), "a", [0])
 
 
-def test_channels_of_the_last_layer_can_go():
+def test_channels_of_the_last_layer_can_be_deleted():
     model, data = chain(), numbers(5)
     result = delete_channels(model, "end", [0])
     np.testing.assert_allclose(outputs(result, data)[0], outputs(model, data)[0][:, 1:], rtol=1e-5)
 
 
-def test_on_all_nodes_a_layer_stays_shared():
+def test_channels_deleted_on_all_nodes_keep_the_layer_shared():
     model, data = two_calls(), [numbers(4), numbers(4, seed=1)]
     for nodes in (None, [1, 2], [2, 1]):
         result = delete_channels(model, "shared", [0, 2], node_indices=nodes)
@@ -489,7 +489,7 @@ def test_on_all_nodes_a_layer_stays_shared():
     assert deviation(outputs(result, data), truth) < TOLERANCE
 
 
-def test_on_some_nodes_they_get_a_layer_of_their_own():
+def test_channels_deleted_on_some_nodes_give_these_a_separate_layer():
     model, data = two_calls(), [numbers(4), numbers(4, seed=1)]
     result = delete_channels(model, "shared", [0, 2], node_indices=[2])
     assert shapes(result, "shared") == [(4, 4), (4,)]
@@ -506,12 +506,12 @@ def test_on_some_nodes_they_get_a_layer_of_their_own():
     np.testing.assert_allclose(right, outputs(model, data)[1], rtol=1e-5)
 
 
-def test_no_channels_of_some_nodes_is_nothing():
+def test_deleting_no_channels_of_some_nodes_changes_nothing():
     result = delete_channels(two_calls(), "shared", [], node_indices=[2])
     assert "shared_delete_channels" not in [layer.name for layer in result.layers]
 
 
-def test_where_all_channels_go_the_branch_goes_up_to_the_merge_and_a_merge_of_one_too():
+def test_a_branch_without_channels_is_removed_with_a_merge_of_one_input():
     x = keras.Input((5,))
     b = layers.Dense(4, name="b")(x)
     a = layers.ReLU(name="relu")(layers.Dense(3, name="a_2")(layers.Dense(3, name="a")(x)))
@@ -521,7 +521,7 @@ def test_where_all_channels_go_the_branch_goes_up_to_the_merge_and_a_merge_of_on
     assert shapes(result, "end") == [(4, 2), (2,)]
 
 
-def test_a_join_of_three_goes_on_with_two():
+def test_a_merge_of_three_inputs_keeps_two():
     x = keras.Input((5,))
     branches = [layers.Dense(3, name=name)(x) for name in "abc"]
     model = keras.Model(x, layers.Dense(2, name="end")(layers.Concatenate(name="join")(branches)))
@@ -530,7 +530,7 @@ def test_a_join_of_three_goes_on_with_two():
     assert len(result.get_layer("join").input) == 2
 
 
-def test_where_nothing_would_be_left_it_is_refused():
+def test_a_deletion_that_leaves_no_path_to_the_output_is_refused():
     with pytest.raises(SurgeryError, match="end"):
         delete_channels(chain(), "a", range(6))
 
@@ -538,7 +538,7 @@ def test_where_nothing_would_be_left_it_is_refused():
 # --- what Keras-surgeon gets silently wrong
 
 
-def test_arguments_of_calls_stay_in_parts_nobody_touched_too():
+def test_call_arguments_of_unchanged_layers_are_kept():
     x = keras.Input((6, 5))
     words, *state = layers.LSTM(4, return_sequences=True, return_state=True, name="first")(x)
     words = layers.LSTM(4, return_sequences=True, name="second")(words, initial_state=state)
@@ -556,7 +556,7 @@ def test_arguments_of_calls_stay_in_parts_nobody_touched_too():
         assert np.abs(off[-1] - keras.ops.convert_to_numpy(result(data))).max() > 0
 
 
-def test_masks_are_handed_on():
+def test_masks_are_passed_on():
     x = keras.Input((None,), dtype="int32")
     words = layers.Embedding(7, 4, mask_zero=True, name="words")(x)
     y = layers.LSTM(5, name="read")(layers.Dense(4, name="a")(words))
@@ -570,7 +570,7 @@ def test_masks_are_handed_on():
 
 
 @pytest.mark.parametrize("merge", [layers.Add, layers.Multiply, layers.Average, layers.Maximum, layers.Minimum])
-def test_what_is_added_or_multiplied_is_cut_together(merge):
+def test_inputs_of_a_merge_are_cut_together(merge):
     model = merging(merge(name="m"))
     result = check_cut(model, "a", [1])
     assert result.get_layer("a").units == result.get_layer("b").units == 3
@@ -584,7 +584,7 @@ def test_a_branch_cut_to_one_channel_does_not_broadcast():
 
 
 @pytest.mark.parametrize("merge", [layers.Multiply, layers.Average])
-def test_the_first_branch_of_a_product_or_mean_cannot_go_whole(merge):
+def test_the_first_branch_of_a_product_or_mean_cannot_be_removed(merge):
     with pytest.raises(SurgeryError):
         delete_channels(merging(merge(name="m")), "a", range(4))
 
@@ -755,17 +755,17 @@ MODELS = {
 
 
 @pytest.mark.parametrize("make", MODELS.values(), ids=MODELS.keys())
-def test_a_cut_computes_as_the_original_with_zeros(make):
+def test_a_cut_model_computes_the_same_as_the_original_with_zeros(make):
     model = make()
     result = check_cut(model, "a", [1, 2])
     assert result.count_params() < model.count_params()
 
 
-def test_sizes_that_a_reshape_names_follow():
+def test_the_target_shape_of_a_reshape_is_cut():
     assert check_cut(MODELS["Reshape with sizes"](), "a", [0]).get_layer(index=2).target_shape == (36, 3)
 
 
-def test_channels_of_an_image_that_a_dense_layer_makes_go_whole():
+def test_a_dense_layer_reshaped_to_an_image_loses_whole_image_channels():
     image = [layers.Dense(12, name="a"), layers.Reshape((2, 1, 6)), conv("b"), layers.Flatten(), layers.Dense(2)]
     model = keras.Sequential([keras.Input((5,)), *image])
     result = check_cut(model, "a", [1, 7, 2, 8])
@@ -774,13 +774,13 @@ def test_channels_of_an_image_that_a_dense_layer_makes_go_whole():
         delete_channels(model, "a", [1])
 
 
-def test_two_branches_that_lose_different_channels_before_one_reader_lose_the_union():
+def test_two_branches_with_one_consumer_lose_the_union_of_channels():
     model = shared_reader()
     result = delete_channels(delete_channels(model, "a", [0]), "b", [2])
     assert result.get_layer("a").units == result.get_layer("b").units == 2
 
 
-def test_groups_of_a_convolution_stay_of_equal_size():
+def test_groups_of_a_convolution_keep_equal_sizes():
     model = image(conv("a", 6), conv("grouped", 6, groups=3))
     result = check_cut(model, "a", [0, 2, 4])
     assert result.get_layer("grouped").groups == 3
@@ -793,7 +793,7 @@ def test_groups_of_a_convolution_stay_of_equal_size():
     "layer",
     [layers.Softmax(name="s"), layers.LayerNormalization(name="s"), layers.Dense(3, activation="softmax", name="s")],
 )
-def test_what_cannot_be_exact_is_done_and_said(layer):
+def test_inexact_cuts_give_a_warning(layer):
     stack = [layer] if isinstance(layer, layers.Dense) else [layers.Dense(3, name="a"), layer]
     model = words(*stack)
     with pytest.warns(InexactCut, match="'s'") as caught:
@@ -802,17 +802,17 @@ def test_what_cannot_be_exact_is_done_and_said(layer):
     assert shapes(result, "end") == [(12, 2), (2,)]
 
 
-def test_what_is_exact_is_done_without_a_word(recwarn):
+def test_exact_cuts_give_no_warning(recwarn):
     delete_channels(chain(), "a", [1])
     assert not [one for one in recwarn if one.category is InexactCut]
 
 
-def test_channels_that_a_lambda_reads_are_held_and_the_lambda_is_named():
+def test_channels_read_by_a_lambda_cannot_be_deleted():
     with pytest.raises(PinnedChannels, match=r"twice.*Lambda"):
         delete_channels(beside_a_lambda(), "held", [0])
 
 
-def test_a_class_that_computes_something_of_its_own_is_not_taken_for_what_it_is_derived_from():
+def test_a_subclass_that_overrides_call_does_not_get_the_rule_of_its_base_class():
     model = words(Doubling(4, name="a"))
     with pytest.raises(SurgeryError, match="Doubling"):
         delete_channels(model, "a", [0])
@@ -820,7 +820,7 @@ def test_a_class_that_computes_something_of_its_own_is_not_taken_for_what_it_is_
     assert type(result.get_layer("a")) is Doubling
 
 
-def test_functions_and_classes_of_ones_own_are_revived():
+def test_functions_and_classes_of_the_user_are_revived():
     def steep(x):
         return keras.ops.relu(x) * 3
 
@@ -836,7 +836,7 @@ def test_functions_and_classes_of_ones_own_are_revived():
 
 
 @pytest.mark.slow
-def test_every_convolution_of_a_mobile_net_can_be_cut_alone():
+def test_every_convolution_of_a_mobile_net_can_be_cut():
     model = keras.applications.MobileNetV2((32, 32, 3), alpha=0.35, weights=None, classes=5)
     randomise(model)
     data = random_inputs(model)

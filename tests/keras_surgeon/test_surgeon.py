@@ -72,14 +72,14 @@ def new_layer():
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_job_alone_is_the_operation_of_its_name(job, given, operation):
+def test_a_single_job_equals_the_operation_of_its_name(job, given, operation):
     model = chain()
     result = done(model, (job, "b", given))
     assert capture(result) == capture(operation(model, "b", *given.values()))
     assert capture(result) != capture(rebuild(capture(model)))
 
 
-def test_no_jobs_are_a_copy():
+def test_a_surgeon_without_jobs_returns_a_copy():
     model, data = chain(), numbers(5)
     result = Surgeon(model).operate()
     assert capture(result) == capture(model)
@@ -100,7 +100,7 @@ def several():
     ]
 
 
-def test_jobs_refer_to_the_original_whatever_their_order():
+def test_jobs_refer_to_the_original_in_any_order():
     model = chain()
     results = [done(model, *jobs) for jobs in itertools.islice(itertools.permutations(several()), 0, 120, 17)]
     first = capture(results[0])
@@ -110,7 +110,7 @@ def test_jobs_refer_to_the_original_whatever_their_order():
     assert [results[0].get_layer(name).units for name in ("a", "other", "d")] == [4, 6, 5]
 
 
-def test_channels_that_are_deleted_go_through_what_is_inserted_replaced_and_deleted():
+def test_deleted_channels_are_cut_in_inserted_and_replaced_layers():
     model, data = chain(), numbers(5)
     built = layers.BatchNormalization(name="norm")
     built.build((None, 6))
@@ -144,7 +144,7 @@ def convolutions():
     return model
 
 
-def test_channels_of_all_jobs_go_at_once_and_tied_layers_lose_the_union():
+def test_tied_layers_lose_the_union_of_the_channels_of_all_jobs():
     model = convolutions()
     channels = {"a": [0], "b": [2, 3], "c": [4], "d": [0, 6]}
     result = done(model, *(("delete_channels", name, {"channels": some}) for name, some in channels.items()))
@@ -208,7 +208,7 @@ CUT = ("delete_channels", {"channels": [0, 2]}, lambda: ["shared", [0, 2]])
     list(itertools.permutations([DELETE, INSERT, REPLACE, CUT], 3)),
     ids=lambda jobs: "-".join(job[0] for job in jobs),
 )
-def test_every_node_of_a_layer_can_have_a_job_of_its_own(jobs):
+def test_every_node_of_a_layer_can_have_a_different_job(jobs):
     model = three_calls()
     surgeon = Surgeon(model)
     for i in (2, 0, 1):
@@ -218,7 +218,7 @@ def test_every_node_of_a_layer_can_have_a_job_of_its_own(jobs):
     )
 
 
-def test_nodes_without_a_job_are_left_alone():
+def test_nodes_without_a_job_are_unchanged():
     model = three_calls()
     surgeon = Surgeon(model)
     surgeon.add_job("delete_channels", model.get_layer("shared"), channels=[1], node_indices=[2])
@@ -228,7 +228,7 @@ def test_nodes_without_a_job_are_left_alone():
     assert result.get_layer("shared").units == 4
 
 
-def test_nodes_that_lose_the_same_channels_go_on_sharing_and_others_do_not():
+def test_only_nodes_that_lose_the_same_channels_keep_sharing_a_layer():
     model = three_calls()
     same = Surgeon(model)
     same.add_job("delete_channels", "shared", channels=[1], node_indices=[1])
@@ -246,7 +246,7 @@ def test_nodes_that_lose_the_same_channels_go_on_sharing_and_others_do_not():
 
 
 @pytest.mark.parametrize("first, second", [([1], [1]), ([1, 2], [2, 3]), (None, [1]), ([3], None)])
-def test_several_jobs_at_one_node_are_an_error(first, second):
+def test_two_jobs_for_one_node_are_refused(first, second):
     surgeon = Surgeon(three_calls())
     surgeon.add_job("delete_channels", "shared", channels=[0], node_indices=first)
     with pytest.raises(TakenNode, match="'shared'") as caught:
@@ -255,7 +255,7 @@ def test_several_jobs_at_one_node_are_an_error(first, second):
 
 
 @pytest.mark.parametrize("nodes", [[1, 1], [0], [4]])
-def test_nodes_named_twice_or_of_another_model_are_errors(nodes):
+def test_repeated_and_foreign_nodes_are_refused(nodes):
     with pytest.raises(UnknownNode):
         Surgeon(three_calls()).add_job("delete_layer", "shared", node_indices=nodes)
 
@@ -263,7 +263,7 @@ def test_nodes_named_twice_or_of_another_model_are_errors(nodes):
 # --- refusals, and what is left as it was
 
 
-def test_jobs_that_there_are_not_or_that_lack_something_are_refused():
+def test_unknown_and_incomplete_jobs_are_refused():
     surgeon = Surgeon(chain())
     with pytest.raises(UnknownJob, match=r"'paint'.*delete_layer, insert_layer, replace_layer, delete_channels"):
         surgeon.add_job("paint", "a")
@@ -281,7 +281,7 @@ def test_jobs_that_there_are_not_or_that_lack_something_are_refused():
     assert capture(surgeon.operate()) == capture(surgeon.model)
 
 
-def test_a_surgeon_changes_nothing_and_can_operate_again():
+def test_a_surgeon_can_operate_twice_and_changes_nothing():
     model = chain()
     model.compile("adam", "mse")
     before, nodes = capture(model), [len(layer._inbound_nodes) for layer in model.layers]
@@ -299,7 +299,7 @@ def test_a_surgeon_changes_nothing_and_can_operate_again():
     assert [layer.name for layer in later.operate().layers] == ["x", "a", "b", "d", "end"]
 
 
-def test_a_job_that_cannot_be_done_says_so_when_it_is_operated():
+def test_an_impossible_job_raises_an_error_in_operate():
     surgeon = Surgeon(chain())
     surgeon.add_job("delete_channels", "a", channels=range(6))
     with pytest.raises(SurgeryError):
@@ -339,7 +339,7 @@ def readme_model():
     return model
 
 
-def test_the_readmes_operations():
+def test_the_operations_of_the_readme():
     model, new = readme_model(), layers.Dropout(0.5, name="new")
     names = {"model": model, "layer_1": model.layers[1], "layer_2": model.layers[2], "new_layer_3": new}
     exec(OPERATIONS, names)
@@ -356,7 +356,7 @@ def test_the_readmes_operations():
 
 
 @pytest.mark.parametrize("given", ["", "model, "], ids=["today", "as it was once"])
-def test_the_readmes_surgeon(given):
+def test_the_surgeon_of_the_readme(given):
     model, new = readme_model(), layers.Dropout(0.5, name="new")
     names = {"model": model, "layer_1": model.layers[1], "layer_2": model.layers[2], "new_layer_1": new}
     exec(SURGEON.format(model=given), names)

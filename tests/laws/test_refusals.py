@@ -54,7 +54,11 @@ REFUSED = {
     "an input with a slash": (lambda: ExtractModel("b", inputs={"a/b": "drop"})(NET), NameTaken, "slash"),
     "a flag that is none": (lambda: SetTrainable("a", "no"), BadValue, "True or False, not 'no'"),
     "a dtype that is none": (lambda: ConvertDtype(np.dtype("int8")), BadValue, "no dtype to convert"),
-    "a lambda as data": (lambda: SetConfig("a", activation=lambda x: x), BadValue, "a lambda is no data"),
+    "a lambda as data": (
+        lambda: SetConfig("a", activation=lambda x: x),
+        BadValue,
+        "a lambda cannot be written",
+    ),
     "a plan of a list": (lambda: Plan([DeleteLayer("drop")]), SurgeryError, r"is no edit.*Plan\(\*edits\)"),
     "a plan of a class": (lambda: Plan(FoldBatchNorm), SurgeryError, "is no edit"),
     "nothing to explain": (lambda: explain(None, NET), SurgeryError, "None is no edit"),

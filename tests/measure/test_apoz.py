@@ -72,12 +72,12 @@ def expected_of_plain(model, data):
 # --- where
 
 
-def test_every_layer_is_read_behind_its_first_activation():
+def test_zeros_are_counted_after_the_first_activation():
     model, data = plain(), images()
     assert_scores(score_by_apoz(model, data, batch_size=8), **expected_of_plain(model, data))
 
 
-def test_the_check_above_would_see_another_layers_activations():
+def test_the_comparison_fails_for_activations_of_another_layer():
     model, data = plain(), images()
     right = expected_of_plain(model, data)
     for wrong in ("b", "bn"):
@@ -124,7 +124,7 @@ def forked():
     return model, left, right
 
 
-def test_where_the_way_forks_the_branch_with_the_fewest_zeros_counts():
+def test_at_a_fork_the_branch_with_the_fewest_zeros_is_used():
     model, left, right = forked()
     data = images()
     parts = [apoz_of(model, tensor, data) for tensor in (left, right)]
@@ -156,7 +156,7 @@ def test_a_residual_block_built_from_operations():
     assert_scores(score_by_apoz(model, data), b=last, a=np.minimum(first, last))
 
 
-def test_training_written_into_a_call_is_off_as_it_is_in_predict():
+def test_a_training_argument_in_the_graph_is_ignored_as_in_predict():
     x = keras.Input((6, 6, 3))
     y = layers.Conv2D(4, 3, name="a")(x)
     y = layers.ReLU(name="relu")(layers.BatchNormalization(name="bn")(y, training=True))
@@ -166,7 +166,7 @@ def test_training_written_into_a_call_is_off_as_it_is_in_predict():
     assert_scores(score_by_apoz(model, data), a=apoz_of(model, y, data))
 
 
-def test_steps_that_are_masked_and_states_that_are_handed_on():
+def test_masked_time_steps_and_recurrent_states():
     x = keras.Input((5,), dtype="int32")
     h, *state = layers.LSTM(4, return_state=True, return_sequences=True, name="one")(
         layers.Embedding(7, 3, mask_zero=True, name="words")(x)
@@ -253,7 +253,7 @@ def test_several_inputs(form):
     assert_scores(score_by_apoz(model, form(one, two)), a=a, b=b)
 
 
-def test_inputs_that_are_a_dict():
+def test_a_dict_of_inputs():
     one, two = keras.Input((3,), name="one"), keras.Input((4,), name="two")
     y = layers.Concatenate()([layers.Dense(5, activation="relu", name="a")(one), two])
     model = randomised(keras.Model({"two": two, "one": one}, y))
@@ -262,7 +262,7 @@ def test_inputs_that_are_a_dict():
     assert_scores(score_by_apoz(model, data), a=expected)
 
 
-def test_at_most_so_many_steps_are_read(scored):
+def test_steps_limits_the_number_of_batches(scored):
     model, data, _ = scored
     read = []
     endless = (read.append(i) or data[:8] for i in iter(int, 1))
@@ -274,7 +274,7 @@ def test_at_most_so_many_steps_are_read(scored):
     assert_scores(score_by_apoz(model, repeated, steps=2), a=apoz_of(model, model.output, data[:8]))
 
 
-def test_progress_is_told_the_number_of_batches_and_sees_each(scored):
+def test_progress_gets_the_number_of_batches_and_every_batch(scored):
     model, data, _ = scored
     told = []
 
@@ -320,7 +320,7 @@ def test_progress_is_told_the_number_of_batches_and_sees_each(scored):
         "shape",
     ],
 )
-def test_data_that_cannot_be_read_is_refused_in_words(data, words, scored):
+def test_unusable_data_is_refused_with_the_reason(data, words, scored):
     with pytest.raises(BadData, match=words):
         score_by_apoz(scored[0], data(scored[1]))
 
@@ -328,7 +328,7 @@ def test_data_that_cannot_be_read_is_refused_in_words(data, words, scored):
 # --- what is asked for, and what is left alone
 
 
-def test_only_the_layers_asked_for(scored):
+def test_only_the_selected_layers_are_scored(scored):
     model, data = plain(), images()
     found = score_by_apoz(model, data, layers=["b", model.get_layer("hidden"), "a:filters"])
     assert list(found) == ["b", "hidden", "a"]
@@ -349,12 +349,12 @@ def test_layers_that_cannot_be_scored_are_refused():
         score_by_apoz(model, images(6, 4), layers=["att:num_heads"])
 
 
-def test_a_snapshot_scores_as_its_model():
+def test_a_snapshot_has_the_scores_of_its_model():
     model, data = plain(), images()
     assert_scores(score_by_apoz(capture(model), data), **expected_of_plain(model, data))
 
 
-def test_the_model_is_left_as_it_was():
+def test_scoring_does_not_change_the_model():
     model, data = plain(), images()
     model.compile("adam", "mse")
     before = capture(model)

@@ -31,13 +31,13 @@ def expected(model):
 
 
 @pytest.mark.parametrize("named", ["c1", ["c1"], ("c1",), "c1*", "c1:units"])
-def test_one_name_is_one_name(model, named):
+def test_layers_may_be_a_single_name(model, named):
     scores = score_by_apoz(model, DATA, layers=named)
     assert [*scores] == ["c1"]
     np.testing.assert_allclose(scores["c1"], expected(model), atol=1e-12)
 
 
-def test_one_layer_is_one_layer(model):
+def test_layers_may_be_a_single_layer(model):
     assert [*score_by_apoz(model, DATA, layers=model.get_layer("c1"))] == ["c1"]
     with pytest.raises(UnknownLayer, match="no layer named 'c2'"):
         score_by_apoz(model, DATA, layers="c2")
@@ -52,12 +52,12 @@ def test_nan_in_the_data_is_refused(model):
         get_apoz(model, "c1", np.full((8, 4), np.nan))
 
 
-def test_a_layer_that_makes_nan_is_named(model):
+def test_the_error_names_the_layer_that_outputs_nan(model):
     with pytest.raises(BadData, match="layer 'root' makes NaN of the data"):
         score_by_apoz(model, DATA, layers=["c1", "root"])
 
 
-def test_layers_without_any_zero_are_named_by_a_warning(model):
+def test_a_warning_names_layers_without_zeros(model):
     with pytest.warns(UserWarning, match="no value of 'd' was exactly zero") as told:
         scores = score_by_apoz(model, DATA, layers=["c1", "d"])
     assert not scores["d"].any()
@@ -67,7 +67,7 @@ def test_layers_without_any_zero_are_named_by_a_warning(model):
         get_apoz(model, "d", DATA)
 
 
-def test_outputs_that_cannot_be_cut_are_no_reason_to_warn():
+def test_no_warning_for_outputs_that_cannot_be_cut():
     x = keras.Input((4,))
     model = keras.Model(
         x, layers.Dense(2, name="y", bias_initializer="ones")(layers.Dense(6, activation="relu", name="c1")(x))

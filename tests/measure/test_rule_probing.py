@@ -39,7 +39,7 @@ def code_of_readme(name):
 
 
 @pytest.mark.parametrize("how", ["rule", "probe"])
-def test_the_code_of_the_readme(how):
+def test_the_probed_layer_of_the_readme(how):
     names = {"keras": keras, "kerassurgery_fn": kerassurgery_fn}
     exec(code_of_readme("rule"), names)
     model = chain((6,), L.Dense(9), names["Gate"](name="gate"), L.Dense(8))
@@ -145,7 +145,7 @@ ALONE = {"gate": Gate, "statistics": Statistics, "spread": Spread, "halved": Hal
 
 
 @pytest.mark.parametrize("name", ALONE)
-def test_a_layer_that_treats_every_channel_alone(name):
+def test_a_layer_that_computes_every_channel_separately(name):
     layer = ALONE[name](name="layer")
     model = image_model(layer)
     assert "layer" in analyse(capture(model)).opaque
@@ -153,7 +153,7 @@ def test_a_layer_that_treats_every_channel_alone(name):
     assert check_law(model).prunable > 0.7
 
 
-def test_several_layers_of_one_class():
+def test_two_layers_of_one_class_with_different_configs():
     x = keras.Input((6, 6, 3))
     y = Mode("alone", name="a")(L.Conv2D(5, 1)(x))
     y = L.Conv2D(5, 1, name="held")(y)
@@ -173,7 +173,7 @@ def bend(x):
     return ops.where(x > 0, x, x / 3)
 
 
-def test_an_activation_that_is_probed_leaves_others_as_they_were():
+def test_probing_an_activation_does_not_affect_other_activations():
     layers = [L.Dense(9), L.Activation(bend, name="bend"), L.Dense(8), L.Activation("softmax"), L.Dense(7)]
     model = keras.Sequential([keras.Input((6,)), *layers])
     assert 0.3 < prunable(analyse(capture(model))) < 0.7
@@ -183,7 +183,7 @@ def test_an_activation_that_is_probed_leaves_others_as_they_were():
     assert [one.reason for one in flow.inexact] == ["normalises over the channels"]
 
 
-def test_other_axes_are_held():
+def test_other_axes_are_pinned():
     x = keras.Input((6, 6, 3))
     y = Mode(name="layer")(L.Permute((3, 1, 2))(L.Conv2D(5, 1, name="conv")(x)))
     model = keras.Model(x, read(y))
@@ -192,7 +192,7 @@ def test_other_axes_are_held():
     assert flow.solution.pinned()[flow.solution.resolve(flow.producer("conv").axis)].all()
 
 
-def test_a_lambda_can_be_probed_and_others_still_pin():
+def test_probing_a_lambda_does_not_affect_other_lambdas():
     model = image_model(L.Lambda(squared, name="layer"))
     probe_rule(model.get_layer("layer"))
     check_law(model)
@@ -202,7 +202,7 @@ def test_a_lambda_can_be_probed_and_others_still_pin():
         probe_rule(held.get_layer("layer"))
 
 
-def test_an_unregistered_class():
+def test_an_unregistered_class_can_be_probed():
     layer = type("Nobody", (Plain,), {"call": lambda self, x: ops.abs(x)})(name="layer")
     model = image_model(layer)
     probe_rule(layer)
@@ -231,7 +231,7 @@ TOGETHER = {
 
 
 @pytest.mark.parametrize("name", TOGETHER)
-def test_a_layer_that_does_not(name):
+def test_a_layer_that_mixes_channels_is_refused(name):
     of, words = TOGETHER[name]
     with pytest.raises(NotIndependent, match=words):
         probe_rule(function(of), (None, 6, 6, 8))
@@ -256,14 +256,14 @@ class Pairs(Plain):
         return x * self.scale[::2] + self.scale[1::2]
 
 
-def test_weights_that_mix():
+def test_weights_that_mix_channels_are_refused():
     with pytest.raises(NotIndependent, match="alone than of them among 7"):
         probe_rule(Kernel(), (None, 8))
     with pytest.raises(NotIndependent, match=r"a weight 'scale' of shape \(14,\) for 7 channels and \(10,\) for 5"):
         probe_rule(Pairs(), (None, 8))
 
 
-def test_layers_of_keras_are_found_to_be_as_their_rules_say():
+def test_probing_confirms_the_rules_of_keras_layers():
     """The probe sees what was written by hand."""
     for layer in (L.BatchNormalization(), L.DepthwiseConv2D(2), L.MaxPooling2D(), L.PReLU(), L.UpSampling2D()):
         probe_rule(layer, (None, 6, 6, 8))
@@ -279,7 +279,7 @@ def test_layers_of_keras_are_found_to_be_as_their_rules_say():
             probe_rule(layer, (None, 6, 6, 8))
 
 
-def test_the_shape_must_be_known():
+def test_an_unknown_input_shape_is_refused():
     with pytest.raises(WrongShape, match="nothing tells the shape of what layer 'layer' reads"):
         probe_rule(Mode(name="layer"))
     gate = Gate(name="layer")
@@ -287,7 +287,7 @@ def test_the_shape_must_be_known():
     probe_rule(gate)
 
 
-def test_the_layer_is_not_changed():
+def test_probing_does_not_change_the_layer():
     layer = Gate()
     layer.build((None, 9))
     before = layer.get_weights()

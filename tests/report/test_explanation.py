@@ -43,13 +43,13 @@ def loss(explanation, path):
     return next(one for one in explanation.losses if one.path == path)
 
 
-def test_channels_that_are_asked_for_go_because_they_are():
+def test_selected_channels_have_the_cause_selected():
     made = loss(explain(DeleteChannels("a", [1, 3]), SUMS), "a")
     assert (made.class_name, made.kind, made.channels, made.of) == ("Dense", "units", (1, 3), 4)
     assert [(cause.channels, cause.words, cause.chain) for cause in made.causes] == [((1, 3), "asked for", ())]
 
 
-def test_the_chain_of_ties_leads_back_to_what_was_asked_for():
+def test_the_chain_of_ties_leads_back_to_the_selected_channel():
     made = explain(DeleteChannels("a", [1, 3]), SUMS)
     assert loss(made, "b").causes[0].chain == (Link("Add 'sum_1'", "a", 1),)
     (cause,) = loss(made, "c").causes
@@ -58,7 +58,7 @@ def test_the_chain_of_ties_leads_back_to_what_was_asked_for():
     assert str(cause.chain[0]) == "Add 'sum_2' ties it to b channel 1"
 
 
-def test_channels_of_one_layer_go_for_different_reasons():
+def test_channels_of_one_layer_have_different_causes():
     made = explain(DeleteChannels({"a": [0], "b": [2]}), SUMS)
     assert [(cause.channels, cause.words) for cause in loss(made, "b").causes] == [
         ((0,), "Add 'sum_1' ties them to a"),
@@ -66,7 +66,7 @@ def test_channels_of_one_layer_go_for_different_reasons():
     ]
 
 
-def test_layers_that_go_in_at_once_come_before_the_cut():
+def test_layers_inserted_at_once_are_inserted_before_the_cut():
     edit = Plan.at_once(DeleteChannels("a", [1]), InsertLayer(layer("Dense", "p", units=4), after="a"))
     made = explain(edit, SUMS)
     assert [(one.path, one.channels) for one in made.losses] == [("a", (1,))]  # b is tied to p, no longer to a
@@ -74,13 +74,13 @@ def test_layers_that_go_in_at_once_come_before_the_cut():
     assert "b" not in lost_channels(edit, SUMS)
 
 
-def test_of_channels_that_are_kept_the_others_are_asked_for():
+def test_keep_channels_selects_all_other_channels():
     made = explain(KeepChannels("a", [0]), SUMS)
     assert [cause.words for cause in loss(made, "a").causes] == ["asked for"]
     assert loss(made, "a").channels == (1, 2, 3)
 
 
-def test_weights_lose_positions_and_it_is_told_whose_channels_they_carry():
+def test_weight_cuts_name_the_layers_of_the_channels():
     made = explain(DeleteChannels("a", [1]), SUMS)
     cuts = {(cut.path, cut.weight, cut.axis): (cut.positions, cut.of, cut.carries) for cut in made.cuts}
     assert cuts == {
@@ -96,7 +96,7 @@ def test_weights_lose_positions_and_it_is_told_whose_channels_they_carry():
 
 @given(st.dictionaries(st.sampled_from("abc"), st.lists(st.integers(0, 2)), min_size=1))
 @settings(deadline=None, derandomize=True, max_examples=40)
-def test_what_is_told_is_what_happens(channels):
+def test_the_explanation_agrees_with_the_edit(channels):
     edit = DeleteChannels(channels)
     made, after = explain(edit, SUMS), edit(SUMS)
     cut = {path: [*arrays] for path, arrays in SUMS.weights.items()}
@@ -111,7 +111,7 @@ def test_what_is_told_is_what_happens(channels):
         assert all(cause.chain[-1].address in channels for cause in one.causes if cause.chain)
 
 
-def test_a_branch_that_goes_altogether_takes_the_rest_with_it():
+def test_a_branch_without_channels_is_removed_as_a_whole():
     record = functional(
         "net",
         {"x": (None, 3)},
@@ -129,7 +129,7 @@ def test_a_branch_that_goes_altogether_takes_the_rest_with_it():
     assert "removed" in str(made)
 
 
-def test_places_that_grids_tie_are_told():
+def test_channels_tied_by_a_grid_are_explained():
     grouped = layer("Conv2D", "grouped", filters=4, kernel_size=[1, 1], groups=2)
     record = sequential("net", (None, 2, 2, 3), layer("Conv2D", "a", filters=4, kernel_size=[1, 1]), grouped)
     made = explain(
@@ -141,7 +141,7 @@ def test_places_that_grids_tie_are_told():
     assert "'grouped'" in cause.words
 
 
-def test_what_is_not_exact_is_warned_of():
+def test_inexact_cuts_give_warnings():
     norm = layer("LayerNormalization", "norm", axis=-1, center=True, scale=True, epsilon=1e-3, rms_scaling=False)
     norm["build_config"] = {"input_shape": [None, 4]}
     record = functional(
@@ -156,7 +156,7 @@ def test_what_is_not_exact_is_warned_of():
     assert explain(DeleteChannels({}), model).warnings == ()
 
 
-def test_a_plan_is_told_step_by_step():
+def test_a_plan_is_explained_step_by_step():
     plan = Plan(DeleteChannels("a", [0]), DeleteChannels("a", [0]))
     made = explain(plan, SUMS)
     assert [step.losses[0].of for step in made.steps] == [4, 3]
@@ -165,7 +165,7 @@ def test_a_plan_is_told_step_by_step():
     assert str(made).count("cost") == 1
 
 
-def test_an_edit_of_another_kind_is_told_by_its_difference():
+def test_other_edits_are_explained_by_their_difference():
     def renamed(model):
         record = model.record
         return type(model)(
@@ -178,7 +178,7 @@ def test_an_edit_of_another_kind_is_told_by_its_difference():
     assert made.difference.changed == {"": {"/config/name": ("net", "other")}}
 
 
-def test_nothing_is_done_and_what_cannot_be_done_is_refused():
+def test_explain_changes_nothing_and_raises_the_errors_of_the_edit():
     before = SUMS.weights["a"][0]
     explain(DeleteChannels("a", [0]), SUMS)
     assert SUMS.weights["a"][0] is before
@@ -201,21 +201,21 @@ def test_a_plan_for_another_model_is_not_explained():
         ("something else", "the model"),
     ],
 )
-def test_a_tie_is_told_by_its_layer(reason, words):
+def test_a_tie_is_named_by_its_layer(reason, words):
     assert who_ties(reason) == words
 
 
 # --- how it looks
 
 
-def test_the_text_fits_80_columns_and_says_it_all():
+def test_the_text_fits_80_columns_and_is_complete():
     text = str(explain(DeleteChannels("a", [1, 3]), SUMS))
     assert max(map(len, text.splitlines())) <= 80
     for words in ("2 of 4 units", "Add 'sum_2' ties them to b", "kernel axis 0", "parameters"):
         assert words in text.replace("\n", " "), text
 
 
-def test_the_notebook_gets_tables_with_nothing_unescaped():
+def test_the_html_tables_are_escaped():
     html = explain(DeleteChannels("a", [1]), SUMS)._repr_html_()
     assert html.count("<table") == html.count("</table>") == 3
     assert "&#39;sum_1&#39;" in html
@@ -226,11 +226,11 @@ def test_the_notebook_gets_tables_with_nothing_unescaped():
     "positions, words",
     [([], ""), ([3], "3"), ([0, 1, 2], "0-2"), ([0, 2, 3, 9], "0 2-3 9"), (range(0, 40, 2), "0 2 4 and 17 more")],
 )
-def test_positions_are_told_in_few_words(positions, words):
+def test_positions_are_written_as_spans(positions, words):
     assert spans(positions, 3 if len(positions) > 4 else 12) == words
 
 
-def test_what_changes_beside_channels_is_shown():
+def test_changes_other_than_channels_are_shown():
     def tuned(model):
         kernel, bias = model.weights["d"]
         return type(model)(model.record, {**model.weights, "d": (kernel * np.float32(2), bias)})
@@ -241,7 +241,7 @@ def test_what_changes_beside_channels_is_shown():
 
 
 @pytest.mark.parametrize("edit", [DeleteChannels("?", [1]), KeepChannels("[ab]*@Dense", [0, 2, 3])])
-def test_of_layers_that_a_pattern_names_each_is_asked_for(edit):
+def test_a_pattern_selects_every_matching_layer(edit):
     whole = snapshot(functional(
         "net", {"x": (None, 3)}, call(dense("a"), "x"), call(dense("b"), "a"), call(dense("out", 2), "b"),
         outputs="out",

@@ -71,7 +71,7 @@ THINGS = {
 
 
 @pytest.mark.parametrize("thing, words", THINGS.values(), ids=THINGS.keys())
-def test_everything_is_shown_in_80_columns(thing, words):
+def test_all_results_are_shown_in_80_columns(thing, words):
     from rich.console import Console
 
     console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
@@ -93,7 +93,7 @@ def test_every_table_is_html_in_a_notebook(thing, _):
 @pytest.mark.parametrize(
     "thing", [FROM, cost(FROM), groups(FROM), diff(FROM, TO), explain(DeleteChannels("a", [0]), FROM)]
 )
-def test_what_one_looks_at_most_is_a_table_in_a_notebook(thing):
+def test_results_are_html_tables_in_a_notebook(thing):
     html = thing._repr_html_()
     Balanced().feed(html)
     assert "<table" in html
@@ -113,17 +113,17 @@ class Balanced(HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_there_is_nothing_to_show_of_other_things():
+def test_other_types_cannot_be_shown():
     with pytest.raises(BadValue, match="a dict; there is of Snapshot"):
         tables_of({})
 
 
-def test_a_long_table_is_cut_nowhere():
+def test_a_long_table_is_not_truncated():
     table = Table("t", ("layer",), tuple((f"{'long_' * 20}{i}",) for i in range(3)))
     assert "".join(to_text(table).split()).count("long_") == 60
 
 
-def test_a_difference_is_told_as_a_reviewer_reads_it():
+def test_the_tables_of_a_difference():
     other = residual("net", "stem")
     record = json.loads(json.dumps(other.record))
     layers = record["config"]["layers"]
@@ -143,7 +143,7 @@ def test_a_difference_is_told_as_a_reviewer_reads_it():
     assert str(diff(FROM, FROM)) == "no difference"
 
 
-def test_layers_that_come_and_go_are_told():
+def test_added_and_removed_layers_are_shown():
     one = snapshot(sequential("net", (None, 3), layer("Dense", "a", units=2), layer("Dropout", "d")))
     other = snapshot(sequential("net", (None, 3), layer("Dense", "a", units=2), layer("Flatten", "f")))
     text = " ".join(str(diff(one, other)).split())
@@ -154,7 +154,7 @@ def test_layers_that_come_and_go_are_told():
 # --- what there is to draw
 
 
-def test_layers_that_only_carry_channels_are_drawn_with_the_one_that_makes_them():
+def test_layers_that_only_pass_channels_on_share_the_box_of_their_producer():
     drawing = drawing_of(FROM)
     assert list(drawing.boxes) == [("x",), ("a", "norm", "relu"), ("b",), ("sum",), ("c",)]
     assert set(drawing.lines) == {("x", "a"), ("a", "b"), ("a", "sum"), ("b", "sum"), ("sum", "c")}
@@ -162,19 +162,19 @@ def test_layers_that_only_carry_channels_are_drawn_with_the_one_that_makes_them(
     assert drawing.layers["a"].weights == ((5, 8), (8,))
 
 
-def test_what_is_gone_is_known_of_layers_that_make_no_channels_too():
+def test_lost_channels_of_layers_that_only_pass_channels_on():
     lost = lost_of(analyse(FROM), diff(FROM, TO))
     assert [path for path, positions in lost.items() if positions == [0, 5, 6]] == ["a", "norm", "relu", "b", "sum"]
     assert lost["c"] == []
 
 
-def test_layers_of_both_models_stand_in_order():
+def test_layers_of_both_models_are_paired_in_order():
     one, other = drawing_of(FROM), drawing_of(residual(first="stem"))
     assert list(in_order(one, other, {"stem": "a"}))[:3] == [("x", "x"), ("a", "stem"), ("norm", "norm")]
     assert list(in_order(one, other, {}))[:4] == [("x", "x"), ("a", None), (None, "stem"), ("norm", "norm")]
 
 
-def test_the_data_of_the_page():
+def test_the_data_of_the_html_page():
     data = data_of(FROM, TO)
     (row,) = [row for row in data["rows"] if row["path"] == "b"]
     assert (row["channels"], row["parameters"], row["macs"]) == ([8, 5], [72, 30], [64, 25])
@@ -186,7 +186,7 @@ def test_the_data_of_the_page():
     assert data["before"]["boxes"][1]["lost"] == [[0, 1], [5, 7]]
 
 
-def test_layers_that_come_and_go_are_marked():
+def test_added_and_removed_layers_are_marked():
     one = snapshot(sequential("net", (None, 3), layer("Dense", "a", units=2), layer("Dense", "d", units=3)))
     other = snapshot(
         sequential(
@@ -207,7 +207,7 @@ def test_layers_that_come_and_go_are_marked():
 # --- the page
 
 
-def test_the_page_needs_nothing_else_and_runs_nothing_of_the_model(tmp_path):
+def test_the_page_is_self_contained_and_escapes_names(tmp_path):
     odd = residual("</script><script>alert(1)</script>", "<b>&amp;'\"")
     report_html(odd, DeleteChannels("b", [0])(odd), tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
@@ -218,7 +218,7 @@ def test_the_page_needs_nothing_else_and_runs_nothing_of_the_model(tmp_path):
     assert "default-src 'none'" in text
 
 
-def test_the_page_has_the_title_that_is_given():
+def test_the_title_of_the_page():
     assert "<h1>Pruned &amp; tuned</h1>" in page(FROM, TO, title="Pruned & tuned")
 
 
@@ -252,7 +252,7 @@ def near(picture, colour):
 
 
 @needs_chromium
-def test_a_screenshot_shows_what_stays_and_what_goes(tmp_path):
+def test_a_screenshot_shows_kept_and_deleted_channels(tmp_path):
     image = pytest.importorskip("matplotlib.image", reason="reading a picture needs matplotlib")
     report_html(FROM, TO, tmp_path / "report.html")
     chromium(tmp_path, f"--screenshot={tmp_path / 'after.png'}", "--window-size=1400,1000")
@@ -282,7 +282,7 @@ def test_four_hundred_layers_are_drawn(tmp_path):
 # --- the plot
 
 
-def test_the_plot_has_a_bar_for_each_layer_that_makes_channels():
+def test_the_plot_has_bars_for_every_producer():
     matplotlib = pytest.importorskip("matplotlib", reason="plots need matplotlib: the extra `plot`")
     matplotlib.use("Agg")
     axes = plot_widths(FROM, TO)
@@ -292,14 +292,14 @@ def test_the_plot_has_a_bar_for_each_layer_that_makes_channels():
     assert plot_widths(FROM, TO, axes) is axes
 
 
-def test_numbers_stand_on_the_right():
+def test_numbers_are_aligned_right():
     table = Table("", ("a", "b", "c"), (("x", "1 -> 2 (+3 %)", 7), ("y", "3 of 4", None)))
     assert table.sides == ["left", "right", "right"]
     assert Table("", ("a",), (("1 2 3",), ("0-4 and 3 more",))).sides == ["left"]
 
 
 @pytest.mark.keras
-def test_heads_that_go_are_told_where_no_width_changes():
+def test_deleted_heads_are_shown_where_no_width_changes():
     keras = pytest.importorskip("keras")
     from kerassurgery_fn import capture
 

@@ -8,7 +8,7 @@ from typing import Any
 from kerassurgery_fn.arguments import meant
 from kerassurgery_fn.errors import BadValue, NotALayer, UnknownField
 from kerassurgery_fn.graph import Record, is_input, is_model
-from kerassurgery_fn.keras_io.layer_values import completed
+from kerassurgery_fn.keras_io.layer_conversion import complete_record
 from kerassurgery_fn.rules import RULES, key_of
 from kerassurgery_fn.rules.activations import ACROSS, ELEMENTWISE
 from kerassurgery_fn.values.frozen import freeze
@@ -38,7 +38,8 @@ def configured(path: str, record: Record, fields: Mapping[str, Any]) -> Record:
     if all(is_plain(name, config[name], value) for name, value in fields.items()):
         return made
     try:
-        config = completed({key: made[key] for key in ("module", "class_name", "config", "registered_name")})["config"]
+        required = {key: made[key] for key in ("module", "class_name", "config", "registered_name")}
+        config = complete_record(required)["config"]
     except NotALayer as error:
         shown = ", ".join(f"{name}={value!r}" for name, value in fields.items())
         why = str(error.__cause__).rpartition("Exception encountered: ")[2].strip().splitlines() or ["Keras refuses it"]

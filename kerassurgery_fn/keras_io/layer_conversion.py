@@ -1,0 +1,216 @@
+"""Conversion of Keras layers, functions and records into plain values, and questions that only Keras can answer.
+
+Edits accept a Keras layer, a record or a snapshot; all become snapshots. For classes without a rule, Keras is asked for
+output shapes and masks. Keras is imported inside functions, so that edits of plain data do not load it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from types import FunctionType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kerassurgery_fn.arguments import is_keras, shortened
+from kerassurgery_fn.errors import BadValue, MisfitTensor, NotALayer
+from kerassurgery_fn.graph import Record, Spec, check_record, is_input, is_model, leaves, model_in
+from kerassurgery_fn.keras_io.scopes import without_weights
+from kerassurgery_fn.values.frozen import thaw
+from kerassurgery_fn.values.snapshot import Snapshot
+
+COMPLETE = {"module", "class_name", "config", "registered_name"}
+
+
+class InferredCall(NamedTuple):
+    """What Keras finds out when it calls a layer: its outputs, its record once built, its weights' names and shapes."""
+
+    outputs: list[Spec]
+    record: Record
+    weights: list[tuple[str, tuple[int, ...]]]
+
+
+def as_layer(value: Any) -> Snapshot:
+    """A layer as a snapshot: its record, and its weights under the path "" if it has weights.
+
+    Args:
+        value: a Keras layer, built or not; its record as `keras.saving.serialize_keras_object` writes it, or only the
+            class name and some config fields, which Keras completes; a snapshot of a layer, or of a model that is
+            inserted as a layer.
+
+    Raises:
+        NotALayer: the value is none of these.
+        BrokenSnapshot: the record is not well-formed; the message names the place in it.
+
+    >>> record = {"module": "keras.layers", "class_name": "ReLU", "config": {"name": "r"}, "registered_name": None}
+    >>> as_layer(record).name
+    'r'
+    """
+    match value:
+        case Snapshot():
+            check_record(value.record, "the record of the layer")
+            refuse_unbuilt(value.record)
+            return value
+        case {"class_name": str(), "config": Mapping()}:
+            is_complete = value.keys() >= COMPLETE and ("name" in value or "name" in value["config"])
+            return as_layer(Snapshot(value if is_complete else complete_record(value), {}))
+        case _ if is_keras(value, "Model"):
+            raise NotALayer(f"{shortened(value)} is a model: pass capture(model) to use it as one layer")
+        case _ if is_keras(value, "Layer"):
+            arrays = tuple(map(np.array, value.get_weights())) if value.built else ()
+            return as_layer(Snapshot(_serialize(value), {"": arrays} if arrays else {}))
+    raise NotALayer(
+        f"{shortened(value)} is not a layer: pass a Keras layer, its record as keras.saving.serialize_keras_object "
+        "writes it, or a snapshot"
+    )
+
+
+def refuse_unbuilt(record: Record) -> None:
+    """Raises NotALayer for a Sequential model, or a wrapper around one, that is not built."""
+    inner = model_in(record)
+    if inner and not any(map(is_input, inner[0]["config"]["layers"])):
+        raise NotALayer(
+            f"Sequential model {inner[0]['config']['name']!r} is not built: add a keras.Input as its first layer"
+        )
+
+
+def as_value(value: Any) -> Any:
+    """The value of a config field as Keras writes it.
+
+    Objects of Keras become records, functions of Keras become names, functions of the user become records. NumPy
+    scalars become Python numbers. Everything else is returned unchanged.
+
+    Raises:
+        BadValue: the value is a lambda, which cannot be written as data.
+
+    >>> as_value(0.5), as_value((2, 2)), as_value(np.float64(0.5))
+    (0.5, (2, 2), 0.5)
+    """
+    if isinstance(value, np.generic):
+        return value.item()
+    if hasattr(value, "get_config") and not isinstance(value, type):
+        return _serialize(value)
+    if callable(value) and str(getattr(value, "__module__", "")).startswith("keras."):
+        return value.__name__
+    return _function_record(value) if isinstance(value, FunctionType) else value
+
+
+def _function_record(function: FunctionType) -> Record:
+    if function.__name__ == "<lambda>":
+        raise BadValue(
+            "a lambda cannot be written as data: pass a function registered with "
+            "keras.saving.register_keras_serializable, or insert a keras.layers.Lambda with InsertLayer"
+        )
+    return _serialize(function)
+
+
+def complete_record(record: Record) -> Record:
+    """A layer's record with all fields that Keras writes, from a record with only some of them or with aliases.
+
+    Raises:
+        NotALayer: Keras cannot create the layer.
+    """
+    module = record.get("module") or "keras.layers"
+    try:
+        return _serialize(_revive({"registered_name": None, **record, "module": module}))
+    except Exception as error:
+        reason = str(error).rpartition("Exception encountered: ")[2]
+        raise NotALayer(
+            f"Keras cannot create a {record['class_name']} layer with config {thaw(record['config'])}: {reason}"
+        ) from error
+
+
+def _serialize(layer: Any) -> Record:
+    import keras
+
+    record = json.loads(json.dumps(keras.saving.serialize_keras_object(layer)))
+    return record if not hasattr(layer, "name") or "name" in record["config"] else {**record, "name": layer.name}
+
+
+def _revive(record: Record) -> Any:
+    import keras
+
+    layer = keras.saving.deserialize_keras_object(thaw(record))
+    if "name" in record and "name" not in record["config"]:
+        layer.name = record["name"]
+    return layer
+
+
+def infer_call(path: str, record: Record, args: Any, kwargs: Any, *, reason: str) -> InferredCall:
+    """What Keras finds out about a layer without a rule by calling it on symbolic tensors.
+
+    The layer is built from scratch: many classes check their input only in `build`.
+
+    Args:
+        path: the layer's path.
+        record: the layer's record.
+        args, kwargs: the arguments of the call, with a spec for every tensor.
+        reason: why the library does not know the output itself, for the error message.
+
+    Raises:
+        MisfitTensor: Keras cannot call the layer either.
+    """
+    try:
+        import keras
+
+        with without_weights():
+            layer = _revive(_unbuilt(record))
+            outputs = keras.tree.flatten(layer(*_symbolic(args), **_symbolic(kwargs)))
+            built_record = _serialize(layer)
+        weights = [(variable.name, tuple(variable.shape)) for variable in layer.weights]
+        return InferredCall([Spec(tuple(output.shape), output.dtype) for output in outputs], built_record, weights)
+    except Exception as error:
+        inputs = ", ".join(str(leaf.shape) for leaf in leaves([args, kwargs]) if isinstance(leaf, Spec))
+        raise MisfitTensor(
+            f"the output of layer {path!r} ({record['class_name']}) for input {inputs} is unknown: the layer {reason}, "
+            f"and Keras cannot call it on such an input ({type(error).__name__}: {error})"
+        ) from error
+
+
+def _unbuilt(tree: Any) -> Any:
+    """A layer's record, and the records of wrapped layers, without the shapes for which they were built.
+
+    >>> _unbuilt({"class_name": "Dense", "config": {"units": 2}, "build_config": {"input_shape": [None, 3]}})
+    {'class_name': 'Dense', 'config': {'units': 2}}
+    """
+    if not isinstance(tree, Mapping) or is_model(tree):
+        return tree
+    return {key: _unbuilt(item) for key, item in tree.items() if key != "build_config"}
+
+
+def passes_masks_on(record: Record) -> bool:
+    """Whether the output of a layer has the mask of its input, according to Keras; False if Keras cannot say."""
+    try:
+        from keras.src import utils
+
+        layer = _revive(record)
+        return bool(layer.supports_masking and utils.is_default(layer.compute_mask))
+    except Exception:
+        return False
+
+
+def computes_masks(record: Record) -> bool:
+    """Whether the class of a layer overrides `compute_mask`, according to Keras; False if Keras cannot say."""
+    try:
+        from keras.src import utils
+
+        return not utils.is_default(_revive(record).compute_mask)
+    except Exception:
+        return False
+
+
+def _symbolic(tree: Any) -> Any:
+    """The arguments of a call with a symbolic tensor for every spec, and an array for the record of an array."""
+    import keras
+
+    match tree:
+        case Spec(shape, dtype):
+            return keras.KerasTensor(shape, dtype or "float32")
+        case {"class_name": str()}:
+            return _revive(tree)
+        case dict():
+            return {key: _symbolic(item) for key, item in tree.items()}
+        case list():
+            return [_symbolic(item) for item in tree]
+    return tree
