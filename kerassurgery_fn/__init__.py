@@ -75,7 +75,7 @@ if TYPE_CHECKING:
     from kerassurgery_fn.keras_io.capturing import capture
     from kerassurgery_fn.keras_io.rebuilding import rebuild
     from kerassurgery_fn.keras_surgeon.surgeon import Surgeon
-    from kerassurgery_fn.measure.apoz import score_by_apoz
+    from kerassurgery_fn.measure.apoz_scoring import score_by_apoz
     from kerassurgery_fn.measure.rule_probing import probe_rule
     from kerassurgery_fn.report import plot_widths, report_html, show
     from kerassurgery_fn.report.explanation import explain
@@ -160,7 +160,7 @@ _MODULES = {
     "rule": "rules",
     "save_diff": "differences",
     "save_plan": "documents.plan_files",
-    "score_by_apoz": "measure.apoz",
+    "score_by_apoz": "measure.apoz_scoring",
     "show": "report",
     "simplify": "documents.plan_algebra",
 }

@@ -40,7 +40,7 @@ def get_apoz(model: keras.Model, layer: Any, x_val: Any, node_indices: Iterable[
     from kerassurgery_fn.keras_surgeon.jobs import with_a_layer_of_its_own
     from kerassurgery_fn.keras_surgeon.layer_classes import at_hand
     from kerassurgery_fn.keras_surgeon.nodes import calls_of
-    from kerassurgery_fn.measure.apoz import score_by_apoz
+    from kerassurgery_fn.measure.apoz_scoring import score_by_apoz
 
     calls = calls_of(model, layer, node_indices)
     with at_hand(model._flatten_layers()):

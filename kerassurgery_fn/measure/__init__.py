@@ -1,1 +1,1 @@
-"""Running models and layers: APoZ on data, rules measured on a layer."""
+"""Running models and layers: APoZ scores from data, rules found by experiments on a layer."""

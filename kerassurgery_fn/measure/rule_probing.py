@@ -1,4 +1,13 @@
-"""The door to layers that nothing is known of: a rule found by running one of them."""
+"""`probe_rule`: finds the rule of an unknown layer by experiments on copies of it.
+
+The experiment, for a layer that scales each channel:
+
+    x      7 channels   a b c d e f g   -> layer         -> A B C D E F G
+    part   channels     c a f           -> smaller copy  -> must be C A F
+
+The smaller copy has the weights of the kept channels. If the outputs agree for several selections, in other orders too,
+each output channel depends on its own input channel only, and channels can be cut.
+"""
 
 from __future__ import annotations
 
@@ -17,123 +26,143 @@ from kerassurgery_fn.rules import RULES, Layer, NoRule, key_of, rule_for
 from kerassurgery_fn.rules.layer import Tensor
 
 Shape = Sequence[int | None]
-Cut = tuple[int | None, ...]  # the shape of a weight with None for the axes that are the channels'
+WeightShape = tuple[int | None, ...]  # the shape of a weight, None for axes that have the size of the channel axis
 
-CHANNELS, FEWER = 7, 5
-TOLERANCE = 1e-5  # relative to the largest number; float32 gives about 1e-7
-IGNORED = ("name", "trainable", "dtype")  # fields of a config that change nothing about channels
+CHANNELS, FEWER = 7, 5  # sizes that rarely occur in a layer for another reason
+TOLERANCE = 1e-5  # relative to the largest value; float32 rounding is about 1e-7
+IRRELEVANT = ("name", "trainable", "dtype")  # config fields that do not affect channels
 
 
 class Finding(NamedTuple):
-    """What was seen of a layer: its config, the shapes of what it read and made, and its weights."""
+    """A successful experiment: the layer's config, the shapes of its input and output, and its weights."""
 
     config: str
-    read: tuple[int, ...]
-    made: tuple[int, ...]
-    weights: list[tuple[str, Cut]]
+    input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+    weights: list[tuple[str, WeightShape]]
 
 
 @takes(layer=as_live_layer, shape=optional(as_shape), seed=as_seed)
 def probe_rule(layer: keras.layers.Layer, shape: Shape | None = None, *, seed: int = 0) -> Callable[..., Any]:
-    """The rule of a layer that treats each channel alone, found by running copies of the layer; it is registered.
+    """Finds out by experiments whether a layer computes each channel separately, and registers the rule if it does.
 
-    Channels are on the last axis. Copies are made for 7 channels and for some of these, with random weights that are
-    the same along the axes that grow with the channels, and run on random inputs. What is made of some channels must be
-    what is made of them among all others, whichever they are and in whatever order. The rule passes channels through
-    layers of this class and this config, and holds all other axes; for other layers of the class the rule stays that
-    there was.
+    Channels are on the last axis. A copy of the layer for 7 channels gets random weights and runs on random inputs.
+    Smaller copies, for some of the 7 channels and with their weights, must give the same output for these channels.
 
-    This is measured, not proven: a layer might do otherwise on inputs that were not tried, or while it is trained.
+    The rule passes channels through layers of this class and this config, and pins all other axes. Layers of the class
+    with another config keep the rule that they had.
+
+    This is a measurement, not a proof: on other inputs, or in training, the layer may behave differently.
 
     Args:
-        layer: the layer, which is not changed; one that reads one tensor and makes one.
-        shape: the shape of what it reads, batch first; by default what it was called on or built for.
-        seed: of weights and inputs.
+        layer: a layer with one input and one output tensor; it is not changed.
+        shape: the shape of the input, batch axis first; by default the shape for which the layer was called or built.
+        seed: seed of weights and inputs.
 
     Raises:
-        NotIndependent: what was seen that forbids it; nothing is registered.
-        WrongShape: no shape is given, and the layer has none.
+        NotIndependent: the layer mixes channels, or cannot be run; the message says what was measured. No rule is
+            registered.
+        WrongShape: the layer has no input shape, and none is passed.
     """
     record = _record(layer)
-    finding = _find(layer, _facts(record["config"]), _read_shape(layer, shape), np.random.default_rng(seed))
-    known = rule_for(record)
-    before = known.channels
-    findings = [*getattr(before, "findings", []), finding]
-    written = getattr(before, "written", before)
+    finding = _measure(layer, _relevant(record["config"]), _input_shape(layer, shape), np.random.default_rng(seed))
+    known_rule = rule_for(record)
+    previous = known_rule.channels
+    # A class may be probed several times, with several configs: keep earlier findings, and the rule before all of them.
+    findings = [*getattr(previous, "findings", []), finding]
+    written_rule = getattr(previous, "written_rule", previous)
 
     def probed(layer: Layer, x: Tensor, *args: Any, **kwargs: Any) -> Any:
-        config = _facts(layer.config)
-        found = [one for one in findings if one.config == config and len(one.read) == len(x)]
-        return _passed(layer, x, found[-1]) if found else (written or _unknown)(layer, x, *args, **kwargs)
+        config = _relevant(layer.config)
+        matches = [finding for finding in findings if finding.config == config and len(finding.input_shape) == len(x)]
+        if matches:
+            return _pass_channels(layer, x, matches[-1])
+        return (written_rule or _refuse_unprobed)(layer, x, *args, **kwargs)
 
-    probed.findings, probed.written = findings, written  # type: ignore[attr-defined]
-    RULES[key_of(record)] = replace(known, channels=probed)
+    probed.findings, probed.written_rule = findings, written_rule  # type: ignore[attr-defined]
+    RULES[key_of(record)] = replace(known_rule, channels=probed)
     return probed
 
 
-def _unknown(layer: Layer, *_: Any, **__: Any) -> Any:
+def _refuse_unprobed(layer: Layer, *_: Any, **__: Any) -> Any:
     key = key_of(layer.record)
     raise NoRule(
         rule_for(layer.record).pins or f"is of the class {key}, which was probed with another config or on other axes"
     )
 
 
-def _passed(layer: Layer, x: Tensor, found: Finding) -> Tensor:
-    """Channels passed through a layer of which something was found."""
-    layer.pin(x[:-1], "was probed for its last axis alone")
-    for name, axes in found.weights:
-        layer.weight(name, tuple(x[-1] if n is None else n for n in axes))
-    return (x[0], *(None for _ in found.made[1:-1]), x[-1])
+def _pass_channels(layer: Layer, x: Tensor, finding: Finding) -> Tensor:
+    """The rule of a probed layer: channels pass through, other axes are pinned."""
+    layer.pin(x[:-1], "was probed on its last axis only")
+    for name, shape in finding.weights:
+        layer.weight(name, tuple(x[-1] if size is None else size for size in shape))
+    return (x[0], *(None for _ in finding.output_shape[1:-1]), x[-1])
 
 
-def _find(layer: keras.layers.Layer, config: str, shape: tuple[int, ...], rng: np.random.Generator) -> Finding:
-    """What copies of a layer show.
+# --- the experiment
+
+
+def _measure(layer: keras.layers.Layer, config: str, shape: tuple[int, ...], rng: np.random.Generator) -> Finding:
+    """Runs the experiment.
 
     Raises:
-        NotIndependent: that it does not treat every channel alone.
+        NotIndependent: the layer does not compute each channel separately.
     """
     whole = _copy(layer, (*shape, CHANNELS))
-    cuts = [_cut(layer, *pair) for pair in zip(whole.weights, _copy(layer, (*shape, FEWER)).weights, strict=True)]
-    for weight in whole.weights:
-        if "float" in str(weight.dtype):
-            signs = rng.choice([-1, 1] if weight.trainable else [1], weight.shape)
-            weight.assign(signs * rng.uniform(0.5, 1.5, weight.shape))
-    inputs = [scale * rng.standard_normal((*shape, CHANNELS)).astype("float32") for scale in (1, 10)]
-    inputs.append(rng.uniform(0.1, 0.9, (*shape, CHANNELS)).astype("float32"))
-    made = [_run(layer, whole, x) for x in inputs]
-    _check_whole(layer, made, [_run(layer, whole, x) for x in inputs])
+    fewer = _copy(layer, (*shape, FEWER))
+    weight_shapes = [_weight_shape(layer, *pair) for pair in zip(whole.weights, fewer.weights, strict=True)]
+    _randomize_weights(whole, rng)
+    inputs = _random_inputs((*shape, CHANNELS), rng)
+    outputs = [_run(layer, whole, x) for x in inputs]
+    _check_outputs(layer, outputs, [_run(layer, whole, x) for x in inputs])
     for kept in _selections(rng):
         part = _copy(layer, (*shape, len(kept)))
-        for weight, source, cut in zip(part.weights, whole.weights, cuts, strict=True):
-            weight.assign(_taken(np.asarray(source), kept, cut))
-        for x, y in zip(inputs, made, strict=True):
-            if not _alike(_run(layer, part, x[..., kept]), y[..., kept]):
-                raise _refusal(layer, f"makes something else of channels {kept} alone than of them among {CHANNELS}")
+        _assign_kept(part, whole, weight_shapes, kept)
+        for x, output in zip(inputs, outputs, strict=True):
+            if not _are_close(_run(layer, part, x[..., kept]), output[..., kept]):
+                raise _refusal(
+                    layer, f"gives other values for channels {kept} alone than for the same channels among {CHANNELS}"
+                )
     names = [weight.name for weight in whole.weights]
-    return Finding(config, inputs[0].shape, made[0].shape, list(zip(names, cuts, strict=True)))
+    return Finding(config, inputs[0].shape, outputs[0].shape, list(zip(names, weight_shapes, strict=True)))
 
 
-def _cut(layer: keras.layers.Layer, whole: keras.Variable, part: keras.Variable) -> Cut:
-    """The shape of a weight with None where it grows with the channels."""
-    if len(whole.shape) == len(part.shape):
-        pairs = list(zip(whole.shape, part.shape, strict=True))
+def _weight_shape(layer: keras.layers.Layer, whole: keras.Variable, fewer: keras.Variable) -> WeightShape:
+    """The shape of a weight, with None for the axes whose size is the number of channels."""
+    if len(whole.shape) == len(fewer.shape):
+        pairs = list(zip(whole.shape, fewer.shape, strict=True))
         if all(a == b or (a, b) == (CHANNELS, FEWER) for a, b in pairs):
             return tuple(a if a == b else None for a, b in pairs)
-    shapes = f"{tuple(whole.shape)} for {CHANNELS} channels and {tuple(part.shape)} for {FEWER}"
+    shapes = f"{tuple(whole.shape)} for {CHANNELS} channels and {tuple(fewer.shape)} for {FEWER}"
     raise _refusal(layer, f"has a weight {whole.name!r} of shape {shapes}")
 
 
-def _check_whole(layer: keras.layers.Layer, made: list[np.ndarray], again: list[np.ndarray]) -> None:
-    if made[0].ndim < 2 or made[0].shape[-1] != CHANNELS:
-        raise _refusal(layer, f"makes a tensor of shape {made[0].shape} of {CHANNELS} channels")
-    if not all(map(_alike, made, again)):
-        raise _refusal(layer, "makes something else of the same at every call")
-    if not np.isfinite(np.concatenate([one.ravel() for one in made])).mean() > 0.5:
-        raise _refusal(layer, "makes no numbers of random inputs")
+def _randomize_weights(layer: keras.layers.Layer, rng: np.random.Generator) -> None:
+    """Random values away from zero: zeros and ones, the usual initial values, would hide what a weight does."""
+    for weight in layer.weights:
+        if "float" in str(weight.dtype):
+            signs = rng.choice([-1, 1] if weight.trainable else [1], weight.shape)  # a variance must stay positive
+            weight.assign(signs * rng.uniform(0.5, 1.5, weight.shape))
+
+
+def _random_inputs(shape: tuple[int, ...], rng: np.random.Generator) -> list[np.ndarray]:
+    """Small values, large values (beyond thresholds), and values between 0 and 1 (for logarithms and roots)."""
+    inputs = [scale * rng.standard_normal(shape).astype("float32") for scale in (1, 10)]
+    return [*inputs, rng.uniform(0.1, 0.9, shape).astype("float32")]
+
+
+def _check_outputs(layer: keras.layers.Layer, outputs: list[np.ndarray], repeated: list[np.ndarray]) -> None:
+    """Raises NotIndependent for outputs that cannot be compared: other shapes, random values, NaN."""
+    if outputs[0].ndim < 2 or outputs[0].shape[-1] != CHANNELS:
+        raise _refusal(layer, f"outputs a tensor of shape {outputs[0].shape} for {CHANNELS} channels")
+    if not all(map(_are_close, outputs, repeated)):
+        raise _refusal(layer, "gives different outputs for the same input")
+    if not np.isfinite(np.concatenate([output.ravel() for output in outputs])).mean() > 0.5:
+        raise _refusal(layer, "outputs NaN or infinity for random inputs")
 
 
 def _selections(rng: np.random.Generator) -> Iterator[list[int]]:
-    """Channels to keep: all but the first, all but the last, one, random ones, and all of them in another order."""
+    """Channels to keep: all but the first, all but the last, a single one, random ones, all in another order."""
     yield list(range(1, CHANNELS))
     yield list(range(CHANNELS - 1))
     yield [int(rng.integers(CHANNELS))]
@@ -141,14 +170,18 @@ def _selections(rng: np.random.Generator) -> Iterator[list[int]]:
         yield rng.choice(CHANNELS, n, replace=False).tolist()
 
 
-def _taken(array: np.ndarray, kept: list[int], cut: Cut) -> np.ndarray:
-    """A weight less the channels that are not kept."""
-    for axis, n in enumerate(cut):
-        array = np.take(array, kept, axis) if n is None else array
-    return array
+def _assign_kept(
+    part: keras.layers.Layer, whole: keras.layers.Layer, weight_shapes: list[WeightShape], kept: list[int]
+) -> None:
+    """Gives a smaller copy the weights of the kept channels."""
+    for weight, source, shape in zip(part.weights, whole.weights, weight_shapes, strict=True):
+        array = np.asarray(source)
+        for axis, size in enumerate(shape):
+            array = np.take(array, kept, axis) if size is None else array
+        weight.assign(array)
 
 
-def _alike(a: np.ndarray, b: np.ndarray) -> bool:
+def _are_close(a: np.ndarray, b: np.ndarray) -> bool:
     if a.shape != b.shape:
         return False
     largest = np.abs(b[np.isfinite(b)]).max(initial=1e-3)
@@ -156,15 +189,18 @@ def _alike(a: np.ndarray, b: np.ndarray) -> bool:
 
 
 def _run(layer: keras.layers.Layer, copy: keras.layers.Layer, x: np.ndarray) -> np.ndarray:
-    """What a copy of a layer makes of an input, as float64."""
+    """The output of a copy of a layer for an input, as float64."""
     try:
-        made = copy(keras.ops.convert_to_tensor(x))
-        arrays = [keras.ops.convert_to_numpy(keras.ops.cast(one, "float32")) for one in keras.tree.flatten(made)]
+        outputs = keras.tree.flatten(copy(keras.ops.convert_to_tensor(x)))
+        arrays = [keras.ops.convert_to_numpy(keras.ops.cast(output, "float32")) for output in outputs]
     except Exception as error:
-        raise _refusal(layer, f"cannot be run on a tensor of shape {x.shape} ({_words(error)})") from error
+        raise _refusal(layer, f"cannot be run on a tensor of shape {x.shape} ({_first_line(error)})") from error
     if len(arrays) != 1:
-        raise _refusal(layer, f"makes {len(arrays)} tensors")
+        raise _refusal(layer, f"outputs {len(arrays)} tensors")
     return np.asarray(arrays[0], "float64")
+
+
+# --- the layer
 
 
 def _copy(layer: keras.layers.Layer, shape: tuple[int, ...]) -> keras.layers.Layer:
@@ -175,25 +211,25 @@ def _copy(layer: keras.layers.Layer, shape: tuple[int, ...]) -> keras.layers.Lay
             copy = type(layer).from_config(layer.get_config(), **options)
         copy(keras.ops.zeros(shape))
     except Exception as error:
-        raise _refusal(layer, f"cannot be made for {shape[-1]} channels ({_words(error)})") from error
+        raise _refusal(layer, f"cannot be built for {shape[-1]} channels ({_first_line(error)})") from error
     return copy
 
 
-def _read_shape(layer: keras.layers.Layer, shape: Shape | None) -> tuple[int, ...]:
-    """The shape that a layer is to be run on, less its channels; axes of open size get some."""
+def _input_shape(layer: keras.layers.Layer, shape: Shape | None) -> tuple[int, ...]:
+    """The shape of the input without its channel axis; axes of variable size get small, distinct sizes."""
     shape = shape or _known_shape(layer)
     if shape is None or len(shape) < 2:
         raise WrongShape(
-            f"nothing tells the shape of what layer {layer.name!r} reads; give it: probe_rule(layer, (None, 32, 32, 8))"
+            f"the input shape of layer {layer.name!r} is unknown; pass it: probe_rule(layer, (None, 32, 32, 8))"
         )
-    return (shape[0] or 2, *(n or 4 + i for i, n in enumerate(shape[1:-1])))
+    return (shape[0] or 2, *(size or 4 + i for i, size in enumerate(shape[1:-1])))
 
 
 def _known_shape(layer: keras.layers.Layer) -> Shape | None:
     if layer._inbound_nodes:
         tensors = keras.tree.flatten(layer._inbound_nodes[0].input_tensors)
         if len(tensors) > 1:
-            raise _refusal(layer, f"reads {len(tensors)} tensors")
+            raise _refusal(layer, f"takes {len(tensors)} tensors")
         return tuple(tensors[0].shape)
     return (layer.get_build_config() or {}).get("input_shape")
 
@@ -202,17 +238,17 @@ def _record(layer: keras.layers.Layer) -> dict[str, Any]:
     return json.loads(json.dumps(keras.saving.serialize_keras_object(layer)))
 
 
-def _facts(config: Mapping[str, Any]) -> str:
-    """A config less what says nothing of channels."""
-    return json.dumps({key: value for key, value in config.items() if key not in IGNORED}, sort_keys=True)
+def _relevant(config: Mapping[str, Any]) -> str:
+    """The fields of a config that may affect channels, as text that can be compared."""
+    return json.dumps({key: value for key, value in config.items() if key not in IRRELEVANT}, sort_keys=True)
 
 
 def _refusal(layer: keras.layers.Layer, reason: str) -> NotIndependent:
     return NotIndependent(
-        f"layer {layer.name!r} ({type(layer).__name__}) does not treat every channel alone: it {reason}. "
-        "It holds its channels; write a rule if you know what it does to them"
+        f"layer {layer.name!r} ({type(layer).__name__}) does not compute each channel separately: it {reason}. Its "
+        "channels stay pinned; write a rule if you know how the layer uses them"
     )
 
 
-def _words(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"

@@ -304,7 +304,7 @@ def test_progress_gets_the_number_of_batches_and_every_batch(scored):
         (lambda x: iter([([x, x],)]), "2 arrays.*1 inputs"),
         (lambda x: {"x": x, "y": x[:3]}, "numbers of samples"),
         (lambda x: tf.data.Dataset.from_tensors(x).repeat(), "never ends.*steps="),
-        (lambda x: 7, "int is no data"),
+        (lambda x: 7, "not int"),
         (lambda x: [[1.0, 2.0]], "float, not of arrays"),
         (lambda x: x[..., :1], r"cannot be run on a batch of arrays of shapes \(21, 6, 6, 1\): .*value 3"),
     ],

@@ -212,21 +212,21 @@ def test_an_unregistered_class_can_be_probed():
 
 
 TOGETHER = {
-    "mean": (lambda x: x - ops.mean(x, axis=-1, keepdims=True), "alone than of them among"),
-    "mirror": (lambda x: ops.flip(x, axis=-1), "alone than of them among"),
-    "order": (lambda x: x * ops.arange(x.shape[-1], dtype="float32"), "alone than of them among"),
-    "neighbours": (lambda x: x + ops.roll(x, 1, axis=-1), "alone than of them among"),
-    "the last channel": (lambda x: x + 0.01 * x[..., -1:], "alone than of them among"),
-    "the largest": (lambda x: ops.where(ops.max(x, axis=-1, keepdims=True) > 2, 0.0, x), "alone than of them among"),
-    "how many": (lambda x: x * x.shape[-1], "alone than of them among"),
-    "norm": (lambda x: x / ops.norm(x, axis=-1, keepdims=True), "alone than of them among"),
-    "softmax": (lambda x: ops.softmax(x), "alone than of them among"),
-    "fewer": (lambda x: x[..., :3], r"makes a tensor of shape \(2, 6, 6, 3\) of 7 channels"),
-    "twice as many": (lambda x: ops.concatenate([x, x], -1), "makes a tensor of shape"),
-    "two tensors": (lambda x: [x, x], "makes 2 tensors"),
-    "noise": (lambda x: x + keras.random.normal(x.shape), "something else of the same at every call"),
-    "nothing": (lambda x: ops.log(-1 - ops.abs(x)), "makes no numbers"),
-    "three channels": (lambda x: x * ops.convert_to_tensor([1.0, 2.0, 3.0]), "cannot be made for 7 channels"),
+    "mean": (lambda x: x - ops.mean(x, axis=-1, keepdims=True), "alone than for the same"),
+    "mirror": (lambda x: ops.flip(x, axis=-1), "alone than for the same"),
+    "order": (lambda x: x * ops.arange(x.shape[-1], dtype="float32"), "alone than for the same"),
+    "neighbours": (lambda x: x + ops.roll(x, 1, axis=-1), "alone than for the same"),
+    "the last channel": (lambda x: x + 0.01 * x[..., -1:], "alone than for the same"),
+    "the largest": (lambda x: ops.where(ops.max(x, axis=-1, keepdims=True) > 2, 0.0, x), "alone than for the same"),
+    "how many": (lambda x: x * x.shape[-1], "alone than for the same"),
+    "norm": (lambda x: x / ops.norm(x, axis=-1, keepdims=True), "alone than for the same"),
+    "softmax": (lambda x: ops.softmax(x), "alone than for the same"),
+    "fewer": (lambda x: x[..., :3], r"outputs a tensor of shape \(2, 6, 6, 3\) for 7 channels"),
+    "twice as many": (lambda x: ops.concatenate([x, x], -1), "outputs a tensor of shape"),
+    "two tensors": (lambda x: [x, x], "outputs 2 tensors"),
+    "noise": (lambda x: x + keras.random.normal(x.shape), "different outputs for the same input"),
+    "nothing": (lambda x: ops.log(-1 - ops.abs(x)), "outputs NaN or infinity"),
+    "three channels": (lambda x: x * ops.convert_to_tensor([1.0, 2.0, 3.0]), "cannot be built for 7 channels"),
 }
 
 
@@ -257,7 +257,7 @@ class Pairs(Plain):
 
 
 def test_weights_that_mix_channels_are_refused():
-    with pytest.raises(NotIndependent, match="alone than of them among 7"):
+    with pytest.raises(NotIndependent, match="alone than for the same channels among 7"):
         probe_rule(Kernel(), (None, 8))
     with pytest.raises(NotIndependent, match=r"a weight 'scale' of shape \(14,\) for 7 channels and \(10,\) for 5"):
         probe_rule(Pairs(), (None, 8))
@@ -280,7 +280,7 @@ def test_probing_confirms_the_rules_of_keras_layers():
 
 
 def test_an_unknown_input_shape_is_refused():
-    with pytest.raises(WrongShape, match="nothing tells the shape of what layer 'layer' reads"):
+    with pytest.raises(WrongShape, match="the input shape of layer 'layer' is unknown"):
         probe_rule(Mode(name="layer"))
     gate = Gate(name="layer")
     gate.build((None, 5, 9))
