@@ -267,7 +267,7 @@ RIGHT = {
     "other packages": ("channels/axes.py", "import numpy as np\nfrom toolz import pipe\nimport graph, keras_like"),
     "the version": ("archive/zip.py", "from kerassurgery_fn import __version__"),
     "keras at a door": ("keras_io/capturing.py", "import keras\nfrom tensorflow import function"),
-    "keras for its types": ("report/page.py", "if typing.TYPE_CHECKING:\n import keras"),
+    "keras for its types": ("report/html_page.py", "if typing.TYPE_CHECKING:\n import keras"),
     "everything at the front desk": ("__init__.py", "def f(name):\n from . import cli\n from .keras_io import a"),
 }  # fmt: skip
 

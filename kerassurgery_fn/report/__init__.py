@@ -1,7 +1,7 @@
-"""Looking at models and at what is done to them: tables, pages, plots."""
+"""Reports on models and edits: tables, explanations, HTML pages, plots."""
 
-from kerassurgery_fn.report.page import report_html
-from kerassurgery_fn.report.plots import plot_widths
-from kerassurgery_fn.report.showing import show, tables_of
+from kerassurgery_fn.report.console_tables import show, tables_of
+from kerassurgery_fn.report.html_page import report_html
+from kerassurgery_fn.report.width_plot import plot_widths
 
 __all__ = ["plot_widths", "report_html", "show", "tables_of"]

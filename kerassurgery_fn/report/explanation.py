@@ -1,10 +1,10 @@
-"""`explain`: what an edit would do, as data that reads well."""
+"""`explain`: what an edit would do to a model and why, as data."""
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,55 +14,64 @@ from kerassurgery_fn.analysis.layer_costs import Cost, cost
 from kerassurgery_fn.arguments import as_snapshot, takes
 from kerassurgery_fn.channels import FIXED, size
 from kerassurgery_fn.differences import Diff, diff
-from kerassurgery_fn.documents.plan_algebra import _deletions, address_of
+from kerassurgery_fn.documents.plan_algebra import _deletions
 from kerassurgery_fn.documents.preconditions import MadeFor
 from kerassurgery_fn.edits import DeleteChannels
 from kerassurgery_fn.edits.base import Edit
 from kerassurgery_fn.edits.plan import AtOnce, Plan, as_edit
 from kerassurgery_fn.edits.steps.branches import removed
 from kerassurgery_fn.edits.steps.inexact_cuts import inexact_layers, only_tried
-from kerassurgery_fn.report.reason_chains import Chains, Link, makers_of_ids
+from kerassurgery_fn.report.explanation_tables import cost_table, cut_table, difference_tables, loss_table
+from kerassurgery_fn.report.reason_chains import Chains, Link, producers_of_ids
 from kerassurgery_fn.rules.layer import Producer
 from kerassurgery_fn.values.frozen import get_in
 from kerassurgery_fn.values.snapshot import Snapshot
-from kerassurgery_fn.values.tables import Table, change, spans, to_text
+from kerassurgery_fn.values.tables import Table, to_text
 
-ASKED, BRANCH = "asked for", "nothing of the branch that they are in is left"
+SELECTED, BRANCH = "selected by the edit", "their whole branch is removed"
+
+Producers = Mapping[int, tuple[str, int]]  # id -> address of the channels, index of the channel
 
 
 @dataclass(frozen=True)
 class Cause:
-    """Channels that go for one reason. `chain` leads from the first of them back to one that was asked for; it is
-    empty for those that were asked for themselves, and where a whole branch goes."""
+    """Channels of a layer that are deleted for the same reason.
+
+    `chain` leads from the first of them back to a channel that the edit selects. It is empty if the edit selects the
+    channels themselves, and if a whole branch is removed.
+    """
 
     channels: tuple[int, ...]
-    words: str
+    reason: str
     chain: tuple[Link, ...] = ()
 
 
 @dataclass(frozen=True)
 class Loss:
-    """The channels that a layer would make no more: of which kind, which of how many, and why."""
+    """The channels of one kind that a layer loses, out of `total`, and the causes."""
 
     path: str
     class_name: str
     kind: str
     channels: tuple[int, ...]
-    of: int
+    total: int
     causes: tuple[Cause, ...]
 
 
 @dataclass(frozen=True)
 class Cut:
-    """Positions that an axis of a weight would lose, and where the channels are made that it carries there."""
+    """The positions that one axis of a weight loses, out of `total`, and the producers of the channels there.
+
+    `slot` is the index of the weight in `layer.get_weights()`.
+    """
 
     path: str
     weight: str
     slot: int
     axis: int
     positions: tuple[int, ...]
-    of: int
-    carries: tuple[str, ...]
+    total: int
+    producers: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -70,10 +79,10 @@ class Explanation:
     """What an edit would do to a model.
 
     - `losses`, `cuts`: the channels that layers lose, and the positions that axes of weights lose;
-    - `difference`: what else changes: layers and config; values too if the edit is no deletion;
-    - `before`, `after`: what the model costs;
-    - `warnings`: where the model would compute something else than it does without those channels;
-    - `steps`: the edits of a plan one by one, each on what the one before it leaves.
+    - `difference`: all other changes of layers and config, and new values of weights;
+    - `before`, `after`: the cost of the model;
+    - `warnings`: the layers after which the remaining channels are not computed as before;
+    - `steps`: one explanation for each edit of a plan, each on the result of the edit before it.
     """
 
     edit: Edit = field(repr=False)
@@ -86,12 +95,12 @@ class Explanation:
     steps: tuple[Explanation, ...] = ()
 
     def tables(self) -> list[Table]:
-        """What there is to show: channels with their reasons, weights, layers, cost."""
-        parts = [table for step in self.steps for table in step.tables()[:-1]]
-        if not self.steps:
-            own = [_loss_table(self.losses), _cut_table(self.cuts)]
-            parts = [*(table for table in own if table.rows), *_other_tables(self)]
-        return [*parts, _cost_table(self)]
+        """The tables of the explanation: channels with their reasons, weights, layers, cost."""
+        if self.steps:
+            step_tables = [table for step in self.steps for table in step.tables()[:-1]]  # the last is its cost
+            return [*step_tables, cost_table(self)]
+        cuts = [table for table in (loss_table(self.losses), cut_table(self.cuts)) if table.rows]
+        return [*cuts, *difference_tables(self), cost_table(self)]
 
     def __rich__(self) -> Any:
         from rich.console import Group
@@ -108,186 +117,163 @@ class Explanation:
 @takes(edit=as_edit, snapshot=as_snapshot)
 @only_tried()
 def explain(edit: Edit, snapshot: Snapshot) -> Explanation:
-    """What an edit would do to a snapshot, and why. The edit is tried; the snapshot stays as it is.
+    """What an edit would do to a snapshot, and why. The snapshot is not changed.
 
     Raises:
-        SurgeryError: what the edit itself would raise.
+        SurgeryError: the edit itself would raise this error.
     """
     if isinstance(edit, MadeFor):
-        edit(snapshot)
+        edit(snapshot)  # raises OtherModel
         return explain(edit.plan, snapshot)
     if isinstance(edit, Plan):
-        return _of_plan(edit, snapshot)
-    after = edit(snapshot)
-    state, deletions = _before_the_cut(edit, snapshot)
-    flow = analyse(state)
-    dead = asked = flow.solution.none_dead()
-    if deletions:
-        asked = np.logical_or.reduce([one.dying(flow) for one in deletions])
-        dead = removed(flow, asked).dead
-    chains = Chains(flow, dead, _asked_ids(flow, deletions, asked))
-    return Explanation(
-        edit,
-        tuple(_losses(state, flow, dead, chains)),
-        tuple(_cuts(flow, dead)),
-        diff(*map(_record_only, (snapshot, after))) if deletions and state is snapshot else diff(snapshot, after),
-        cost(snapshot),
-        cost(after),
-        tuple(_warnings(flow, dead)),
-    )
+        return _explain_plan(edit, snapshot)
+    return _explain_edit(edit, snapshot)
 
 
-def _before_the_cut(edit: Edit, snapshot: Snapshot) -> tuple[Snapshot, list[Any]]:
-    """The snapshot of which an edit deletes channels, once its edits of layers are done, and the deletions."""
-    return edit.before_the_cut(snapshot) if isinstance(edit, AtOnce) else (snapshot, _deletions(edit))
-
-
-def _record_only(snapshot: Snapshot) -> Snapshot:
-    """A snapshot without arrays: what a deletion does to these is told by its cuts."""
-    return Snapshot(snapshot.record, {})
-
-
-def _of_plan(plan: Plan, snapshot: Snapshot) -> Explanation:
-    """The steps of a plan one by one, and what they come to."""
-    made: list[Explanation] = []
+def _explain_plan(plan: Plan, snapshot: Snapshot) -> Explanation:
+    """The explanations of the edits of a plan, and their sum."""
+    steps: list[Explanation] = []
     state = snapshot
     for edit in plan.edits:
-        made.append(explain(edit, state))
+        steps.append(explain(edit, state))
         state = edit(state)
     return Explanation(
         plan,
-        tuple(loss for one in made for loss in one.losses),
-        tuple(cut for one in made for cut in one.cuts),
-        diff(snapshot, state),
-        cost(snapshot),
-        cost(state),
-        tuple(dict.fromkeys(words for one in made for words in one.warnings)),
-        tuple(made),
+        losses=tuple(loss for step in steps for loss in step.losses),
+        cuts=tuple(cut for step in steps for cut in step.cuts),
+        difference=diff(snapshot, state),
+        before=cost(snapshot),
+        after=cost(state),
+        warnings=tuple(dict.fromkeys(warning for step in steps for warning in step.warnings)),
+        steps=tuple(steps),
     )
 
 
-def _asked_ids(flow: Flow, deletions: Iterable[Any], asked: np.ndarray) -> Iterator[int]:
-    """The ids of the channels that edits name: for those that are kept, of all others of their layers."""
+def _explain_edit(edit: Edit, snapshot: Snapshot) -> Explanation:
+    after = edit(snapshot)
+    state, deletions = _state_before_the_cut(edit, snapshot)
+    flow = analyse(state)
+    selected = dead = flow.solution.none_dead()
+    if deletions:
+        selected = np.logical_or.reduce([deletion.dying(flow) for deletion in deletions])
+        dead = removed(flow, selected).dead
+    chains = Chains(flow, dead, _selected_ids(flow, deletions, selected))
+    # The cuts of a pure deletion say what happens to its arrays: comparing records is enough, and fast.
+    only_deletes = deletions and state is snapshot
+    compared = map(_without_arrays, (snapshot, after)) if only_deletes else (snapshot, after)
+    return Explanation(
+        edit,
+        losses=tuple(_losses(state, flow, dead, chains)),
+        cuts=tuple(_cuts(flow, dead)),
+        difference=diff(*compared),
+        before=cost(snapshot),
+        after=cost(after),
+        warnings=tuple(_warnings(flow, dead)),
+    )
+
+
+def _state_before_the_cut(edit: Edit, snapshot: Snapshot) -> tuple[Snapshot, list[Any]]:
+    """The snapshot after the layer edits of `Plan.at_once` and before its deletions, and the deletions."""
+    return edit.before_the_cut(snapshot) if isinstance(edit, AtOnce) else (snapshot, _deletions(edit))
+
+
+def _without_arrays(snapshot: Snapshot) -> Snapshot:
+    return Snapshot(snapshot.record, {})
+
+
+def _selected_ids(flow: Flow, deletions: Iterable[Any], selected: np.ndarray) -> Iterator[int]:
+    """The ids of the channels that deletions select; for `KeepChannels`, those of all channels that are not kept."""
     for deletion in deletions:
-        named = [
-            (producer, own) for address, own in deletion.channels.items() for producer in flow.producers_at(address)
-        ]
-        for producer, channels in named:
-            mask = np.asarray(asked[flow.solution.resolve(producer.axis)].any(axis=0))  # type: ignore[arg-type]
-            if isinstance(deletion, DeleteChannels):
-                mask = np.isin(np.arange(len(mask)), np.arange(len(mask))[list(channels)])
-            yield from (one for one in producer.axis[:, mask].ravel().tolist() if one != FIXED)  # type: ignore[index]
+        for address, channels in deletion.channels.items():
+            for producer in flow.producers_at(address):
+                mask = np.asarray(selected[flow.solution.resolve(producer.axis)].any(axis=0))  # type: ignore[arg-type]
+                if isinstance(deletion, DeleteChannels):
+                    indices = np.arange(len(mask))
+                    mask = np.isin(indices, indices[list(channels)])
+                ids = producer.axis[:, mask].ravel().tolist()  # type: ignore[index]
+                yield from (channel_id for channel_id in ids if channel_id != FIXED)
+
+
+# --- channels
 
 
 def _losses(snapshot: Snapshot, flow: Flow, dead: np.ndarray, chains: Chains) -> Iterator[Loss]:
     for producer in flow.producers.values():
+        total = size(producer.axis) or 0
         kept = flow.solution.kept(producer.axis, dead)  # type: ignore[arg-type]
-        lost = np.setdiff1d(np.arange(size(producer.axis) or 0), kept)
-        if len(lost):
+        lost = np.setdiff1d(np.arange(total), kept).tolist()
+        if lost:
             record = get_in(snapshot.record, flow.graph.places[producer.path])
-            yield Loss(
-                producer.path, record["class_name"], producer.kind, tuple(lost.tolist()), size(producer.axis) or 0,
-                tuple(_causes(flow, producer, lost.tolist(), chains)),
-            )  # fmt: skip
+            causes = tuple(_causes(flow, producer, lost, chains))
+            yield Loss(producer.path, record["class_name"], producer.kind, tuple(lost), total, causes)
 
 
 def _causes(flow: Flow, producer: Producer, lost: list[int], chains: Chains) -> Iterator[Cause]:
-    """Lost channels by the layers on the chains that lead to them."""
-    found: dict[Any, list[int]] = defaultdict(list)
-    chain_of: dict[Any, tuple[Link, ...]] = {}
-    for position in lost:
-        ids = [one for one in producer.axis[:, position].tolist() if chains.reaches(one)]  # type: ignore[index]
+    """The lost channels of a layer, grouped by the layers on their chains."""
+    channels_by_reason: dict[str, list[int]] = defaultdict(list)
+    first_chains: dict[str, tuple[Link, ...]] = {}
+    for channel in lost:
+        ids = [channel_id for channel_id in producer.axis[:, channel].tolist() if chains.reaches(channel_id)]  # type: ignore[index]
         chain = chains.chain(ids[0]) if ids else ()
-        key = (bool(ids), tuple((link.by, link.address) for link in chain))
-        found[key].append(position)
-        chain_of.setdefault(key, chain)
-    own = address_of(flow, producer)
-    for key, positions in found.items():
-        yield Cause(tuple(positions), _words(key[0], own, positions[0], chain_of[key]), chain_of[key])
+        reason = reason_text(chain) if ids else BRANCH
+        channels_by_reason[reason].append(channel)
+        first_chains.setdefault(reason, chain)
+    for reason, channels in channels_by_reason.items():
+        yield Cause(tuple(channels), reason, first_chains[reason])
 
 
-def _words(reached: bool, own: str, channel: int, chain: tuple[Link, ...]) -> str:
-    """Why channels go, in words.
+def reason_text(chain: tuple[Link, ...]) -> str:
+    """A chain of ties as text.
 
-    >>> _words(True, "conv_7", 12, (Link("Add 'res_3'", "conv_5", 12),))
-    "Add 'res_3' ties them to conv_5"
+    >>> reason_text((Link("Add 'sum_2'", "b", 12), Link("Add 'sum_1'", "a", 12)))
+    "Add 'sum_2' ties them to b, which Add 'sum_1' ties to a"
     """
-    if not reached:
-        return BRANCH
-    links = [f"{link.by} ties {'them' if i == 0 else 'that'} to {link.address}" for i, link in enumerate(chain)]
-    return ", ".join(links) or ASKED
+    if not chain:
+        return SELECTED
+    first, *others = chain
+    steps = [f"{first.by} ties them to {first.address}", *(f"{link.by} ties to {link.address}" for link in others)]
+    return ", which ".join(steps)
+
+
+# --- weights
 
 
 def _cuts(flow: Flow, dead: np.ndarray) -> Iterator[Cut]:
-    made = makers_of_ids(flow)
-    final = {last: made[one] for one in made for last in flow.solution.table[:, one].tolist()}
+    producers = producers_of_ids(flow)
+    final_producers = {
+        final_id: producers[channel_id]
+        for channel_id in producers
+        for final_id in flow.solution.table[:, channel_id].tolist()
+    }
+    for path, slot, weight, number, axis in _weight_axes(flow):
+        lost = np.setdiff1d(np.arange(axis.shape[1]), flow.solution.kept(axis, dead))
+        if len(lost):
+            addresses = _addresses(flow, axis[:, lost], producers, final_producers)
+            yield Cut(path, weight.name, slot, number, tuple(lost.tolist()), axis.shape[1], addresses)
+
+
+def _weight_axes(flow: Flow) -> Iterator[tuple[str, int, Any, int, np.ndarray]]:
+    """All weight axes with channels: path, index of the weight, the weight, number of the axis, its channel map."""
     for path, weights in flow.weights.items():
         for slot, weight in enumerate(weights):
             for number, axis in enumerate(weight.axes):
-                if not isinstance(axis, np.ndarray):
-                    continue
-                lost = np.setdiff1d(np.arange(axis.shape[1]), flow.solution.kept(axis, dead))
-                if len(lost):
-                    carried = _carried(flow, axis[:, lost], made, final)
-                    yield Cut(path, weight.name, slot, number, tuple(lost.tolist()), axis.shape[1], carried)
+                if isinstance(axis, np.ndarray):
+                    yield path, slot, weight, number, axis
 
 
-def _carried(
-    flow: Flow, ids: np.ndarray, made: Mapping[int, tuple[str, int]], final: Mapping[int, tuple[str, int]]
-) -> tuple[str, ...]:
-    """The addresses of the channels that ids were made for, those of most ids first."""
-    counts: Counter[str] = Counter()
-    for one, count in Counter(ids[ids != FIXED].tolist()).items():
-        known = made.get(one) or final.get(int(flow.solution.table[0, one]))
-        counts[known[0] if known else "a constant"] += count
-    return tuple(counts)
+def _addresses(flow: Flow, ids: np.ndarray, producers: Producers, final_producers: Producers) -> tuple[str, ...]:
+    """The addresses of the channels with these ids, in order of first appearance.
+
+    Ids without a producer, such as the ids of grid axes, belong to the producer with the same final id.
+    """
+    addresses: dict[str, None] = {}
+    for channel_id in ids[ids != FIXED].tolist():
+        producer = producers.get(channel_id) or final_producers.get(int(flow.solution.table[0, channel_id]))
+        addresses[producer[0] if producer else "a constant"] = None
+    return tuple(addresses)
 
 
 def _warnings(flow: Flow, dead: np.ndarray) -> Iterator[str]:
-    """What is not exact after the death of ids, each once."""
+    """One sentence for each layer after which the remaining channels are not computed as before."""
     for reason, paths in inexact_layers(flow, dead).items():
-        yield from (f"{path!r} {reason}: what is left is not computed as before" for path in paths)
-
-
-# --- tables
-
-
-def _loss_table(losses: Iterable[Loss]) -> Table:
-    rows = [
-        (loss.path if i == 0 else "", f"{len(loss.channels)} of {loss.of} {loss.kind}" if i == 0 else "",
-         spans(cause.channels, 6), cause.words)
-        for loss in losses for i, cause in enumerate(loss.causes)
-    ]  # fmt: skip
-    return Table("channels that go", ("layer", "loses", "which", "why"), tuple(rows))
-
-
-def _cut_table(cuts: Iterable[Cut]) -> Table:
-    """A row for all axes of a layer's weights that lose the same positions."""
-    alike: dict[Any, list[Cut]] = defaultdict(list)
-    for cut in cuts:
-        alike[cut.path, cut.positions, cut.of, cut.carries].append(cut)
-    rows = [
-        (path, ", ".join(f"{cut.weight} axis {cut.axis}" if len(some) < 4 else cut.weight for cut in some),
-         f"{len(positions)} of {of}", "its own" if carries == (path,) else f"from {', '.join(carries[:3])}")
-        for (path, positions, of, carries), some in alike.items()
-    ]  # fmt: skip
-    return Table("weights that are cut", ("layer", "weights", "lose", "channels"), tuple(rows))
-
-
-def _other_tables(explanation: Explanation) -> list[Table]:
-    """What changes beside channels and their counts: layers, config, values."""
-    counts = {(loss.path, loss.kind) for loss in explanation.losses}
-    told = explanation.difference.tables() if explanation.difference else []
-    others = [table for table in told if not (counts and table.title == "channels")]
-    left = [replace(table, rows=tuple(row for row in table.rows if row[:2] not in counts)) for table in others]
-    return [table for table in left if table.rows]
-
-
-def _cost_table(explanation: Explanation) -> Table:
-    pairs = [(name, getattr(explanation.before, name), getattr(explanation.after, name)) for name in FIGURES]
-    rows = tuple((NAMES.get(name, name), change(before, after)) for name, before, after in pairs)
-    return Table("cost", ("what", "before and after"), rows, tuple(f"! {words}" for words in explanation.warnings))
-
-
-FIGURES = ("parameters", "macs", "bytes")
-NAMES = {"macs": "MACs", "bytes": "bytes of weights"}
+        yield from (f"{path!r} {reason}: the remaining channels are not computed as before" for path in paths)

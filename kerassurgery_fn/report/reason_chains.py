@@ -1,4 +1,12 @@
-"""How the death of some channels leads to that of others: chains of ties through a model."""
+"""Why channels are deleted: chains of ties that lead back to a selected channel.
+
+The final ids of a solution say which channels are deleted together, but not why. The reason is a path in the graph of
+ties. With a selected, b tied to a by the layer `sum_1`, and c tied to b by `sum_2`:
+
+    a --- sum_1 --- b --- sum_2 --- c       the chain of c: "sum_2 ties it to b", "sum_1 ties it to a"
+
+A breadth-first search from the selected ids finds a shortest chain for every id.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +23,7 @@ from kerassurgery_fn.channels import FIXED, Tie
 
 
 class Link(NamedTuple):
-    """One step of a chain: what ties a channel to the one before it, and where that one is made."""
+    """One step of a chain: the layer that ties a channel to the channel before it, and the address of that channel."""
 
     by: str
     address: str
@@ -26,81 +34,86 @@ class Link(NamedTuple):
 
 
 class Chains:
-    """The ways on which dying ids reach each other: for each id the one before it and the tie between them."""
+    """Shortest chains of ties from the deleted ids of a model back to the selected ids."""
 
-    def __init__(self, flow: Flow, dead: np.ndarray, asked: Iterable[int]) -> None:
-        self.made = makers_of_ids(flow)
+    def __init__(self, flow: Flow, dead: np.ndarray, selected: Iterable[int]) -> None:
+        self.producers = producers_of_ids(flow)
         self.ties = flow.solution.ties
-        self._before = _spread(_edges(flow, dead), asked)
+        self._previous = _search(_neighbours(flow, dead), selected)
 
-    def reaches(self, one: int) -> bool:
-        """Whether the death of an id follows from what was asked for."""
-        return one in self._before
+    def reaches(self, channel_id: int) -> bool:
+        """Whether an id is deleted because of a selected id."""
+        return channel_id in self._previous
 
-    def chain(self, one: int) -> tuple[Link, ...]:
-        """The links from an id back to one that was asked for; ids that no layer makes are passed over."""
+    def chain(self, channel_id: int) -> tuple[Link, ...]:
+        """The links from an id back to a selected id.
+
+        Some ids on the way belong to no producer (the ids of grid axes, for example). Their ties are joined with the
+        next link.
+        """
         links: list[Link] = []
-        by: list[str] = []
-        while (before := self._before.get(one)) is not None:
-            one, tie = before
-            by.append(who_ties(self.ties[tie].reason))
-            if one in self.made:
-                links.append(Link(" and ".join(dict.fromkeys(by)), *self.made[one]))
-                by = []
+        tying_layers: list[str] = []
+        while (previous := self._previous.get(channel_id)) is not None:
+            channel_id, tie = previous
+            tying_layers.append(tying_layer(self.ties[tie].reason))
+            if channel_id in self.producers:
+                links.append(Link(" and ".join(dict.fromkeys(tying_layers)), *self.producers[channel_id]))
+                tying_layers = []
         return tuple(links)
 
 
-def makers_of_ids(flow: Flow) -> dict[int, tuple[str, int]]:
-    """Id -> the address of the channels that it was made for, and which of them it is."""
-    made: dict[int, tuple[str, int]] = {}
-    first: dict[str, str] = {}
+def producers_of_ids(flow: Flow) -> dict[int, tuple[str, int]]:
+    """Id -> the address of the channels that got the id from their producer, and the index of the channel."""
+    producers: dict[int, tuple[str, int]] = {}
+    first_kinds: dict[str, str] = {}
     for (path, kind), producer in flow.producers.items():
-        address = path if first.setdefault(path, kind) == kind else f"{path}:{kind}"
+        address = path if first_kinds.setdefault(path, kind) == kind else f"{path}:{kind}"
         for row in producer.axis:  # type: ignore[union-attr]
-            for position, one in enumerate(row.tolist()):
-                if one != FIXED:
-                    made.setdefault(one, (address, position))
-    return made
+            for channel, channel_id in enumerate(row.tolist()):
+                if channel_id != FIXED:
+                    producers.setdefault(channel_id, (address, channel))
+    return producers
 
 
-def who_ties(reason: str) -> str:
-    """The layer that a tie comes from, by the words of its reason.
+def tying_layer(reason: str) -> str:
+    """The layer that added a tie, from the reason of the tie.
 
-    >>> who_ties("'res_3' (Add) joins it with positions that are no channels"), who_ties("'a' is called twice")
+    >>> tying_layer("'res_3' (Add) joins it with positions that are no channels"), tying_layer("'a' is called twice")
     ("Add 'res_3'", "'a' (called several times)")
     """
     match = re.match(r"('.+?') (?:\((.+?)\))?", reason) or re.match(r"('.+?')", reason)
     if match is None:
         return "the model"
-    name, kind = match.group(1), match.group(2) if match.re.groups > 1 else None
-    return f"{kind} {name}" if kind else f"{name} (called several times)"
+    name, class_name = match.group(1), match.group(2) if match.re.groups > 1 else None
+    return f"{class_name} {name}" if class_name else f"{name} (called several times)"
 
 
-def _edges(flow: Flow, dead: np.ndarray) -> dict[int, list[tuple[int, int]]]:
-    """Id -> the dying ids that it is tied to, each with the index of the tie."""
-    dying = np.append(dead[flow.solution.table[:, :-1]].any(axis=0), False)
-    edges: dict[int, list[tuple[int, int]]] = defaultdict(list)
+def _neighbours(flow: Flow, dead: np.ndarray) -> dict[int, list[tuple[int, int]]]:
+    """Deleted id -> the deleted ids that it is tied to, each with the index of the tie."""
+    is_deleted = np.append(dead[flow.solution.table[:, :-1]].any(axis=0), False)  # the last entry is FIXED
+    neighbours: dict[int, list[tuple[int, int]]] = defaultdict(list)
     for index, tie in enumerate(flow.solution.ties):
-        for a, b in _pairs(tie, dying):
-            edges[a].append((b, index))
-            edges[b].append((a, index))
-    return edges
+        for a, b in _tied_pairs(tie, is_deleted):
+            neighbours[a].append((b, index))
+            neighbours[b].append((a, index))
+    return neighbours
 
 
-def _pairs(tie: Tie, dying: np.ndarray) -> Iterator[tuple[int, int]]:
+def _tied_pairs(tie: Tie, is_deleted: np.ndarray) -> Iterator[tuple[int, int]]:
+    """The pairs of deleted ids at equal positions of the two maps of a tie."""
     for a, b in product(tie.a, tie.b):
-        both = dying[a] & dying[b]
+        both = is_deleted[a] & is_deleted[b]
         yield from zip(a[both].tolist(), b[both].tolist(), strict=True)
 
 
-def _spread(edges: dict[int, list[tuple[int, int]]], asked: Iterable[int]) -> dict[int, tuple[int, int] | None]:
-    """Every id that is reached from those asked for, with the id before it on a shortest way; None for these."""
-    before: dict[int, tuple[int, int] | None] = dict.fromkeys(asked)
-    waiting = deque(before)
-    while waiting:
-        one = waiting.popleft()
-        for other, tie in edges.get(one, ()):
-            if other not in before:
-                before[other] = (one, tie)
-                waiting.append(other)
-    return before
+def _search(neighbours: dict[int, list[tuple[int, int]]], start: Iterable[int]) -> dict[int, tuple[int, int] | None]:
+    """Breadth-first search: id -> (previous id, index of the tie between them), None for the ids of the start."""
+    previous: dict[int, tuple[int, int] | None] = dict.fromkeys(start)
+    queue = deque(previous)
+    while queue:
+        channel_id = queue.popleft()
+        for neighbour, tie in neighbours.get(channel_id, ()):
+            if neighbour not in previous:
+                previous[neighbour] = (channel_id, tie)
+                queue.append(neighbour)
+    return previous

@@ -9,7 +9,7 @@ from test_laws_layers import FRAMES, convnet, frames
 from kerassurgery_fn import DeleteChannels, SurgeryError, analyse, capture, cost, diff, groups, patch, rebuild
 from kerassurgery_fn.errors import AmbiguousLayer, NoChannels, NotAGraph, UnknownLayer
 from kerassurgery_fn.graph import find_layer, is_model, wrapped_model
-from kerassurgery_fn.report.drawing import drawing_of, lost_of
+from kerassurgery_fn.report.diagram import diagram_of, lost_channels_by_layer
 
 pytestmark = pytest.mark.keras
 
@@ -174,9 +174,9 @@ def test_nested_layers_in_tables_differences_and_patterns():
     after = DeleteChannels("frames/*@Conv2D", [0])(before)
     widths = {path: arrays[0].shape[-1] for path, arrays in before.weights.items() if path.startswith("frames/conv")}
     assert {path: after.weights[path][0].shape[-1] + 1 for path in widths} == widths
-    drawn = drawing_of(after).layers
+    drawn = diagram_of(after).layers
     assert {path: drawn[path].channels + 1 for path in widths} == widths
     difference = diff(before, after)
     assert patch(before, difference) == after
-    lost = lost_of(analyse(before), difference)
+    lost = lost_channels_by_layer(analyse(before), difference)
     assert {path for path in widths if lost[path] == [0]} == widths.keys()

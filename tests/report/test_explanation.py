@@ -1,4 +1,4 @@
-"""What an edit would do and why, without doing it."""
+"""`explain`: what an edit would do and why."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from kerassurgery_fn.edits import DeleteChannels, InsertLayer, KeepChannels
 from kerassurgery_fn.edits.plan import Plan
 from kerassurgery_fn.errors import ChannelOutOfRange, OtherModel
 from kerassurgery_fn.report.explanation import explain
-from kerassurgery_fn.report.reason_chains import Link, who_ties
+from kerassurgery_fn.report.reason_chains import Link, tying_layer
 from kerassurgery_fn.values.tables import Table, spans, to_text
 
 
@@ -45,8 +45,10 @@ def loss(explanation, path):
 
 def test_selected_channels_have_the_cause_selected():
     made = loss(explain(DeleteChannels("a", [1, 3]), SUMS), "a")
-    assert (made.class_name, made.kind, made.channels, made.of) == ("Dense", "units", (1, 3), 4)
-    assert [(cause.channels, cause.words, cause.chain) for cause in made.causes] == [((1, 3), "asked for", ())]
+    assert (made.class_name, made.kind, made.channels, made.total) == ("Dense", "units", (1, 3), 4)
+    assert [(cause.channels, cause.reason, cause.chain) for cause in made.causes] == [
+        ((1, 3), "selected by the edit", ())
+    ]
 
 
 def test_the_chain_of_ties_leads_back_to_the_selected_channel():
@@ -54,15 +56,15 @@ def test_the_chain_of_ties_leads_back_to_the_selected_channel():
     assert loss(made, "b").causes[0].chain == (Link("Add 'sum_1'", "a", 1),)
     (cause,) = loss(made, "c").causes
     assert cause.chain == (Link("Add 'sum_2'", "b", 1), Link("Add 'sum_1'", "a", 1))
-    assert cause.words == "Add 'sum_2' ties them to b, Add 'sum_1' ties that to a"
+    assert cause.reason == "Add 'sum_2' ties them to b, which Add 'sum_1' ties to a"
     assert str(cause.chain[0]) == "Add 'sum_2' ties it to b channel 1"
 
 
 def test_channels_of_one_layer_have_different_causes():
     made = explain(DeleteChannels({"a": [0], "b": [2]}), SUMS)
-    assert [(cause.channels, cause.words) for cause in loss(made, "b").causes] == [
+    assert [(cause.channels, cause.reason) for cause in loss(made, "b").causes] == [
         ((0,), "Add 'sum_1' ties them to a"),
-        ((2,), "asked for"),
+        ((2,), "selected by the edit"),
     ]
 
 
@@ -76,13 +78,13 @@ def test_layers_inserted_at_once_are_inserted_before_the_cut():
 
 def test_keep_channels_selects_all_other_channels():
     made = explain(KeepChannels("a", [0]), SUMS)
-    assert [cause.words for cause in loss(made, "a").causes] == ["asked for"]
+    assert [cause.reason for cause in loss(made, "a").causes] == ["selected by the edit"]
     assert loss(made, "a").channels == (1, 2, 3)
 
 
 def test_weight_cuts_name_the_layers_of_the_channels():
     made = explain(DeleteChannels("a", [1]), SUMS)
-    cuts = {(cut.path, cut.weight, cut.axis): (cut.positions, cut.of, cut.carries) for cut in made.cuts}
+    cuts = {(cut.path, cut.weight, cut.axis): (cut.positions, cut.total, cut.producers) for cut in made.cuts}
     assert cuts == {
         ("a", "kernel", 1): ((1,), 4, ("a",)),
         ("a", "bias", 0): ((1,), 4, ("a",)),
@@ -124,7 +126,7 @@ def test_a_branch_without_channels_is_removed_as_a_whole():
     )
     weights = {"a": (numbers(3, 4), numbers(4)), "b": (numbers(4, 5), numbers(5)), "c": (numbers(3, 4), numbers(4))}
     made = explain(DeleteChannels("a", range(4)), snapshot(record, {**weights, "d": (numbers(9, 2), numbers(2))}))
-    assert [cause.words for cause in loss(made, "b").causes] == ["nothing of the branch that they are in is left"]
+    assert [cause.reason for cause in loss(made, "b").causes] == ["their whole branch is removed"]
     assert {"a", "b", "both"} <= {*made.difference.removed}
     assert "removed" in str(made)
 
@@ -138,7 +140,7 @@ def test_channels_tied_by_a_grid_are_explained():
     )
     (cause,) = loss(made, "a").causes
     assert cause.channels == (0, 1)
-    assert "'grouped'" in cause.words
+    assert "'grouped'" in cause.reason
 
 
 def test_inexact_cuts_give_warnings():
@@ -159,9 +161,9 @@ def test_inexact_cuts_give_warnings():
 def test_a_plan_is_explained_step_by_step():
     plan = Plan(DeleteChannels("a", [0]), DeleteChannels("a", [0]))
     made = explain(plan, SUMS)
-    assert [step.losses[0].of for step in made.steps] == [4, 3]
+    assert [step.losses[0].total for step in made.steps] == [4, 3]
     assert (made.before, made.after) == (cost(SUMS), cost(plan(SUMS)))
-    assert str(made).count("channels that go") == 2
+    assert str(made).count("deleted channels") == 2
     assert str(made).count("cost") == 1
 
 
@@ -202,7 +204,7 @@ def test_a_plan_for_another_model_is_not_explained():
     ],
 )
 def test_a_tie_is_named_by_its_layer(reason, words):
-    assert who_ties(reason) == words
+    assert tying_layer(reason) == words
 
 
 # --- how it looks
@@ -247,6 +249,6 @@ def test_a_pattern_selects_every_matching_layer(edit):
         outputs="out",
     ))  # fmt: skip
     made = explain(edit, whole)
-    assert [(one.path, one.channels, one.causes[0].words) for one in made.losses] == [
-        ("a", (1,), "asked for"), ("b", (1,), "asked for"),
+    assert [(one.path, one.channels, one.causes[0].reason) for one in made.losses] == [
+        ("a", (1,), "selected by the edit"), ("b", (1,), "selected by the edit"),
     ]  # fmt: skip

@@ -18,9 +18,9 @@ from kerassurgery_fn.documents.plan_algebra import diff_plans
 from kerassurgery_fn.edits import DeleteChannels
 from kerassurgery_fn.errors import BadValue
 from kerassurgery_fn.report import plot_widths, report_html, show, tables_of
-from kerassurgery_fn.report.drawing import drawing_of, in_order, lost_of
+from kerassurgery_fn.report.diagram import diagram_of, lost_channels_by_layer, paired_layers
 from kerassurgery_fn.report.explanation import explain
-from kerassurgery_fn.report.page import data_of, page
+from kerassurgery_fn.report.html_page import data_of, page
 from kerassurgery_fn.values.snapshot import Snapshot
 from kerassurgery_fn.values.tables import Table, to_text
 
@@ -65,7 +65,7 @@ THINGS = {
     "difference": (diff(FROM, TO), ["8 -> 5", "0 5-6"]),
     "difference of plans": (
         diff_plans(DeleteChannels("a", [0]), DeleteChannels("a", [1]), FROM),
-        ["DeleteChannels(channels={'a': (1,)}", "deleted now", "spared now"],
+        ["DeleteChannels(channels={'a': (1,)}", "now deleted", "now kept"],
     ),
 }
 
@@ -114,7 +114,7 @@ class Balanced(HTMLParser):
 
 
 def test_other_types_cannot_be_shown():
-    with pytest.raises(BadValue, match="a dict; there is of Snapshot"):
+    with pytest.raises(BadValue, match="a dict; it takes Snapshot"):
         tables_of({})
 
 
@@ -151,27 +151,27 @@ def test_added_and_removed_layers_are_shown():
     assert "added f Flatten" in text
 
 
-# --- what there is to draw
+# --- the diagram
 
 
 def test_layers_that_only_pass_channels_on_share_the_box_of_their_producer():
-    drawing = drawing_of(FROM)
-    assert list(drawing.boxes) == [("x",), ("a", "norm", "relu"), ("b",), ("sum",), ("c",)]
-    assert set(drawing.lines) == {("x", "a"), ("a", "b"), ("a", "sum"), ("b", "sum"), ("sum", "c")}
-    assert drawing.layers["norm"].channels == 8
-    assert drawing.layers["a"].weights == ((5, 8), (8,))
+    diagram = diagram_of(FROM)
+    assert list(diagram.boxes) == [("x",), ("a", "norm", "relu"), ("b",), ("sum",), ("c",)]
+    assert set(diagram.lines) == {("x", "a"), ("a", "b"), ("a", "sum"), ("b", "sum"), ("sum", "c")}
+    assert diagram.layers["norm"].channels == 8
+    assert diagram.layers["a"].weights == ((5, 8), (8,))
 
 
 def test_lost_channels_of_layers_that_only_pass_channels_on():
-    lost = lost_of(analyse(FROM), diff(FROM, TO))
+    lost = lost_channels_by_layer(analyse(FROM), diff(FROM, TO))
     assert [path for path, positions in lost.items() if positions == [0, 5, 6]] == ["a", "norm", "relu", "b", "sum"]
     assert lost["c"] == []
 
 
-def test_layers_of_both_models_are_paired_in_order():
-    one, other = drawing_of(FROM), drawing_of(residual(first="stem"))
-    assert list(in_order(one, other, {"stem": "a"}))[:3] == [("x", "x"), ("a", "stem"), ("norm", "norm")]
-    assert list(in_order(one, other, {}))[:4] == [("x", "x"), ("a", None), (None, "stem"), ("norm", "norm")]
+def test_layers_of_both_models_are_paired_paired_layers():
+    one, other = diagram_of(FROM), diagram_of(residual(first="stem"))
+    assert list(paired_layers(one, other, {"stem": "a"}))[:3] == [("x", "x"), ("a", "stem"), ("norm", "norm")]
+    assert list(paired_layers(one, other, {}))[:4] == [("x", "x"), ("a", None), (None, "stem"), ("norm", "norm")]
 
 
 def test_the_data_of_the_html_page():

@@ -6,19 +6,19 @@ const pen = document.createElement("canvas").getContext("2d");
 pen.font = FONT;
 
 function element(name, attributes = {}, parent = null, text = null) {
-  const made = document.createElementNS(SVG, name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  if (text !== null) made.textContent = text;
-  if (parent) parent.append(made);
-  return made;
+  const node = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  if (text !== null) node.textContent = text;
+  if (parent) parent.append(node);
+  return node;
 }
 
 function html(name, parent, text = null, className = null) {
-  const made = document.createElement(name);
-  if (text !== null) made.textContent = text;
-  if (className) made.className = className;
-  if (parent) parent.append(made);
-  return made;
+  const node = document.createElement(name);
+  if (text !== null) node.textContent = text;
+  if (className) node.className = className;
+  if (parent) parent.append(node);
+  return node;
 }
 
 const percent = (a, b) => (a ? (100 * (b - a) / a).toFixed(1) + " %" : "");
@@ -154,7 +154,7 @@ function chart(figure) {
   const step = Math.min(48, (wide - 20) / Math.max(1, rows.length)), height = n => (tall - 30) * (n || 0) / most;
   svg.replaceChildren();
   svg.setAttribute("viewBox", `0 0 ${wide} ${tall}`);
-  element("text", { x: 10, y: 14, class: "count" }, svg, `${short(most)} at the most`);
+  element("text", { x: 10, y: 14, class: "count" }, svg, `maximum ${short(most)}`);
   rows.forEach((row, i) => {
     const group = element("g", {}, svg), x = 10 + i * step, w = Math.max(0.6, step * 0.82);
     const [a, b] = row[figure];
@@ -174,37 +174,37 @@ chart("macs");
 
 // --- the table
 
-const COLUMNS = [["path", "layer"], ["class", "class"], ["channels", "channels"], ["lost", "gone"], ["parameters", "parameters"], ["macs", "MACs"]];
+const COLUMNS = [["path", "layer"], ["class", "class"], ["channels", "channels"], ["lost", "deleted"], ["parameters", "parameters"], ["macs", "MACs"]];
 const body = document.querySelector("#layers tbody"), head = html("tr", document.querySelector("#layers thead"));
 const most = Object.fromEntries(["parameters", "macs"].map(key => [key, Math.max(1, ...data.rows.flatMap(row => row[key]))]));
 
 function cell(row, key) {
-  const value = row[key], made = html("td", null, null, Array.isArray(value) ? "n" : null);
+  const value = row[key], node = html("td", null, null, Array.isArray(value) ? "n" : null);
   if (!Array.isArray(value)) {
-    made.textContent = value || "";
-    if (key === "path" && row.was) html("span", made, ` was ${row.was}`, "was");
-    if (key === "lost") made.className = "lostpos";
-    return made;
+    node.textContent = value || "";
+    if (key === "path" && row.was) html("span", node, ` was ${row.was}`, "was");
+    if (key === "lost") node.className = "lostpos";
+    return node;
   }
   const [a, b] = value;
-  if (a !== b && a !== null && b !== null) html("span", made, `${number.format(a)} \u2192 `, "was");
-  html("span", made, (b ?? a) === null || (key in most && !(a || b)) ? "" : number.format(b ?? a));
+  if (a !== b && a !== null && b !== null) html("span", node, `${number.format(a)} \u2192 `, "was");
+  html("span", node, (b ?? a) === null || (key in most && !(a || b)) ? "" : number.format(b ?? a));
   if (key in most && (a || b)) {
-    const meter = html("div", made, null, "meter");
+    const meter = html("div", node, null, "meter");
     html("i", meter, null, "pale").style.width = `${100 * (a || 0) / most[key]}%`;
     html("i", meter, null, "kept").style.width = `${100 * (b || 0) / most[key]}%`;
   }
-  return made;
+  return node;
 }
 
 const rank = (row, key) => Array.isArray(row[key]) ? row[key][0] ?? row[key][1] ?? -1 : row[key] || "";
 function fill(rows) {
   body.replaceChildren(...rows.map(row => {
-    const made = document.createElement("tr");
-    made.className = row.state;
-    made.append(...COLUMNS.map(([key]) => cell(row, key)));
-    made.addEventListener("click", () => find(row.was || row.path));
-    return made;
+    const node = document.createElement("tr");
+    node.className = row.state;
+    node.append(...COLUMNS.map(([key]) => cell(row, key)));
+    node.addEventListener("click", () => find(row.was || row.path));
+    return node;
   }));
 }
 COLUMNS.forEach(([key, name]) => {
