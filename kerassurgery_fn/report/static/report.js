@@ -43,7 +43,7 @@ const barOf = box => Math.min(BAR, Math.max(2, box.width * scale));
 const lostOf = box => box.lost.reduce((sum, [from, to]) => sum + to - from, 0);
 const nameOf = box => box.layers[0].path + (box.layers.length > 1 ? ` +${box.layers.length - 1}` : "");
 
-function laidOut(graph, sizes) {
+function layOut(graph, sizes) {
   const plan = new dagre.graphlib.Graph();
   plan.setGraph({ rankdir: "TB", nodesep: 22, ranksep: 20, marginx: 16, marginy: 16 });
   plan.setDefaultEdgeLabel(() => ({}));
@@ -60,7 +60,7 @@ function draw(svg, graph, plan, kind) {
   const top = element("g", {}, svg);
   const sides = plan.nodes().map(id => plan.node(id)).flatMap(node => [node.x - node.width / 2, node.x + node.width / 2])
     .concat(plan.edges().flatMap(edge => plan.edge(edge).points.map(point => point.x)));
-  const left = Math.min(...sides) - 8, right = Math.max(...sides) + 8;  // lines may run outside of what dagre calls the width
+  const left = Math.min(...sides) - 8, right = Math.max(...sides) + 8;  // edges may run outside of the width that dagre reports
   svg.dataset.width = right - left;
   svg.dataset.height = plan.graph().height;
   svg.setAttribute("viewBox", `${left} 0 ${right - left} ${plan.graph().height}`);
@@ -70,15 +70,15 @@ function draw(svg, graph, plan, kind) {
   }
   for (const box of graph.boxes) {
     const at = plan.node(box.id), bar = barOf(box), start = at.x - bar / 2, y = at.y - at.height / 2 + PAD;
-    const own = element("g", { class: `box ${box.marked ? kind : ""}`, "data-id": box.id }, top);
-    element("rect", { class: "back", x: at.x - at.width / 2, y: y - PAD, width: at.width, height: at.height, rx: 4 }, own);
-    element("rect", { class: "bar", x: start, y, width: bar, height: THICK, rx: 1.5 }, own);
-    const gone = box.marked ? 0 : bar * lostOf(box) / box.width;
-    if (gone) element("rect", { class: "cut", x: start + bar - gone, y, width: gone, height: THICK, rx: 1.5 }, own);
-    const text = element("text", { x: at.x, y: y + THICK + 11, "text-anchor": "middle" }, own, nameOf(box) + " ");
+    const group = element("g", { class: `box ${box.marked ? kind : ""}`, "data-id": box.id }, top);
+    element("rect", { class: "back", x: at.x - at.width / 2, y: y - PAD, width: at.width, height: at.height, rx: 4 }, group);
+    element("rect", { class: "bar", x: start, y, width: bar, height: THICK, rx: 1.5 }, group);
+    const cutWidth = box.marked ? 0 : bar * lostOf(box) / box.width;
+    if (cutWidth) element("rect", { class: "cut", x: start + bar - cutWidth, y, width: cutWidth, height: THICK, rx: 1.5 }, group);
+    const text = element("text", { x: at.x, y: y + THICK + 11, "text-anchor": "middle" }, group, nameOf(box) + " ");
     element("tspan", { class: "count" }, text, lostOf(box) ? `${box.width} \u2212 ${lostOf(box)}` : box.width);
-    own.addEventListener("mousemove", event => tip(event, box));
-    own.addEventListener("mouseleave", () => { document.getElementById("tip").hidden = true; });
+    group.addEventListener("mousemove", event => tip(event, box));
+    group.addEventListener("mouseleave", () => { document.getElementById("tip").hidden = true; });
   }
 }
 
@@ -87,12 +87,12 @@ function tip(event, box) {
   tipBox.replaceChildren();
   html("h3", tipBox, box.layers[0].path);
   if (box.lost.length) {
-    html("div", tipBox, `${lostOf(box)} of ${box.width} channels go, in colour where they are:`, "lostpos");
+    html("div", tipBox, `${lostOf(box)} of ${box.width} channels are deleted; their positions are coloured:`, "lostpos");
     const strip = element("svg", { width: 480, height: 14, viewBox: `0 0 ${box.width} 14`, preserveAspectRatio: "none" }, tipBox);
     element("rect", { class: "bar", width: box.width, height: 14 }, strip);
     for (const [from, to] of box.lost) element("rect", { class: "cut", x: from, width: to - from, height: 14 }, strip);
   }
-  if (box.inner) html("div", tipBox, `goes: ${box.inner}`, "lostpos");
+  if (box.inner) html("div", tipBox, `deleted: ${box.inner}`, "lostpos");
   const table = html("table", tipBox);
   for (const layer of box.layers) {
     const row = html("tr", table);
@@ -112,37 +112,37 @@ function tip(event, box) {
 const same = JSON.stringify(data.before.boxes.map(box => box.id)) === JSON.stringify(data.after.boxes.map(box => box.id))
   && JSON.stringify(data.before.lines) === JSON.stringify(data.after.lines);
 const panes = [...document.querySelectorAll(".pane")], svgs = panes.map(pane => pane.firstElementChild);
-const first = laidOut(data.before, barOf);
+const first = layOut(data.before, barOf);
 draw(svgs[0], data.before, first, "gone");
-draw(svgs[1], data.after, same ? first : laidOut(data.after, barOf), "come");
+draw(svgs[1], data.after, same ? first : layOut(data.after, barOf), "come");
 
 const zoom = document.getElementById("zoom");
-function zoomed() {
+function applyZoom() {
   for (const svg of svgs) {
     svg.setAttribute("width", svg.dataset.width * zoom.value);
     svg.setAttribute("height", svg.dataset.height * zoom.value);
   }
 }
-zoom.addEventListener("input", zoomed);
+zoom.addEventListener("input", applyZoom);
 zoom.value = Math.max(0.45, Math.min(1, (panes[0].clientWidth - 20) / Math.max(...svgs.map(svg => svg.dataset.width))));
-zoomed();
+applyZoom();
 for (const pane of panes) pane.scrollLeft = (pane.scrollWidth - pane.clientWidth) / 2;
 if (same) {
-  for (const [one, other] of [[0, 1], [1, 0]]) {
-    panes[one].addEventListener("scroll", () => {
-      panes[other].scrollTop = panes[one].scrollTop;
-      panes[other].scrollLeft = panes[one].scrollLeft;
+  for (const [source, target] of [[0, 1], [1, 0]]) {
+    panes[source].addEventListener("scroll", () => {
+      panes[target].scrollTop = panes[source].scrollTop;
+      panes[target].scrollLeft = panes[source].scrollLeft;
     });
   }
 }
 
 function find(path) {
-  for (const own of document.querySelectorAll(".box.found")) own.classList.remove("found");
+  for (const group of document.querySelectorAll(".box.found")) group.classList.remove("found");
   for (const [svg, graph] of [[svgs[0], data.before], [svgs[1], data.after]]) {
     const wanted = svg === svgs[1] ? data.became[path] || path : path;
     const box = graph.boxes.find(box => box.layers.some(layer => layer.path === wanted));
-    const own = box && svg.querySelector(`[data-id="${CSS.escape(box.id)}"]`);
-    if (own) { own.classList.add("found"); own.scrollIntoView({ block: "center", inline: "center" }); }
+    const group = box && svg.querySelector(`[data-id="${CSS.escape(box.id)}"]`);
+    if (group) { group.classList.add("found"); group.scrollIntoView({ block: "center", inline: "center" }); }
   }
 }
 
