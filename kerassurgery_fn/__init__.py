@@ -1,6 +1,27 @@
 """Surgery on trained Keras models, as pure functions.
 
-A model is a value: `capture` takes it, edits are functions on it, `rebuild` makes a model of it again.
+    snapshot = capture(model)                                  # config and weights, as an immutable value
+    snapshot = DeleteChannels("conv_1", [0, 4, 7])(snapshot)   # an edit is a function from snapshot to snapshot
+    snapshot = DeleteLayer("dropout")(snapshot)
+    show(snapshot)                                             # layers, shapes, parameters
+    smaller = rebuild(snapshot)                                # a Keras model, ready for fit and save
+
+Edits do not change their argument, and compose with `toolz.pipe`. `help(kerassurgery_fn.DeleteChannels)` describes one.
+
+From and to Keras     capture, rebuild, Snapshot
+Edit channels         DeleteChannels, KeepChannels, ReorderChannels, WidenChannels
+Edit layers           InsertLayer, DeleteLayer, ReplaceLayer, RenameLayer, UnshareLayer, DeepenLayer
+Edit the model        ReplaceHead, ExtractModel, FoldBatchNorm, SetConfig, SetTrainable, ConvertDtype
+Several edits         Plan: a sequence of edits is an edit; Plan.at_once: indices refer to the first snapshot
+Select layers         of_class; names, paths and patterns such as "block_*/conv"
+What depends on what  analyse, groups, explain
+How much, how useful  cost, score_by_apoz
+Look at results       show, report_html, plot_widths
+Save and replay       save_plan, load_plan, encode, decode, made_for, simplify, concatenate, diff_plans
+Compare two models    diff, patch, save_diff, load_diff
+Teach a new layer     rule, probe_rule
+Keras-surgeon         Surgeon; the modules kerassurgery_fn.operations, .surgeon and .identify
+Errors                SurgeryError and its subclasses in kerassurgery_fn.errors; the warning InexactCut
 """
 
 from __future__ import annotations
@@ -74,7 +95,7 @@ if TYPE_CHECKING:
     from kerassurgery_fn.graph import of_class
     from kerassurgery_fn.keras_io.capturing import capture
     from kerassurgery_fn.keras_io.rebuilding import rebuild
-    from kerassurgery_fn.keras_surgeon.surgeon import Surgeon
+    from kerassurgery_fn.keras_surgeon.job_collector import Surgeon
     from kerassurgery_fn.measure.apoz_scoring import score_by_apoz
     from kerassurgery_fn.measure.rule_probing import probe_rule
     from kerassurgery_fn.report import plot_widths, report_html, show
@@ -84,86 +105,40 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_MODULES = {
-    "AmbiguousLayer": "errors",
-    "BadData": "errors",
-    "BadDocument": "errors",
-    "BadFile": "errors",
-    "BadValue": "errors",
-    "BrokenSnapshot": "errors",
-    "CannotWiden": "errors",
-    "ChannelOutOfRange": "errors",
-    "ConvertDtype": "edits",
-    "DeepenLayer": "edits",
-    "DeleteChannels": "edits",
-    "DeleteLayer": "edits",
-    "ExtractModel": "edits",
-    "FoldBatchNorm": "edits",
-    "HiddenState": "errors",
-    "InexactCut": "errors",
-    "InsertLayer": "edits",
-    "KeepChannels": "edits",
-    "MisfitTensor": "errors",
-    "NameTaken": "errors",
-    "NoChannels": "errors",
-    "NoHead": "errors",
-    "NotAGraph": "errors",
-    "NotALayer": "errors",
-    "NotASnapshot": "errors",
-    "NotEncodable": "errors",
-    "NotFoldable": "errors",
-    "NotIndependent": "errors",
-    "NothingLeft": "errors",
-    "OtherModel": "errors",
-    "PartialLines": "errors",
-    "PinnedChannels": "errors",
-    "Plan": "edits.plan",
-    "RenameLayer": "edits",
-    "ReorderChannels": "edits",
-    "ReplaceHead": "edits",
-    "ReplaceLayer": "edits",
-    "SetConfig": "edits",
-    "SetTrainable": "edits",
-    "Snapshot": "values.snapshot",
-    "Surgeon": "keras_surgeon.surgeon",
-    "SurgeryError": "errors",
-    "TakenNode": "errors",
-    "UnknownCall": "errors",
-    "UnknownEdit": "errors",
-    "UnknownField": "errors",
-    "UnknownJob": "errors",
-    "UnknownLayer": "errors",
-    "UnknownNode": "errors",
-    "UnknownVersion": "errors",
-    "UnshareLayer": "edits",
-    "WidenChannels": "edits",
-    "WrongShape": "errors",
-    "analyse": "analysis.channel_flow",
-    "capture": "keras_io.capturing",
-    "concatenate": "documents.plan_algebra",
-    "cost": "analysis.layer_costs",
-    "decode": "documents.plan_files",
-    "diff": "differences",
-    "diff_plans": "documents.plan_algebra",
-    "encode": "documents.plan_files",
-    "explain": "report.explanation",
-    "groups": "analysis.coupled_groups",
-    "load_diff": "differences",
-    "load_plan": "documents.plan_files",
-    "made_for": "documents.preconditions",
-    "of_class": "graph",
-    "patch": "differences",
-    "plot_widths": "report",
-    "probe_rule": "measure.rule_probing",
-    "rebuild": "keras_io.rebuilding",
-    "report_html": "report",
-    "rule": "rules",
-    "save_diff": "differences",
-    "save_plan": "documents.plan_files",
-    "score_by_apoz": "measure.apoz_scoring",
-    "show": "report",
-    "simplify": "documents.plan_algebra",
+# Module -> the names that the package exports from it.
+_EXPORTS = {
+    "keras_io.capturing": "capture",
+    "keras_io.rebuilding": "rebuild",
+    "values.snapshot": "Snapshot",
+    "edits": (
+        "ConvertDtype DeepenLayer DeleteChannels DeleteLayer ExtractModel FoldBatchNorm InsertLayer "
+        "KeepChannels RenameLayer ReorderChannels ReplaceHead ReplaceLayer SetConfig SetTrainable "
+        "UnshareLayer WidenChannels"
+    ),
+    "edits.plan": "Plan",
+    "graph": "of_class",
+    "analysis.channel_flow": "analyse",
+    "analysis.coupled_groups": "groups",
+    "analysis.layer_costs": "cost",
+    "measure.apoz_scoring": "score_by_apoz",
+    "report.explanation": "explain",
+    "report": "plot_widths report_html show",
+    "documents.plan_files": "decode encode load_plan save_plan",
+    "documents.plan_algebra": "concatenate diff_plans simplify",
+    "documents.preconditions": "made_for",
+    "differences": "diff load_diff patch save_diff",
+    "rules": "rule",
+    "measure.rule_probing": "probe_rule",
+    "keras_surgeon.job_collector": "Surgeon",
+    "errors": (
+        "AmbiguousLayer BadData BadDocument BadFile BadValue BrokenSnapshot CannotWiden ChannelOutOfRange "
+        "HiddenState InexactCut MisfitTensor NameTaken NoChannels NoHead NotAGraph NotALayer NotASnapshot "
+        "NotEncodable NotFoldable NotIndependent NothingLeft OtherModel PartialLines PinnedChannels "
+        "SurgeryError TakenNode UnknownCall UnknownEdit UnknownField UnknownJob UnknownLayer UnknownNode "
+        "UnknownVersion WrongShape"
+    ),
 }
+_MODULES = {name: module for module, names in _EXPORTS.items() for name in names.split()}
 
 __all__ = [
     "AmbiguousLayer", "BadData", "BadDocument", "BadFile", "BadValue", "BrokenSnapshot", "CannotWiden",
@@ -181,13 +156,12 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """The object of that name, out of its room: rooms are opened when they are first asked for."""
+    """Imports an export when it is first used, so that edits of snapshots never load Keras.
+
+    There is no `__dir__`, so that `help(kerassurgery_fn)` shows the overview above, and not all exports in full.
+    """
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
     globals()[name] = value
     return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})

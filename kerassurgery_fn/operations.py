@@ -1,5 +1,5 @@
-"""Keras-surgeon's `operations`, under the name that it has there."""
+"""The module `operations` of Keras-surgeon: functions on a layer of a live model."""
 
-from kerassurgery_fn.keras_surgeon.operations import delete_channels, delete_layer, insert_layer, replace_layer
+from kerassurgery_fn.keras_surgeon.layer_operations import delete_channels, delete_layer, insert_layer, replace_layer
 
 __all__ = ["delete_channels", "delete_layer", "insert_layer", "replace_layer"]

@@ -1,5 +1,5 @@
-"""Keras-surgeon's `surgeon`, under the name that it has there."""
+"""The module `surgeon` of Keras-surgeon: several operations on a live model at once."""
 
-from kerassurgery_fn.keras_surgeon.surgeon import Surgeon
+from kerassurgery_fn.keras_surgeon.job_collector import Surgeon
 
 __all__ = ["Surgeon"]

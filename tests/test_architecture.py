@@ -194,7 +194,7 @@ def test_imports_point_upwards(file):
 
 
 def test_no_two_modules_have_one_name():
-    stems = Counter(Path(file).stem for file in MODULES if Path(file).stem not in ALIASES)
+    stems = Counter(Path(file).stem for file in MODULES)
     stems.update({Path(file).parts[-2] for file in FILES if file.endswith("/__init__.py")})
     assert [stem for stem, n in stems.items() if n > 1] == []
 

@@ -1,1 +1,1 @@
-"""The interface of Keras-surgeon: `Surgeon`, operations on one layer, `identify`."""
+"""The interface of Keras-surgeon: `Surgeon`, operations on a layer, APoZ of a layer."""

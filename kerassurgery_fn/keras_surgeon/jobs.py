@@ -1,4 +1,8 @@
-"""Jobs on a live model, all of them told by the original, as edits of its snapshot."""
+"""Jobs on a live model, and their translation into edits of its snapshot.
+
+All jobs refer to the original model. The edits of layers run first, in one traversal, then all channels are cut at
+once: so inserted layers are cut, too, and deleted layers do not pin any channels.
+"""
 
 from __future__ import annotations
 
@@ -13,146 +17,149 @@ from kerassurgery_fn.edits.deletion import Masked
 from kerassurgery_fn.edits.plan import AtOnce, Plan
 from kerassurgery_fn.errors import UnknownJob
 from kerassurgery_fn.graph import read_graph, unused
-from kerassurgery_fn.keras_surgeon.layer_classes import at_hand
+from kerassurgery_fn.keras_surgeon.layer_classes import revivable
 from kerassurgery_fn.keras_surgeon.nodes import Calls
 from kerassurgery_fn.values.snapshot import Snapshot
 
 if TYPE_CHECKING:
     import keras
 
+# The jobs of Keras-surgeon, and the argument that each requires.
 JOBS = {"delete_layer": None, "insert_layer": "new_layer", "replace_layer": "new_layer", "delete_channels": "channels"}
 
 
 @dataclass(frozen=True)
 class Job:
-    """Something to be done at some calls of a layer; `given` is what it takes: channels, or a new layer."""
+    """An operation on some calls of a layer. `argument`: the channels, the new layer, or the name of a new layer."""
 
     kind: str
     calls: Calls
-    given: Any = None
+    argument: Any = None
 
 
 def job_of(kind: str, calls: Calls, channels: Any = None, new_layer: Any = None) -> Job:
-    """A job of a kind with what it takes.
+    """A job with its argument.
 
     Raises:
-        UnknownJob: there is no such kind of job, or it lacks what it takes.
-        ChannelOutOfRange: channels are neither indices nor a mask.
+        UnknownJob: the kind is unknown, or the required argument is missing.
+        ChannelOutOfRange: the channels are neither indices nor a mask.
     """
-    if kind not in [*JOBS]:
-        raise UnknownJob(f"{kind!r} is no job; there are {', '.join(JOBS)}")
-    given = {"channels": channels, "new_layer": new_layer, None: ()}[JOBS[kind]]
-    if given is None:
-        raise UnknownJob(f"the job {kind!r} for layer {calls.path!r} takes {JOBS[kind]}=, which is not given")
+    if kind not in [*JOBS]:  # a list: `kind` may be unhashable
+        raise UnknownJob(f"{kind!r} is not a job; the jobs are {', '.join(JOBS)}")
+    argument = {"channels": channels, "new_layer": new_layer, None: ()}[JOBS[kind]]
+    if argument is None:
+        raise UnknownJob(f"the job {kind!r} for layer {calls.path!r} requires {JOBS[kind]}=; pass it to add_job")
     if JOBS[kind] == "channels":
-        given = DeleteChannels(calls.path, given).channels[calls.path]
-    return Job(kind, calls, given)
+        argument = DeleteChannels(calls.path, argument).channels[calls.path]  # converts and checks
+    return Job(kind, calls, argument)
 
 
 def operate(model: keras.Model, jobs: Sequence[Job]) -> keras.Model:
-    """A new Functional model, not compiled, on which all jobs are done. The model itself is not changed.
+    """A new Functional model with all jobs done, not compiled. The model itself is not changed.
 
-    Warns where a cut is not exact, as the line that called the caller.
+    Inexact cuts give a warning, which points to the line that called the library.
     """
     from kerassurgery_fn.keras_io.rebuilding import rebuild
 
-    new = [job.given for job in jobs if is_layer(job.given)]
-    with at_hand(layer for one in (model, *new) for layer in one._flatten_layers()):
-        snapshot = bare(model)
-        restructure, cut = edits_of(jobs, snapshot)
-        restructured = restructure(snapshot)
-        return rebuild(cut(restructured), safe_mode=False)
+    new_layers = [job.argument for job in jobs if is_layer(job.argument)]
+    with revivable(layer for root in (model, *new_layers) for layer in root._flatten_layers()):
+        snapshot = snapshot_of(model)
+        layer_edits, cut = edits_of(jobs, snapshot)
+        return rebuild(cut(layer_edits(snapshot)), safe_mode=False)
 
 
-def with_a_layer_of_its_own(model: keras.Model, calls: Calls) -> tuple[keras.Model, Calls]:
-    """A model that computes the same, in which some calls of a layer are those of another one, and the latter."""
-    with at_hand(model._flatten_layers()):
-        name = unused(f"{calls.path}_apart", read_graph(bare(model)).places)
+def with_separate_calls(model: keras.Model, calls: Calls) -> tuple[keras.Model, Calls]:
+    """An equivalent model with a new layer for some calls of a shared layer, and the calls of the new layer."""
+    with revivable(model._flatten_layers()):
+        name = unused(f"{calls.path}_apart", read_graph(snapshot_of(model)).places)
     numbers = tuple(range(len(calls.numbers)))
     return operate(model, [Job("unshare", calls, name)]), Calls(name, numbers, len(numbers))
 
 
-def bare(model: keras.Model) -> Snapshot:
-    """The snapshot of a model as a Functional one, without what it was compiled with."""
+def snapshot_of(model: keras.Model) -> Snapshot:
+    """The snapshot of a model as a Functional model, without its compile config."""
     from kerassurgery_fn.keras_io.capturing import capture_graph
 
-    return capture_graph(functional(model))
+    return capture_graph(as_functional(model))
 
 
-def functional(model: keras.Model) -> keras.Model:
-    """A Sequential model as the Functional one that it is; any other model itself."""
+def as_functional(model: keras.Model) -> keras.Model:
+    """A Sequential model as a Functional model; any other model unchanged."""
     from keras import Model, Sequential
 
     from kerassurgery_fn.keras_io.model_classes import warn_of_plain_model
 
     if not isinstance(model, Sequential) or getattr(model, "_functional", None) is None:
         return model
-    warn_of_plain_model(model, "Functional", "operations make a Functional model of a Sequential one")
+    warn_of_plain_model(model, "Functional", "operations convert a Sequential model into a Functional model")
     return Model(model.inputs[0], model.outputs[0], name=model.name)
 
 
 def edits_of(jobs: Iterable[Job], snapshot: Snapshot) -> tuple[AtOnce, DeleteChannels]:
-    """The edits that do jobs: those of layers, done in one traversal, and after them that of channels, one cut.
-
-    So what has been put in is cut along, and what has been taken out is not in the way.
-    """
-    by_kind: dict[str, list[Job]] = defaultdict(list)
+    """The edits of layers, and the deletion of channels that follows them."""
+    jobs_by_kind: dict[str, list[Job]] = defaultdict(list)
     for job in jobs:
-        by_kind[job.kind].append(job)
-    dying, apart = split_by_channels(by_kind["delete_channels"], read_graph(snapshot).places)
-    edits = [edit(job) for kind, edit in EDITS_OF.items() for job in by_kind[kind]]
-    edits += unshared([*by_kind["unshare"], *apart], by_kind["replace_layer"])
-    return Plan.at_once(*edits), DeleteChannels(dying, allow_output_change=True)
+        jobs_by_kind[job.kind].append(job)
+    channels, unshare_jobs = group_by_channels(jobs_by_kind["delete_channels"], read_graph(snapshot).places)
+    edits = [to_edit(job) for kind, to_edit in LAYER_EDITS.items() for job in jobs_by_kind[kind]]
+    edits += unshare_edits([*jobs_by_kind["unshare"], *unshare_jobs], jobs_by_kind["replace_layer"])
+    return Plan.at_once(*edits), DeleteChannels(channels, allow_output_change=True)
 
 
-EDITS_OF: dict[str, Callable[[Job], Edit]] = {
-    "insert_layer": lambda job: InsertLayer(as_new(job.given), before=job.calls.path, calls=job.calls.chosen),
-    "delete_layer": lambda job: DeleteLayer(job.calls.path, calls=job.calls.chosen, allow_shape_change=True),
-    "replace_layer": lambda job: ReplaceLayer(job.calls.path, as_new(job.given), calls=job.calls.chosen),
+LAYER_EDITS: dict[str, Callable[[Job], Edit]] = {
+    "insert_layer": lambda job: InsertLayer(as_new(job.argument), before=job.calls.path, calls=job.calls.selection),
+    "delete_layer": lambda job: DeleteLayer(job.calls.path, calls=job.calls.selection, allow_shape_change=True),
+    "replace_layer": lambda job: ReplaceLayer(job.calls.path, as_new(job.argument), calls=job.calls.selection),
 }
 
 
 def as_new(layer: Any) -> Any:
-    """A new layer as edits take it: a model as a snapshot, anything else itself."""
+    """A new layer in the form that edits take: a model as a snapshot, any other layer unchanged."""
     from kerassurgery_fn.keras_io.capturing import capture_graph
 
     return capture_graph(layer) if is_layer(layer) and hasattr(layer, "fit") else layer
 
 
-def is_layer(given: Any) -> bool:
-    """Whether something is a layer or a model of Keras."""
-    return hasattr(given, "_flatten_layers") and not isinstance(given, type)
+def is_layer(value: Any) -> bool:
+    """Whether a value is a Keras layer or model."""
+    return hasattr(value, "_flatten_layers") and not isinstance(value, type)
 
 
-def unshared(jobs: Iterable[Job], replaced: Iterable[Job]) -> Iterator[Edit]:
-    """The edits that give calls a layer of their own; the last calls that a layer has left take it along."""
-    taken: Counter[str] = Counter()
-    for job in replaced:
+def unshare_edits(jobs: Iterable[Job], replace_jobs: Iterable[Job]) -> Iterator[Edit]:
+    """The edits that give some calls of a shared layer a layer of their own, with a new name.
+
+    If other jobs take all other calls, the last ones need no copy of the layer: the layer itself is renamed.
+    """
+    taken: Counter[str] = Counter()  # path -> the number of calls that no longer use the layer
+    for job in replace_jobs:
         taken[job.calls.path] += len(job.calls.numbers)
     for job in jobs:
         path, numbers = job.calls.path, job.calls.numbers
+        name = job.argument.rpartition("/")[2]
         taken[path] += len(numbers)
-        if taken[path] == job.calls.total:
-            yield RenameLayer(path, job.given.rpartition("/")[2])
-        else:
-            yield UnshareLayer(path, calls=numbers, name=job.given.rpartition("/")[2])
+        is_last = taken[path] == job.calls.total
+        yield RenameLayer(path, name) if is_last else UnshareLayer(path, calls=numbers, name=name)
 
 
-def split_by_channels(jobs: Sequence[Job], paths: Iterable[str]) -> tuple[dict[str, tuple[int, ...]], list[Job]]:
-    """The channels that go from each layer, and the jobs that give calls a layer of their own before that.
+def group_by_channels(jobs: Sequence[Job], paths: Iterable[str]) -> tuple[dict[str, tuple[int, ...]], list[Job]]:
+    """The channels to delete from each layer, and the jobs that must give calls a layer of their own first.
 
-    Calls that lose the same channels go on sharing a layer. If they are not all that the layer has, it is a new one.
+    Calls that lose the same channels keep sharing a layer. If a shared layer has other calls, they get a new layer:
+
+        conv is called at nodes 0, 1, 2; nodes 0 and 2 lose channel 5, node 1 loses nothing
+        -> nodes 0 and 2 get the layer conv_delete_channels, which loses channel 5
     """
     groups: dict[tuple[str, tuple[int, ...]], Calls] = {}
     for job in jobs:
-        if channels := tuple(sorted(set(job.given))):
-            known = groups.get((job.calls.path, channels), replace(job.calls, numbers=()))
-            groups[job.calls.path, channels] = replace(known, numbers=(*known.numbers, *job.calls.numbers))
-    masks = {(job.calls.path, *job.given): job.given for job in jobs if isinstance(job.given, Masked)}
-    dying: dict[str, tuple[int, ...]] = {}
-    apart: list[Job] = []
+        if channels := tuple(sorted(set(job.argument))):
+            calls = groups.get((job.calls.path, channels), replace(job.calls, numbers=()))
+            groups[job.calls.path, channels] = replace(calls, numbers=(*calls.numbers, *job.calls.numbers))
+    # A boolean mask is kept as such: its length is checked against the layer when it is cut.
+    masks = {(job.calls.path, *job.argument): job.argument for job in jobs if isinstance(job.argument, Masked)}
+    channels_by_layer: dict[str, tuple[int, ...]] = {}
+    unshare_jobs: list[Job] = []
     for (path, channels), calls in groups.items():
-        name = path if calls.are_all else unused(f"{path}_delete_channels", [*paths, *dying])
-        apart += [] if calls.are_all else [Job("unshare", calls, name)]
-        dying[name] = masks.get((path, *channels), channels)
-    return dying, apart
+        name = path if calls.are_all else unused(f"{path}_delete_channels", [*paths, *channels_by_layer])
+        unshare_jobs += [] if calls.are_all else [Job("unshare", calls, name)]
+        channels_by_layer[name] = masks.get((path, *channels), channels)
+    return channels_by_layer, unshare_jobs

@@ -1,4 +1,4 @@
-"""Classes and functions of other people that a live model has at hand, for rebuilding it and for knowing its layers."""
+"""The user's classes and functions in a live model: Keras needs them to revive it, rules need their base classes."""
 
 from __future__ import annotations
 
@@ -10,66 +10,68 @@ from typing import Any
 from kerassurgery_fn.rules import RULES, key_of
 
 
-class _Nothing:
-    """A class that says nothing but what every class does."""
+class _Empty:
+    """A class with only the attributes that every class has."""
 
 
-# What a class may say for itself and still compute what the class of Keras does that it is derived from.
-HARMLESS = {"__init__", "get_config", "from_config", "__annotations__", *vars(_Nothing)}
+# Attributes that a subclass may define and still compute what its Keras base class computes.
+HARMLESS = {"__init__", "get_config", "from_config", "__annotations__", *vars(_Empty)}
 
 
 def custom_objects(layers: Iterable[Any]) -> dict[str, Any]:
-    """Classes and functions by name that layers, and what they are made of, need to be revived from their config."""
-    parts = (part for layer in layers for part in (layer, *vars(layer).values()))
-    things = (part if isinstance(part, FunctionType) else type(part) for part in parts)
-    return {thing.__name__: thing for thing in things if _is_configured(thing) and not _is_keras(thing)}
+    """The user's classes and functions, by name, that Keras needs to revive layers from their configs."""
+    attributes = (value for layer in layers for value in (layer, *vars(layer).values()))
+    objects = (value if isinstance(value, FunctionType) else type(value) for value in attributes)
+    return {obj.__name__: obj for obj in objects if _may_be_in_config(obj) and not _is_keras(obj)}
 
 
 @contextmanager
-def at_hand(layers: Iterable[Any]) -> Iterator[None]:
-    """Within it, all that layers are made of can be revived: classes, functions, and lambdas, which have run already.
+def revivable(layers: Iterable[Any]) -> Iterator[None]:
+    """A scope in which Keras can revive the user's classes, functions and lambdas in layers.
 
-    Classes that are derived from one of Keras and change nothing of what it computes have its rule.
+    Lambdas are safe here: the live model has run them. A subclass of a Keras layer that does not change what the layer
+    computes has the rule of that layer.
     """
     from keras.saving import custom_object_scope
     from keras.src.saving.serialization_lib import SafeModeScope
 
     layers = list(layers)
-    derived = {key: RULES[name] for key, name in _derived(layers).items() if name in RULES and key not in RULES}
-    RULES.update(derived)
+    bases = _base_names(layers)
+    rules = {key: RULES[base] for key, base in bases.items() if base in RULES and key not in RULES}
+    RULES.update(rules)
     try:
         with custom_object_scope(custom_objects(layers)), SafeModeScope(safe_mode=False):
             yield
     finally:
-        for key in derived:
+        for key in rules:
             del RULES[key]
 
 
-def _derived(layers: Iterable[Any]) -> dict[str, str]:
-    """Keys of the classes of layers that compute as one of Keras -> the name of that."""
+def _base_names(layers: Iterable[Any]) -> dict[str, str]:
+    """Key of the class of a layer -> the name of the Keras class that computes the same."""
     from keras.saving import serialize_keras_object
 
-    parents = {type(layer): (layer, parent_of(type(layer))) for layer in layers if not _is_keras(type(layer))}
-    return {key_of(serialize_keras_object(layer)): parent.__name__ for layer, parent in parents.values() if parent}
+    bases = {type(layer): (layer, equivalent_base(type(layer))) for layer in layers if not _is_keras(type(layer))}
+    return {key_of(serialize_keras_object(layer)): base.__name__ for layer, base in bases.values() if base}
 
 
-def parent_of(cls: type) -> type | None:
-    """The class of Keras that a class computes as; None if it may compute something of its own.
+def equivalent_base(cls: type) -> type | None:
+    """The Keras layer class from which a class is derived; None if the class overrides anything that computes.
 
-    >>> parent_of(dict) is None
+    >>> equivalent_base(dict) is None
     True
     """
-    parent = next((one for one in cls.__mro__ if one.__module__.startswith("keras.src.layers")), None)
-    if parent is None:
+    base = next((ancestor for ancestor in cls.__mro__ if ancestor.__module__.startswith("keras.src.layers")), None)
+    if base is None:
         return None
-    said = {name for one in cls.__mro__[: cls.__mro__.index(parent)] for name in vars(one)}
-    return parent if said.isdisjoint(set(dir(parent)) - HARMLESS) else None
+    user_classes = cls.__mro__[: cls.__mro__.index(base)]
+    defined = {name for user_class in user_classes for name in vars(user_class)}
+    return base if defined.isdisjoint(set(dir(base)) - HARMLESS) else None
 
 
-def _is_keras(thing: Any) -> bool:
-    return str(thing.__module__).startswith("keras.")
+def _is_keras(obj: Any) -> bool:
+    return str(obj.__module__).startswith("keras.")
 
 
-def _is_configured(thing: Any) -> bool:
-    """Whether a config may name a class or function."""
-    return isinstance(thing, FunctionType) or hasattr(thing, "get_config")
+def _may_be_in_config(obj: Any) -> bool:
+    return isinstance(obj, FunctionType) or hasattr(obj, "get_config")

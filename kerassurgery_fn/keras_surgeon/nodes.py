@@ -1,4 +1,8 @@
-"""Live layers and their nodes as a snapshot names and numbers them: paths, and calls of the model."""
+"""Layers and nodes of a live model, translated into the paths and call numbers of its snapshot.
+
+Keras numbers the calls of a layer over all models that use it (`layer._inbound_nodes`). A snapshot numbers the calls in
+one model.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Calls:
-    """Some calls of a layer, by their numbers among all `total` calls of it in the model.
+    """Some of the `total` calls of a layer in a model, by number.
 
     >>> Calls("conv", (1,), 2).are_all, Calls("conv", (0, 1), 2).are_all
     (False, True)
@@ -31,14 +35,14 @@ class Calls:
         return len(self.numbers) == self.total
 
     @property
-    def chosen(self) -> tuple[int, ...] | None:
-        """The numbers as edits take them: None for all there are."""
+    def selection(self) -> tuple[int, ...] | None:
+        """The numbers in the form that edits take: None for all calls."""
         return None if self.are_all else self.numbers
 
-    def meet(self, other: Calls) -> bool:
-        """Whether some call is among these and others.
+    def overlap(self, other: Calls) -> bool:
+        """Whether two selections have a call in common.
 
-        >>> Calls("a", (0, 1), 3).meet(Calls("a", (1, 2), 3)), Calls("a", (0,), 2).meet(Calls("a", (1,), 2))
+        >>> Calls("a", (0, 1), 3).overlap(Calls("a", (1, 2), 3)), Calls("a", (0,), 2).overlap(Calls("a", (1,), 2))
         (True, False)
         """
         both_all = self.are_all and other.are_all
@@ -46,64 +50,65 @@ class Calls:
 
 
 def calls_of(model: keras.Model, layer: Any, node_indices: Iterable[int] | None = None) -> Calls:
-    """The calls that indices into `layer._inbound_nodes` mean.
+    """The calls of a layer that indices into `layer._inbound_nodes` select.
 
     Args:
         model: a Sequential or Functional model.
         layer: a layer of the model, or its name or path.
-        node_indices: the nodes; None or none at all for all that are part of the model.
+        node_indices: the nodes; None or an empty list selects all nodes of the model.
 
     Raises:
-        UnknownLayer, AmbiguousLayer: the model has no such layer, or several.
-        UnknownNode: an index twice, or of a node that is not part of the model.
+        UnknownLayer, AmbiguousLayer: the model has no such layer, or several such layers.
+        UnknownNode: an index is repeated, or its node does not belong to the model.
         NotAGraph: the model has no graph.
     """
     path = path_of(model, layer)
-    known = {node: number for number, node in enumerate(nodes_in(model, path))}
-    given = as_indices(node_indices) if node_indices is not None else ()
-    if given is None:
-        raise UnknownNode(f"node_indices are numbers, as [0, 2], or None for all nodes, not {node_indices!r}")
-    wanted = [*given] or [*known]
-    if len(set(wanted)) < len(wanted):
-        raise UnknownNode(f"node_indices {wanted} for layer {path!r} name a node twice; name each once")
-    if foreign := [node for node in wanted if node not in known]:
+    numbers = {node: number for number, node in enumerate(nodes_in(model, path))}
+    indices = as_indices(node_indices) if node_indices is not None else ()
+    if indices is None:
+        raise UnknownNode(f"node_indices must be integers such as [0, 2], or None for all nodes, not {node_indices!r}")
+    nodes = [*indices] or [*numbers]
+    if len(set(nodes)) < len(nodes):
+        raise UnknownNode(f"node_indices {nodes} for layer {path!r} name a node twice; name each node once")
+    if foreign := [node for node in nodes if node not in numbers]:
         raise UnknownNode(
-            f"node {foreign[0]} of layer {path!r} is not part of model {model.name!r}; the nodes that are have the "
-            f"indices {[*known]}, and without node_indices all of them are meant"
+            f"node {foreign[0]} of layer {path!r} does not belong to model {model.name!r}; the nodes of the model have "
+            f"the indices {[*numbers]}; omit node_indices to select all of them"
         )
-    return Calls(path, tuple(sorted(known[node] for node in wanted)), len(known))
+    return Calls(path, tuple(sorted(numbers[node] for node in nodes)), len(numbers))
 
 
 def path_of(model: keras.Model, layer: Any) -> str:
-    """The path of a layer: that of the object itself if it is part of the model, else the one that its name means."""
+    """The path of a layer: of the layer object if it belongs to the model, otherwise of the layer with its name."""
     from kerassurgery_fn.keras_io.capturing import capture_graph
 
     name = getattr(layer, "name", layer)
     paths = {path: operation for path, operation, _ in _operations(model, "") if isinstance(name, str)}
-    for meant in (
+    for candidates in (
         [path for path, operation in paths.items() if operation is layer],
         [path for path in paths if path == name],
         [path for path in paths if path.endswith(f"/{name}")],
     ):
-        if len(meant) == 1:
-            return meant[0]
-    return find_layer(read_graph(capture_graph(model)), name)  # which knows what wrappers wrap, and says what is wrong
+        if len(candidates) == 1:
+            return candidates[0]
+    # The graph also has the layers inside wrappers, and find_layer raises the error with suggestions.
+    return find_layer(read_graph(capture_graph(model)), name)
 
 
 def nodes_in(model: keras.Model, path: str) -> list[int]:
     """The indices into `layer._inbound_nodes` of a layer's calls in the model, in the order of its config.
 
-    A layer of a model that another layer wraps has none.
+    A layer inside a wrapped model (TimeDistributed) has no nodes in the model.
     """
-    for place, operation, graph in _operations(model, ""):
-        if place == path:
-            own = {id(node) for nodes in graph._nodes_by_depth.values() for node in nodes}
-            return [index for index, node in enumerate(operation._inbound_nodes) if id(node) in own]
+    for operation_path, operation, graph in _operations(model, ""):
+        if operation_path == path:
+            model_nodes = {id(node) for nodes in graph._nodes_by_depth.values() for node in nodes}
+            return [index for index, node in enumerate(operation._inbound_nodes) if id(node) in model_nodes]
     return []
 
 
 def _operations(model: keras.Model, scope: str) -> Iterator[tuple[str, Any, Any]]:
-    """Every layer and operation of a model and of those nested in it: path, itself, the Functional model it is in."""
+    """Path, object and Functional model of every layer and operation of a model and of its nested models."""
     graph = getattr(model, "_functional", None) or model
     for operation in getattr(graph, "operations", ()):
         path = join_path(scope, operation.name)

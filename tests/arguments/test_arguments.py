@@ -15,11 +15,10 @@ import pytest
 import tensorflow as tf
 
 import kerassurgery_fn as package
-from kerassurgery_fn import DeleteChannels, Plan, Snapshot, SurgeryError, capture, diff, errors
+from kerassurgery_fn import DeleteChannels, Plan, Snapshot, SurgeryError, capture, diff, errors, identify, operations
 from kerassurgery_fn.arguments import nearest
 from kerassurgery_fn.differences import encode_diff
 from kerassurgery_fn.edits import EDITS, InsertLayer, RenameLayer, ReorderChannels, SetConfig, WidenChannels
-from kerassurgery_fn.keras_surgeon import identify, operations
 
 mpl.use("Agg")
 pytestmark = pytest.mark.keras

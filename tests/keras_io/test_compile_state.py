@@ -8,7 +8,7 @@ from keras import layers as L
 import kerassurgery_fn
 from kerassurgery_fn import InsertLayer, ReplaceLayer, Surgeon, capture, cost, rebuild, score_by_apoz
 from kerassurgery_fn.errors import HiddenState, MisfitTensor, NotAGraph
-from kerassurgery_fn.keras_surgeon.operations import delete_channels
+from kerassurgery_fn.operations import delete_channels
 
 pytestmark = pytest.mark.keras
 

@@ -19,7 +19,7 @@ from kerassurgery_fn import (
     rebuild,
 )
 from kerassurgery_fn.errors import NotAGraph
-from kerassurgery_fn.keras_surgeon.operations import delete_channels
+from kerassurgery_fn.operations import delete_channels
 
 pytestmark = pytest.mark.keras
 

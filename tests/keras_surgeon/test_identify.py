@@ -10,8 +10,8 @@ from keras import layers
 
 from kerassurgery_fn import SurgeryError, capture
 from kerassurgery_fn.errors import NoChannels, UnknownLayer, UnknownNode
-from kerassurgery_fn.keras_surgeon.identify import get_apoz, high_apoz
-from kerassurgery_fn.keras_surgeon.operations import delete_channels
+from kerassurgery_fn.identify import get_apoz, high_apoz
+from kerassurgery_fn.operations import delete_channels
 
 pytestmark = pytest.mark.keras
 

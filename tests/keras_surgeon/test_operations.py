@@ -18,7 +18,7 @@ from kerassurgery_fn.errors import (
     UnknownLayer,
     UnknownNode,
 )
-from kerassurgery_fn.keras_surgeon.operations import delete_channels, delete_layer, insert_layer, replace_layer
+from kerassurgery_fn.operations import delete_channels, delete_layer, insert_layer, replace_layer
 
 pytestmark = pytest.mark.keras
 
@@ -192,7 +192,7 @@ def test_delete_selected_calls_of_a_shared_layer():
 
 @pytest.mark.parametrize(
     "nodes, words",
-    [([1, 1], "twice"), ([0], r"\[1, 2\]"), (3, r"\[1, 2\]"), (0.5, "are numbers"), ("b", "are numbers")],
+    [([1, 1], "twice"), ([0], r"\[1, 2\]"), (3, r"\[1, 2\]"), (0.5, "must be integers"), ("b", "are numbers")],
 )
 @pytest.mark.parametrize(
     "operation",

@@ -11,7 +11,7 @@ from keras import layers
 from helpers.laws import TOLERANCE, deviation, judge, random_inputs, randomise
 from kerassurgery_fn import Surgeon, SurgeryError, capture, rebuild
 from kerassurgery_fn.errors import TakenNode, UnknownJob, UnknownLayer, UnknownNode
-from kerassurgery_fn.keras_surgeon.operations import delete_channels, delete_layer, insert_layer, replace_layer
+from kerassurgery_fn.operations import delete_channels, delete_layer, insert_layer, replace_layer
 
 pytestmark = pytest.mark.keras
 
@@ -267,7 +267,7 @@ def test_unknown_and_incomplete_jobs_are_refused():
     surgeon = Surgeon(chain())
     with pytest.raises(UnknownJob, match=r"'paint'.*delete_layer, insert_layer, replace_layer, delete_channels"):
         surgeon.add_job("paint", "a")
-    with pytest.raises(UnknownJob, match=r"\['delete_layer'\] is no job"):
+    with pytest.raises(UnknownJob, match=r"\['delete_layer'\] is not a job"):
         surgeon.add_job(["delete_layer"], "a")
     with pytest.raises(UnknownJob, match="channels="):
         surgeon.add_job("delete_channels", "a")

@@ -8,7 +8,7 @@ import pytest
 from keras import layers
 
 from kerassurgery_fn import BadData, UnknownLayer, score_by_apoz
-from kerassurgery_fn.keras_surgeon.identify import get_apoz
+from kerassurgery_fn.identify import get_apoz
 
 pytestmark = pytest.mark.keras
 DATA = np.random.default_rng(0).normal(size=(8, 4)).astype("float32")
