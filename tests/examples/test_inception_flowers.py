@@ -1,4 +1,4 @@
-"""The examples with Inception V3: tuned, pruned in rounds, taken up where they stopped."""
+"""The examples with Inception V3: fine-tuning, pruning in rounds, continuing an interrupted run."""
 
 import keras
 import numpy as np
@@ -16,11 +16,11 @@ def test_a_tuned_network_is_pruned_in_rounds(tmp_path):
     run(example("inception_flowers_tune"), "--out", tmp_path, "--top-epochs", 1, *FEW)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["flowers.keras", "tune.png"]
     pruning = example("inception_flowers_prune")
-    rows, said = run(pruning, "--out", tmp_path, "--step", 0.25, "--until", 0.25, *FEW)
+    rows, output = run(pruning, "--out", tmp_path, "--step", 0.25, "--until", 0.25, *FEW)
     assert [row[:2] for row in rows] == [["0", "17,216"], ["1", "12,912"]]
     first = (tmp_path / "round_01.keras").read_bytes()
-    rows, said = run(pruning, "--out", tmp_path, "--step", 0.25, "--until", 0.5, *FEW)
-    assert "going on after round 1" in said
+    rows, output = run(pruning, "--out", tmp_path, "--step", 0.25, "--until", 0.5, *FEW)
+    assert "continuing after round 1" in output
     assert [row[1] for row in rows] == ["17,216", "12,912", "8,608"]
     assert (tmp_path / "round_01.keras").read_bytes() == first
     model = keras.models.load_model(tmp_path / "round_02.keras")
@@ -33,9 +33,9 @@ def test_drawn_flowers_are_all_different():
     assert drawn.images.shape == (30, 32, 32, 3)
     assert np.abs(drawn.images).max() <= 1
     assert len(np.unique(drawn.images.reshape(30, -1), axis=0)) == 30
-    train, held = drawn.split(seed=0)
-    assert len(train.labels) + len(held.labels) == 30
-    assert len(train.labels) > len(held.labels) > 0
+    train, validation = drawn.split(seed=0)
+    assert len(train.labels) + len(validation.labels) == 30
+    assert len(train.labels) > len(validation.labels) > 0
 
 
 def test_flowers_are_read_from_a_folder(tmp_path):

@@ -22,8 +22,8 @@ def _not_deterministic(example, monkeypatch):
 
 def test_the_example_writes_a_trimmed_model_and_a_plot(example, tmp_path):
     few = ("--samples", 200, "--epochs", 1, "--tune-epochs", 1, "--rounds", 1, "--tolerance", 100)
-    rows, said = trials.run(example, "--out", tmp_path / "made", *few)
-    told = [line.partition(",")[0] for line in said.splitlines() if line.startswith("round ")]
+    rows, output = trials.run(example, "--out", tmp_path / "made", *few)
+    told = [line.partition(",")[0] for line in output.splitlines() if line.startswith("round ")]
     assert told == ["round 0: widths 20-50-500", f"round 1: widths {rows[1][1]}"]
     assert sorted(path.name for path in (tmp_path / "made").iterdir()) == ["lenet.keras", "lenet.png"]
     assert (tmp_path / "made" / "lenet.png").read_bytes().startswith(b"\x89PNG")
@@ -38,9 +38,9 @@ def test_the_example_writes_a_trimmed_model_and_a_plot(example, tmp_path):
 def test_a_round_that_loses_too_much_accuracy_is_not_kept(example, tmp_path, monkeypatch):
     monkeypatch.setattr(example, "high_apoz", lambda apoz, *_: np.arange(1, len(apoz)))  # all channels but one
     few = ("--samples", 600, "--epochs", 2, "--tune-epochs", 1, "--rounds", 3)
-    _, said = trials.run(example, "--out", tmp_path, *few)
-    assert "1-1-1" in said
-    assert "round 2" not in said
+    _, output = trials.run(example, "--out", tmp_path, *few)
+    assert "1-1-1" in output
+    assert "round 2" not in output
     assert keras.models.load_model(tmp_path / "lenet.keras").count_params() == 431_080
 
 
@@ -58,7 +58,7 @@ def test_the_parts_of_the_digits_do_not_overlap(example):
 def test_a_loss_equal_to_the_tolerance_is_accepted(example):
     def good(before, after):
         one, two = (example.Round(None, {}, np.nan, accuracy, np.nan) for accuracy in (before, after))
-        return example.is_good(one, two, tolerance=0.5)
+        return example.is_within_tolerance(one, two, tolerance=0.5)
 
     assert [good(0.982, after) for after in (0.99, 0.982, 0.977, 0.976)] == [True, True, True, False]
 
