@@ -122,9 +122,9 @@ def _serialize(model: keras.Model) -> dict[str, Any]:
     try:
         with with_operation_configs(model), uncompiled(*filter(is_graph, operations_of(model))):
             record = serialize(model)
-        json.dumps(record)
+        json.dumps(record)  # Keras does not check that get_config() returns what JSON can hold
         return record
-    except Exception as error:
+    except Exception as error:  # get_config() of a user's class may raise anything
         if not _can_be_saved(model.get_compile_config):
             raise NotAGraph(
                 f"model {model.name!r} is compiled with something that Keras cannot save: {root_cause(error)}; compile "

@@ -33,6 +33,7 @@ def training_of(model: keras.Model, record: Record, weights: Weights) -> Trainin
         return None
     values = tuple(without_shared_memory(keras.ops.convert_to_numpy(variable)) for variable in optimizer.variables)
     slots, values = _without_frozen(model, record, values)
+    # A variable of another shape cannot be cut with its weight: Adafactor keeps averages over rows and columns.
     for owner, value in zip(slots, values, strict=True):
         if value.ndim and (owner is None or value.shape != weights[owner[0]][owner[1]].shape):
             warn(
@@ -53,6 +54,7 @@ def _without_frozen(model: keras.Model, record: Record, values: Values) -> tuple
     The optimizer still has variables for these weights. The optimizer of the rebuilt model, built for the weights that
     are trainable now, has none.
     """
+    # The usual case: every variable with axes belongs to a weight that is trainable now.
     slots = owners_of_variables(model, record)
     if all(owner or not value.ndim for owner, value in zip(slots, values, strict=True)):
         return slots, values
@@ -97,7 +99,7 @@ def restore_training(model: keras.Model, snapshot: Snapshot) -> None:
     # A class with a compile() of its own may leave the rebuilt model without an optimizer.
     if snapshot.training is None or getattr(model, "optimizer", None) is None:
         return
-    if not model.optimizer.built:
+    if not model.optimizer.built:  # otherwise Keras creates the variables at the first training step
         model.optimizer.build(model.trainable_variables)
     slots, values = owners_of_variables(model, snapshot.record), snapshot.training.by_owner()
     variables_per_owner = Counter(slots)

@@ -90,9 +90,9 @@ def _with_weights(snapshot: Snapshot, custom_objects: Any, safe_mode: bool) -> k
         with without_weights() as variables:
             model = _revive_and_fill(snapshot, custom_objects, safe_mode, _set_initializer)
         _initialize(model, variables)
-    except BrokenSnapshot:
+    except BrokenSnapshot:  # the arrays do not fit: a second attempt would fail, too
         raise
-    except Exception:
+    except Exception:  # a layer that cannot be built in a stateless scope, or an error of the user's class
         try:
             model = _revive_and_fill(snapshot, custom_objects, safe_mode, _assign)
         except Exception as error:

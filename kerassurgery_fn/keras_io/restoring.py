@@ -17,7 +17,7 @@ from kerassurgery_fn.values.frozen import thaw
 
 def restore(model: keras.Model, record: Record) -> None:
     """Restores, in a model that Keras has revived from a record, what Keras does not restore itself."""
-    restore_names(model, record)
+    restore_names(model, record)  # first: layers_of looks layers up by name
     restore_sequential(model, record)
     restore_tensor_lists(model, record)
     for _, layer, layer_record in layers_of(model, record, ""):
@@ -66,6 +66,7 @@ def restore_trainable(layer: keras.layers.Layer, record: Record) -> None:
         for index, weight in enumerate(layer.weights):
             weight.trainable = index in trained
         return
+    # No list in the record: the weights of every frozen layer, at any depth, are frozen.
     for sublayer in layer._flatten_layers():
         for weight in () if sublayer.trainable else sublayer.weights:
             weight.trainable = False
@@ -90,6 +91,7 @@ def _trainable_by_config(layer: keras.layers.Layer, record: Record) -> set[int]:
     weights: set[int] = set()
     for sublayer in layer._flatten_layers():
         weights |= {id(weight) for weight in sublayer._trainable_variables} - _frozen_by_lora(sublayer)
+    # Where the config of a sublayer says trainable=False, `restore_trainable` freezes its weights.
     for sublayer in layer._flatten_layers():
         if sublayer is not layer and sublayer.name in frozen_names:
             weights -= {id(weight) for weight in sublayer.weights}
