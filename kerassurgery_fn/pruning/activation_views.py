@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kerassurgery_fn.analysis.channel_flow import Flow
-from kerassurgery_fn.channels import Axis, column, has_ids, same_axis
+from kerassurgery_fn.channels import Axis, as_map, has_ids, same_axis
 from kerassurgery_fn.graph import Call, Constant, Record, Ref, leaves, refs
 from kerassurgery_fn.rules.activations import applied_last
 from kerassurgery_fn.rules.layer import Producer, Tensor
@@ -78,7 +78,7 @@ class _Walk:
 
     def __init__(self, flow: Flow, producer: Producer) -> None:
         self.flow, self.producer = flow, producer
-        self.final = flow.solution.resolve(column(producer.axis))
+        self.final = flow.solution.resolve(as_map(producer.axis))
         self.readers: dict[Ref, list[Call]] = defaultdict(list)
         for call in flow.graph.calls:
             for ref in dict.fromkeys(refs([call.args, call.kwargs])):
@@ -86,7 +86,7 @@ class _Walk:
 
     def views(self, call: Call) -> list[View]:
         """Where the channels that one call makes are seen."""
-        own = self.standing([Ref(call.path, call.node, 0)], column(self.producer.axis))[:1]
+        own = self.standing([Ref(call.path, call.node, 0)], as_map(self.producer.axis))[:1]
         if not own or nonlinear(call.record):
             return own
         found: dict[View, None] = {}
@@ -115,7 +115,7 @@ class _Walk:
     def born(self, path: str) -> np.ndarray:
         """The ids that a layer makes."""
         return np.concatenate(
-            [np.empty(0, int), *(column(m.axis)[0] for m in self.flow.producers.values() if m.path == path)]
+            [np.empty(0, int), *(as_map(m.axis)[0] for m in self.flow.producers.values() if m.path == path)]
         )
 
     def standing(self, tensors: Iterable[Ref], channels: np.ndarray) -> list[View]:
@@ -131,7 +131,7 @@ class _Walk:
             for ref in made
             for i, axis in enumerate(self.flow.tensors[ref] or ())
             if any(same_axis(axis, one) for one in given)
-            and (found := starts(self.flow.solution.resolve(column(axis)), self.final))
+            and (found := starts(self.flow.solution.resolve(as_map(axis)), self.final))
         ]
 
     def axes(self, leaf: Any) -> Tensor:
