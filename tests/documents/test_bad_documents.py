@@ -178,11 +178,11 @@ def test_a_mask_is_compared_and_copied_with_its_length():
 # --- positions
 
 PICKS = {
-    "out of range": ([99, 98, 97], BadDocument, r"\$\.diff\.picks\[0\].*picks other positions than 0 to 3"),
-    "negative": ([-2, 1, 2], BadDocument, "picks other positions"),
+    "out of range": ([99, 98, 97], BadDocument, r"\$\.diff\.picks\[0\].*positions must be from 0 to 3"),
+    "negative": ([-2, 1, 2], BadDocument, "positions must be from 0"),
     "from nowhere": ([-1, 2, 3], OtherModel, "no values for positions that it says are new"),
-    "twice": ([1, 1, 2], OtherModel, "does not give the model that it was made for"),
-    "in another order": ([3, 2, 1], OtherModel, "does not give the model that it was made for"),
+    "twice": ([1, 1, 2], OtherModel, "is not the model that the difference was made for"),
+    "in another order": ([3, 2, 1], OtherModel, "is not the model that the difference was made for"),
     "bits that are too few": ("", BadDocument, "has bits for 0 positions, not for 4"),
     "floats": ([0.5, 1, 2], BadDocument, r"\$\.diff\.picks\[0\]\.kept"),
 }
