@@ -38,7 +38,7 @@ def match_layers(old: LayerRecords, new: LayerRecords, old_weights: Weights, new
 
 
 class _Matching:
-    """The passes of `match_layers`. A layer that has a source keeps it. `free`: old layers that are not a source yet."""
+    """The passes of `match_layers`. A layer that has a source keeps it. `free`: the old layers that are no source."""
 
     def __init__(self, old: LayerRecords, new: LayerRecords, old_weights: Weights, new_weights: Weights) -> None:
         self.old, self.new = old, new

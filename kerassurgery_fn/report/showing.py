@@ -68,7 +68,7 @@ def _of_snapshot(snapshot: Snapshot) -> list[Table]:
 def _of_plans(difference: PlanDiff) -> list[Table]:
     edits = [("new", _edit(edit)) for edit in difference.added] + [("gone", _edit(e)) for e in difference.removed]
     channels = [("deleted now", path, spans(which)) for path, which in difference.deleted.items()]
-    channels += [("spared now", path, spans(which)) for path, which in difference.spared.items()]
+    channels += [("kept now", path, spans(which)) for path, which in difference.kept.items()]
     made = [
         Table("edits", ("what", "edit"), tuple(edits)),
         Table("channels", ("what", "layer", "which"), tuple(channels)),

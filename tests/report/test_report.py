@@ -65,7 +65,7 @@ THINGS = {
     "difference": (diff(FROM, TO), ["8 -> 5", "0 5-6"]),
     "difference of plans": (
         diff_plans(DeleteChannels("a", [0]), DeleteChannels("a", [1]), FROM),
-        ["DeleteChannels(channels={'a': (1,)}", "deleted now", "spared now"],
+        ["DeleteChannels(channels={'a': (1,)}", "deleted now", "kept now"],
     ),
 }
 
