@@ -139,9 +139,7 @@ class _Reader:
 
     def tagged(self, tag: str, data: Mapping[str, Any], place: str) -> Any:
         if tag not in TAGS or len(data) > 1:
-            raise BadDocument(
-                f"{place}: an object with the key {tag!r}; the keys that start with $ are {', '.join(TAGS)}"
-            )
+            raise BadDocument(f"{place}: an object with the key {tag!r}; keys that start with $ are {', '.join(TAGS)}")
         try:
             return TAGS[tag](self, data[tag], place)
         except BadDocument:
@@ -165,7 +163,7 @@ class _Reader:
 
 
 def _instance(cls: type, values: Mapping[str, Any], place: str) -> Any:
-    """A dataclass instance with the values of its fields. Its constructor may take other arguments and is not called."""
+    """A dataclass instance with the values of its fields. The constructor, which may differ, is not called."""
     instance: Any = object.__new__(cls)
     for name, value in values.items():
         object.__setattr__(instance, name, value)
@@ -180,7 +178,7 @@ def _read_mask(reader: _Reader, value: Any, place: str) -> Masked:
     at, of = value["at"], value["of"]
     if sorted({*at}) != at or (at and at[-1] >= of):
         raise BadDocument(
-            f"{place}: a mask of {of} channels needs different indices below {of} in ascending order, not {at}"
+            f"{place}: a mask of {of} channels needs indices from 0 to {of - 1} in ascending order, not {at}"
         )
     return Masked.at(at, of)
 

@@ -36,7 +36,7 @@ PLAIN: dict[Any, dict[str, Any]] = {
 
 
 class Kind(NamedTuple):
-    """A kind of document: format, version, the key of its value, the class of the value, and the title of the schema."""
+    """A kind of document: format, version, key and class of its value, and the title of its schema."""
 
     form: str
     version: int

@@ -162,7 +162,7 @@ def _needed(states: Sequence[Snapshot]) -> Iterator[int]:
 
 
 def _outline(snapshot: Snapshot) -> Any:
-    """The shapes of the weights: a cheap key that is equal for equal snapshots, to compare only a few of them in full."""
+    """The shapes of all weights: a cheap key for equal snapshots, so that only few pairs are compared in full."""
     return tuple(sorted((path, tuple(a.shape for a in arrays)) for path, arrays in snapshot.weights.items()))
 
 

@@ -81,8 +81,8 @@ def _check_edits(data: Any, place: str) -> None:
         if name not in edit_classes():
             known = sorted(edit_classes())
             raise UnknownEdit(
-                f"{edit_place}: unknown edit {name!r}; {meant(name, known, len(known))}. It may need a newer version of "
-                "the library, or an import of the package that registers it with @edit"
+                f"{edit_place}: unknown edit {name!r}; {meant(name, known, len(known))}. It may need a newer version "
+                "of the library, or an import of the package that registers it with @edit"
             )
 
 

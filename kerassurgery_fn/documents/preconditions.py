@@ -153,8 +153,12 @@ def _layer_fingerprint(record: Record, kinds: Mapping[str, int]) -> LayerFingerp
     return record["class_name"], FrozenDict(kinds), blake2b(text.encode(), digest_size=4).hexdigest()
 
 
+def _is_ignored(key: str) -> bool:
+    return key in IGNORED or key.endswith(IGNORED_SUFFIXES)
+
+
 def _with_histories(tree: Any) -> Any:
-    """The arguments of calls with the Keras history in place of every tensor: shapes and dtypes follow from the rest."""
+    """The arguments of calls with the Keras history in place of every tensor; shapes and dtypes follow from it."""
     if isinstance(tree, Mapping):
         if tree.get("class_name") == "__keras_tensor__":
             return leaves(tree["config"]["keras_history"])
