@@ -188,7 +188,7 @@ def summed():
 
 REFUSED_WIDTHS = {
     "fewer": (WidenChannels("a", 3), chain(), BadValue, "has 4 channels already, more than 3"),
-    "an output": (WidenChannels("c", 3), chain(), PinnedChannels, "of c cannot be copied: it is an output"),
+    "an output": (WidenChannels("c", 3), chain(), PinnedChannels, "of 'c' cannot be copied: it is an output"),
     "groups": (WidenChannels("b", 8), grouped(), PartialGroup, "places in a grid"),
     "tied layers, differently": (WidenChannels({"p": 7, "q": 8}), residual(), BadValue, "one that gets 7 channels"),
     "a normalisation": (WidenChannels("a", 5), normed(), CannotWiden, "'norm' normalises over the channels"),
