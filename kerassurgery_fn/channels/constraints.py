@@ -82,7 +82,7 @@ class Constraints:
         """
         if not isinstance(axis, np.ndarray):
             return list(sizes)
-        maps: list[list[np.ndarray]] = [[] for _ in sizes]
+        maps: list[list[np.ndarray]] = [[] for _ in sizes]  # for each grid axis, the rows of its map
         split_axes: set[int] = set()
         for row in self._rows(axis, sizes):
             varying = _varying_axes(row, sizes)
@@ -108,6 +108,7 @@ class Constraints:
         axis. Parts are created after the ids that they replace, so that the recursion ends.
         """
         parts = [self._parts.get(channel_id, ()) for channel_id in row.tolist()]
+        # Only a row in which every id has the same number of parts can be replaced by rows of parts.
         if not parts[0] or len(set(map(len, parts))) > 1:
             return [row]
         rows = [last for part in np.array(parts).T for last in self._rows_of_parts(part, sizes)]
@@ -118,6 +119,7 @@ class Constraints:
     def _split(self, row: np.ndarray, sizes: Sequence[int], axes: Sequence[int], reason: str) -> dict[int, np.ndarray]:
         """Fresh ids for some axes of a grid, which become the parts of the ids of a row."""
         grid_ids = {i: self.fresh(sizes[i]) for i in axes}
+        # Along the other axes the row is constant, so that they get no ids, only their size.
         parts = merge([grid_ids.get(i, n) for i, n in enumerate(sizes)])
         assert isinstance(parts, np.ndarray)
         self._equalities.grids.append((row, parts))
@@ -155,6 +157,7 @@ class Constraints:
             for j in range(len(sizes))
             if _product(old_sizes[i:]) == _product(sizes[j:])
         ]
+        # The first pair is the longest tail; the batch axis before it is nearly always all that is unknown.
         i, j = next(((i, j) for i, j in tails if None not in old_sizes[i:]), (len(old_sizes), len(sizes)))
         for axis in axes[:i]:
             self.pin(axis, reason)

@@ -67,10 +67,10 @@ def solve(count: int, pins: list[Pin], ties: list[Tie], equalities: Equalities) 
 
 
 class _Solver:
-    """Rounds of two steps: give roots their parts, then tie what the parts of equal positions have in excess.
+    """Works in rounds of two steps: work out `parts`, then tie ids where the parts of equal positions differ.
 
-    Each round unites components by a new tie, so that there are at most as many rounds as ids. In the last round no tie
-    is missing: every equality holds by `root` and `parts`, or its ids are pinned.
+    Every tie unites two different roots, so that there are at most as many rounds as ids. After the last round no tie is
+    missing: every equality holds by `root` and `parts`, or its ids are pinned.
     """
 
     def __init__(self, count: int, pins: list[Pin], ties: list[Tie], equalities: Equalities) -> None:
@@ -79,6 +79,7 @@ class _Solver:
         self.pins, self.ties = list(pins), ties
         self.parts: dict[int, list[int]] = {}
         self._unite(equalities.pairs)
+        # Many positions repeat the same equality (a flattened image has one for each pixel): each counts once.
         self.equalities = list(dict.fromkeys(self._by_position(equalities)))
         while missing := self._missing_ties():
             left, right = np.array(missing).T
@@ -150,14 +151,17 @@ class _Solver:
         A root that equals several ids gets them as its parts. A root has one list of parts: if another equality has a
         different list for it, the two lists have to become equal.
         """
+        # From scratch: a new tie may have united roots, or made parts of a root equal.
         self.parts = {}
         mismatches: list[Mismatch] = []
         for equality in self.equalities:
             short, long = sorted((self._roots(equality.left), self._roots(equality.right)), key=len)
+            # Example: short = [0], long = [4, 6]. Channel 0 is deleted with head 4 and with place 6.
             if len(short) == 1 and short[0] not in long:
                 parts = self.parts.setdefault(short[0], long)
                 if parts != long:
                     mismatches.append((long, parts, equality))
+            # Two lists of several ids, such as [4, 6] and [5, 6]: neither side can be the parts of the other.
             elif set(short) != set(long):
                 mismatches.append((short, long, equality))
         return mismatches
@@ -169,6 +173,7 @@ class _Solver:
             The ties that do it; no ties if `parts` does it: a single id on one side gets the ids of the other side as
             its parts. None if neither is possible.
         """
+        # Parts may have parts themselves. Lists that differ at first sight are often equal after their replacement.
         a, b = self._last_parts(left), self._last_parts(right)
         pairs = _pairs_to_tie(a, b)
         if pairs is not None:
@@ -177,6 +182,7 @@ class _Solver:
         if len(short) == 1 and short[0] not in self.parts:
             self.parts[short[0]] = long
             return []
+        # The last parts differ in number, but the lists before their replacement may still match one by one.
         return _pairs_to_tie(left, right)
 
     def _last_parts(self, ids: Iterable[int], above: frozenset[int] = frozenset()) -> list[int]:
@@ -219,7 +225,8 @@ class _Solver:
         return final_parts[root]
 
     def _table(self, final_parts: dict[int, tuple[int, ...]]) -> np.ndarray:
-        """The final ids of every id, shape (k, ids + 1). Where an id has fewer than k, its first one is repeated."""
+        """The final ids of every id, shape (k, ids + 1). The first one is repeated where an id has fewer than k."""
+        # A repeated id changes nothing: a position is deleted when any of its ids is deleted.
         rows = max(map(len, final_parts.values()), default=1)
         of_root = np.repeat(self.root[None], rows, axis=0)
         for root, parts in final_parts.items():

@@ -76,6 +76,7 @@ class _Matching:
         for source, arrays in self.old_weights.items():
             if source in self.old and _shapes(arrays) in shapes:
                 key = self.old[source]["class_name"], digest_of_arrays(arrays)
+                # Of several layers with these weights, one that is no source yet is preferred.
                 if key not in by_digest or (source in self.free and by_digest[key] not in self.free):
                     by_digest[key] = source
         for path in unmatched:
@@ -84,6 +85,7 @@ class _Matching:
                 self.match(path, by_digest[key])
 
     def by_config(self) -> None:
+        # Equal layers (three ReLUs, say) are matched in the order in which they are listed.
         by_config = defaultdict(list)
         for source in self.free:
             by_config[without_name(self.old[source])].append(source)

@@ -82,6 +82,7 @@ def find_slices(old: np.ndarray, new: np.ndarray, known: KnownPositions) -> list
     if old.ndim != new.ndim or old.dtype != new.dtype or not old.ndim or not old.size or not new.size:
         return None
     axes = _complete(old, new, _positions_of_unique_elements(old, new), known)
+    # An axis with new positions only has nothing to do with the old array.
     if axes is None or any((positions == NEW).all() for positions in axes):
         return None
     for before, positions in zip(old.shape, axes, strict=True):
@@ -130,6 +131,7 @@ def _positions_of_unique_elements(old: np.ndarray, new: np.ndarray) -> list[Posi
     for axis, length in enumerate(new.shape):
         flat = places[start : start + PROBES * length].reshape(PROBES, length)
         start += PROBES * length
+        # A place in the flat array has a coordinate on every axis; here only the one on the probed axis counts.
         coordinates = np.where(flat == NEW, NEW, np.unravel_index(np.maximum(flat, 0), old.shape)[axis])
         first_hit = (coordinates != NEW).argmax(axis=0)
         found.append(coordinates[first_hit, np.arange(length)])
@@ -160,6 +162,7 @@ def _place_of_unique(flat: np.ndarray, probes: np.ndarray) -> np.ndarray:
     is_hash_of_probe[_hash(values, width)] = True
     for start in range(0, len(flat), CHUNK):
         chunk = flat[start : start + CHUNK]
+        # Different values may have the same hash, so that the likely ones are compared in full.
         likely = np.flatnonzero(is_hash_of_probe[_hash(chunk, width)])
         slots = np.minimum(np.searchsorted(values, chunk[likely]), len(values) - 1)
         hits = values[slots] == chunk[likely]
@@ -189,6 +192,7 @@ def _complete(
     unknown = [axis for axis, positions in enumerate(found) if (positions == NEW).all()]
     if not unknown:
         return _fill_gaps(old, new, list(found))
+    # Trials are for the shorter axes: the longest one has the most positions to get wrong.
     for last in sorted(unknown, key=lambda axis: -new.shape[axis]):
         others = [axis for axis in unknown if axis != last]
         trials = product(*(known.candidates(old.shape[axis], new.shape[axis]) for axis in others))

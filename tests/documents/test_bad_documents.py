@@ -57,7 +57,7 @@ RESULTS = {
 
 
 def places(node, place=()):
-    """Every place in a document, its own but the first."""
+    """Every place in a document except its root."""
     if place:
         yield place
     items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
@@ -66,20 +66,20 @@ def places(node, place=()):
 
 
 def changed(document, place, value):
-    """A document with another value at a place, or without what stood there."""
-    made = copy.deepcopy(document)
-    at = made
+    """A copy of a document with another value at a place, or without the value."""
+    copied = copy.deepcopy(document)
+    parent = copied
     for key in place[:-1]:
-        at = at[key]
+        parent = parent[key]
     if value is ABSENT:
-        del at[place[-1]]
+        del parent[place[-1]]
     else:
-        at[place[-1]] = value
-    return made
+        parent[place[-1]] = value
+    return copied
 
 
 def crashes(document, use, seed):
-    """The changes after which something else than a SurgeryError is raised, of one at each place."""
+    """One random change at each place: the changes after which an error is raised that is not a SurgeryError."""
     draw, found = random.Random(seed), []
     for place in places(document):
         for value in draw.sample(OTHERS, 1):
@@ -103,11 +103,11 @@ def test_a_modified_plan_loads_or_raises_a_named_error(edit):
 
 
 def used(data):
-    """A difference decoded, shown, and applied to a model that is analysed."""
+    """Decodes, prints and applies a difference, and analyses the result."""
     difference = decode_diff(data)
     str(difference)
-    made = patch(NET, difference, check=False)
-    cost(made), groups(made)
+    patched = patch(NET, difference, check=False)
+    cost(patched), groups(patched)
 
 
 @pytest.mark.parametrize("result", RESULTS.values(), ids=RESULTS)

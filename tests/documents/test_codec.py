@@ -1,4 +1,4 @@
-"""Edits as documents and back: the same edit, the same bytes, and a clear error for everything else."""
+"""Edits as documents and back: equal edits, equal bytes, and a clear error for every invalid document."""
 
 import json
 import subprocess
@@ -50,7 +50,7 @@ DELETE = DeleteChannels({"conv_1": [0, 4, -1], "attention:num_heads": [1]})
 
 
 def net(units=4, **config):
-    """Two Dense layers with weights of which every element is different."""
+    """Two Dense layers with different elements in every weight."""
     record = sequential("net", (None, 3), layer("Dense", "a", units=units, **config), layer("Dense", "b", units=2))
     weights = {"a": (numbers(3, units), numbers(units)), "b": (numbers(units, 2), numbers(2))}
     return snapshot(record, weights)
@@ -123,7 +123,7 @@ def test_the_published_schema_is_up_to_date():
     )
 
 
-# --- any value that the hints of fields allow
+# --- random values of the types that fields can have
 
 names = st.sampled_from(["a", "conv_1", "backbone/conv", "x:num_heads", "edit", "$json", "", "ü\n"])
 plain = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | names
@@ -175,7 +175,7 @@ def test_any_value_is_equal_after_a_round_trip(value):
 
 
 def kinds(value):
-    """What a value is made of: 1, 1.0 and true, lists and tuples are different things."""
+    """The types inside a value: 1, 1.0 and true differ, and so do lists and tuples."""
     if isinstance(value, dict):
         return "dict", sorted(((repr(key), kinds(item)) for key, item in value.items()), key=repr)
     if isinstance(value, (list, tuple, frozenset)):
@@ -220,12 +220,12 @@ def test_the_channels_of_a_layer_are_in_one_line():
     assert [line.split(":")[0].strip() for line in lines if "[" in line] == ['"a"', '"b"']
 
 
-# --- edits that are yet to come
+# --- edits with fields of any kind
 
 
 @dataclass(frozen=True)
 class Which:
-    """A value that stands in the field of an edit."""
+    """A value in the field of an edit."""
 
     pattern: str
     but: tuple[str, ...] = ()
@@ -295,7 +295,7 @@ def test_a_field_with_a_value_of_another_type_raises(everything, field, value, w
 
 
 class Unlisted:
-    """No edit of the table."""
+    """An edit that is not registered."""
 
     def __call__(self, snapshot):
         return snapshot
@@ -517,7 +517,7 @@ def test_a_plan_is_replayed_without_tensorflow_to_equal_bytes(tmp_path):
     assert (tmp_path / "after.json").read_text(encoding="utf-8") == dumps(to_data(plan(before)))
 
 
-# --- for which model
+# --- fingerprints
 
 
 def test_a_plan_for_another_model_raises_and_lists_the_differences():
@@ -577,7 +577,7 @@ def test_an_error_lists_the_differences(actual, words):
 
 
 def test_fields_with_a_similar_name_are_not_ignored():
-    """A field is passed over by its whole name: `axis_name` of somebody's layer is none of them."""
+    """A field is ignored by its whole name: `name` is ignored, `axis_name` is not."""
 
     def net(**config):
         gate = layer("Gate", "g", module="mine", registered_name="mine>Gate", **config)

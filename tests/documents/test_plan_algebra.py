@@ -1,4 +1,4 @@
-"""Plans put together, made shorter, and compared."""
+"""Plans concatenated, simplified and compared."""
 
 import numpy as np
 import pytest
@@ -37,12 +37,12 @@ TIED = snapshot(
 
 
 def plain(snapshot):
-    """An edit that does nothing, of a kind that nobody knows."""
+    """An edit without effect, of a class that the library does not know."""
     return snapshot
 
 
 def turned(snapshot):
-    """An edit that undoes itself when it is done twice."""
+    """An edit that cancels itself out when it is applied twice."""
     kernel, bias = snapshot.weights["a"]
     return type(snapshot)(snapshot.record, {**snapshot.weights, "a": (-kernel, bias)})
 
@@ -116,7 +116,7 @@ def test_any_simplified_plan_has_the_same_result(data):
     assert simplify(short, model) == short
 
 
-# --- what goes, and what another plan does
+# --- lost channels and differences between plans
 
 
 def test_lost_channels_of_every_layer():
