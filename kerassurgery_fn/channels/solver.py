@@ -69,8 +69,8 @@ def solve(count: int, pins: list[Pin], ties: list[Tie], equalities: Equalities) 
 class _Solver:
     """Works in rounds of two steps: work out `parts`, then tie ids where the parts of equal positions differ.
 
-    Every tie unites two different roots, so that there are at most as many rounds as ids. After the last round no tie is
-    missing: every equality holds by `root` and `parts`, or its ids are pinned.
+    Every tie unites two different roots, so that there are at most as many rounds as ids. After the last round,
+    every equality holds by `root` and `parts`, or its ids are pinned.
     """
 
     def __init__(self, count: int, pins: list[Pin], ties: list[Tie], equalities: Equalities) -> None:

@@ -197,7 +197,7 @@ def outer(parts):
 
 
 def allowed_worlds(solution: Solution, choose):
-    """`alive` for some worlds that the solution allows: nothing deleted, each free id alone, and the worlds of `choose`."""
+    """`alive` for some worlds that the solution allows: nothing deleted, each free id alone, and those of `choose`."""
     free = np.setdiff1d(solution.table, [FIXED, *np.flatnonzero(solution.pinned())])
     dead = np.concatenate([np.zeros((1, len(free)), bool), np.eye(len(free), dtype=bool), choose(len(free))])
     final = np.ones((len(dead), solution.ids + 1), bool)
