@@ -1,4 +1,4 @@
-"""Checks of the arguments of public functions: each function has a table of checks, one for each parameter.
+"""Checks of the arguments of public functions: each function has a table with one check for each parameter.
 
     @takes(plan=as_edit, snapshot=as_snapshot, weights=as_flag)
     def made_for(plan, snapshot, *, weights=False): ...
