@@ -61,7 +61,11 @@ REFUSED = {
     "apoz of no channels": (lambda: high_apoz(None), SurgeryError, "a number for each channel"),
     "apoz in two dimensions": (lambda: high_apoz(np.zeros((2, 2))), SurgeryError, "one-dimensional"),
     "apoz that is not a number": (lambda: high_apoz([0.1, np.nan]), SurgeryError, "a number for each channel"),
-    "a cutoff that is no number": (lambda: high_apoz([0.1], cutoff_std="a"), SurgeryError, "cutoff_std must be a number"),
+    "a cutoff that is a string": (
+        lambda: high_apoz([0.1], cutoff_std="a"),
+        SurgeryError,
+        "cutoff_std must be a number",
+    ),
 }
 
 
