@@ -79,7 +79,7 @@ if TYPE_CHECKING:
         NothingLeft,
         NotIndependent,
         OtherModel,
-        PartialLines,
+        PartialGroup,
         PinnedChannels,
         SurgeryError,
         TakenNode,
@@ -133,7 +133,7 @@ _EXPORTS = {
     "errors": (
         "AmbiguousLayer BadData BadDocument BadFile BadValue BrokenSnapshot CannotWiden ChannelOutOfRange "
         "HiddenState InexactCut MisfitTensor NameTaken NoChannels NoHead NotAGraph NotALayer NotASnapshot "
-        "NotEncodable NotFoldable NotIndependent NothingLeft OtherModel PartialLines PinnedChannels "
+        "NotEncodable NotFoldable NotIndependent NothingLeft OtherModel PartialGroup PinnedChannels "
         "SurgeryError TakenNode UnknownCall UnknownEdit UnknownField UnknownJob UnknownLayer UnknownNode "
         "UnknownVersion WrongShape"
     ),
@@ -145,7 +145,7 @@ __all__ = [
     "ChannelOutOfRange", "ConvertDtype", "DeepenLayer", "DeleteChannels", "DeleteLayer", "ExtractModel",
     "FoldBatchNorm", "HiddenState", "InexactCut", "InsertLayer", "KeepChannels", "MisfitTensor", "NameTaken",
     "NoChannels", "NoHead", "NotAGraph", "NotALayer", "NotASnapshot", "NotEncodable", "NotFoldable", "NotIndependent",
-    "NothingLeft", "OtherModel", "PartialLines", "PinnedChannels", "Plan", "RenameLayer", "ReorderChannels",
+    "NothingLeft", "OtherModel", "PartialGroup", "PinnedChannels", "Plan", "RenameLayer", "ReorderChannels",
     "ReplaceHead", "ReplaceLayer", "SetConfig", "SetTrainable", "Snapshot", "Surgeon", "SurgeryError", "TakenNode",
     "UnknownCall", "UnknownEdit", "UnknownField", "UnknownJob", "UnknownLayer", "UnknownNode", "UnknownVersion",
     "UnshareLayer", "WidenChannels", "WrongShape", "analyse", "capture", "concatenate", "cost", "decode", "diff",

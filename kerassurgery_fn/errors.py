@@ -7,137 +7,139 @@ from __future__ import annotations
 
 
 class SurgeryError(ValueError):
-    """Anything that surgery refuses to do. Nothing has been changed when it is raised."""
+    """The base class of all errors of this library. Nothing has been changed when it is raised."""
 
 
 class InexactCut(UserWarning):
-    """A cut across a softmax or a normalisation over channels, after which the rest of the model does not compute just
-    what it did. No error: `warnings.simplefilter("ignore", InexactCut)` switches it off, "error" makes it one."""
+    """A deletion crosses a softmax or a normalisation over channels and changes the values of the other channels.
+
+    `warnings.simplefilter("ignore", InexactCut)` hides the warning, `"error"` turns it into an error.
+    """
 
 
 class UnknownLayer(SurgeryError):
-    """A name that no layer of the model has."""
+    """No layer of the model has this name."""
 
 
 class AmbiguousLayer(SurgeryError):
-    """A bare name that several layers of nested models share."""
+    """Several layers of nested models have this name; give the path of one layer."""
 
 
 class UnknownNode(SurgeryError):
-    """A node of a layer that is not part of the model, or one that is named twice."""
+    """A node is not part of the model, or it is listed twice."""
 
 
 class UnknownJob(SurgeryError):
-    """A job that a surgeon cannot do, or one without what it needs."""
+    """A surgeon does not know this job, or an argument of the job is missing."""
 
 
 class TakenNode(SurgeryError):
-    """A second job for a node that has one."""
+    """The node already has a job."""
 
 
 class NoChannels(SurgeryError):
-    """A layer that makes no channels of its own, or none of the kind asked for."""
+    """The layer produces no channels, or no channels of this kind."""
 
 
 class ChannelOutOfRange(SurgeryError):
-    """A channel index beyond the channels that there are."""
+    """The layer has no channel with this index, or the mask or order does not fit its number of channels."""
 
 
 class PinnedChannels(SurgeryError):
-    """Channels that cannot be cut, and why."""
+    """The channels cannot be deleted, moved or copied; the message gives the reasons."""
 
 
-class PartialLines(SurgeryError):
-    """Positions of a grid (heads, groups) that do not make up whole lines of it."""
+class PartialGroup(SurgeryError):
+    """The selected channels cut through a head or a group, which can only be edited as a whole."""
 
 
 class NothingLeft(SurgeryError):
-    """A deletion that would leave no channel where the model needs one."""
+    """The deletion would remove all channels where the model needs at least one."""
 
 
 class NotIndependent(SurgeryError):
-    """A layer that was run to see whether it treats every channel alone, and does not."""
+    """A layer was run to test whether it treats every channel independently, and it does not."""
 
 
 class NotAGraph(SurgeryError):
-    """A model that has no config to read: not built, or subclassed without a graph."""
+    """The model has no graph to read: it is not built, it is subclassed, or the value is not a model."""
 
 
 class NotASnapshot(SurgeryError):
-    """Something given for a snapshot that is none; the message says how to get one."""
+    """The value is not a snapshot; the message says how to get one."""
 
 
 class HiddenState(SurgeryError):
-    """State of a layer that is in neither its config nor its weights, so that a rebuilt model would not have it."""
+    """A layer has state that is neither in its config nor in its weights, so that a rebuilt model would lose it."""
 
 
 class BrokenSnapshot(SurgeryError):
-    """A snapshot that Keras cannot rebuild."""
+    """The snapshot is not valid: Keras could not rebuild a model from it."""
 
 
 class BadData(SurgeryError):
-    """Data on which a model cannot be run."""
+    """The model cannot be run on this data."""
 
 
 class WrongShape(SurgeryError):
-    """A shape that does not fit a model's input."""
+    """The shape does not fit an input of the model."""
 
 
 class BadFile(SurgeryError, OSError):
-    """A path at which no file can be read or written, and why."""
+    """The file cannot be read or written; the message gives the reason of the operating system."""
 
 
 class NotEncodable(SurgeryError):
-    """A value that has no form in a document."""
+    """A value cannot be written in a document."""
 
 
 class BadDocument(SurgeryError):
-    """A document that is not what this library writes; the message names the place in it."""
+    """The document is not valid; the message names the place."""
 
 
 class UnknownVersion(BadDocument):
-    """A document of a version that this library does not know."""
+    """The document has a version that this library cannot read."""
 
 
 class UnknownEdit(BadDocument):
-    """A document with an edit that this library does not know."""
+    """The document has an edit that is not registered."""
 
 
 class OtherModel(SurgeryError):
-    """A plan or a difference that was made for another model."""
+    """The plan or difference was made for another model."""
 
 
 class CannotWiden(SurgeryError):
-    """Channels of which there cannot be more without a change of what the model computes."""
+    """The layer cannot get more channels without a change of the model's outputs."""
 
 
 class MisfitTensor(SurgeryError):
-    """A layer that would be called on a tensor that it cannot take, or of which nothing is known."""
+    """A layer would be called on a tensor that it cannot take, or on a tensor of unknown shape."""
 
 
 class NotALayer(SurgeryError):
-    """Something given for a layer that is none."""
+    """The value is not a layer."""
 
 
 class NameTaken(SurgeryError):
-    """A name that another layer of the model has, or that no layer can have."""
+    """Another layer of the model has this name, or the name is not valid."""
 
 
 class UnknownCall(SurgeryError):
-    """A call that a layer does not have, or one of a kind that an edit cannot work on."""
+    """The layer has no such call, or the edit cannot work on this kind of call."""
 
 
 class UnknownField(SurgeryError):
-    """A field that a layer's config does not have, or that another edit changes."""
+    """The layer's config has no such field, or another edit is responsible for the field."""
 
 
 class BadValue(SurgeryError):
-    """A value that a field of an edit or of a layer's config cannot have."""
+    """The value is not valid for an argument, or for a field of an edit or of a layer's config."""
 
 
 class NotFoldable(SurgeryError):
-    """A normalisation that cannot be folded into a layer before it, and why."""
+    """The normalisation cannot be folded into the layer before it; the message gives the reason."""
 
 
 class NoHead(SurgeryError):
-    """A layer whose channels are not the classes of an output, or not that alone."""
+    """The layer is not a head: its channels are not the classes of an output, or are used elsewhere, too."""

@@ -1,4 +1,4 @@
-"""Checks of arguments: each takes a value and what to call it in an error, and gives the value in its form."""
+"""Checks of arguments: each takes a value and the name of its parameter, and returns the converted value."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ from kerassurgery_fn.values.snapshot import Snapshot
 
 
 def as_snapshot(value: Any, name: str = "snapshot") -> Snapshot:
-    """A snapshot itself.
+    """The snapshot.
 
     Raises:
-        NotASnapshot: it is none; the message says how to get one.
+        NotASnapshot: the value is not a snapshot; the message says how to get one.
     """
     if isinstance(value, Snapshot):
         return value
     if is_keras(value, "Model"):
-        raise NotASnapshot(f"{name} is a keras model, {value.name!r}, not a snapshot of one: call capture(model) first")
+        raise NotASnapshot(f"{name} is a Keras model, {value.name!r}, not a snapshot: call capture(model) first")
     if isinstance(value, (str, os.PathLike)):
         raise NotASnapshot(
-            f"{name} is {str(value)!r}: if that is a file, load it with keras.models.load_model, then call "
+            f"{name} is {str(value)!r}: if this is a file, load it with keras.models.load_model, then call "
             "capture(model)"
         )
     raise NotASnapshot(f"{name}: expected a Snapshot, got {kind_of(value)}; capture(model) gives one")
 
 
 def as_model(value: Any, name: str = "model") -> Any:
-    """A Keras model itself.
+    """The Keras model.
 
     Raises:
-        NotAGraph: it is none; the message says how to get one.
+        NotAGraph: the value is not a model; the message says how to get one.
     """
     if is_keras(value, "Model"):
         return value
     if isinstance(value, (str, os.PathLike)):
         raise NotAGraph(
-            f"{name}: expected a keras.Model, got {str(value)!r}; if that is a file, load it with "
+            f"{name}: expected a keras.Model, got {str(value)!r}; if this is a file, load it with "
             "keras.models.load_model"
         )
     hint = "; rebuild(snapshot) gives one" if isinstance(value, Snapshot) else ""
@@ -51,76 +51,76 @@ def as_model(value: Any, name: str = "model") -> Any:
 
 
 def as_live_layer(value: Any, name: str = "layer") -> Any:
-    """A Keras layer itself.
+    """The Keras layer.
 
     Raises:
-        NotALayer: it is none.
+        NotALayer: the value is not a layer.
     """
     if is_keras(value, "Layer"):
         return value
-    raise NotALayer(f"{name} is a Keras layer, such as keras.layers.Dense(3), not {shortened(value)}")
+    raise NotALayer(f"{name} must be a Keras layer, such as keras.layers.Dense(3), not {shortened(value)}")
 
 
 def as_flag(value: Any, name: str) -> bool:
-    """True or False, of Python or of numpy.
+    """The value as a Python bool. numpy bools are accepted, too.
 
     Raises:
-        BadValue: it is neither.
+        BadValue: the value is neither True nor False.
     """
     if isinstance(value, (bool, np.bool_)):
         return bool(value)
-    raise BadValue(f"{name} is True or False, not {shortened(value)}")
+    raise BadValue(f"{name} must be True or False, not {shortened(value)}")
 
 
 def as_count(value: Any, name: str) -> int:
-    """A whole number from 1 on.
+    """The value as a positive int.
 
     Raises:
-        BadValue: it is none.
+        BadValue: the value is not a positive integer.
     """
     if isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value > 0:
         return int(value)
-    raise BadValue(f"{name} is a whole number from 1 on, not {shortened(value)}")
+    raise BadValue(f"{name} must be a positive integer, not {shortened(value)}")
 
 
 def as_string(value: Any, name: str) -> str:
-    """A string.
+    """The string.
 
     Raises:
-        BadValue: it is none.
+        BadValue: the value is not a string.
     """
     if isinstance(value, str):
         return value
-    raise BadValue(f"{name} is a string, not {shortened(value)}")
+    raise BadValue(f"{name} must be a string, not {shortened(value)}")
 
 
 def as_mapping(value: Any, name: str) -> Mapping[Any, Any]:
-    """A mapping.
+    """The mapping.
 
     Raises:
-        BadValue: it is none.
+        BadValue: the value is not a mapping.
     """
     if isinstance(value, Mapping):
         return value
-    raise BadValue(f"{name} is a mapping, such as a dict, not {shortened(value)}")
+    raise BadValue(f"{name} must be a mapping, such as a dict, not {shortened(value)}")
 
 
 def as_function(value: Any, name: str) -> Callable[..., Any]:
-    """Something that can be called.
+    """The function, or another callable.
 
     Raises:
-        BadValue: it cannot be.
+        BadValue: the value is not callable.
     """
     if callable(value):
         return value
-    raise BadValue(f"{name} is a function, not {shortened(value)}")
+    raise BadValue(f"{name} must be a function, not {shortened(value)}")
 
 
 def as_shape(value: Any, name: str = "shape") -> tuple[int | None, ...]:
-    """A shape: sizes from 0 on, None for one that is open.
+    """The value as a tuple of sizes; None for a variable size.
 
     Raises:
-        WrongShape: it is none.
+        WrongShape: the value is not a shape.
 
     >>> as_shape([None, np.int64(3)])
     (None, 3)
@@ -128,7 +128,7 @@ def as_shape(value: Any, name: str = "shape") -> tuple[int | None, ...]:
     sizes = None if isinstance(value, Mapping) else items_of(value)
     if sizes is not None and all(size is None or _is_size(size) for size in sizes):
         return tuple(None if size is None else int(size) for size in sizes)
-    raise WrongShape(f"{name} is a tuple of sizes, such as (None, 32, 32, 3), not {shortened(value)}")
+    raise WrongShape(f"{name} must be a tuple of sizes, such as (None, 32, 32, 3), not {shortened(value)}")
 
 
 def _is_size(value: Any) -> bool:
@@ -136,17 +136,17 @@ def _is_size(value: Any) -> bool:
 
 
 def as_file(value: Any, name: str = "path") -> str:
-    """The path of a file.
+    """The value as the path of a file.
 
     Raises:
-        BadFile: it is none.
+        BadFile: the value is not a path of a file.
     """
     text = os.fspath(value) if isinstance(value, (str, os.PathLike)) else b""
     if isinstance(text, str) and "\0" not in text and Path(text).name:
         return text
-    raise BadFile(f"{name} is the path of a file, not {shortened(value)}")
+    raise BadFile(f"{name} must be the path of a file, not {shortened(value)}")
 
 
 def optional(check: Check) -> Check:
-    """A check that lets None pass."""
+    """The same check, which also accepts None."""
     return lambda value, name: None if value is None else check(value, name)

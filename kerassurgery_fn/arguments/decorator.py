@@ -1,4 +1,4 @@
-"""Arguments that pass through a check where they enter a function."""
+"""The decorator that checks the arguments of a function."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def takes(**checks: Check) -> Callable[[F], F]:
-    """A decorator: arguments pass through the check of their parameter. Defaults are taken as they are.
+    """Decorates a function so that each argument passes through the check of its parameter. Defaults are not checked.
 
-    A keyword that the function does not have is Python's TypeError, with the parameter that is probably meant.
+    An unknown keyword raises Python's TypeError, with the nearest parameter.
 
     >>> from kerassurgery_fn.arguments.converters import as_flag
     >>> @takes(flag=as_flag)
@@ -36,7 +36,7 @@ def takes(**checks: Check) -> Callable[[F], F]:
             try:
                 bound = _signature(function).bind(*args, **kwargs)
             except TypeError:
-                return function(*args, **kwargs)  # which says what is wrong in Python's own words
+                return function(*args, **kwargs)  # raises the TypeError with the usual message of Python
             for name, check in checks.items():
                 if name in bound.arguments:
                     bound.arguments[name] = _checked(function, name, check, bound.arguments[name])
@@ -53,16 +53,16 @@ def _signature(function: Callable[..., Any]) -> inspect.Signature:
 
 
 def _checked(function: Callable[..., Any], name: str, check: Check, value: Any) -> Any:
-    """The value of a parameter in its form; each of the values of a `*parameter`."""
+    """The checked value of a parameter; for a `*parameter`, each value is checked."""
     if _signature(function).parameters[name].kind is inspect.Parameter.VAR_POSITIONAL:
         return tuple(check(item, name) for item in value)
     return check(value, name)
 
 
 def refuse_misspelt(function: Callable[..., Any], keywords: Iterable[str]) -> None:
-    """Raises TypeError for a keyword that a function does not have but nearly has."""
+    """Raises TypeError for an unknown keyword that is similar to a parameter."""
     parameters = _signature(function).parameters
-    if any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values()):
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
         return
     for keyword in keywords:
         if keyword not in parameters and (meant := nearest(keyword, parameters)):

@@ -1,14 +1,15 @@
 """The algebra of channel ids: which channels are deleted together.
 
 Every channel that can be cut has an integer id. `axes` has the operations on the ids of an axis: join, repeat, tile,
-select, merge. A walk through a model adds `Constraints`: which ids are tied to each other, and which are pinned.
-`Constraints.solve` gives the `Solution`: the ids that are deleted together, and the reasons for each pin.
+select, merge. A walk through a model collects `Constraints`: which ids are tied to each other, which axes are grids,
+and which ids are pinned. `Constraints.solve` gives the `Solution`: the ids that are deleted together, and the reasons
+for each pin.
 """
 
 from kerassurgery_fn.channels.axes import (
     FIXED,
     Axis,
-    column,
+    as_map,
     has_ids,
     join,
     merge,
@@ -22,6 +23,6 @@ from kerassurgery_fn.channels.constraints import Constraints
 from kerassurgery_fn.channels.solution import Pin, Solution, Tie
 
 __all__ = [
-    "FIXED", "Axis", "Constraints", "Pin", "Solution", "Tie", "column", "has_ids", "join", "merge", "repeat",
+    "FIXED", "Axis", "Constraints", "Pin", "Solution", "Tie", "as_map", "has_ids", "join", "merge", "repeat",
     "same_axis", "select", "size", "tile",
 ]  # fmt: skip

@@ -1,12 +1,12 @@
-"""Axes of tensors and weights: what numpy does to positions, done to the ids that they carry.
+"""Axes of tensors and weights, and the numpy operations on them: select, join, repeat, tile, merge.
 
 An **axis** is one of three things:
 
-- its *channel map*, an integer array of shape (k, n): position p dies when any of the ids in column p dies.
-  k is 1 nearly always; more where a position belongs to a head *and* to a place within the head. The id
-  `FIXED` never dies;
-- its size, an int, where there is nothing to cut (time, space, a model's input);
-- None, where not even the size is known (the batch).
+- a *channel map*, an integer array of shape (k, n): column p has the ids of position p, and the position is deleted
+  when any of these ids is deleted. k is nearly always 1. It is more where a position belongs to a head *and* to a
+  place within the head. The id `FIXED` is never deleted;
+- a size, an int, where there are no channels (time, space, a model's input);
+- None, where the size is unknown, too (the batch).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FIXED = -1
 
 
 def size(axis: Axis) -> int | None:
-    """The number of positions of an axis, None where it is not known.
+    """The number of positions of an axis; None if it is unknown.
 
     >>> size(np.array([[7, 8, 9]])), size(4), size(None)
     (3, 4, None)
@@ -30,7 +30,7 @@ def size(axis: Axis) -> int | None:
 
 
 def has_ids(axis: Axis) -> bool:
-    """Whether anything of an axis can be cut or is tied to something."""
+    """Whether the axis is a channel map."""
     return isinstance(axis, np.ndarray)
 
 
@@ -41,17 +41,17 @@ def same_axis(a: Axis, b: Axis) -> bool:
     return type(a) is type(b) and a == b
 
 
-def column(axis: Axis) -> np.ndarray:
-    """The map of an axis of known size; positions without ids are fixed.
+def as_map(axis: Axis) -> np.ndarray:
+    """The channel map of an axis of known size; an axis without ids becomes a map of `FIXED`.
 
-    >>> column(2)
+    >>> as_map(2)
     array([[-1, -1]])
     """
     return axis if isinstance(axis, np.ndarray) else np.full((1, axis or 0), FIXED)
 
 
 def select(axis: Axis, index: slice | Sequence[int] | np.ndarray) -> Axis:
-    """The axis of some positions of an axis, as numpy would index it.
+    """The axis indexed as in numpy.
 
     >>> select(np.array([[7, 8, 9]]), slice(1, None))
     array([[8, 9]])
@@ -66,7 +66,7 @@ def select(axis: Axis, index: slice | Sequence[int] | np.ndarray) -> Axis:
 
 
 def join(axes: Sequence[Axis]) -> Axis:
-    """Axes one after the other, as a concatenation has them; None if a size is unknown.
+    """The concatenation of axes; None if a size is unknown. Maps with fewer rows are padded with `FIXED`.
 
     >>> join([np.array([[7, 8]]), 2, np.array([[9], [5]])])
     array([[ 7,  8, -1, -1,  9],
@@ -78,13 +78,13 @@ def join(axes: Sequence[Axis]) -> Axis:
         return None
     if not any(map(has_ids, axes)):
         return sum(size(axis) or 0 for axis in axes)
-    maps = [column(axis) for axis in axes]
-    rows = max(len(m) for m in maps)
-    return np.concatenate([_with_rows(m, rows) for m in maps], axis=1)
+    maps = [as_map(axis) for axis in axes]
+    rows = max(map(len, maps))
+    return np.concatenate([_with_rows(channel_map, rows) for channel_map in maps], axis=1)
 
 
 def repeat(axis: Axis, times: int) -> Axis:
-    """Every position `times` times in a row.
+    """The axis with every position repeated, like `np.repeat`.
 
     >>> repeat(np.array([[7, 8]]), 2)
     array([[7, 7, 8, 8]])
@@ -93,7 +93,7 @@ def repeat(axis: Axis, times: int) -> Axis:
 
 
 def tile(axis: Axis, times: int) -> Axis:
-    """The whole axis `times` times in a row.
+    """The whole axis repeated, like `np.tile`.
 
     >>> tile(np.array([[7, 8]]), 2)
     array([[7, 8, 7, 8]])
@@ -102,7 +102,7 @@ def tile(axis: Axis, times: int) -> Axis:
 
 
 def merge(axes: Sequence[Axis]) -> Axis:
-    """Several axes laid flat, the last one fastest: each position carries the ids of all its coordinates.
+    """Several axes flattened into one, the last axis fastest: each position has the ids of all its coordinates.
 
     >>> merge([2, np.array([[7, 8]])])
     array([[7, 8, 7, 8]])
@@ -115,14 +115,15 @@ def merge(axes: Sequence[Axis]) -> Axis:
     sizes = [size(axis) for axis in axes]
     if None in sizes:
         return None
-    rows = [
+    # Along the flat axis, a coordinate changes once per block of all later axes and starts again for each earlier one.
+    maps = [
         tile(repeat(axis, prod(sizes[i + 1 :])), prod(sizes[:i]))  # type: ignore[arg-type]
         for i, axis in enumerate(axes)
         if has_ids(axis)
     ]
-    return np.concatenate(rows) if rows else prod(sizes)  # type: ignore[arg-type]
+    return np.concatenate(maps) if maps else prod(sizes)  # type: ignore[arg-type]
 
 
 def _with_rows(axis: np.ndarray, rows: int) -> np.ndarray:
-    """The same map in more rows, which hold no ids."""
+    """The same map padded to a number of rows with `FIXED`."""
     return np.pad(axis, ((0, rows - len(axis)), (0, 0)), constant_values=FIXED)

@@ -1,8 +1,8 @@
-"""Where a walk through a model writes down what it learns about channel ids."""
+"""The constraints on channel ids that a walk through a model collects: ties, pins and grids."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import prod
 
 import numpy as np
@@ -14,33 +14,41 @@ from kerassurgery_fn.errors import BadValue
 
 
 class Constraints:
-    """What a walk through a model learns about its ids."""
+    """Channel ids and what the rules of the layers say about them.
+
+    >>> constraints = Constraints()
+    >>> a, b = constraints.fresh(3), constraints.fresh(3)
+    >>> constraints.tie(a, b, "an Add joins them")
+    >>> constraints.solve().resolve(b)
+    array([[0, 1, 2]])
+    """
 
     def __init__(self) -> None:
         self.count = 0
         self.pins: list[Pin] = []
         self.ties: list[Tie] = []
-        self._said = Equalities([], [], [])
-        self._stands: dict[int, tuple[int, ...]] = {}
+        self._equalities = Equalities([], [], [])
+        self._parts: dict[int, tuple[int, ...]] = {}  # an id that a grid split -> its ids on the grid axes
 
     def fresh(self, n: int) -> np.ndarray:
         """A map of n new ids.
 
         Raises:
-            BadValue: n is no number of channels.
+            BadValue: n is not a number of channels.
         """
         if type(n) is not int or n < 0:
-            raise BadValue(f"{n!r} is no number of channels")
+            raise BadValue(f"{n!r} is not a number of channels")
         self.count += n
         return np.arange(self.count - n, self.count)[None]
 
     def pin(self, axis: Axis, reason: str, output: bool = False) -> None:
-        """None of an axis' ids can be cut."""
+        """Forbids the deletion of all ids of an axis."""
         if isinstance(axis, np.ndarray):
             self.pins.append(Pin(axis, reason, output))
 
     def tie(self, a: Axis, b: Axis, reason: str) -> None:
-        """Position by position the same fate; where one side has no ids, or another size, the other side is pinned."""
+        """Makes the positions of two axes be deleted together, one by one. An axis that meets an axis without ids or of
+        another size is pinned."""
         if a is b:
             return
         if not (isinstance(a, np.ndarray) and isinstance(b, np.ndarray)) or a.shape[1] != b.shape[1]:
@@ -48,90 +56,131 @@ class Constraints:
             self.pin(b, reason)
             return
         self.ties.append(Tie(a, b, reason))
-        (self._said.pairs if len(a) == len(b) == 1 else self._said.composite).append((a, b))
+        single_rows = len(a) == len(b) == 1
+        (self._equalities.pairs if single_rows else self._equalities.composite).append((a, b))
 
     def grid(self, axis: Axis, sizes: Sequence[int], reason: str) -> list[Axis]:
-        """An axis seen as a grid: one axis for each of `sizes`, whose product is the axis' size.
+        """An axis seen as a grid: one axis for each of `sizes`. The product of `sizes` is the size of the axis.
 
-        A row of the map that varies along one axis of the grid only belongs to that axis. A row that varies along
-        several gets fresh ids for each of them, for which its own ids now stand. Ids that stand for the lines of an
-        earlier grid are seen as these where they fit, so that both grids become one that is finer.
+        Four channels as a grid of two heads with two places each. A channel has the ids of its head and of its place
+        from now on, and is deleted with either:
+
+        >>> constraints = Constraints()
+        >>> channels = constraints.fresh(4)
+        >>> constraints.grid(channels, [2, 2], "it is reshaped to heads")
+        [array([[4, 5]]), array([[6, 7]])]
+        >>> constraints.solve().resolve(channels)
+        array([[4, 4, 5, 5],
+               [6, 7, 6, 7]])
+
+        Each row of the map falls under one of three cases:
+
+        - the row varies along one grid axis only: it already is a row of that axis (heads that were merged before);
+        - the row varies along several grid axes, and is the first such row for each of them: these axes get fresh ids,
+          which become the parts of the ids of the row;
+        - the row crosses the grid of an earlier row: no ids of the grid axes could stand for both, so it is pinned.
         """
         if not isinstance(axis, np.ndarray):
             return list(sizes)
-        rows: list[list[np.ndarray]] = [[] for _ in sizes]
-        taken: set[int] = set()
-        for row in {line.tobytes(): line for each in axis for line in self._lines(each, sizes)}.values():
-            if (row == FIXED).all():
-                continue
-            varies = _varies(row, sizes)
-            if len(varies) == 1:
-                cells = np.moveaxis(row.reshape(sizes), varies[0], -1)
-                rows[varies[0]].append(cells.reshape(-1, sizes[varies[0]])[:1])
-            elif taken & set(varies):
-                self.pin(row[None], reason)
+        maps: list[list[np.ndarray]] = [[] for _ in sizes]  # for each grid axis, the rows of its map
+        split_axes: set[int] = set()
+        for row in self._rows(axis, sizes):
+            varying = _varying_axes(row, sizes)
+            if len(varying) == 1:
+                maps[varying[0]].append(_row_along(row, sizes, varying[0]))
+            elif split_axes.isdisjoint(varying):
+                split_axes.update(varying)
+                for i, grid_ids in self._split(row, sizes, varying, reason).items():
+                    maps[i].append(grid_ids)
             else:
-                taken |= set(varies)
-                lines = {i: self.fresh(sizes[i]) for i in varies}
-                parts = merge([lines.get(i, n) for i, n in enumerate(sizes)])
-                assert isinstance(parts, np.ndarray)
-                self._said.grids.append((row, parts))
-                self._stands.update(zip(row.tolist(), map(tuple, parts.T.tolist()), strict=True))
-                self.ties.append(Tie(row[None], parts, reason))
-                for i, line in lines.items():
-                    rows[i].append(line)
-        return [np.concatenate(maps) if maps else n for maps, n in zip(rows, sizes, strict=True)]
+                self.pin(row[None], reason)
+        return [np.concatenate(rows) if rows else n for rows, n in zip(maps, sizes, strict=True)]
 
-    def _lines(self, row: np.ndarray, sizes: Sequence[int]) -> list[np.ndarray]:
-        """A row as the rows of the lines that its ids stand for already, if none of these crosses another in a grid."""
-        parts = [self._stands.get(one, ()) for one in row.tolist()]
+    def _rows(self, axis: np.ndarray, sizes: Sequence[int]) -> Iterator[np.ndarray]:
+        """The different rows of a map that have ids, with the parts of earlier grids where they fit these sizes."""
+        rows = {row.tobytes(): row for whole in axis for row in self._rows_of_parts(whole, sizes)}
+        return (row for row in rows.values() if (row != FIXED).any())
+
+    def _rows_of_parts(self, row: np.ndarray, sizes: Sequence[int]) -> list[np.ndarray]:
+        """The rows of the parts of the ids of a row, if they fit a grid of these sizes; otherwise the row itself.
+
+        A grid of (2, 4) that is then seen as (2, 2, 2) gives the ids of its first axis back, and splits only its second
+        axis. Parts are created after the ids that they replace, so that the recursion ends.
+        """
+        parts = [self._parts.get(channel_id, ()) for channel_id in row.tolist()]
+        # Only a row in which every id has the same number of parts can be replaced by rows of parts.
         if not parts[0] or len(set(map(len, parts))) > 1:
             return [row]
-        lines = [line for part in np.array(parts).T for line in self._lines(part, sizes)]
-        across = [axis for line in lines if len(varies := _varies(line, sizes)) > 1 for axis in varies]
-        return lines if len(across) == len(set(across)) else [row]
+        rows = [last for part in np.array(parts).T for last in self._rows_of_parts(part, sizes)]
+        # Two rows that have to be split along the same axis would need two sets of ids for it.
+        split_axes = [axis for last in rows if len(varying := _varying_axes(last, sizes)) > 1 for axis in varying]
+        return rows if len(split_axes) == len(set(split_axes)) else [row]
+
+    def _split(self, row: np.ndarray, sizes: Sequence[int], axes: Sequence[int], reason: str) -> dict[int, np.ndarray]:
+        """Fresh ids for some axes of a grid, which become the parts of the ids of a row."""
+        grid_ids = {i: self.fresh(sizes[i]) for i in axes}
+        # Along the other axes the row is constant, so that they get no ids, only their size.
+        parts = merge([grid_ids.get(i, n) for i, n in enumerate(sizes)])
+        assert isinstance(parts, np.ndarray)
+        self._equalities.grids.append((row, parts))
+        self._parts.update(zip(row.tolist(), map(tuple, parts.T.tolist()), strict=True))
+        self.ties.append(Tie(row[None], parts, reason))
+        return grid_ids
 
     def reshape(self, axes: Sequence[Axis], sizes: Sequence[int | None], reason: str) -> list[Axis]:
-        """The axes of a reshaped tensor. Runs of axes with equal products are merged and split; where unknown sizes
-        make that impossible, every id is pinned."""
+        """The axes of a reshaped tensor.
+
+        The shortest runs of old and new axes with equal products are reshaped on their own: each is merged and then
+        seen as a grid. Where unknown sizes make that impossible, the ids are pinned.
+        """
         runs = _matching_runs([size(axis) for axis in axes], sizes)
         if runs is None:
             return self._reshape_around_unknown(axes, sizes, reason)
-        made: list[Axis] = []
+        reshaped: list[Axis] = []
         for old, new in runs:
-            if len(wanted := sizes[new]) == len(axes[old]) == 1:
-                made += axes[old]
-            elif wanted and axes[old]:
-                made += self.grid(merge(axes[old]), wanted, reason)  # type: ignore[arg-type]
-            else:
+            new_sizes = sizes[new]
+            if len(new_sizes) == len(axes[old]) == 1:
+                reshaped += axes[old]
+            elif new_sizes and axes[old]:
+                reshaped += self.grid(merge(axes[old]), new_sizes, reason)  # type: ignore[arg-type]
+            else:  # axes of size 1 that appear or disappear
                 self.pin(merge(axes[old]) if axes[old] else None, reason)
-                made += wanted
-        return made
+                reshaped += new_sizes
+        return reshaped
 
     def _reshape_around_unknown(self, axes: Sequence[Axis], sizes: Sequence[int | None], reason: str) -> list[Axis]:
-        """The longest ends of known and equal products are reshaped; what stands before them is pinned."""
-        olds = [size(axis) for axis in axes]
-        ends = [
-            (i, j) for i in range(len(olds)) for j in range(len(sizes)) if _product(olds[i:]) == _product(sizes[j:])
+        """Reshapes the longest trailing axes with known and equal products; pins the axes before them."""
+        old_sizes = [size(axis) for axis in axes]
+        tails = [
+            (i, j)
+            for i in range(len(old_sizes))
+            for j in range(len(sizes))
+            if _product(old_sizes[i:]) == _product(sizes[j:])
         ]
-        i, j = next(((i, j) for i, j in ends if None not in olds[i:]), (len(olds), len(sizes)))
+        # The first pair is the longest tail; the batch axis before it is nearly always all that is unknown.
+        i, j = next(((i, j) for i, j in tails if None not in old_sizes[i:]), (len(old_sizes), len(sizes)))
         for axis in axes[:i]:
             self.pin(axis, reason)
-        return [*sizes[:j], *(self.reshape(axes[i:], sizes[j:], reason) if i < len(olds) else ())]
+        tail = self.reshape(axes[i:], sizes[j:], reason) if i < len(old_sizes) else ()
+        return [*sizes[:j], *tail]
 
     def solve(self) -> Solution:
-        """The fate of every id: components of the ties, grids resolved, pins spread to all they reach."""
-        return solve(self.count, self.pins, self.ties, self._said)
+        """The final ids of every id, and the pins of every final id."""
+        return solve(self.count, self.pins, self.ties, self._equalities)
 
 
 def _matching_runs(olds: Sequence[int | None], news: Sequence[int | None]) -> list[tuple[slice, slice]] | None:
-    """The shortest runs of old and new sizes with equal products; None where an unknown size is in the way.
+    """The shortest runs of old and new sizes with equal products; None if an unknown size prevents it.
+
+        old   4  4 | 8
+        new    16  | 2  4
 
     >>> _matching_runs([4, 4, 8], [16, 2, 4])
     [(slice(0, 2, None), slice(0, 1, None)), (slice(2, 3, None), slice(1, 3, None))]
     """
     runs: list[tuple[slice, slice]] = []
     i = j = 0
+    # Every run takes at least one size from either side, and every step of the inner loop takes one more.
     while i < len(olds) or j < len(news):
         end_i, end_j = min(i + 1, len(olds)), min(j + 1, len(news))
         while (a := _product(olds[i:end_i])) != (b := _product(news[j:end_j])):
@@ -143,15 +192,24 @@ def _matching_runs(olds: Sequence[int | None], news: Sequence[int | None]) -> li
     return runs
 
 
-def _varies(row: np.ndarray, sizes: Sequence[int]) -> list[int]:
-    """The axes of a grid along which a row varies; the longest one if it is constant.
+def _varying_axes(row: np.ndarray, sizes: Sequence[int]) -> list[int]:
+    """The axes of a grid along which a row varies; the longest axis if the row is constant.
 
-    >>> _varies(np.array([0, 0, 1, 1]), [2, 2]), _varies(np.array([0, 1, 2, 3]), [2, 2])
+    >>> _varying_axes(np.array([0, 0, 1, 1]), [2, 2]), _varying_axes(np.array([0, 1, 2, 3]), [2, 2])
     ([0], [0, 1])
     """
     cells = row.reshape(sizes)
-    varies = [i for i, n in enumerate(sizes) if n > 1 and not (cells == cells.take([0], axis=i)).all()]
-    return varies or [max(range(len(sizes)), key=lambda i: (sizes[i], i))]
+    varying = [i for i, n in enumerate(sizes) if n > 1 and not (cells == cells.take([0], axis=i)).all()]
+    return varying or [max(range(len(sizes)), key=lambda i: (sizes[i], i))]
+
+
+def _row_along(row: np.ndarray, sizes: Sequence[int], axis: int) -> np.ndarray:
+    """The ids along one axis of a grid, of a row that varies along no other axis. Shape (1, size of the axis).
+
+    >>> _row_along(np.array([4, 4, 5, 5]), [2, 2], 0)
+    array([[4, 5]])
+    """
+    return np.moveaxis(row.reshape(sizes), axis, -1).reshape(-1, sizes[axis])[:1]
 
 
 def _product(sizes: Sequence[int | None]) -> int | None:

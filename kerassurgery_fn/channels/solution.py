@@ -1,4 +1,4 @@
-"""What has become of every channel id: which ids it stands for, and why some cannot be cut."""
+"""The solved constraints: the final ids of every channel, and why some of them cannot be deleted."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 
 class Pin(NamedTuple):
-    """Ids that cannot be cut and the reason in words; `output` if it is only that the model's output would change."""
+    """Ids that cannot be deleted, and the reason in words. `output`: the reason is only that an output would change."""
 
     ids: np.ndarray
     reason: str
@@ -17,7 +17,7 @@ class Pin(NamedTuple):
 
 
 class Tie(NamedTuple):
-    """Maps that live and die together position by position, and what ties them in words."""
+    """Two maps whose positions are deleted together, one by one, and the reason in words."""
 
     a: np.ndarray
     b: np.ndarray
@@ -26,10 +26,14 @@ class Tie(NamedTuple):
 
 @dataclass(frozen=True)
 class Solution:
-    """What has become of each id after all ties, grids and pins.
+    """What the ties, grids and pins mean for each id.
 
-    `table` has, for each id, the final ids it stands for: shape (k, ids + 1), the last column for `FIXED`. `reasons`
-    has the pins of each final id that has any. `ties` has all that was said to live and die together.
+    Ids that are deleted together have the same final id. The id of a channel that a grid splits has several final ids,
+    one for each grid axis, and the channel is deleted when any of them is deleted.
+
+    - `table`: the final ids of each id, shape (k, ids + 1); the last column is `FIXED`;
+    - `reasons`: final id -> its pins; only pinned ids have an entry;
+    - `ties`: the ties as they were added.
     """
 
     table: np.ndarray
@@ -38,23 +42,31 @@ class Solution:
 
     @property
     def ids(self) -> int:
-        """How many ids there are; final ids are among them."""
+        """The number of ids. Final ids are some of them."""
         return self.table.shape[1] - 1
 
     def resolve(self, axis: np.ndarray) -> np.ndarray:
-        """A map in final ids, shape (k, n)."""
+        """A channel map with final ids in place of ids. Shape (rows, n) -> (rows * k, n)."""
         return self.table[:, axis].reshape(len(self.table) * len(axis), axis.shape[1])
 
     def kept(self, axis: np.ndarray, dead: np.ndarray) -> np.ndarray:
-        """The positions of an axis that survive, given which final ids are dead (bool, one an id and a last False)."""
+        """The positions of an axis that stay when some final ids are deleted.
+
+        Args:
+            dead: boolean mask over the final ids, shape (ids + 1,). The last element, for `FIXED`, is False.
+        """
         return np.flatnonzero(~dead[self.resolve(axis)].any(axis=0))
 
     def none_dead(self) -> np.ndarray:
-        """The `dead` of a world in which every id lives."""
+        """The boolean mask over the final ids that deletes nothing, shape (ids + 1,)."""
         return np.zeros(self.table.shape[1], bool)
 
     def pinned(self, *, output: bool = True) -> np.ndarray:
-        """Which final ids are pinned, like `nobody`; if not `output`, without those that only an output holds."""
+        """The boolean mask of the pinned final ids, shape (ids + 1,).
+
+        Args:
+            output: whether ids count as pinned where the only reason is that an output of the model would change.
+        """
         mask = self.none_dead()
         mask[[final for final, pins in self.reasons.items() if output or not all(pin.output for pin in pins)]] = True
         return mask

@@ -1,4 +1,26 @@
-"""How the solution of ids are worked out: components of ties, grids resolved, pins spread to all they reach."""
+"""The solver of the constraints: components of ties, parts of grids, and pins spread over both.
+
+The solver keeps two tables:
+
+- `root`: ids with the same root are deleted together;
+- `parts`: a root that a grid splits has parts, one id for each grid axis. Its channels are deleted when any of the
+  parts is deleted.
+
+Four channels (ids 0 to 3) that are reshaped to two heads (ids 4 and 5) of two places (ids 6 and 7):
+
+    channel   0   1   2   3
+    head      4   4   5   5        parts = {0: [4, 6], 1: [4, 7], 2: [5, 6], 3: [5, 7]}
+    place     6   7   6   7
+
+If an Add ties channel 0 to channel 2, then [4, 6] and [5, 6] have to be deleted together. The solver therefore ties
+head 4 to head 5. A place can then still be deleted alone, but no longer a head.
+
+>>> channels, parts = np.array([0, 1, 2, 3]), np.array([[4, 4, 5, 5], [6, 7, 6, 7]])
+>>> add = (np.array([[0]]), np.array([[2]]))
+>>> solve(8, [], [], Equalities([add], [], [(channels, parts)])).table
+array([[ 4,  4,  4,  4,  4,  4,  6,  7, -1],
+       [ 6,  7,  6,  7,  4,  4,  6,  7, -1]])
+"""
 
 from __future__ import annotations
 
@@ -15,163 +37,235 @@ Pair = tuple[np.ndarray, np.ndarray]
 
 
 class Equalities(NamedTuple):
-    """What was said to die together: `pairs` of maps of one row, `composite` maps of several rows, and `grids`, rows
-    that stand for lines."""
+    """The maps that are deleted together, position by position.
+
+    - `pairs`: two maps of one row each;
+    - `composite`: two maps, one of them at least with several rows;
+    - `grids`: a row of ids, shape (n,), and the map of their parts.
+    """
 
     pairs: list[Pair]
     composite: list[Pair]
     grids: list[Pair]
 
 
-def solve(count: int, pins: list[Pin], ties: list[Tie], said: Equalities) -> Solution:
-    """The fate of each of so many ids."""
-    return _Solver(count, pins, ties, said).solution()
-
-
 class Equality(NamedTuple):
-    """Two lists of ids that die together: one list does when any of its ids does. The reason is that of a pin, where
-    they cannot be made to."""
+    """Two positions that are deleted together. A position is deleted when any of its ids is deleted. The reason is the
+    reason of the pin where the solver cannot keep the equality in another way."""
 
-    a: tuple[int, ...]
-    b: tuple[int, ...]
+    left: tuple[int, ...]
+    right: tuple[int, ...]
     reason: str
 
 
-class _Solver:
-    """The work of `solve`, in rounds: tie, look which lists of ids do not die together though they should."""
+Mismatch = tuple[list[int], list[int], Equality]
 
-    def __init__(self, count: int, pins: list[Pin], ties: list[Tie], said: Equalities) -> None:
+
+def solve(count: int, pins: list[Pin], ties: list[Tie], equalities: Equalities) -> Solution:
+    """The solution of the constraints on the ids 0 to count - 1."""
+    return _Solver(count, pins, ties, equalities).solution()
+
+
+class _Solver:
+    """Works in rounds of two steps: work out `parts`, then tie ids where the parts of equal positions differ.
+
+    Every tie unites two different roots, so that there are at most as many rounds as ids. After the last round,
+    every equality holds by `root` and `parts`, or its ids are pinned.
+    """
+
+    def __init__(self, count: int, pins: list[Pin], ties: list[Tie], equalities: Equalities) -> None:
+        # One element more than there are ids: FIXED is -1 and indexes the last.
         self.root = np.arange(count + 1)
         self.pins, self.ties = list(pins), ties
         self.parts: dict[int, list[int]] = {}
-        self._unite(said.pairs)
-        facts: list[Equality] = []
-        for row, parts in said.grids:
-            live = row != FIXED
-            facts += _facts(row[None, live], parts[:, live], "it is seen as two grids that do not fit each other")
-            if not live.all():
-                self.pins.append(Pin(parts[:, ~live], "it shares lines of a grid with positions that are no channels"))
-        for a, b in said.composite:
-            facts += _facts(a, b, "it is joined with positions of another grid")
-        self.facts = list(dict.fromkeys(facts))
-        while more := self._disagreements():
-            self._unite([(np.array(more).T[:1], np.array(more).T[1:])])
+        self._unite(equalities.pairs)
+        # Many positions repeat the same equality (a flattened image has one for each pixel): each counts once.
+        self.equalities = list(dict.fromkeys(self._by_position(equalities)))
+        while missing := self._missing_ties():
+            left, right = np.array(missing).T
+            self._unite([(left[None], right[None])])
 
-    def _unite(self, ties: Sequence[Pair]) -> None:
-        """Components by hooking the larger root to the smaller and jumping pointers, all pairs at once."""
-        if not ties:
+    def _by_position(self, equalities: Equalities) -> list[Equality]:
+        """The equalities of grids and composite maps, one for each position."""
+        positions: list[Equality] = []
+        for row, parts in equalities.grids:
+            has_id = row != FIXED
+            reason = "it is split into two grids that do not fit each other"
+            positions += _equalities(row[None, has_id], parts[:, has_id], reason)
+            if not has_id.all():
+                # A position without an id is never deleted, and neither are the head and the place that it has.
+                reason = "its head or group also has positions that are not channels"
+                self.pins.append(Pin(parts[:, ~has_id], reason))
+        for a, b in equalities.composite:
+            positions += _equalities(a, b, "it is tied to positions of another grid")
+        return positions
+
+    def _unite(self, pairs: Sequence[Pair]) -> None:
+        """Gives the ids of each pair the same root. All pairs at once: the larger root points to the smaller one, and
+        every id then follows the pointers to their end.
+
+        A root is never larger than its ids, so that pointers form no circle. A pass over the pairs removes at least
+        one root, so that the passes end.
+        """
+        if not pairs:
             return
-        a, b = (np.concatenate([tie[side][0] for tie in ties]) for side in (0, 1))
-        fixed = (a == FIXED) | (b == FIXED)
-        if fixed.any():
-            both = np.concatenate([a[fixed], b[fixed]])
-            self._pin(both[both != FIXED], "it is joined with positions that are no channels")
-            a, b = a[~fixed], b[~fixed]
+        a, b = (np.concatenate([pair[side][0] for pair in pairs]) for side in (0, 1))
+        a, b = self._without_fixed(a, b)
         root = self.root
         while len(a):
             ends = np.sort(root[np.stack([a, b])], axis=0)
             apart = ends[0] != ends[1]
             a, b, (low, high) = a[apart], b[apart], ends[:, apart]
-            root[high] = low
-            while not np.array_equal(root, jumped := root[root]):
-                root = jumped
+            root[high] = low  # where several pairs share a root, one of them wins and the others need another pass
+            while not np.array_equal(root, shorter := root[root]):
+                root = shorter
         self.root = root
 
-    def _disagreements(self) -> list[tuple[int, int]]:
-        """The ties that make lists of ids die together; where there are none, what cannot be made to is pinned.
+    def _without_fixed(self, a: np.ndarray, b: np.ndarray) -> Pair:
+        """The pairs of two ids. An id that is paired with `FIXED` is pinned."""
+        fixed = (a == FIXED) | (b == FIXED)
+        if fixed.any():
+            ids = np.concatenate([a[fixed], b[fixed]])
+            self._pin(ids[ids != FIXED], "it is tied to positions that are not channels")
+        return a[~fixed], b[~fixed]
 
-        An id that should die with several stands for them from then on.
-        """
-        self.parts = {}
-        meetings: list[tuple[list[int], list[int], Equality]] = []
-        for fact in self.facts:
-            one, many = sorted((self._roots(fact.a), self._roots(fact.b)), key=len)
-            if len(one) == 1 and one[0] not in many:
-                if self.parts.setdefault(one[0], many) != many:
-                    meetings.append((many, self.parts[one[0]], fact))
-            elif set(one) != set(many):
-                meetings.append((one, many, fact))
+    def _missing_ties(self) -> list[tuple[int, int]]:
+        """The ties without which equalities do not hold. If none helps, the ids of the other equalities are pinned."""
         ties: dict[tuple[int, int], None] = {}
-        misfits = [fact for one, many, fact in meetings if not self._agreed(one, many, ties)]
+        impossible: list[Equality] = []
+        for left, right, equality in self._assign_parts():
+            pairs = self._equate(left, right)
+            if pairs is None:
+                impossible.append(equality)
+            else:
+                ties.update(dict.fromkeys(pairs))
+        # A tie may make the impossible possible: ids are pinned only when there is no tie left to try.
         if not ties:
-            for fact in misfits:
-                self._pin(self._roots(fact.a + fact.b), fact.reason)
+            for equality in impossible:
+                self._pin(self._roots(equality.left + equality.right), equality.reason)
         return list(ties)
 
-    def _agreed(self, one: list[int], many: list[int], ties: dict[tuple[int, int], None]) -> bool:
-        """Whether two lists of ids can be made to die together: by ties, or by one id that stands for the others."""
-        a, b = self._deep(one), self._deep(many)
-        same = _equated(a, b)
-        if same is None:
-            short, long = sorted(([i for i in a if i not in b], [i for i in b if i not in a]), key=len)
-            if len(short) == 1 and short[0] not in self.parts:
-                self.parts[short[0]] = long
-                return True
-            same = _equated(one, many)
-        ties.update(dict.fromkeys(same or ()))
-        return same is not None
+    def _assign_parts(self) -> list[Mismatch]:
+        """Works out `parts` from the equalities, and returns the equalities that then do not hold.
 
-    def _deep(self, ids: Iterable[int], above: frozenset[int] = frozenset()) -> list[int]:
-        """What ids stand for in the end, as far as it is known."""
-        made: list[int] = []
-        for one in ids:
-            below = None if one in above else self.parts.get(one)
-            made += self._deep(below, above | {one}) if below else [one]
-        return list(dict.fromkeys(made))
+        A root that equals several ids gets them as its parts. A root has one list of parts: if another equality has a
+        different list for it, the two lists have to become equal.
+        """
+        # From scratch: a new tie may have united roots, or made parts of a root equal.
+        self.parts = {}
+        mismatches: list[Mismatch] = []
+        for equality in self.equalities:
+            short, long = sorted((self._roots(equality.left), self._roots(equality.right)), key=len)
+            # Example: short = [0], long = [4, 6]. Channel 0 is deleted with head 4 and with place 6.
+            if len(short) == 1 and short[0] not in long:
+                parts = self.parts.setdefault(short[0], long)
+                if parts != long:
+                    mismatches.append((long, parts, equality))
+            # Two lists of several ids, such as [4, 6] and [5, 6]: neither side can be the parts of the other.
+            elif set(short) != set(long):
+                mismatches.append((short, long, equality))
+        return mismatches
+
+    def _equate(self, left: list[int], right: list[int]) -> list[tuple[int, int]] | None:
+        """Makes two lists of ids equal.
+
+        Returns:
+            The ties that do it; no ties if `parts` does it: a single id on one side gets the ids of the other side as
+            its parts. None if neither is possible.
+        """
+        # Parts may have parts themselves. Lists that differ at first sight are often equal after their replacement.
+        a, b = self._last_parts(left), self._last_parts(right)
+        pairs = _pairs_to_tie(a, b)
+        if pairs is not None:
+            return pairs
+        short, long = sorted((_without(a, b), _without(b, a)), key=len)
+        if len(short) == 1 and short[0] not in self.parts:
+            self.parts[short[0]] = long
+            return []
+        # The last parts differ in number, but the lists before their replacement may still match one by one.
+        return _pairs_to_tie(left, right)
+
+    def _last_parts(self, ids: Iterable[int], above: frozenset[int] = frozenset()) -> list[int]:
+        """The ids with their parts, and the parts of these, in their place. An id inside its own parts stays."""
+        last: list[int] = []
+        for channel_id in ids:
+            parts = None if channel_id in above else self.parts.get(channel_id)
+            last += self._last_parts(parts, above | {channel_id}) if parts else [channel_id]
+        return list(dict.fromkeys(last))
 
     def _roots(self, ids: Iterable[int]) -> list[int]:
-        """Different roots in the order given, fixed ones left out."""
+        """The roots of ids, each once, in order; without `FIXED`."""
         return list(dict.fromkeys(int(self.root[i]) for i in ids if i != FIXED))
 
     def _pin(self, ids: Iterable[int], reason: str) -> None:
         self.pins.append(Pin(np.array([list(ids)], int), reason))
 
     def solution(self) -> Solution:
-        """Every id followed to the last ids it stands for, and every pin with it."""
-        final: dict[int, tuple[int, ...]] = {}
+        """The final ids of every id, and the pins of every final id."""
+        final_parts: dict[int, tuple[int, ...]] = {}
         for root in self.parts:
-            self._follow(root, final, frozenset())
-        table = np.repeat(self.root[None], max(map(len, final.values()), default=1), axis=0)
-        if final:
-            of_root = table.copy()
-            for root, parts in final.items():
-                of_root[:, root] = [*parts, *parts[:1] * (len(table) - len(parts))]
-            table = of_root[:, self.root]
-        table[:, FIXED] = FIXED
-        reasons: dict[int, list[Pin]] = defaultdict(list)
-        for pin in self.pins:
-            for one in np.unique(table[:, pin.ids[pin.ids != FIXED]]).tolist():
-                reasons[one].append(pin)
-        return Solution(table, dict(reasons), self.ties)
+            self._follow(root, final_parts, frozenset())
+        table = self._table(final_parts)
+        return Solution(table, self._reasons(table), self.ties)
 
-    def _follow(self, root: int, final: dict[int, tuple[int, ...]], above: frozenset[int]) -> tuple[int, ...]:
-        """The last ids that a root stands for; one that stands for itself is pinned."""
-        if root in final:
-            return final[root]
+    def _follow(self, root: int, final_parts: dict[int, tuple[int, ...]], above: frozenset[int]) -> tuple[int, ...]:
+        """The parts of a root that have no parts themselves. A root that is one of its own parts is pinned.
+
+        `final_parts` keeps the results, so that each root is followed once; `above` are the roots on the way, so that
+        a circle ends.
+        """
+        if root in final_parts:
+            return final_parts[root]
         if root in above:
-            self._pin([root], "its grid is joined with itself")
+            self._pin([root], "its grid is tied to itself")
         if root in above or root not in self.parts:
             return (root,)
-        parts = [last for part in self.parts[root] for last in self._follow(part, final, above | {root})]
-        final[root] = tuple(dict.fromkeys(parts))
-        return final[root]
+        parts = [last for part in self.parts[root] for last in self._follow(part, final_parts, above | {root})]
+        final_parts[root] = tuple(dict.fromkeys(parts))
+        return final_parts[root]
+
+    def _table(self, final_parts: dict[int, tuple[int, ...]]) -> np.ndarray:
+        """The final ids of every id, shape (k, ids + 1). The first one is repeated where an id has fewer than k."""
+        # A repeated id changes nothing: a position is deleted when any of its ids is deleted.
+        rows = max(map(len, final_parts.values()), default=1)
+        of_root = np.repeat(self.root[None], rows, axis=0)
+        for root, parts in final_parts.items():
+            of_root[:, root] = [*parts, *parts[:1] * (rows - len(parts))]
+        table = of_root[:, self.root]
+        table[:, FIXED] = FIXED
+        return table
+
+    def _reasons(self, table: np.ndarray) -> dict[int, list[Pin]]:
+        """The pins of each final id that has any: a pin on an id is a pin on all its final ids."""
+        reasons: dict[int, list[Pin]] = defaultdict(list)
+        for pin in self.pins:
+            for final in np.unique(table[:, pin.ids[pin.ids != FIXED]]).tolist():
+                reasons[final].append(pin)
+        return dict(reasons)
 
 
-def _facts(a: np.ndarray, b: np.ndarray, reason: str) -> list[Equality]:
-    """Position by position what dies together in two maps."""
-    return [Equality(tuple(x), tuple(y), reason) for x, y in zip(a.T.tolist(), b.T.tolist(), strict=True)]
+def _equalities(a: np.ndarray, b: np.ndarray, reason: str) -> list[Equality]:
+    """The equality of each position of two maps."""
+    return [Equality(tuple(left), tuple(right), reason) for left, right in zip(a.T.tolist(), b.T.tolist(), strict=True)]
 
 
-def _equated(a: list[int], b: list[int]) -> list[tuple[int, int]] | None:
-    """Ties that make two lists of ids die together: what they share counts for both, the rest is tied in order.
+def _pairs_to_tie(a: list[int], b: list[int]) -> list[tuple[int, int]] | None:
+    """The pairs of ids to tie so that two lists of ids are deleted together; None if there are none.
 
-    >>> _equated([1, 2], [3, 2]), _equated([1], [1, 2]), _equated([1], [2, 3])
+    Shared ids already agree. The others are tied in order; if only one list has others, they are tied to a shared id.
+
+    >>> _pairs_to_tie([1, 2], [3, 2]), _pairs_to_tie([1], [1, 2]), _pairs_to_tie([1], [2, 3])
     ([(1, 3)], [(1, 2)], None)
     """
-    common = [i for i in a if i in b]
-    a, b = [i for i in a if i not in common], [i for i in b if i not in common]
+    shared = [i for i in a if i in b]
+    a, b = _without(a, shared), _without(b, shared)
     if len(a) == len(b):
         return list(zip(a, b, strict=True))
-    if common and not (a and b):
-        return [(common[0], i) for i in a + b]
+    if shared and not (a and b):
+        return [(shared[0], i) for i in a + b]
     return None
+
+
+def _without(ids: list[int], others: list[int]) -> list[int]:
+    """The ids that are not among the others, in order."""
+    return [i for i in ids if i not in others]

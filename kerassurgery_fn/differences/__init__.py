@@ -1,4 +1,4 @@
-"""Differences between models as data: `patch(a, diff(a, b)) == b`, with slices of `a` wherever `b` is made of them."""
+"""Differences between models as data: `patch(a, diff(a, b)) == b`. Slices of `a` are noted, only new values stored."""
 
 from kerassurgery_fn.differences.changes import Picks, Stored, Trained
 from kerassurgery_fn.differences.comparing import diff

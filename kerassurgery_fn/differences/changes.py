@@ -1,4 +1,4 @@
-"""What a difference is made of: frozen dataclasses that a document can hold."""
+"""The parts of a difference: frozen dataclasses that a document can hold."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from kerassurgery_fn.arguments import shortened
 from kerassurgery_fn.errors import BadDocument, BadValue, OtherModel
 from kerassurgery_fn.values.snapshot import same_arrays
 
-NEW = -1  # a position that comes from nowhere
-Sheet = Annotated[Mapping[str, Any], "sheet"]  # of this form, see graph/forms.py
+NEW = -1  # a position that the old axis does not have
+LayerRecord = Annotated[Mapping[str, Any], "layer_record"]  # the form in documents, see graph/record_schema.py
 
 
 @dataclass(frozen=True)
 class Picks:
-    """Positions of an axis: how many it has, and which of them in which order.
+    """Positions of an axis: its size, and the positions that are picked, in order.
 
-    `kept` is a bit for each position (base64) where they are in order and none is there twice, else the positions
-    one by one. -1 is a position that comes from nowhere.
+    `kept` has one bit for each position (base64) if the picked positions are in ascending order and all differ.
+    Otherwise it lists the positions; -1 is a new position, which the old axis does not have.
 
     >>> Picks.of_positions(8, [1, 2, 7])
     Picks(of=8, kept='YQ==')
@@ -36,7 +36,7 @@ class Picks:
 
     def __post_init__(self) -> None:
         if self.of < 0 or not ((self.positions >= NEW) & (self.positions < self.of)).all():
-            raise BadDocument(f"{self!r} picks other positions than 0 to {self.of - 1}, or {NEW} for a new one")
+            raise BadDocument(f"{self!r}: positions must be from 0 to {self.of - 1}, or {NEW} for a new position")
 
     @classmethod
     def of_positions(cls, of: int, positions: Any) -> Picks:
@@ -54,9 +54,9 @@ class Picks:
         try:
             packed = np.frombuffer(base64.b64decode(self.kept, validate=True), np.uint8)
         except (binascii.Error, ValueError) as error:
-            raise BadDocument(f"{self!r} is no list of positions: {error}") from None
+            raise BadDocument(f"{self!r} is not a list of positions: {error}") from None
         if len(packed) != -(-self.of // 8):
-            raise BadDocument(f"{self!r} has bits for {8 * len(packed)} positions, not for {self.of}")
+            raise BadDocument(f"{self!r} has bits for {8 * len(packed)} positions instead of {self.of}")
         return np.flatnonzero(np.unpackbits(packed, count=self.of))
 
     @property
@@ -67,12 +67,13 @@ class Picks:
 
 @dataclass(frozen=True, eq=False)
 class Stored:
-    """An array of which at least some elements are new.
+    """An array with new elements.
 
-    `values` is the whole array. Or, where `picks` says which slices of the old array it is made of, those elements
-    that are others than there, and `mask` has a bit for each element of the array: whether it is one of them.
-    `moved` is by how much the elements changed: the norm of the change over that of the old ones; None if no old
-    element stands in their place.
+    Without `picks` and `mask`, `values` is the whole array. With them, the array consists of the slices `picks` of the
+    old array, except for the elements where `mask` (one bit for each element) is true; these are in `values`.
+
+    `moved` is how far the elements moved: the norm of the change divided by the norm of the old elements. It is None if
+    there are no old elements to compare with.
     """
 
     values: np.ndarray = field(repr=False)
@@ -83,23 +84,26 @@ class Stored:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Stored):
             return NotImplemented
-        mine, theirs = ([one for one in (each.values, each.mask) if one is not None] for each in (self, other))
-        return same_arrays(mine, theirs) and (self.moved, self.picks) == (other.moved, other.picks)
+        return same_arrays(self._arrays, other._arrays) and (self.moved, self.picks) == (other.moved, other.picks)
+
+    @property
+    def _arrays(self) -> list[np.ndarray]:
+        return [self.values] if self.mask is None else [self.values, self.mask]
 
     __hash__ = None  # type: ignore[assignment]
 
 
-# What becomes of one array: None if it is as it was, or the slices of each axis (an index into the table of picks,
-# None for a whole axis), or new values.
+# The change of an array: None if it is unchanged; or for each axis an index into the table of picks (None for a whole
+# axis); or new values.
 Piece = tuple[int | None, ...] | Stored | None
 Pieces = tuple[Piece, ...]
 
 
 @dataclass(frozen=True)
 class Trained:
-    """The state of the optimizer: the weight of each slot as in `Training`, and what becomes of each array.
+    """The change of the optimizer's state: the weight of each slot as in `Training`, and the change of each array.
 
-    Arrays come from the old state's slots for the same weight, in order.
+    The k-th array of a weight comes from the k-th array of the same weight in the old state.
     """
 
     slots: tuple[tuple[str, int] | None, ...]
@@ -108,27 +112,27 @@ class Trained:
 
 @dataclass(frozen=True)
 class Changes:
-    """What makes one model of another, as data.
+    """The changes from an old model to a new model, as data. Layers are keys by their path.
 
-    - `base`: digests of the first model's record and of its arrays;
-    - `removed`: layers of the first model of which nothing is left;
-    - `sources`: layers of the second model that have another path in the first -> that path;
-    - `added`: layers that come from nowhere -> their record;
-    - `order`: models whose layers are not those of before in that order -> names, and runs (from, to) of layers of
-      the first model's;
-    - `changed`: layer -> JSON pointer into its record -> what stood there and what stands there now;
-    - `appeared`, `dropped`: the same for what was not there before, and is there no more;
-    - `picks`: the table of positions that the weights refer to;
-    - `weights`: layers with other weights -> what becomes of each array; None if the layer has none any more;
-    - `channels`: address of a layer's channels -> which of them are left, as an index into the table of picks;
-    - `training`: the optimizer's state: "same", "none", or what becomes of it;
-    - `result`: digests of the second model's record and arrays, which `patch` must come to; None if it is not known.
+    - `base`: digests of the old record and of the old arrays;
+    - `removed`: layers of the old model that the new model does not have;
+    - `sources`: layers of the new model that have another path in the old model -> that path;
+    - `added`: layers that only the new model has -> their record;
+    - `order`: models with other layers or another order of layers -> names of new layers, and runs (from, to) of old
+      layers;
+    - `changed`: layer -> JSON pointer into its record -> the old value and the new value;
+    - `appeared`, `dropped`: layer -> JSON pointer -> a value that only the new record has, or only the old one;
+    - `picks`: the table of positions that `weights` and `channels` refer to;
+    - `weights`: layers with changed weights -> the change of each array; None if the layer has no weights any more;
+    - `channels`: address of a layer's channels -> the channels that are left, as an index into `picks`;
+    - `training`: the change of the optimizer's state, or "same", or "none" if the new model has none;
+    - `result`: digests of the new record and arrays, which `patch` checks; None if they are unknown.
     """
 
     base: tuple[str, str] = field(repr=False)
     removed: tuple[str, ...] = ()
     sources: Mapping[str, str] = field(default_factory=dict)
-    added: Mapping[str, Sheet] = field(default_factory=dict, repr=False)
+    added: Mapping[str, LayerRecord] = field(default_factory=dict, repr=False)
     order: Mapping[str, tuple[str | tuple[int, int], ...]] = field(default_factory=dict, repr=False)
     changed: Mapping[str, Mapping[str, tuple[Any, Any]]] = field(default_factory=dict, repr=False)
     appeared: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
@@ -141,21 +145,27 @@ class Changes:
 
     def __bool__(self) -> bool:
         """Whether there is any difference."""
-        facts = (self.removed, self.sources, self.added, self.order, self.changed, self.appeared, self.dropped)
-        return any(facts) or bool(self.weights) or self.training != "same"
+        layers = (self.removed, self.sources, self.added, self.order)
+        records = (self.changed, self.appeared, self.dropped)
+        return any((*layers, *records, self.weights)) or self.training != "same"
 
     def pick(self, index: int) -> Picks:
+        """The positions at an index of the table.
+
+        Raises:
+            OtherModel: the table has no such index.
+        """
         if not 0 <= index < len(self.picks):
-            raise OtherModel(f"the difference refers to positions {index}, but has only {len(self.picks)} of them")
+            raise OtherModel(f"the difference refers to entry {index} of its picks, but has only {len(self.picks)}")
         return self.picks[index]
 
 
 def as_diff(value: Any, name: str = "difference") -> Changes:
-    """A difference itself.
+    """The difference, checked.
 
     Raises:
-        BadValue: it is none.
+        BadValue: the value is not a difference.
     """
     if isinstance(value, Changes):
         return value
-    raise BadValue(f"{name} is a difference of two models, as diff(a, b) gives it, not {shortened(value)}")
+    raise BadValue(f"{name} must be a difference of two models from diff(a, b), not {shortened(value)}")

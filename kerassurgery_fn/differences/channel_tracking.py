@@ -1,8 +1,14 @@
-"""Which channels are left of a model whose values have all moved, as when it was pruned and trained on.
+"""Finds the channels that are left of a model whose values have all changed: pruned, and then fine-tuned.
 
-Channels are followed through the graph. What a layer reads is known from the layers before it; then each of its own
-slices is held against all of the old model's, and the nearest is the one that it comes from. Nothing is restored from
-what is found: it only tells people which channels are left, and by how much values have moved.
+Channels are tracked through the graph, from the inputs on. The channels that a layer reads are known from the layers
+before it; every slice of its kernel is then compared with all slices of the old kernel, and comes from the nearest one:
+
+    old kernel   (9 inputs, 6 channels)
+    new kernel   (7 inputs, 3 channels)     inputs known to be 0, 1, 2, 4, 5, 7, 8 of the old model
+    compare each of the 3 columns with the 6 old columns, at these 7 inputs -> channels 1, 2, 5
+
+The result is only shown to people (which channels are left, how far the values have moved). `patch` does not use it, so
+that a wrong guess does no harm.
 """
 
 from __future__ import annotations
@@ -18,131 +24,149 @@ from kerassurgery_fn.differences.slices import NEW, Positions
 from kerassurgery_fn.rules.layer import Producer
 from kerassurgery_fn.values.snapshot import Snapshot
 
-CLOSE = 0.7  # the norm of the change over that of the values, at the most
-FEATURES = 512  # elements of a slice that are compared, at the most
-ENOUGH = 4  # at the least
+MAX_CHANGE = 0.7  # the norm of the change divided by the norm of the values
+MAX_FEATURES = 512  # elements of a slice to compare, drawn at random
+MIN_FEATURES = 4  # elements of a slice to compare; fewer would match by chance
+
+ProducerKey = tuple[str, str]
 
 
 class ChannelTracking:
-    """Positions in the old model of what is in the new one, axis by axis.
+    """The old positions of the channels of a new model.
 
     Args:
-        a, b: the models, old and new.
-        flows: their channels.
-        sources: layers of `b` -> the layers of `a` that they come from.
-        sure: (layer of `b`, kind) -> positions that are known already.
+        a, b: the old and the new model.
+        flows: their channel flows.
+        sources: path of a layer of `b` -> path of the layer of `a` that it comes from.
+        known: (layer of `b`, kind of channels) -> the old positions, where they are known already.
     """
 
     def __init__(
         self, a: Snapshot, b: Snapshot, flows: tuple[Flow, Flow], sources: Mapping[str, str],
-        sure: Mapping[tuple[str, str], Positions],
+        known: Mapping[ProducerKey, Positions],
     ) -> None:  # fmt: skip
         self.a, self.b, self.sources = a, b, sources
         self.old, self.new = flows
-        self.came_from = np.full(self.new.solution.table.shape[1], NEW, np.int64)  # final id -> old final id
-        self.found: dict[tuple[str, str], Positions] = {}
-        for (path, kind), producer in self.new.producers.items():
+        self.old_ids = np.full(self.new.solution.table.shape[1], NEW, np.int64)  # new final id -> old final id
+        self.found: dict[ProducerKey, Positions] = {}
+        # Producers are in the order of the graph: what a layer reads is known when its own channels are looked for.
+        for (path, kind), after in self.new.producers.items():
             before = self.old.producers.get((sources.get(path, ""), kind))
-            if before is None:
-                continue
-            positions = sure.get((path, kind))
-            if positions is None:
-                positions = self.positions(before.axis, producer.axis)
-            if positions is None or (positions == NEW).any():
-                positions = self._nearest(before, producer)
-            if positions is not None:
-                self._note(before.axis, producer.axis, positions)
+            positions = None if before is None else self._track(before, after, known.get((path, kind)))
+            if before is not None and positions is not None:
+                self._note(before.axis, after.axis, positions)
                 self.found[path, kind] = positions
 
+    def _track(self, before: Producer, after: Producer, known: Positions | None) -> Positions | None:
+        """The old positions of a layer's channels: known, or by the ids that they share, or by the nearest values."""
+        positions = self.positions(before.axis, after.axis) if known is None else known
+        if positions is None or (positions == NEW).any():
+            return self._by_nearest_values(before, after)
+        return positions
+
     def positions(self, before: Axis, after: Axis) -> Positions | None:
-        """The old positions of an axis, `NEW` where nothing is known; None if nothing at all is."""
+        """The old positions of an axis by its ids, `NEW` for unknown ids; None if the axes cannot be compared."""
         if not isinstance(after, np.ndarray) or not isinstance(before, np.ndarray):
             count = size(after)
             return np.arange(count) if count is not None and count == size(before) else None
-        olds, news = (flow.solution.resolve(axis) for flow, axis in ((self.old, before), (self.new, after)))
-        if len(olds) > 1 or len(news) > 1:
+        old_ids, new_ids = self.old.solution.resolve(before), self.new.solution.resolve(after)
+        if len(old_ids) > 1 or len(new_ids) > 1:
             return None
-        return _matched(olds[0], self.came_from[news[0]])
+        return _positions_of(old_ids[0], self.old_ids[new_ids[0]])
 
     def axes(self, path: str, slot: int) -> list[Positions] | None:
-        """The old positions of every axis of a weight; None if some are not known."""
-        olds, news = self.old.weights.get(self.sources.get(path, "")), self.new.weights.get(path)
-        if olds is None or news is None or min(len(olds), len(news)) <= slot:
+        """The old positions of every axis of a weight; None if some are unknown."""
+        old_weights, new_weights = self.old.weights.get(self.sources.get(path, "")), self.new.weights.get(path)
+        if old_weights is None or new_weights is None or min(len(old_weights), len(new_weights)) <= slot:
             return None
-        made = [self.positions(one, other) for one, other in zip(olds[slot].axes, news[slot].axes, strict=False)]
-        known = [one for one in made if one is not None and (one != NEW).all()]
-        return known if len(known) == len(made) else None
+        pairs = list(zip(old_weights[slot].axes, new_weights[slot].axes, strict=False))
+        positions = [self.positions(before, after) for before, after in pairs]
+        known = [found for found in positions if found is not None and (found != NEW).all()]
+        return known if len(known) == len(pairs) else None
 
     def _note(self, before: Axis, after: Axis, positions: Positions) -> None:
-        olds, news = (flow.solution.resolve(axis) for flow, axis in ((self.old, before), (self.new, after)))  # type: ignore[arg-type]
-        if len(olds) == len(news) == 1:
-            sure = positions != NEW
-            self.came_from[news[0][sure]] = olds[0][positions[sure]]
-            self.came_from[-1] = NEW
+        """Keeps the old ids of the channels of a layer, for the layers that read them."""
+        old_ids, new_ids = self.old.solution.resolve(before), self.new.solution.resolve(after)  # type: ignore[arg-type]
+        if len(old_ids) == len(new_ids) == 1:
+            known = positions != NEW
+            self.old_ids[new_ids[0][known]] = old_ids[0][positions[known]]
+            self.old_ids[-1] = NEW  # FIXED indexes the last element
 
-    def _nearest(self, before: Producer, after: Producer) -> Positions | None:
-        """The positions of a layer's own channels, by the weight of it that tells most."""
-        for slot, axis in self._own_axes(before, after):
-            old, new = self.a.weights[before.path][slot], self.b.weights[after.path][slot]
+    def _by_nearest_values(self, before: Producer, after: Producer) -> Positions | None:
+        """The old positions of a layer's channels, from its largest weight whose other axes are known."""
+        for slot, axis in self._channel_axes(before, after):
+            old_axes, new_axes = self.old.weights[before.path][slot].axes, self.new.weights[after.path][slot].axes
             others = [
-                None if i == axis else self.positions(one, other)
-                for i, (one, other) in enumerate(
-                    zip(self.old.weights[before.path][slot].axes, self.new.weights[after.path][slot].axes, strict=True)
-                )
+                None if i == axis else self.positions(*pair)
+                for i, pair in enumerate(zip(old_axes, new_axes, strict=True))
             ]
-            if all(one is not None for i, one in enumerate(others) if i != axis):
-                return nearest(old, new, others, axis)
+            if all(positions is not None for i, positions in enumerate(others) if i != axis):
+                return nearest(self.a.weights[before.path][slot], self.b.weights[after.path][slot], others, axis)
         return None
 
-    def _own_axes(self, before: Producer, after: Producer) -> Iterator[tuple[int, int]]:
-        """Weights and their axes that have a position for each channel, the largest weights first."""
-        olds, news = self.old.weights.get(before.path, []), self.new.weights.get(after.path, [])
+    def _channel_axes(self, before: Producer, after: Producer) -> Iterator[tuple[int, int]]:
+        """The weights with one position for each channel, and the axis, the largest weights first."""
+        old_weights, new_weights = self.old.weights.get(before.path, []), self.new.weights.get(after.path, [])
         arrays = self.b.weights.get(after.path, ())
         for slot in sorted(range(len(arrays)), key=lambda slot: -arrays[slot].size):
-            if slot < min(len(olds), len(news)) and len(olds[slot].axes) == len(news[slot].axes) > 1:
-                for axis, (one, other) in enumerate(zip(olds[slot].axes, news[slot].axes, strict=True)):
-                    if same_axis(one, before.axis) and same_axis(other, after.axis):
+            if slot >= min(len(old_weights), len(new_weights)):
+                continue
+            old_axes, new_axes = old_weights[slot].axes, new_weights[slot].axes
+            if len(old_axes) == len(new_axes) > 1:
+                for axis, (old_axis, new_axis) in enumerate(zip(old_axes, new_axes, strict=True)):
+                    if same_axis(old_axis, before.axis) and same_axis(new_axis, after.axis):
                         yield slot, axis
 
 
 def nearest(old: np.ndarray, new: np.ndarray, others: Sequence[Positions | None], axis: int) -> Positions | None:
-    """The slices of `old` along an axis that those of `new` are nearest to; None if it is not clear.
+    """For each slice of `new` along an axis, the nearest slice of `old`; None if the answer is not clear.
 
-    `others` has the old positions of the other axes, `NEW` where they are not known.
+    It is clear if all nearest slices differ and the values have changed by at most `MAX_CHANGE`.
+
+    Args:
+        others: the old positions of the other axes, `NEW` where they are unknown.
 
     >>> a = np.random.default_rng(0).standard_normal((9, 6))
     >>> nearest(a, a[:, [1, 2, 5]] * 1.01, [np.arange(9), None], 1)
     array([1, 2, 5])
     """
     rng = np.random.default_rng(0)
-    usable = [np.zeros(1, int) if one is None else np.flatnonzero(one != NEW) for one in others]
-    there = [rng.choice(one, FEATURES) if len(one) else one for i, one in enumerate(usable) if i != axis]
-    if not all(map(len, there)) or np.prod([len(one) for i, one in enumerate(usable) if i != axis]) < ENOUGH:
+    other_axes = [positions for i, positions in enumerate(others) if i != axis and positions is not None]
+    known = [np.flatnonzero(positions != NEW) for positions in other_axes]
+    sample = [rng.choice(positions, MAX_FEATURES) if len(positions) else positions for positions in known]
+    if not all(map(len, sample)) or np.prod([len(positions) for positions in known]) < MIN_FEATURES:
         return None
-    given = [one for i, one in enumerate(others) if i != axis and one is not None]
-    where = [one[index] for one, index in zip(given, there, strict=True)]
-    rows_old = np.asarray(np.moveaxis(old, axis, 0)[:, *where], np.float32)
-    rows_new = np.asarray(np.moveaxis(new, axis, 0)[:, *there], np.float32)
-    units = [rows / (np.linalg.norm(rows, axis=1, keepdims=True) + 1e-12) for rows in (rows_old, rows_new)]
-    positions = (units[1] @ units[0].T).argmax(axis=1)
-    moved = np.linalg.norm(rows_new - rows_old[positions]) / (np.linalg.norm(rows_old[positions]) + 1e-12)
-    clear = len(np.unique(positions)) == len(positions) and moved < CLOSE
-    return positions if clear else None
+    old_sample = [positions[index] for positions, index in zip(other_axes, sample, strict=True)]
+    old_rows = np.asarray(np.moveaxis(old, axis, 0)[:, *old_sample], np.float32)
+    new_rows = np.asarray(np.moveaxis(new, axis, 0)[:, *sample], np.float32)
+    # The largest cosine is the nearest slice, whatever the scale: fine-tuning may scale a channel as a whole.
+    old_units, new_units = _unit_rows(old_rows), _unit_rows(new_rows)
+    positions = (new_units @ old_units.T).argmax(axis=1)
+    matched = old_rows[positions]
+    change = np.linalg.norm(new_rows - matched) / (np.linalg.norm(matched) + 1e-12)
+    all_differ = len(np.unique(positions)) == len(positions)
+    return positions if all_differ and change < MAX_CHANGE else None
 
 
-def _matched(olds: np.ndarray, wanted: np.ndarray) -> Positions:
-    """Where each value stands in `olds`, the k-th time it is wanted at its k-th place; `NEW` where it does not.
+def _unit_rows(rows: np.ndarray) -> np.ndarray:
+    """Rows scaled to norm 1; rows of zeros stay zeros."""
+    return rows / (np.linalg.norm(rows, axis=1, keepdims=True) + 1e-12)
 
-    >>> _matched(np.array([7, 8, 7, 8]), np.array([8, 8, 9, -1]))
+
+def _positions_of(olds: np.ndarray, wanted: np.ndarray) -> Positions:
+    """The position of each wanted value in `olds`; `NEW` for values that are not there. The k-th occurrence of a value
+    is found at its k-th occurrence in `olds`.
+
+    >>> _positions_of(np.array([7, 8, 7, 8]), np.array([8, 8, 9, -1]))
     array([ 1,  3, -1, -1])
     """
     places: dict[int, list[int]] = defaultdict(list)
     for position, value in enumerate(olds.tolist()):
         places[value].append(position)
-    used: dict[int, int] = defaultdict(int)
-    made = []
+    occurrences: dict[int, int] = defaultdict(int)
+    positions = []
     for value in wanted.tolist():
-        at = used[value]
-        used[value] += 1
-        made.append(places[value][at] if value != NEW and at < len(places.get(value, ())) else NEW)
-    return np.array(made, np.int64)
+        k = occurrences[value]
+        occurrences[value] += 1
+        positions.append(places[value][k] if value != NEW and k < len(places.get(value, ())) else NEW)
+    return np.array(positions, np.int64)

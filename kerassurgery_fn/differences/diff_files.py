@@ -1,4 +1,4 @@
-"""Differences as JSON, with their arrays in the document or in a file beside it."""
+"""Differences as JSON, with the arrays in the document or in a second file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from kerassurgery_fn.documents.plan_files import (
 from kerassurgery_fn.errors import BadDocument
 
 DIFF = Kind("kerassurgery_fn/diff", 1, "diff", Diff, "A difference of two models of kerassurgery_fn")
-SMALL = 64  # bytes of an array that stands in the document itself
+SMALL = 64  # an array of at most this many bytes is written in the document itself
 
 
 @takes(difference=as_diff)
@@ -39,24 +39,24 @@ def encode_diff(difference: Diff) -> dict[str, Any]:
 
 
 def decode_diff(data: Any, beside: Mapping[str, np.ndarray] | None = None) -> Diff:
-    """The difference that `encode_diff` wrote.
+    """The difference from the data that `encode_diff` returned.
 
     Raises:
-        BadDocument, UnknownVersion: the data is not what `encode_diff` gives; the message names the place.
+        BadDocument, UnknownVersion: the data is not a valid difference; the message names the place.
     """
     return from_document(data, DIFF, beside)
 
 
 @takes(difference=as_diff, path=as_file)
 def save_diff(difference: Diff, path: str | os.PathLike[str]) -> None:
-    """Writes a difference to a file; the same difference gives the same bytes.
+    """Writes a difference to a file. The same difference gives the same bytes.
 
-    Arrays of more than a few elements, which nobody reads in a review, go to a file of the same name and `.npz`
-    beside it. There is none where nothing is new. The arrays are in place before the document that names them.
+    Arrays of more than a few elements go to a second file with `.npz` after the name, so that the document stays short
+    enough to review. If nothing is new, there is no second file.
 
     Raises:
         BadFile: a file cannot be written.
-        BadValue: it is no difference of models.
+        BadValue: the value is not a difference.
     """
     path = Path(path)
     arrays: dict[str, np.ndarray] = {}
@@ -69,6 +69,7 @@ def save_diff(difference: Diff, path: str | os.PathLike[str]) -> None:
         return {"dtype": dtype_name(array, place), "shape": list(array.shape), "name": name}
 
     text = dumps(to_document(difference, DIFF, sink)).encode("utf-8")
+    # The arrays are written first: a document never refers to arrays that are not there yet.
     if arrays:
         content = io.BytesIO()
         np.savez(content, **arrays)  # type: ignore[arg-type]
@@ -81,10 +82,10 @@ def save_diff(difference: Diff, path: str | os.PathLike[str]) -> None:
 
 @takes(path=as_file, max_bytes=as_count)
 def load_diff(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> Diff:
-    """The difference in a file and the one beside it.
+    """The difference in a file, with the arrays of the `.npz` file next to it.
 
     Raises:
-        BadFile: there is no such file, or it cannot be read.
+        BadFile: the file does not exist or cannot be read.
         BadDocument, UnknownVersion: see `decode_diff`; or one of the files is larger than `max_bytes`.
     """
     path = Path(path)
@@ -94,7 +95,7 @@ def load_diff(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> Di
 
 
 def beside(path: Path) -> Path:
-    """The file of arrays beside a document.
+    """The path of the file with the arrays of a document.
 
     >>> beside(Path("pruned.json")).name
     'pruned.json.npz'
@@ -103,7 +104,7 @@ def beside(path: Path) -> Path:
 
 
 def _arrays(path: Path, max_bytes: int) -> dict[str, np.ndarray]:
-    """The arrays in a file, which hold plain bytes and nothing that could be run."""
+    """The arrays in a file. They are plain bytes; loading them runs no code."""
     try:
         with zipfile.ZipFile(path) as members:
             total = sum(member.file_size for member in members.infolist())
@@ -114,4 +115,4 @@ def _arrays(path: Path, max_bytes: int) -> dict[str, np.ndarray]:
     except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
         if isinstance(error, BadDocument):
             raise
-        raise BadDocument(f"{path} is no file of arrays: {error}") from None
+        raise BadDocument(f"{path} is not a file of arrays: {error}") from None

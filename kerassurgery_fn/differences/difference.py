@@ -1,4 +1,4 @@
-"""Differences between models: data that can be called and shown."""
+"""`Diff`: a difference between two models that can be called and printed."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from kerassurgery_fn.values.tables import Table
 
 @dataclass(frozen=True)
 class Diff(Changes):
-    """What makes one model of another. It is an edit: called on the first model, it gives the second.
+    """A difference between two models. It is an edit: called on the old model, it gives the new model.
 
-    It prints as tables; its data are those of `Changes`.
+    It prints as tables. For its fields see `Changes`.
     """
 
     @takes(snapshot=as_snapshot)
@@ -24,7 +24,7 @@ class Diff(Changes):
         return patch(snapshot, self)
 
     def tables(self) -> list[Table]:
-        """What there is to show of it."""
+        """The difference as tables, one for each kind of change."""
         return tables_of(self)
 
     def __str__(self) -> str:

@@ -1,7 +1,6 @@
-"""A record as sheets: one for each layer, by its path, and one for the model itself, under the empty path.
+"""The record of a model split into one record for each layer, by path; the model itself has the empty path.
 
-A sheet is the record of a layer. In that of a model, or of a layer that wraps one, the names of its layers
-stand in place of their records.
+The record of a model, or of a layer that wraps a model, has the names of its layers in place of their records.
 """
 
 from __future__ import annotations
@@ -13,46 +12,57 @@ from kerassurgery_fn.errors import BrokenSnapshot
 from kerassurgery_fn.graph import Record, join_path, model_in, name_of
 from kerassurgery_fn.values.frozen import Location, freeze, get_in, set_in
 
-Sheets = Mapping[str, Record]
+LayerRecords = Mapping[str, Record]
 
 
-def sheets_of(record: Record, path: str = "") -> dict[str, Record]:
-    """The sheets of a model's record, every model before its layers.
+def split_record(record: Record, path: str = "") -> dict[str, Record]:
+    """The record of each layer by path, every model before its layers.
 
-    >>> inner = {"class_name": "Dense", "config": {"name": "a"}}
-    >>> sheets_of({"config": {"layers": [inner]}})
+    Raises:
+        BrokenSnapshot: the record has no layers, layers without names, or two layers of the same name.
+
+    >>> dense = {"class_name": "Dense", "config": {"name": "a"}}
+    >>> split_record({"config": {"layers": [dense]}})
     {'': {'config': {'layers': ['a']}}, 'a': {'class_name': 'Dense', 'config': {'name': 'a'}}}
     """
+    layers, names = _named_layers(record, path)
+    records = {path: _with_layers(record, names)}
+    for name, layer in zip(names, layers, strict=True):
+        layer_path = join_path(path, name)
+        records |= split_record(layer, layer_path) if layers_place(layer) else {layer_path: layer}
+    return records
+
+
+def _named_layers(record: Record, path: str) -> tuple[list[Record], list[str]]:
+    """The records of the layers of a model, and their names."""
     try:
         layers = get_in(record, layers_place(record) or ("config", "layers"))
         names = [name_of(layer) for layer in layers]
     except (KeyError, TypeError, AttributeError) as error:
-        raise BrokenSnapshot(f"{path or 'the record'} lists no layers that have names; use capture()") from error
+        raise BrokenSnapshot(
+            f"{path or 'the record'} has no list of layers with names; capture(model) gives a valid snapshot"
+        ) from error
     if len({*names}) < len(names):
-        raise BrokenSnapshot(f"two layers of {path or 'the model'} have one name; give them different names")
-    sheets = {path: _with_layers(record, names)}
-    for name, layer in zip(names, layers, strict=True):
-        own = join_path(path, name)
-        sheets |= sheets_of(layer, own) if layers_place(layer) else {own: layer}
-    return sheets
+        raise BrokenSnapshot(f"two layers of {path or 'the model'} have the same name; give them different names")
+    return layers, names
 
 
-def record_of(path: str, sheet: Callable[[str], Record]) -> Record:
-    """The record of a model or layer whose sheets a function gives by their paths."""
-    own = sheet(path)
-    if (names := layers_of(own)) is None:
-        return own
-    return _with_layers(own, [record_of(join_path(path, name), sheet) for name in names])
+def join_records(path: str, record_at: Callable[[str], Record]) -> Record:
+    """The record of a model or layer, put together from the records that a function gives by path."""
+    record = record_at(path)
+    if (names := layers_of(record)) is None:
+        return record
+    return _with_layers(record, [join_records(join_path(path, name), record_at) for name in names])
 
 
-def layers_of(sheet: Record) -> list[str] | None:
-    """The names of a model's layers, None if the sheet is of no model."""
-    place = layers_place(sheet)
-    return None if place is None else get_in(sheet, place)
+def layers_of(record: Record) -> list[str] | None:
+    """The names of the layers of a model in its split record; None for a layer that is not a model."""
+    place = layers_place(record)
+    return None if place is None else get_in(record, place)
 
 
 def layers_place(record: Record) -> Location | None:
-    """Where the layers stand in the record of a model, or of a layer that wraps one; None for any other layer.
+    """The location of the layers in the record of a model, or of a layer that wraps a model; None for other layers.
 
     >>> model = {"class_name": "Sequential", "config": {"layers": []}}
     >>> layers_place(model), layers_place({"class_name": "TimeDistributed", "config": {"layer": model}})
@@ -63,7 +73,7 @@ def layers_place(record: Record) -> Location | None:
 
 
 def parent(path: str) -> str | None:
-    """The path of the model that a layer is in, None for the model itself.
+    """The path of the model that contains a layer; None for the outermost model.
 
     >>> parent("backbone/conv"), parent("conv"), parent("")
     ('backbone', '', None)

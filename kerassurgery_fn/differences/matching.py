@@ -1,134 +1,156 @@
-"""Which layer of one model is which layer of another."""
+"""Matches the layers of two models: from which layer of the old model does each layer of the new one come?"""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from kerassurgery_fn.differences.layer_records import Sheets, layers_of, parent
+from kerassurgery_fn.differences.layer_records import LayerRecords, layers_of, parent
 from kerassurgery_fn.documents.preconditions import digest_of_arrays
 from kerassurgery_fn.graph import Record, join_path
 from kerassurgery_fn.values.frozen import freeze
 from kerassurgery_fn.values.snapshot import Training, Weights
 
 
-def sources_of(old: Sheets, new: Sheets, old_weights: Weights, new_weights: Weights) -> dict[str, str]:
-    """For each sheet of the new model the old one that it comes from; those that come from nowhere are left out.
+def match_layers(old: LayerRecords, new: LayerRecords, old_weights: Weights, new_weights: Weights) -> dict[str, str]:
+    """Path of a layer of the new model -> path of the old layer that it comes from. Added layers have no entry.
 
-    In turn: the one of the same name in the same model; one with the same weights, even if another layer has come
-    from it already; one with the same config but for the name; one of the same class behind the same layer.
+    Four passes, from certain to likely; each looks only at the layers that are not matched yet:
+
+    1. the same name in the same model;
+    2. the same weights, even if another layer has the same source (a copied layer);
+    3. the same config, apart from the name;
+    4. the same class, directly behind a layer that is matched (a layer that was renamed and pruned):
+
+            old   a -> conv_1 (8 units) -> c
+            new   a -> stem   (5 units) -> c        stem comes from conv_1
     """
     matching = _Matching(old, new, old_weights, new_weights)
     matching.by_name()
     matching.by_weights()
     matching.by_config()
-    matching.by_place()
+    matching.by_predecessor()
     return matching.sources
 
 
 class _Matching:
-    def __init__(self, old: Sheets, new: Sheets, old_weights: Weights, new_weights: Weights) -> None:
+    """The passes of `match_layers`. A layer that has a source keeps it. `free`: the old layers that are no source."""
+
+    def __init__(self, old: LayerRecords, new: LayerRecords, old_weights: Weights, new_weights: Weights) -> None:
         self.old, self.new = old, new
         self.old_weights, self.new_weights = old_weights, new_weights
         self.sources: dict[str, str] = {}
         self.free = dict.fromkeys(old)
 
-    def accept(self, path: str, source: str) -> None:
+    def match(self, path: str, source: str) -> None:
         self.sources[path] = source
         self.free.pop(source, None)
 
     @property
-    def waiting(self) -> list[str]:
+    def unmatched(self) -> list[str]:
         return [path for path in self.new if path not in self.sources]
 
     def by_name(self) -> None:
-        """The same name in the model that the layer's own model comes from."""
+        """Matches layers of the same name in matched models. Models come before their layers, so that one pass does."""
         for path in self.new:
-            home = parent(path)
-            source = path if home is None else join_path(self.sources.get(home, home), path.rpartition("/")[2])
-            if source in self.free and self.alike(path, source):
-                self.accept(path, source)
+            model = parent(path)
+            source = path if model is None else join_path(self.sources.get(model, model), path.rpartition("/")[2])
+            if source in self.free and self.both_models_or_both_layers(path, source):
+                self.match(path, source)
 
-    def alike(self, path: str, source: str) -> bool:
-        """Whether both are models or both are none: the record of one cannot be that of the other."""
+    def both_models_or_both_layers(self, path: str, source: str) -> bool:
+        """Whether the new record can come from the old one: a model never comes from a layer that is not a model."""
         return (layers_of(self.new[path]) is None) == (layers_of(self.old[source]) is None)
 
     def by_weights(self) -> None:
-        waiting = [path for path in self.waiting if self.new_weights.get(path)]
-        if not waiting:
+        unmatched = [path for path in self.unmatched if self.new_weights.get(path)]
+        if not unmatched:
             return
-        shapes = {_shapes(self.new_weights[path]) for path in waiting}
-        known: dict[Any, str] = {}
+        # Digests read all bytes of the arrays: only arrays of the right shapes are worth it.
+        shapes = {_shapes(self.new_weights[path]) for path in unmatched}
+        by_digest: dict[tuple[str, str], str] = {}
         for source, arrays in self.old_weights.items():
             if source in self.old and _shapes(arrays) in shapes:
-                key = (self.old[source]["class_name"], digest_of_arrays(arrays))
-                if key not in known or (source in self.free and known[key] not in self.free):
-                    known[key] = source
-        for path in waiting:
-            key = (self.new[path]["class_name"], digest_of_arrays(self.new_weights[path]))
-            if key in known:
-                self.accept(path, known[key])
+                key = self.old[source]["class_name"], digest_of_arrays(arrays)
+                # Of several layers with these weights, one that is no source yet is preferred.
+                if key not in by_digest or (source in self.free and by_digest[key] not in self.free):
+                    by_digest[key] = source
+        for path in unmatched:
+            key = self.new[path]["class_name"], digest_of_arrays(self.new_weights[path])
+            if key in by_digest:
+                self.match(path, by_digest[key])
 
     def by_config(self) -> None:
-        known = defaultdict(list)
+        # Equal layers (three ReLUs, say) are matched in the order in which they are listed.
+        by_config = defaultdict(list)
         for source in self.free:
-            known[nameless(self.old[source])].append(source)
-        for path in self.waiting:
-            if candidates := known[nameless(self.new[path])]:
-                self.accept(path, candidates.pop(0))
-        self.by_name()
+            by_config[without_name(self.old[source])].append(source)
+        for path in self.unmatched:
+            if sources := by_config[without_name(self.new[path])]:
+                self.match(path, sources.pop(0))
+        self.by_name()  # the layers of models that this pass has matched
 
-    def by_place(self) -> None:
-        """The first free layer behind the one that the layer before comes from, if it is of the same class."""
-        behind = {source: after for one in self.old.values() for source, after in _pairs(layers_of(one))}
-        before = {after: path for one in self.new.values() for path, after in _pairs(layers_of(one))}
-        for path in self.waiting:
-            home, _, name = path.rpartition("/")
-            previous = self.sources.get(join_path(home, before.get(name, "")))
-            if previous is None or before.get(name) is None:
+    def by_predecessor(self) -> None:
+        """Matches a layer with the free layer behind the source of its predecessor, if both have the same class."""
+        old_successors = {name: after for record in self.old.values() for name, after in _neighbours(record)}
+        new_predecessors = {after: name for record in self.new.values() for name, after in _neighbours(record)}
+        for path in self.unmatched:
+            model, _, name = path.rpartition("/")
+            predecessor = new_predecessors.get(name)
+            predecessor_source = None if predecessor is None else self.sources.get(join_path(model, predecessor))
+            if predecessor_source is None:
                 continue
-            there, _, last = previous.rpartition("/")
-            source = join_path(there, behind.get(last, ""))
+            old_model, _, old_name = predecessor_source.rpartition("/")
+            source = join_path(old_model, old_successors.get(old_name, ""))
             if source in self.free and self.old[source]["class_name"] == self.new[path]["class_name"]:
-                self.accept(path, source)
-        self.by_name()
+                self.match(path, source)
+        self.by_name()  # the layers of models that this pass has matched
 
 
-def nameless(record: Record) -> Any:
-    """What a layer is but for its name and the layers that it is called on, to be compared and looked up."""
+def without_name(record: Record) -> Any:
+    """The class and config of a layer without its name and its sublayers; hashable, to look up equal layers."""
     config = {key: item for key, item in record["config"].items() if key not in ("name", "layers")}
     return freeze({"class_name": record["class_name"], "module": record.get("module"), "config": config})
 
 
-def _pairs(names: list[str] | None) -> list[tuple[str, str]]:
-    return list(zip(names or (), (names or ())[1:], strict=False))
+def _neighbours(record: Record) -> list[tuple[str, str]]:
+    """Each layer of a model and the layer behind it, by name; empty for a layer that is not a model."""
+    names = layers_of(record) or []
+    return list(pairwise(names))
 
 
-def _shapes(arrays: Any) -> tuple[tuple[int, ...], ...]:
+def _shapes(arrays: Sequence[np.ndarray]) -> tuple[tuple[int, ...], ...]:
     return tuple(array.shape for array in arrays)
 
 
 def default_source(path: str, sources: Mapping[str, str]) -> str:
-    """The path that a layer has in the old model if only the names of models around it have changed.
+    """The path of a layer in the old model if only the names of the models around it have changed.
 
     >>> default_source("body/conv", {"body": "backbone"}), default_source("conv", {})
     ('backbone/conv', 'conv')
     """
-    home = parent(path)
-    if home is None:
+    model = parent(path)
+    if model is None:
         return ""
-    above = sources[home] if home in sources else default_source(home, sources)
-    return join_path(above, path.rpartition("/")[2])
+    old_model = sources[model] if model in sources else default_source(model, sources)
+    return join_path(old_model, path.rpartition("/")[2])
 
 
-def paired(
+def old_values(
     training: Training | None, slots: Sequence[tuple[str, int] | None], sources: Mapping[str, str]
 ) -> Iterator[np.ndarray | None]:
-    """For each slot of a new state the old array that it comes from: the next of those for the same weight."""
-    left = {owner: list(values) for owner, values in training.by_owner().items()} if training else {}
+    """For each optimizer variable of the new model, the old array that it comes from; None if there is none.
+
+    Args:
+        training: the optimizer's state in the old model.
+        slots: the weight of each variable in the new model, as in `Training`.
+        sources: see `match_layers`.
+    """
+    remaining = {owner: list(values) for owner, values in training.by_owner().items()} if training else {}
     for slot in slots:
         owner = None if slot is None else (sources.get(slot[0], slot[0]), slot[1])
-        yield left[owner].pop(0) if left.get(owner) else None
+        yield remaining[owner].pop(0) if remaining.get(owner) else None

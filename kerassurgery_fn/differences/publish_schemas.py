@@ -1,4 +1,4 @@
-"""Publishes the schemas anew; to be run when edits come or change."""
+"""Writes the JSON Schemas of plans and differences. Run it when edits are added or changed."""
 
 from kerassurgery_fn.differences.diff_files import DIFF
 from kerassurgery_fn.documents.json_schema import PLAN, published

@@ -1,9 +1,20 @@
-"""Which slices of an array another array is made of, found from the elements alone.
+"""Finds the slices of an old array that a new array consists of, from the elements alone.
 
-Three ways, from cheap to careful. Elements whose bit pattern stands once in the old array tell by themselves which
-positions they come from: a few for each position of each axis are looked up. Where that does not solve an axis,
-positions that were found for another axis of the same sizes are tried. The last axis left open is settled by whole
-slices. All of it takes time in proportion to the size of the arrays.
+A pruned kernel is `old[rows][:, columns]`:
+
+    old   .1  .2  .3  .4        new   .2  .4        rows [0, 1], columns [1, 3]
+          .5  .6  .7  .8              .6  .8
+
+Rows and columns are found in three steps, the cheapest first:
+
+1. Unique elements. A bit pattern that occurs once in the old array gives the row and the column that it comes from: .8
+   comes from row 1 and column 3. A few elements of each row and of each column are looked up.
+2. Positions of other arrays. Where all elements occur several times (zeros, int8), the positions that were found before
+   for axes of the same sizes are tried: the bias has the columns of its kernel.
+3. Whole slices. Positions that are still open are compared slice by slice, at the known positions of the other axes.
+
+The time is proportional to the sizes of the arrays. The result is a guess: the caller compares all elements and stores
+those that differ, so that a wrong guess costs space and never exactness.
 """
 
 from __future__ import annotations
@@ -16,34 +27,35 @@ import numpy as np
 
 from kerassurgery_fn.differences.changes import NEW as NEW
 
-PROBES = 3  # elements looked up for each position of an axis
-CHUNK = 1 << 20  # elements looked at in one go
-SPARSE = 6  # bits by which a table of hashes is larger than what is in it
-TRIALS = 8  # positions of other axes that are tried
+PROBES = 3  # elements to look up for each position of an axis
+CHUNK = 1 << 20  # elements to compare at once
+SPARSE = 6  # bits by which the hash table is larger than its content: about one slot in 64 is taken
+TRIALS = 8  # known positions to try
 
 Positions = np.ndarray
 Sizes = tuple[int, int]
 
 
-class Known:
-    """Positions found so far, by the sizes of the axis before and after, the latest first."""
+class KnownPositions:
+    """Positions that were found before, by the size of the axis before and after; the latest first."""
 
     def __init__(self) -> None:
-        self._found: dict[Sizes, list[Positions]] = defaultdict(list)
+        self._by_sizes: dict[Sizes, list[Positions]] = defaultdict(list)
 
     def add(self, before: int, positions: Positions) -> None:
-        same = self._found[before, len(positions)]
-        same[:] = [positions, *(one for one in same if not np.array_equal(one, positions))][:TRIALS]
+        sizes = before, len(positions)
+        others = [known for known in self._by_sizes[sizes] if not np.array_equal(known, positions)]
+        self._by_sizes[sizes] = [positions, *others][:TRIALS]
 
-    def __call__(self, before: int, after: int) -> Iterator[Positions]:
-        """The whole axis if the sizes are equal, then what was found for axes of these sizes."""
+    def candidates(self, before: int, after: int) -> Iterator[Positions]:
+        """The whole axis if the sizes are equal, then the positions of other axes of these sizes."""
         if before == after:
             yield np.arange(after)
-        yield from self._found[before, after]
+        yield from self._by_sizes[before, after]
 
 
 def bits(array: np.ndarray) -> np.ndarray | None:
-    """The bit patterns of an array's elements, None if they are longer than 8 bytes.
+    """The bit patterns of the elements of an array; None if an element has more than 8 bytes.
 
     >>> bits(np.array([0.0, -0.0], "float32"))
     array([         0, 2147483648], dtype=uint32)
@@ -53,18 +65,24 @@ def bits(array: np.ndarray) -> np.ndarray | None:
     return np.ascontiguousarray(array).view(f"u{array.itemsize}").reshape(array.shape)
 
 
-def found(old: np.ndarray, new: np.ndarray, known: Known) -> list[Positions] | None:
-    """For each axis of `new` which positions of `old` its positions come from, `NEW` for those from nowhere.
+def find_slices(old: np.ndarray, new: np.ndarray, known: KnownPositions) -> list[Positions] | None:
+    """For each axis of `new`, the positions of `old` that it consists of; `NEW` for a position that `old` lacks.
 
-    None if the arrays have nothing to do with each other. Both are bit patterns.
+    Args:
+        old, new: bit patterns, see `bits`.
+        known: positions of other arrays; the positions found here are added.
+
+    Returns:
+        One array of positions for each axis; None if the arrays have nothing in common.
 
     >>> a = np.arange(12, dtype="uint8").reshape(3, 4)
-    >>> found(a, a[[2, 0]][:, [1, 3]], Known())
+    >>> find_slices(a, a[[2, 0]][:, [1, 3]], KnownPositions())
     [array([2, 0]), array([1, 3])]
     """
     if old.ndim != new.ndim or old.dtype != new.dtype or not old.ndim or not old.size or not new.size:
         return None
-    axes = _settled(old, new, _votes(old, new), known)
+    axes = _complete(old, new, _positions_of_unique_elements(old, new), known)
+    # An axis with new positions only has nothing to do with the old array.
     if axes is None or any((positions == NEW).all() for positions in axes):
         return None
     for before, positions in zip(old.shape, axes, strict=True):
@@ -73,18 +91,18 @@ def found(old: np.ndarray, new: np.ndarray, known: Known) -> list[Positions] | N
     return axes
 
 
-def taken(old: np.ndarray, axes: Sequence[Positions]) -> np.ndarray:
-    """The slices of an array at positions of each axis; anything at positions that are `NEW`."""
+def take_slices(old: np.ndarray, axes: Sequence[Positions]) -> np.ndarray:
+    """The slices of an array at some positions of each axis. The elements at `NEW` positions are arbitrary."""
     for axis, positions in enumerate(axes):
         if not is_whole(positions, old.shape[axis]):
             old = np.take(old, positions, axis=axis, mode="clip")
     return old
 
 
-def from_nowhere(axes: Sequence[Positions]) -> np.ndarray:
-    """Which elements of an array come from nowhere along some axis.
+def new_elements(axes: Sequence[Positions]) -> np.ndarray:
+    """A boolean mask of the elements at `NEW` positions of any axis.
 
-    >>> from_nowhere([np.array([0, NEW]), np.array([1, 2])]).tolist()
+    >>> new_elements([np.array([0, NEW]), np.array([1, 2])]).tolist()
     [[False, False], [True, True]]
     """
     mask = np.zeros([len(positions) for positions in axes], bool)
@@ -94,7 +112,7 @@ def from_nowhere(axes: Sequence[Positions]) -> np.ndarray:
 
 
 def is_whole(positions: Positions, before: int) -> bool:
-    """Whether positions are all of an axis in their order.
+    """Whether the positions are those of the whole axis, in order.
 
     >>> is_whole(np.arange(3), 3), is_whole(np.arange(3), 4)
     (True, False)
@@ -102,102 +120,127 @@ def is_whole(positions: Positions, before: int) -> bool:
     return len(positions) == before and bool((positions == np.arange(before)).all())
 
 
-def _votes(old: np.ndarray, new: np.ndarray) -> list[Positions]:
-    """For each axis the positions that elements found once in `old` tell, `NEW` where they tell nothing."""
-    rng = np.random.default_rng(0)
-    asked: list[np.ndarray] = []
+# --- step 1: unique elements
+
+
+def _positions_of_unique_elements(old: np.ndarray, new: np.ndarray) -> list[Positions]:
+    """For each axis, the positions that elements which occur once in `old` come from; `NEW` where none was probed."""
+    places = _place_of_unique(old.reshape(-1), np.concatenate(list(_probes(new))))
+    found: list[Positions] = []
+    start = 0
+    for axis, length in enumerate(new.shape):
+        flat = places[start : start + PROBES * length].reshape(PROBES, length)
+        start += PROBES * length
+        # A place in the flat array has a coordinate on every axis; here only the one on the probed axis counts.
+        coordinates = np.where(flat == NEW, NEW, np.unravel_index(np.maximum(flat, 0), old.shape)[axis])
+        first_hit = (coordinates != NEW).argmax(axis=0)
+        found.append(coordinates[first_hit, np.arange(length)])
+    return found
+
+
+def _probes(new: np.ndarray) -> Iterator[np.ndarray]:
+    """For each axis, `PROBES` times an element of each of its positions, at random positions of the other axes."""
+    rng = np.random.default_rng(0)  # always the same, so that the same models give the same difference
     for axis, length in enumerate(new.shape):
         for _ in range(PROBES):
             index = [rng.integers(n, size=length) for n in new.shape]
             index[axis] = np.arange(length)
-            asked.append(new[tuple(index)])
-    where = _once(old.reshape(-1), np.concatenate(asked))
-    votes: list[Positions] = []
-    start = 0
-    for axis, length in enumerate(new.shape):
-        answers = where[start : start + PROBES * length].reshape(PROBES, length)
-        start += PROBES * length
-        coordinates = np.where(answers == NEW, NEW, np.unravel_index(np.maximum(answers, 0), old.shape)[axis])
-        votes.append(coordinates[(coordinates != NEW).argmax(axis=0), np.arange(length)])
-    return votes
+            yield new[tuple(index)]
 
 
-def _once(flat: np.ndarray, asked: np.ndarray) -> np.ndarray:
-    """The index of each value in a flat array that has it just once, `NEW` for all other values."""
-    values, inverse = np.unique(asked, return_inverse=True)
+def _place_of_unique(flat: np.ndarray, probes: np.ndarray) -> np.ndarray:
+    """For each probe, its index in a flat array that has it exactly once; `NEW` for all other probes.
+
+    The flat array may have many millions of elements and the probes are few, so that a table of hashes first rules out
+    nearly all elements; only the rest is searched for.
+    """
+    values, inverse = np.unique(probes, return_inverse=True)
     counts = np.zeros(len(values), np.int64)
-    where = np.full(len(values), NEW, np.int64)
+    places = np.full(len(values), NEW, np.int64)
     width = min(8 * values.itemsize, len(values).bit_length() + SPARSE)
-    wanted = np.zeros(1 << width, bool)
-    wanted[_hash(values, width)] = True
+    is_hash_of_probe = np.zeros(1 << width, bool)
+    is_hash_of_probe[_hash(values, width)] = True
     for start in range(0, len(flat), CHUNK):
-        part = flat[start : start + CHUNK]
-        likely = np.flatnonzero(wanted[_hash(part, width)])
-        slots = np.minimum(np.searchsorted(values, part[likely]), len(values) - 1)
-        hits = values[slots] == part[likely]
+        chunk = flat[start : start + CHUNK]
+        # Different values may have the same hash, so that the likely ones are compared in full.
+        likely = np.flatnonzero(is_hash_of_probe[_hash(chunk, width)])
+        slots = np.minimum(np.searchsorted(values, chunk[likely]), len(values) - 1)
+        hits = values[slots] == chunk[likely]
         counts += np.bincount(slots[hits], minlength=len(values))
-        where[slots[hits]] = likely[hits] + start
-    where[counts != 1] = NEW
-    return where[inverse.reshape(-1)]
+        places[slots[hits]] = likely[hits] + start
+    places[counts != 1] = NEW
+    return places[inverse.reshape(-1)]
 
 
 def _hash(values: np.ndarray, width: int) -> np.ndarray:
-    """A number of so many bits for each value, that differs for most that differ."""
-    kind = values.dtype.type
-    return (values * kind(0x9E3779B97F4A7C15 & np.iinfo(kind).max)) >> kind(8 * values.itemsize - width)
+    """A hash of `width` bits for each value: the upper bits of a product with a constant (Fibonacci hashing)."""
+    dtype = values.dtype.type
+    return (values * dtype(0x9E3779B97F4A7C15 & np.iinfo(dtype).max)) >> dtype(8 * values.itemsize - width)
 
 
-def _settled(old: np.ndarray, new: np.ndarray, votes: Sequence[Positions], known: Known) -> list[Positions] | None:
-    """The axes with open positions settled by whole slices; None if nothing is known of some axis.
+# --- steps 2 and 3: known positions, and whole slices
 
-    Where several axes are open altogether, positions known of other axes are tried for all but one of them.
+
+def _complete(
+    old: np.ndarray, new: np.ndarray, found: Sequence[Positions], known: KnownPositions
+) -> list[Positions] | None:
+    """The axes with all positions filled in; None if an axis stays unknown.
+
+    Slices of one axis can be compared when all other axes are known. Of several unknown axes, all but one get known
+    positions on trial; the last one, found by its slices, then shows whether the trial was right.
     """
-    nowhere = [axis for axis, positions in enumerate(votes) if (positions == NEW).all()]
-    if not nowhere:
-        return _closed(old, new, list(votes))
-    for last in sorted(nowhere, key=lambda axis: -new.shape[axis]):
-        guessed = [axis for axis in nowhere if axis != last]
-        guesses = product(*(known(old.shape[axis], new.shape[axis]) for axis in guessed))
-        for guess in islice(guesses, TRIALS):
-            axes = list(votes)
-            for axis, positions in zip(guessed, guess, strict=True):
+    unknown = [axis for axis, positions in enumerate(found) if (positions == NEW).all()]
+    if not unknown:
+        return _fill_gaps(old, new, list(found))
+    # Trials are for the shorter axes: the longest one has the most positions to get wrong.
+    for last in sorted(unknown, key=lambda axis: -new.shape[axis]):
+        others = [axis for axis in unknown if axis != last]
+        trials = product(*(known.candidates(old.shape[axis], new.shape[axis]) for axis in others))
+        for trial in islice(trials, TRIALS):
+            axes = list(found)
+            for axis, positions in zip(others, trial, strict=True):
                 axes[axis] = positions
-            if (closed := _last(old, new, axes, last, known)) is not None:
-                return closed
+            if (completed := _complete_last(old, new, axes, last, known)) is not None:
+                return completed
     return None
 
 
-def _last(old: np.ndarray, new: np.ndarray, axes: list[Positions], last: int, known: Known) -> list[Positions] | None:
-    """The axes with the last one settled: as it is known of another axis if that fits, else slice by slice."""
-    for positions in known(old.shape[last], new.shape[last]):
-        tried = [positions if axis == last else own for axis, own in enumerate(axes)]
-        if all((own != NEW).all() for own in tried) and np.array_equal(taken(old, tried), new):
-            return tried
-    axes[last] = _by_slices(old, new, axes, last)
-    return _closed(old, new, axes) if (axes[last] != NEW).any() else None
+def _complete_last(
+    old: np.ndarray, new: np.ndarray, axes: list[Positions], last: int, known: KnownPositions
+) -> list[Positions] | None:
+    """The axes with the last unknown one filled in, by known positions if all elements agree, else by its slices."""
+    for candidate in known.candidates(old.shape[last], new.shape[last]):
+        trial = [candidate if axis == last else positions for axis, positions in enumerate(axes)]
+        if all((positions != NEW).all() for positions in trial) and np.array_equal(take_slices(old, trial), new):
+            return trial
+    axes[last] = _match_slices(old, new, axes, last)
+    return _fill_gaps(old, new, axes) if (axes[last] != NEW).any() else None
 
 
-def _closed(old: np.ndarray, new: np.ndarray, axes: list[Positions]) -> list[Positions]:
-    """The axes with open positions settled where a slice of the old array fits."""
+def _fill_gaps(old: np.ndarray, new: np.ndarray, axes: list[Positions]) -> list[Positions]:
+    """The axes with open positions filled in where a slice of the old array is equal."""
     for axis, positions in enumerate(axes):
         if (positions == NEW).any():
-            axes[axis] = np.where(positions == NEW, _by_slices(old, new, axes, axis), positions)
+            axes[axis] = np.where(positions == NEW, _match_slices(old, new, axes, axis), positions)
     return axes
 
 
-def _by_slices(old: np.ndarray, new: np.ndarray, axes: Sequence[Positions], axis: int) -> Positions:
-    """The positions of an axis, slice by slice, at those positions of the other axes that are known; in order where
-    several slices are equal."""
+def _match_slices(old: np.ndarray, new: np.ndarray, axes: Sequence[Positions], axis: int) -> Positions:
+    """The positions of an axis by its slices, compared at the known positions of the other axes.
+
+    Where several slices of the old array are equal (channels that are all zeros), the first one after the position
+    before is taken, because pruning keeps the order.
+    """
     for other, positions in enumerate(axes):
         if other != axis:
-            sure = np.flatnonzero(positions != NEW)
-            old, new = np.take(old, positions[sure], axis=other), np.take(new, sure, axis=other)
+            known = np.flatnonzero(positions != NEW)
+            old, new = np.take(old, positions[known], axis=other), np.take(new, known, axis=other)
     places: dict[bytes, list[int]] = defaultdict(list)
     for index, row in enumerate(np.moveaxis(old, axis, 0)):
         places[row.tobytes()].append(index)
-    chosen: list[int] = []
+    matches: list[int] = []
     for row in np.moveaxis(new, axis, 0):
         candidates = places.get(row.tobytes(), [NEW])
-        latest = max(chosen[-1:], default=NEW)
-        chosen.append(next((one for one in candidates if one > latest), candidates[0]))
-    return np.array(chosen, np.int64)
+        previous = max(matches[-1:], default=NEW)
+        matches.append(next((candidate for candidate in candidates if candidate > previous), candidates[0]))
+    return np.array(matches, np.int64)

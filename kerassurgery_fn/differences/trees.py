@@ -1,4 +1,4 @@
-"""Differences of nested dicts and lists, place by place."""
+"""Compares and changes nested dicts and lists, place by place."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ ABSENT = object()
 
 
 def changes(old: Any, new: Any, place: Location = ()) -> Iterator[tuple[Location, Any, Any]]:
-    """Every place at which two trees differ, with what stands there in each; `ABSENT` where nothing does.
+    """Every place at which two trees differ, with the old and the new value; `ABSENT` where there is no value.
 
-    Lists of one length are compared item by item, others as a whole. 1, 1.0 and true are three things.
+    Lists of equal length are compared item by item, other lists as a whole. 1, 1.0 and true are different values.
 
     >>> list(changes({"units": 4, "shape": [None, 3]}, {"units": 2, "shape": [None, 3]}))
     [(('units',), 4, 2)]
@@ -31,42 +31,48 @@ def changes(old: Any, new: Any, place: Location = ()) -> Iterator[tuple[Location
         yield place, old, new
 
 
-def apply(tree: Any, set_to: Mapping[str, Any], dropped: Sequence[str], name: str = "the tree") -> Any:
-    """A tree with values set and parts dropped, given by their pointers; what does not change is shared. `name` is
-    what errors call it.
+def apply(tree: Any, values: Mapping[str, Any], dropped: Sequence[str], name: str = "the tree") -> Any:
+    """The tree with new values and without dropped parts. Everything else is shared with the old tree.
+
+    Args:
+        tree: frozen dicts and lists.
+        values: JSON pointer -> new value.
+        dropped: JSON pointers of the parts to drop.
+        name: the name of the tree in errors.
 
     Raises:
-        OtherModel: the tree has no such place.
+        OtherModel: the tree does not have one of the places.
 
     >>> apply(freeze({"units": 4, "bias": None}), {"/units": 2}, ["/bias"])
     {'units': 2}
     """
-    steps = {tuple(steps_of(pointer)): value for pointer, value in set_to.items()}
-    steps |= {tuple(steps_of(pointer)): ABSENT for pointer in dropped}
+    changes_by_keys = {tuple(keys_of(pointer)): value for pointer, value in values.items()}
+    changes_by_keys |= {tuple(keys_of(pointer)): ABSENT for pointer in dropped}
     try:
-        return _apply(tree, steps) if steps else tree
+        return _apply(tree, changes_by_keys) if changes_by_keys else tree
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-        raise OtherModel(f"{name} lacks one of the places {', '.join([*set_to, *dropped][:4])} ({error!r})") from None
+        places = ", ".join([*values, *dropped][:4])
+        raise OtherModel(f"{name} does not have all of the places {places} ({error!r})") from None
 
 
-def _apply(tree: Any, steps: Mapping[tuple[str, ...], Any]) -> Any:
-    if () in steps:
-        return freeze(steps[()])
+def _apply(tree: Any, values: Mapping[tuple[str, ...], Any]) -> Any:
+    if () in values:
+        return freeze(values[()])
     below: dict[str, dict[tuple[str, ...], Any]] = {}
-    for place, value in steps.items():
-        below.setdefault(place[0], {})[place[1:]] = value
+    for keys, value in values.items():
+        below.setdefault(keys[0], {})[keys[1:]] = value
     if isinstance(tree, list):
         items = list(tree)
         for key, inner in below.items():
             items[int(key)] = _apply(items[int(key)], inner)
         return FrozenList(items)
-    made = dict(tree)
+    changed = dict(tree)
     for key, inner in below.items():
         if inner.get((), None) is ABSENT:
-            del made[key]
+            del changed[key]
         else:
-            made[key] = _apply(made.get(key), inner)
-    return FrozenDict(made)
+            changed[key] = _apply(changed.get(key), inner)
+    return FrozenDict(changed)
 
 
 def pointer(place: Location) -> str:
@@ -78,10 +84,10 @@ def pointer(place: Location) -> str:
     return "".join("/" + str(key).replace("~", "~0").replace("/", "~1") for key in place)
 
 
-def steps_of(text: str) -> list[str]:
-    """The keys of a JSON pointer; indices of lists are strings too.
+def keys_of(text: str) -> list[str]:
+    """The keys of a JSON pointer; the indices of lists are strings, too.
 
-    >>> steps_of("/config/a~1b/0")
+    >>> keys_of("/config/a~1b/0")
     ['config', 'a/b', '0']
     """
     return [key.replace("~1", "/").replace("~0", "~") for key in text.split("/")[1:]]

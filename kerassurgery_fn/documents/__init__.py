@@ -1,1 +1,1 @@
-"""Edits and plans as JSON: codec, schema, fingerprints, the algebra of plans."""
+"""Edits and plans as JSON: encoding, schema, files, fingerprints of models, and operations on plans."""

@@ -1,4 +1,4 @@
-"""Arrays as JSON: raw bytes in base64 in the document itself, or a name in a file of arrays beside it."""
+"""Arrays as JSON: their bytes as base64 in the document, or a name in a separate file of arrays."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from kerassurgery_fn.errors import BadDocument, NotEncodable
 
-# Dtypes by the names they have in a document. No other name is looked up anywhere.
+# The dtypes that a document may name. No other name is looked up anywhere: a document must not choose what runs.
 NUMPY = (
     "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64",
     "complex64", "complex128",
@@ -37,10 +37,10 @@ def dtype_name(array: np.ndarray, place: str) -> str:
     """The name of an array's dtype in a document.
 
     Raises:
-        NotEncodable: it is none that weights have.
+        NotEncodable: the dtype is not one that weights have.
     """
     if array.dtype.name not in DTYPES or array.dtype.hasobject:
-        raise NotEncodable(f"{place}: an array of {array.dtype} cannot be written; numbers and booleans can")
+        raise NotEncodable(f"{place}: an array of dtype {array.dtype} cannot be written; use numbers or booleans")
     return array.dtype.name
 
 
@@ -48,31 +48,31 @@ def array_from_data(data: Mapping[str, Any], beside: Mapping[str, np.ndarray], p
     """The array that `array_to_data` wrote, read-only.
 
     Args:
-        data: what stands in the document; `name` instead of `base64` if the bytes are in a file beside it.
+        data: the array in the document; it has `name` instead of `base64` if the bytes are in a separate file.
         beside: the arrays of that file by name.
-        place: where in the document this is, for errors.
+        place: the place in the document, for errors.
 
     Raises:
-        BadDocument: the bytes are no base64, or not as many as dtype and shape say.
+        BadDocument: the bytes are not base64, or their number does not fit dtype and shape.
     """
     dtype, shape = DTYPES[data["dtype"]], tuple(data["shape"])
     raw = _beside(data["name"], beside, place) if "name" in data else _decoded(data["base64"], place)
     expected = prod(shape) * dtype.itemsize
     if len(raw) != expected:
         raise BadDocument(
-            f"{place}: an array of {data['dtype']} and shape {list(shape)} has {expected} bytes, here are {len(raw)}"
+            f"{place}: an array of dtype {data['dtype']} and shape {list(shape)} has {expected} bytes, not {len(raw)}"
         )
     try:
         array = np.frombuffer(raw, dtype.newbyteorder("<")).reshape(shape).astype(dtype, copy=False)
     except ValueError as error:
-        raise BadDocument(f"{place}: no array can have the shape {list(shape)} ({error})") from None
+        raise BadDocument(f"{place}: an array cannot have the shape {list(shape)} ({error})") from None
     array.flags.writeable = False
     return array
 
 
 def _beside(name: str, beside: Mapping[str, np.ndarray], place: str) -> bytes:
     if name not in beside:
-        raise BadDocument(f"{place}: there is no array {name!r} in the file beside this one; keep the two together")
+        raise BadDocument(f"{place}: the .npz file has no array {name!r}; keep the document and its .npz file together")
     return beside[name].tobytes()
 
 
@@ -80,4 +80,4 @@ def _decoded(text: str, place: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise BadDocument(f"{place}: this is no base64 ({error})") from None
+        raise BadDocument(f"{place}: this is not base64 ({error})") from None

@@ -1,7 +1,8 @@
-"""The values of edits as JSON and back: what stands in the fields of frozen dataclasses.
+"""Edits and the values of their fields as JSON, and back.
 
-Tuples are JSON's arrays and mappings its objects. All else that JSON has no form for is an object with one key that
-starts with `$`; see `TAGS`. What a document may name is in tables: nothing is imported or run to read one.
+Tuples become JSON arrays and mappings become JSON objects. A value that JSON has no form for becomes an object with one
+key that starts with `$`; see `TAGS`. Documents name classes and dtypes from fixed tables only: reading a document
+imports nothing and runs nothing.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ def to_data(value: Any, place: str = "$", sink: ArraySink = array_to_data, more:
     """A value as JSON.
 
     Args:
-        value: an edit, or anything that may stand in the field of one.
-        place: where it stands, for errors.
-        sink: what makes JSON of an array.
-        more: dataclasses that the document may name beside those of edits.
+        value: an edit, or a value of a field of an edit.
+        place: the place of the value in the document, for errors.
+        sink: turns an array into JSON.
+        more: dataclasses that the document may name in addition to edits.
 
     Raises:
-        NotEncodable: some part of the value has no form in a document, such as a function or a NaN.
+        NotEncodable: a part of the value cannot be written in a document, such as a function or a NaN.
 
     >>> to_data((1, 2.5, {"a": None})), to_data(freeze([1]))
     ([1, 2.5, {'a': None}], {'$json': [1]})
@@ -41,13 +42,13 @@ def to_data(value: Any, place: str = "$", sink: ArraySink = array_to_data, more:
     try:
         return _Writer(sink, more).write(value, place)
     except RecursionError:
-        raise NotEncodable(f"{place}: the value is nested too deeply to be written") from None
+        raise NotEncodable(f"{place}: the value is nested too deeply") from None
 
 
 def from_data(
     data: Any, place: str = "$", beside: Mapping[str, np.ndarray] | None = None, more: tuple[type, ...] = ()
 ) -> Any:
-    """The value that `to_data` wrote.
+    """The value from the data that `to_data` returned.
 
     Raises:
         BadDocument: the data is not what `to_data` writes; the message names the place.
@@ -93,7 +94,7 @@ class _Writer:
         if math.isfinite(value):
             return value
         if math.isnan(value):
-            raise NotEncodable(f"{place}: NaN is no number that an edit could mean; give a number")
+            raise NotEncodable(f"{place}: NaN cannot be written; pass a number")
         return {"$float": str(value)}
 
     def mapping(self, value: Mapping[Any, Any], place: str) -> Any:
@@ -105,15 +106,16 @@ class _Writer:
         return {key: self.write(value[key], f"{place}.{key}") for key in sorted(value)}
 
     def record(self, value: Any, place: str) -> Any:
-        """A dataclass of the tables: its name and its fields."""
+        """A dataclass from the tables of classes: its name and its fields."""
         name = type(value).__name__
         for key, classes in (("edit", edit_classes()), ("$type", value_classes(self.more))):
             if classes.get(name) is type(value):
-                own = {each: self.write(getattr(value, each), f"{place}.{each}") for each in field_hints(type(value))}
-                return {key: name, **own}
+                names = field_hints(type(value))
+                fields = {field: self.write(getattr(value, field), f"{place}.{field}") for field in names}
+                return {key: name, **fields}
         raise NotEncodable(
-            f"{place}: {value!r} ({type(value).__qualname__}) cannot be written: a document holds edits, snapshots, "
-            "numbers, strings, arrays, and tuples and mappings of these; say the same thing with those"
+            f"{place}: {value!r} ({type(value).__qualname__}) cannot be written. A document can have edits, snapshots, "
+            "numbers, strings, arrays, and tuples and mappings of these; use one of them"
         )
 
 
@@ -137,42 +139,47 @@ class _Reader:
 
     def tagged(self, tag: str, data: Mapping[str, Any], place: str) -> Any:
         if tag not in TAGS or len(data) > 1:
-            raise BadDocument(f"{place}: an object with the key {tag!r}; those with a key in $ are {', '.join(TAGS)}")
+            raise BadDocument(f"{place}: an object with the key {tag!r}; keys that start with $ are {', '.join(TAGS)}")
         try:
             return TAGS[tag](self, data[tag], place)
         except BadDocument:
             raise
         except (TypeError, ValueError, KeyError) as error:
-            raise BadDocument(f"{place}: no value of {tag} ({type(error).__name__}: {error})") from None
+            raise BadDocument(f"{place}: not a value of {tag} ({type(error).__name__}: {error})") from None
 
     def record(self, classes: Mapping[str, type], data: Mapping[str, Any], key: str, place: str) -> Any:
-        """The dataclass that an object names, made of the object's other keys."""
+        """The dataclass that an object names; the other keys of the object are its fields."""
         cls = classes.get(data[key]) if isinstance(data[key], str) else None
         if cls is None:
             kind = UnknownEdit if key == "edit" else BadDocument
-            raise kind(f"{place}: there is no {data[key]!r}; there are {', '.join(sorted(classes))}")
+            raise kind(f"{place}: unknown {key.strip('$')} {data[key]!r}; there are {', '.join(sorted(classes))}")
         names = [*field_hints(cls)]
-        if odd := {*names} ^ (data.keys() - {key}):
-            raise BadDocument(f"{place}: {data[key]} has the fields {', '.join(names)}; see {', '.join(sorted(odd))}")
-        return _made(cls, {name: self.read(data[name], f"{place}.{name}") for name in names}, place)
+        if mismatched := {*names} ^ (data.keys() - {key}):
+            raise BadDocument(
+                f"{place}: {data[key]} has the fields {', '.join(names)}; "
+                f"missing or unknown: {', '.join(sorted(mismatched))}"
+            )
+        return _instance(cls, {name: self.read(data[name], f"{place}.{name}") for name in names}, place)
 
 
-def _made(cls: type, values: Mapping[str, Any], place: str) -> Any:
-    """A dataclass from the values of its fields, whatever the arguments of a constructor of its own are."""
-    made: Any = object.__new__(cls)
+def _instance(cls: type, values: Mapping[str, Any], place: str) -> Any:
+    """A dataclass instance with the values of its fields. The constructor, which may differ, is not called."""
+    instance: Any = object.__new__(cls)
     for name, value in values.items():
-        object.__setattr__(made, name, value)
+        object.__setattr__(instance, name, value)
     try:
-        getattr(made, "__post_init__", lambda: None)()
-    except Exception as error:
-        raise BadDocument(f"{place}: {cls.__name__} refuses its values: {error}") from error
-    return made
+        getattr(instance, "__post_init__", lambda: None)()
+    except Exception as error:  # the checks of a class that somebody else wrote may raise anything
+        raise BadDocument(f"{place}: invalid values for {cls.__name__}: {error}") from error
+    return instance
 
 
 def _read_mask(reader: _Reader, value: Any, place: str) -> Masked:
     at, of = value["at"], value["of"]
     if sorted({*at}) != at or (at and at[-1] >= of):
-        raise BadDocument(f"{place}: a mask of {of} channels is true at different ones of them, in order, not at {at}")
+        raise BadDocument(
+            f"{place}: a mask of {of} channels needs indices from 0 to {of - 1} in ascending order, not {at}"
+        )
     return Masked.at(at, of)
 
 
@@ -180,7 +187,7 @@ def _read_map(reader: _Reader, pairs: Any, place: str) -> Any:
     return FrozenDict({reader.read(key, place): reader.read(item, f"{place}[{key!r}]") for key, item in pairs})
 
 
-# Tag -> what reads the value that stands under it.
+# Tag -> the function that reads the value under it.
 TAGS: dict[str, Callable[[_Reader, Any, str], Any]] = {
     "$json": lambda reader, value, place: freeze(value),
     "$array": lambda reader, value, place: array_from_data(value, reader.beside, place),
@@ -193,7 +200,7 @@ TAGS: dict[str, Callable[[_Reader, Any, str], Any]] = {
 
 
 def is_reserved(key: str) -> bool:
-    """Whether a key means something in a document, so that mappings with it are written as pairs.
+    """Whether a key has a meaning in documents, so that a mapping with this key must be written as pairs.
 
     >>> is_reserved("$json"), is_reserved("edit"), is_reserved("units")
     (True, True, False)
@@ -202,7 +209,7 @@ def is_reserved(key: str) -> bool:
 
 
 def _is_json(value: Any) -> bool:
-    """Whether a value is what JSON would give back: dicts, lists, strings and finite numbers."""
+    """Whether JSON gives the value back unchanged: dicts, lists, strings and finite numbers."""
     if isinstance(value, dict):
         return all(isinstance(key, str) for key in value) and all(map(_is_json, value.values()))
     if isinstance(value, list):
@@ -211,7 +218,7 @@ def _is_json(value: Any) -> bool:
 
 
 def _sorted(value: Any) -> Any:
-    """JSON with the keys of every object in order."""
+    """The JSON value with the keys of every object sorted."""
     if isinstance(value, dict):
         return {key: _sorted(value[key]) for key in sorted(value)}
     return [_sorted(item) for item in value] if isinstance(value, list) else value

@@ -1,4 +1,4 @@
-"""Which classes a document may name: the edits, and the dataclasses that the hints of their fields mention."""
+"""The classes that a document may name: the edits, and the dataclasses in the type hints of their fields."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ VALUES: dict[str, type] = {"Snapshot": Snapshot, "Training": Training}
 
 
 def edit_classes() -> dict[str, type]:
-    """Every class of edits by its name."""
+    """Every edit class by name."""
     return {**dict(sorted(EDITS.items())), **PLANS}
 
 
 def value_classes(more: tuple[type, ...] = ()) -> dict[str, type]:
-    """Every class of which instances may stand in the fields of edits, by its name, and `more` with theirs."""
+    """The dataclasses that the fields of edits and of the `more` classes may contain, by name; `more` included."""
     return _value_classes(tuple(edit_classes().values()), more)
 
 
 @cache
 def _value_classes(edits: tuple[type, ...], more: tuple[type, ...]) -> dict[str, type]:
-    own = [*VALUES.values(), *more]
-    others = [cls for cls in mentioned([*edits, *own]) if cls not in edits]
-    return {cls.__name__: cls for cls in [*own, *others]}
+    values = [*VALUES.values(), *more]
+    in_fields = [cls for cls in mentioned([*edits, *values]) if cls not in edits]
+    return {cls.__name__: cls for cls in [*values, *in_fields]}
 
 
 def mentioned(classes: Iterable[type]) -> Iterator[type]:
-    """The dataclasses that the hints of the fields of dataclasses mention, and those that these mention.
+    """The dataclasses in the type hints of the fields of some dataclasses, and in the hints of their fields in turn.
 
     >>> from kerassurgery_fn.documents.preconditions import MadeFor
     >>> [cls.__name__ for cls in mentioned([MadeFor])]
@@ -51,13 +51,13 @@ def mentioned(classes: Iterable[type]) -> Iterator[type]:
 
 
 def field_hints(cls: type) -> Mapping[str, Any]:
-    """The hint of each field of a dataclass."""
+    """The type hint of each field of a dataclass."""
     hints = get_type_hints(cls, include_extras=True)
     return {f.name: hints[f.name] for f in fields(cls)}
 
 
 def parts(hint: Any) -> Iterator[Any]:
-    """A type and all types within it.
+    """A type hint and all type hints inside it.
 
     >>> list(parts(tuple[int, ...]))[:2]
     [tuple[int, ...], <class 'int'>]

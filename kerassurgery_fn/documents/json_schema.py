@@ -1,7 +1,6 @@
-"""The JSON Schema of plans, made of the hints of the edits' fields.
+"""The JSON Schemas of documents, from the type hints of the fields of edits.
 
-`python -m kerassurgery_fn.differences.publish_schemas` writes it to
-`kerassurgery_fn/documents/schema/plan-1.json`.
+`python -m kerassurgery_fn.differences.publish_schemas` writes them to `kerassurgery_fn/documents/schema/`.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ PLAIN: dict[Any, dict[str, Any]] = {
 
 
 class Kind(NamedTuple):
-    """A kind of document: its format and version, and the key under which a value of which class stands in it."""
+    """A kind of document: format, version, key and class of its value, and the title of its schema."""
 
     form: str
     version: int
@@ -47,12 +46,12 @@ class Kind(NamedTuple):
 
     @property
     def more(self) -> tuple[type, ...]:
-        """The class that the document may name beside those of edits."""
+        """The classes that the document may name in addition to edits."""
         return () if self.hint is Edit else (self.hint,)
 
     @property
     def path(self) -> Path:
-        """Where the schema is published."""
+        """The file of the published schema."""
         return Path(__file__).parent / "schema" / f"{self.key}-{self.version}.json"
 
 
@@ -60,12 +59,12 @@ PLAN = Kind("kerassurgery_fn/plan", 1, "plan", Edit, "An edit or plan of kerassu
 
 
 def schema(kind: Kind = PLAN) -> dict[str, Any]:
-    """The JSON Schema (2020-12) of a kind of document, with every class of edits that there is."""
+    """The JSON Schema (2020-12) of a kind of document, with every registered edit class."""
     return _schema(kind, tuple(edit_classes().values()))
 
 
 def validator(kind: Kind = PLAN) -> Any:
-    """The validator for a kind of document; 1.0 is no integer to it."""
+    """The validator for a kind of document. It does not accept 1.0 as an integer."""
     return _validator(kind, tuple(edit_classes().values()))
 
 
@@ -98,7 +97,7 @@ def _schema(kind: Kind, edits: tuple[type, ...]) -> dict[str, Any]:
 
 
 def _choice(key: str, classes: Sequence[type]) -> dict[str, Any]:
-    """One of several dataclasses, told apart by the name under a key."""
+    """The schema of one of several dataclasses, by the name under a key."""
     names = [cls.__name__ for cls in classes]
     return {
         "type": "object",
@@ -111,7 +110,7 @@ def _choice(key: str, classes: Sequence[type]) -> dict[str, Any]:
 
 
 def _record(key: str, cls: type) -> dict[str, Any]:
-    """A dataclass: its name under a key, and its fields."""
+    """The schema of a dataclass: its name under a key, and its fields."""
     hints = field_hints(cls)
     return {
         "description": " ".join((cls.__doc__ or "").partition("\n\n")[0].split()),
@@ -123,7 +122,7 @@ def _record(key: str, cls: type) -> dict[str, Any]:
 
 
 def of_hint(hint: Any) -> dict[str, Any]:
-    """The schema of the values that a hint allows; of any value where the hint says nothing that JSON could.
+    """The schema of the values that a type hint allows; any value where JSON has no counterpart of the hint.
 
     >>> of_hint(tuple[int, ...]), of_hint(str | None)
     ({'type': 'array', 'items': {'type': 'integer'}}, {'anyOf': [{'type': 'string'}, {'type': 'null'}]})
@@ -147,7 +146,7 @@ def of_hint(hint: Any) -> dict[str, Any]:
 
 
 def _mapping(item: dict[str, Any]) -> dict[str, Any]:
-    """A mapping from names: an object, or pairs where a name is one of those that mean something in a document."""
+    """The schema of a mapping with string keys: an object, or pairs where a key is reserved in documents."""
     pair = {"type": "array", "prefixItems": [{"type": "string"}, item], "minItems": 2, "items": False}
     forms = {"$map": {"properties": {"$map": {"type": "array", "items": pair}}}}
     if item == VALUE:
@@ -195,17 +194,19 @@ _PAIRS = {"type": "array", "items": {"type": "array", "minItems": 2, "maxItems":
 _VALUES = {"type": "array", "items": VALUE}
 _TAGS = {
     "$array": _tagged("$array", _ARRAY, "An array of numbers: little-endian bytes, the last axis fastest."),
-    "$json": _tagged("$json", {"type": ["array", "object"]}, "Plain JSON, in which arrays are lists."),
-    "$list": _tagged("$list", _VALUES, "A list; an array alone is a tuple."),
-    "$mask": _tagged("$mask", _MASK, "A boolean mask over a layer's channels: its length, and where it is true."),
+    "$json": _tagged("$json", {"type": ["array", "object"]}, "Plain JSON; its arrays are lists."),
+    "$list": _tagged("$list", _VALUES, "A list; an array without this tag is a tuple."),
+    "$mask": _tagged(
+        "$mask", _MASK, "A boolean mask over the channels of a layer: its length, and the indices where it is true."
+    ),
     "$set": _tagged("$set", _VALUES, "A set."),
-    "$map": _tagged("$map", _PAIRS, "A mapping as pairs, where its keys are not all names."),
+    "$map": _tagged("$map", _PAIRS, "A mapping as pairs, if some keys are not strings or are reserved."),
     "$float": _tagged("$float", {"enum": ["inf", "-inf"]}, "An infinite number."),
 }
 GENERAL: dict[str, Any] = {
     **_TAGS,
     "value": {
-        "description": "Anything that may stand in a field whose form is left open.",
+        "description": "Any value, for fields whose type hint has no counterpart in JSON.",
         "if": {"type": "object"},
         "then": {
             "if": {"anyOf": [{"required": [key]} for key in ("edit", "$type", *_TAGS)]},
@@ -222,5 +223,5 @@ GENERAL: dict[str, Any] = {
 
 
 def published(kind: Kind = PLAN) -> str:
-    """The text of the file that a schema is published in."""
+    """The text of the file of a published schema."""
     return json.dumps(schema(kind), indent=1) + "\n"

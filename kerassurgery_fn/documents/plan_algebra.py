@@ -1,4 +1,4 @@
-"""The algebra of plans: put together, made as short as they can be, compared."""
+"""Operations on plans: concatenate, simplify, list the deleted channels, compare."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from kerassurgery_fn.rules.layer import Producer
 from kerassurgery_fn.values.frozen import FrozenDict
 from kerassurgery_fn.values.snapshot import Snapshot
 
-Key = tuple[str, str]
+ProducerKey = tuple[str, str]  # (layer path, kind of channels)
 
 
 @takes(plans=as_edit)
 def concatenate(*plans: Edit) -> Plan:
-    """One plan that does what several do, one after the other; plans within plans are laid flat.
+    """One plan with the edits of several plans, in order. Nested plans are flattened.
 
     >>> concatenate(Plan(DeleteChannels("a", [0])), DeleteChannels("b", [0])) == Plan(
     ...     DeleteChannels("a", [0]), DeleteChannels("b", [0])
@@ -40,7 +40,7 @@ def concatenate(*plans: Edit) -> Plan:
 
 
 def steps(plan: Edit) -> Iterator[Edit]:
-    """The edits of a plan, those of the plans within it in their place."""
+    """The edits of a plan, with the edits of nested plans in their place."""
     if isinstance(plan, Plan):
         for edit in plan.edits:
             yield from steps(edit)
@@ -51,11 +51,11 @@ def steps(plan: Edit) -> Iterator[Edit]:
 @takes(plan=as_edit, snapshot=as_snapshot)
 @only_tried()
 def simplify(plan: Edit, snapshot: Snapshot) -> Edit:
-    """The shortest plan found that makes the same model of a snapshot.
+    """A shorter plan with the same result on a snapshot.
 
-    Edits after which the model is what it was before go, one by one or in a row; deletions in a row become one, in
-    which every group of channels is named once. What is put in the place of edits is tried on the snapshot, and
-    taken only if it gives an equal model. A plan that was made for some model stays so.
+    Two steps. Edits, and runs of edits, that leave the model unchanged are removed. Consecutive deletions become one,
+    which names each group of channels at one layer only; it is tried on the snapshot, and used only if the result is
+    equal. A plan that was made for one model keeps its fingerprint.
     """
     if isinstance(plan, MadeFor):
         return MadeFor(simplify(plan.plan, snapshot), plan.fingerprint)
@@ -63,106 +63,111 @@ def simplify(plan: Edit, snapshot: Snapshot) -> Edit:
     states = [snapshot]
     for edit in edits:
         states.append(edit(states[-1]))
-    kept = list(_needed(states))
-    made: list[Edit] = []
-    for run in _runs([edits[i] for i in kept], [states[i] for i in kept] + states[-1:]):
-        made += _merged(*run)
-    return Plan(*made)
+    needed = list(_needed(states))
+    simplified: list[Edit] = []
+    for run in _runs([edits[i] for i in needed], [states[i] for i in needed] + states[-1:]):
+        simplified += _merged(*run)
+    return Plan(*simplified)
 
 
 @takes(plan=as_edit, snapshot=as_snapshot)
 @only_tried()
 def lost_channels(plan: Edit, snapshot: Snapshot) -> dict[str, tuple[int, ...]]:
-    """The channels that a plan deletes, of every layer that makes any, as they are counted before the plan.
+    """The channels of each layer that a plan deletes, as indices before the plan.
 
-    Channels of layers that other edits put in, rename or resize on the way are not followed.
+    Layers that other edits insert, rename or resize are left out.
     """
-    alive, flow = _Alive(snapshot), analyse(snapshot)
+    remaining, flow = _RemainingChannels(snapshot), analyse(snapshot)
     state = snapshot
     for edit in steps(plan.plan if isinstance(plan, MadeFor) else plan):
-        state = alive.after(edit, state)
-    return {
-        address_of(flow, producer): tuple(
-            np.setdiff1d(np.arange(size(producer.axis) or 0), alive.positions[key]).tolist()
-        )
+        state = remaining.after(edit, state)
+    lost = {
+        address_of(flow, producer): np.setdiff1d(np.arange(size(producer.axis) or 0), remaining.positions[key])
         for key, producer in flow.producers.items()
-        if key in alive.positions and len(alive.positions[key]) < (size(producer.axis) or 0)
+        if key in remaining.positions
     }
+    return {address: tuple(channels.tolist()) for address, channels in lost.items() if len(channels)}
 
 
 @dataclass(frozen=True)
 class PlanDiff:
-    """What one plan does that another does not.
+    """What changed between two plans.
 
     - `added`, `removed`: edits that only the new plan has, or only the old one;
-    - `deleted`, `spared`: channels of layers that only the new plan deletes, or only the old one, as they are counted
-      before the plan. Empty if no snapshot was given.
+    - `deleted`, `kept`: channels of each layer that only the new plan deletes, or only the old one, as indices before
+      the plan. Empty without a snapshot.
     """
 
     added: tuple[Edit, ...]
     removed: tuple[Edit, ...]
     deleted: Mapping[str, tuple[int, ...]] = field(default_factory=FrozenDict)
-    spared: Mapping[str, tuple[int, ...]] = field(default_factory=FrozenDict)
+    kept: Mapping[str, tuple[int, ...]] = field(default_factory=FrozenDict)
 
     def __bool__(self) -> bool:
-        return any((self.added, self.removed, self.deleted, self.spared))
+        return any((self.added, self.removed, self.deleted, self.kept))
 
 
 @takes(old=as_edit, new=as_edit, snapshot=optional(as_snapshot))
 def diff_plans(old: Edit, new: Edit, snapshot: Snapshot | None = None) -> PlanDiff:
-    """What a revision of a plan does that the one before did not, and the other way round.
+    """Lists what changed between two plans.
 
     Args:
-        old: the plan as it was.
-        new: the plan as it is now.
-        snapshot: the model that both are for, if the channels that go are to be compared too. Then plans that do the
-            same in other words delete the same.
+        old: the plan before.
+        new: the plan after.
+        snapshot: the model of both plans, to compare the deleted channels, too. Different edits may delete the same
+            channels.
 
     >>> diff_plans(Plan(DeleteChannels("a", [0])), Plan(DeleteChannels("a", [0]), DeleteChannels("b", [1]))).added
     (DeleteChannels(channels={'b': (1,)}, allow_output_change=False),)
     """
     before, after = list(steps(old)), list(steps(new))
     texts = [[dumps(encode(edit)) for edit in edits] for edits in (before, after)]
-    moves = SequenceMatcher(None, texts[0], texts[1], autojunk=False).get_opcodes()
-    gone, come = ({} if snapshot is None else lost_channels(plan, snapshot) for plan in (old, new))
+    operations = SequenceMatcher(None, texts[0], texts[1], autojunk=False).get_opcodes()
+    changes = [operation[1:] for operation in operations if operation[0] != "equal"]
+    lost_before, lost_after = ({} if snapshot is None else lost_channels(plan, snapshot) for plan in (old, new))
     return PlanDiff(
-        tuple(edit for kind, _, _, i, j in moves if kind != "equal" for edit in after[i:j]),
-        tuple(edit for kind, i, j, _, _ in moves if kind != "equal" for edit in before[i:j]),
-        _without(come, gone),
-        _without(gone, come),
+        added=tuple(edit for _, _, i, j in changes for edit in after[i:j]),
+        removed=tuple(edit for i, j, _, _ in changes for edit in before[i:j]),
+        deleted=_without(lost_after, lost_before),
+        kept=_without(lost_before, lost_after),
     )
 
 
-def _without(one: Mapping[str, tuple[int, ...]], other: Mapping[str, tuple[int, ...]]) -> FrozenDict:
-    """The channels of one that the other does not have."""
-    left = {path: tuple(sorted({*channels} - {*other.get(path, ())})) for path, channels in one.items()}
-    return FrozenDict({path: channels for path, channels in left.items() if channels})
+def _without(channels: Mapping[str, tuple[int, ...]], others: Mapping[str, tuple[int, ...]]) -> FrozenDict:
+    """The channels of each layer that are not among the others."""
+    remaining = {path: tuple(sorted({*indices} - {*others.get(path, ())})) for path, indices in channels.items()}
+    return FrozenDict({path: indices for path, indices in remaining.items() if indices})
 
 
 # --- shorter plans
 
 
 def _needed(states: Sequence[Snapshot]) -> Iterator[int]:
-    """The edits that are left when every row of them goes after which the model is as before it."""
-    alike: dict[Any, list[int]] = {}
+    """The indices of the edits without the runs that lead back to an equal model.
+
+        states   s0 -a-> s1 -b-> s2 -c-> s1 -d-> s3        b and c cancel out: a and d are needed
+
+    From each state the walk jumps to the last equal state, so that it always moves forward.
+    """
+    by_outline: dict[Any, list[int]] = {}
     for index, state in enumerate(states):
-        alike.setdefault(_outline(state), []).append(index)
+        by_outline.setdefault(_outline(state), []).append(index)
     index = 0
     while index < len(states) - 1:
-        later = (i for i in reversed(alike[_outline(states[index])]) if i > index)
-        same = next((i for i in later if states[i] == states[index]), None)
-        if same is None:
+        later = (i for i in reversed(by_outline[_outline(states[index])]) if i > index)
+        last_equal = next((i for i in later if states[i] == states[index]), None)
+        if last_equal is None:
             yield index
-        index = index + 1 if same is None else same
+        index = index + 1 if last_equal is None else last_equal
 
 
 def _outline(snapshot: Snapshot) -> Any:
-    """What equal snapshots have in common and is found in no time."""
+    """The shapes of all weights: a cheap key for equal snapshots, so that only few pairs are compared in full."""
     return tuple(sorted((path, tuple(a.shape for a in arrays)) for path, arrays in snapshot.weights.items()))
 
 
 def _runs(edits: Sequence[Edit], states: Sequence[Snapshot]) -> Iterator[tuple[list[Edit], Snapshot, Snapshot]]:
-    """Deletions in a row, and other edits alone, with the model before and after."""
+    """Runs of consecutive deletions, and every other edit alone, with the model before and after."""
     start = 0
     for stop in range(1, len(edits) + 1):
         if stop == len(edits) or not (_is_deletion(edits[stop - 1]) and _is_deletion(edits[stop])):
@@ -171,31 +176,36 @@ def _runs(edits: Sequence[Edit], states: Sequence[Snapshot]) -> Iterator[tuple[l
 
 
 def _merged(edits: list[Edit], before: Snapshot, after: Snapshot) -> list[Edit]:
-    """The deletions as one if that gives the same model, else as they are."""
+    """A run of deletions as a single deletion if the result is equal; otherwise the run unchanged."""
     if not _is_deletion(edits[0]):
         return edits
-    alive, state = _Alive(before), before
+    remaining, state = _RemainingChannels(before), before
     for edit in edits:
-        state = alive.after(edit, state)
+        state = remaining.after(edit, state)
     merged = DeleteChannels(
-        _once_a_group(analyse(before), alive.positions),
-        allow_output_change=any(one.allow_output_change for edit in edits for one in _deletions(edit)),
+        _one_layer_per_group(analyse(before), remaining.positions),
+        allow_output_change=any(deletion.allow_output_change for edit in edits for deletion in _deletions(edit)),
     )
     return [merged] if merged(before) == after else edits
 
 
-def _once_a_group(flow: Flow, alive: Mapping[Key, np.ndarray]) -> dict[str, list[int]]:
-    """The channels that are no more alive, each group of those that die together named at one layer alone."""
+def _one_layer_per_group(flow: Flow, remaining: Mapping[ProducerKey, np.ndarray]) -> dict[str, list[int]]:
+    """The deleted channels by address. Channels that are deleted together are named at one layer only.
+
+    Layers with one id per channel come first: these ids name a group exactly, and the channels of grids (heads) then
+    mostly follow from them.
+    """
     named: set[int] = set()
-    chosen: dict[str, list[int]] = {}
+    deleted: dict[str, list[int]] = {}
     for key, producer in sorted(flow.producers.items(), key=lambda item: _rows(flow, item[1])):
-        resolved = flow.solution.resolve(producer.axis)  # type: ignore[arg-type]
-        dead = np.setdiff1d(np.arange(resolved.shape[1]), alive.get(key, ()))
-        new = [p for p in dead.tolist() if len(resolved) > 1 or int(resolved[0, p]) not in named]
-        if new and not {*resolved[:, new].ravel().tolist()} <= named:
-            chosen[address_of(flow, producer)] = new
-            named |= {*resolved[:, new].ravel().tolist()}
-    return chosen
+        ids = flow.solution.resolve(producer.axis)  # type: ignore[arg-type]
+        lost = np.setdiff1d(np.arange(ids.shape[1]), remaining.get(key, ()))
+        unnamed = [position for position in lost.tolist() if len(ids) > 1 or int(ids[0, position]) not in named]
+        new_ids = {*ids[:, unnamed].ravel().tolist()}
+        if not new_ids <= named:
+            deleted[address_of(flow, producer)] = unnamed
+            named |= new_ids
+    return deleted
 
 
 def _rows(flow: Flow, producer: Producer) -> int:
@@ -203,13 +213,13 @@ def _rows(flow: Flow, producer: Producer) -> int:
 
 
 def address_of(flow: Flow, producer: Producer) -> str:
-    """The address of a layer's channels: its path, with the kind if they are not its first."""
+    """The address of the channels of a layer: its path, and the kind unless it is the first kind of the layer."""
     first = next(kind for path, kind in flow.producers if path == producer.path)
     return producer.path if producer.kind == first else f"{producer.path}:{producer.kind}"
 
 
-class _Alive:
-    """Which channels of the layers of a model are alive as edits go on, counted as they were at first."""
+class _RemainingChannels:
+    """The channels of each layer that remain after some edits, as indices into the original channels."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.positions = {
@@ -217,20 +227,22 @@ class _Alive:
         }
 
     def after(self, edit: Edit, state: Snapshot) -> Snapshot:
-        """The state after an edit, which is noted."""
-        made = edit(state)
+        """The state after an edit. The channels that it deletes are removed from `positions`."""
+        edited = edit(state)
         if _is_deletion(edit):
-            self._note(edit, analyse(state))
+            self._delete(edit, analyse(state))
         else:
-            widths = {key: size(producer.axis) for key, producer in analyse(made).producers.items()}
-            self.positions = {key: own for key, own in self.positions.items() if widths.get(key) == len(own)}
-        return made
+            # Nothing is known about the other edits. A layer that they resize cannot be tracked any further.
+            widths = {key: size(producer.axis) for key, producer in analyse(edited).producers.items()}
+            self.positions = {key: kept for key, kept in self.positions.items() if widths.get(key) == len(kept)}
+        return edited
 
-    def _note(self, edit: Edit, flow: Flow) -> None:
-        dead = removed(flow, np.logical_or.reduce([one.dying(flow) for one in _deletions(edit)])).dead
-        for key, own in self.positions.items():
+    def _delete(self, edit: Edit, flow: Flow) -> None:
+        dead = removed(flow, np.logical_or.reduce([deletion.dying(flow) for deletion in _deletions(edit)])).dead
+        for key, positions in self.positions.items():
             if key in flow.producers:
-                self.positions[key] = own[flow.solution.kept(flow.producers[key].axis, dead)]  # type: ignore[arg-type]
+                kept = flow.solution.kept(flow.producers[key].axis, dead)  # type: ignore[arg-type]
+                self.positions[key] = positions[kept]
 
 
 def _is_deletion(edit: Edit) -> bool:
@@ -238,7 +250,7 @@ def _is_deletion(edit: Edit) -> bool:
 
 
 def _deletions(edit: Edit) -> list[_ChannelEdit]:
-    """The edits that say which channels go, empty if the edit does something else."""
+    """The deletions of channels that an edit consists of; empty if the edit does anything else."""
     edits: Sequence[Edit] = edit.edits if isinstance(edit, AtOnce) else [edit]
-    cuts = [one for one in edits if isinstance(one, _ChannelEdit)]
-    return cuts if len(cuts) == len(edits) else []
+    deletions = [each for each in edits if isinstance(each, _ChannelEdit)]
+    return deletions if len(deletions) == len(edits) else []

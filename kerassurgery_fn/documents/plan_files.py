@@ -1,4 +1,4 @@
-"""Documents with an edit: made, checked, read from files and written to them."""
+"""Plans as documents: encoded, checked, written to files and read from them."""
 
 from __future__ import annotations
 
@@ -33,24 +33,24 @@ def encode(edit: Edit) -> dict[str, Any]:
     """An edit or a plan as JSON-ready data: a document with format, version and the edit.
 
     Raises:
-        NotEncodable: some part of it has no form in a document, such as a function.
+        NotEncodable: a part of the edit cannot be written in a document, such as a function.
 
     >>> from kerassurgery_fn.edits import DeleteChannels
     >>> encode(DeleteChannels("conv_1", [0, 4]))["plan"]
     {'edit': 'DeleteChannels', 'channels': {'conv_1': [0, 4]}, 'allow_output_change': False}
     """
     if edit_classes().get(type(edit).__name__) is not type(edit):
-        raise NotEncodable(f"{shortened(edit)} is no edit that can be written; there are {', '.join(edit_classes())}")
+        raise NotEncodable(f"{shortened(edit)} is not a registered edit; there are {', '.join(edit_classes())}")
     return to_document(edit, PLAN)
 
 
 def decode(data: Any) -> Any:
-    """The edit that `encode` wrote. Nothing that the data names is imported or run.
+    """The edit from the data that `encode` returned. Nothing that the data names is imported or run.
 
     Raises:
-        UnknownVersion: the data is of another version of the format.
-        UnknownEdit: it has an edit that this library does not know.
-        BadDocument: it is not what `encode` gives; the message names the place.
+        UnknownVersion: the data has another version of the format.
+        UnknownEdit: the data has an edit that is not registered.
+        BadDocument: the data is not a valid document; the message names the place.
 
     >>> from kerassurgery_fn.edits import DeleteChannels
     >>> decode(encode(DeleteChannels("conv_1", [0, 4])))
@@ -60,13 +60,13 @@ def decode(data: Any) -> Any:
 
 
 def to_document(value: Any, kind: Kind, sink: ArraySink = array_to_data) -> dict[str, Any]:
-    """A document of a kind with a value in it; `sink` makes JSON of arrays."""
+    """The document of a value; `sink` turns arrays into JSON."""
     data = to_data(value, f"$.{kind.key}", sink, kind.more)
     return checked({"format": kind.form, "version": kind.version, kind.key: data})
 
 
 def from_document(data: Any, kind: Kind, beside: Mapping[str, np.ndarray] | None = None) -> Any:
-    """The value in a document of a kind; `beside` has the arrays that the document names."""
+    """The value of a document; `beside` has the arrays that the document refers to by name."""
     check_tree(data)
     check_head(data, kind)
     place = f"$.{kind.key}"
@@ -76,22 +76,22 @@ def from_document(data: Any, kind: Kind, beside: Mapping[str, np.ndarray] | None
 
 
 def _check_edits(data: Any, place: str) -> None:
-    """Raises UnknownEdit where data names an edit that there is none of."""
-    for where, name in _edits_in(data, place):
+    """Raises UnknownEdit where the data names an edit that is not registered."""
+    for edit_place, name in _edits_in(data, place):
         if name not in edit_classes():
             known = sorted(edit_classes())
             raise UnknownEdit(
-                f"{where}: there is no edit {name!r}; {meant(name, known, len(known))}. It may come from a newer "
-                "version of the library, or from a package that lists it with @edit once it is imported"
+                f"{edit_place}: unknown edit {name!r}; {meant(name, known, len(known))}. It may need a newer version "
+                "of the library, or an import of the package that registers it with @edit"
             )
 
 
 @takes(path=as_file)
 def save_plan(plan: Edit, path: Path_) -> None:
-    """Writes a plan to a file: the same plan gives the same bytes, a layer's channels stand in one line.
+    """Writes a plan to a file. The same plan gives the same bytes; the channels of a layer are in one line.
 
-    The file is complete or is not there: it is written under another name first. Arrays stand in the file itself, so
-    that a plan is one thing to send and to review.
+    The file is written under another name first and then renamed, so that it is never incomplete. Arrays are written in
+    the same file: a plan is one file to send and to review.
 
     Raises:
         NotEncodable: see `encode`.
@@ -105,12 +105,13 @@ def load_plan(path: Path_, *, check: bool = True, max_bytes: int = MAX_BYTES) ->
     """The plan in a file.
 
     Args:
-        path: what `save_plan` wrote.
-        check: whether a plan that was made for some model refuses others; if not, its plan alone is returned.
-        max_bytes: the size from which on a file is not read.
+        path: a file from `save_plan`.
+        check: whether a plan that was made for one model keeps its check of the model. If not, the plan is returned
+            without its fingerprint.
+        max_bytes: larger files are not read.
 
     Raises:
-        BadFile: there is no such file, or it cannot be read.
+        BadFile: the file does not exist or cannot be read.
         BadDocument, UnknownVersion, UnknownEdit: see `decode`.
     """
     plan = decode(loads(read_limited(path, max_bytes), str(path)))
@@ -121,7 +122,7 @@ def load_plan(path: Path_, *, check: bool = True, max_bytes: int = MAX_BYTES) ->
 
 
 def dumps(data: Any) -> str:
-    """JSON as text that compares well line by line: one line for what is short or a list of plain values.
+    """JSON as text for line-by-line comparison: short values and lists of plain values are in one line.
 
     >>> print(dumps({"a": list(range(3)), "b": {}}), end="")
     {"a": [0, 1, 2], "b": {}}
@@ -147,36 +148,37 @@ def loads(text: bytes, source: str) -> Any:
     """The data of a JSON text, read strictly.
 
     Raises:
-        BadDocument: it is no JSON, it has NaN in it, a key twice in one object, or it is nested too deeply.
+        BadDocument: the text is not JSON, contains NaN, has a key twice in one object, or is nested too deeply.
     """
     try:
         return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique)
     except RecursionError:
-        raise BadDocument(f"{source} is nested more than {MAX_DEPTH} levels deep; no plan is") from None
+        raise BadDocument(f"{source} is nested more deeply than the {MAX_DEPTH} levels of a document") from None
     except (ValueError, UnicodeDecodeError) as error:
-        raise BadDocument(f"{source} is no JSON that can be read: {error}") from None
+        raise BadDocument(f"{source} is not valid JSON: {error}") from None
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"it has {name} in it, which is no number")
+    raise ValueError(f"it contains {name}, which is not a JSON number")
 
 
 def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) < len(pairs):
-        twice = next(key for i, (key, _) in enumerate(pairs) if key in dict(pairs[:i]))
-        raise ValueError(f"an object has the key {twice!r} twice")
-    return made
+    """The object of key-value pairs; a second value must not silently replace the first."""
+    unique = dict(pairs)
+    if len(unique) < len(pairs):
+        repeated = next(key for i, (key, _) in enumerate(pairs) if key in dict(pairs[:i]))
+        raise ValueError(f"an object has the key {repeated!r} twice")
+    return unique
 
 
 # --- checks
 
 
 def checked(data: Any) -> Any:
-    """The data itself.
+    """The data, checked.
 
     Raises:
-        NotEncodable: it could not be read again.
+        NotEncodable: the document could not be read again.
     """
     try:
         check_tree(data)
@@ -186,20 +188,23 @@ def checked(data: Any) -> Any:
 
 
 def check_tree(data: Any) -> None:
-    """Raises BadDocument where data is not JSON: by depth, by type, or by a number that is none."""
+    """Raises BadDocument where data is not JSON: nested too deeply, a type that JSON lacks, or NaN or infinity.
+
+    The loop takes each node once. It is not recursive, because hostile data may be nested deeper than Python recurses.
+    """
     waiting = [(data, 0)]
     while waiting:
         node, depth = waiting.pop()
         if depth > MAX_DEPTH:
-            raise BadDocument(f"the document is nested more than {MAX_DEPTH} levels deep; no plan is")
+            raise BadDocument(f"the document is nested more deeply than {MAX_DEPTH} levels")
         if isinstance(node, dict):
-            if odd := [key for key in node if not isinstance(key, str)]:
-                raise BadDocument(f"an object has the key {odd[0]!r}; keys are strings")
+            if invalid := [key for key in node if not isinstance(key, str)]:
+                raise BadDocument(f"an object has the key {invalid[0]!r}; keys are strings")
             waiting += [(item, depth + 1) for item in node.values()]
         elif isinstance(node, list):
             waiting += [(item, depth + 1) for item in node]
         elif not (node is None or isinstance(node, (bool, int, str)) or _finite(node)):
-            raise BadDocument(f"the document has {node!r} in it, which JSON has no form for")
+            raise BadDocument(f"the document contains {node!r}, which is not a JSON value")
 
 
 def _finite(node: Any) -> bool:
@@ -207,19 +212,19 @@ def _finite(node: Any) -> bool:
 
 
 def check_head(data: Any, kind: Kind) -> None:
-    """Raises BadDocument or UnknownVersion where data does not say that it is of a kind."""
+    """Raises BadDocument or UnknownVersion where the data has another format or version than a kind of document."""
     if not isinstance(data, dict) or data.get("format") != kind.form:
-        said = data.get("format") if isinstance(data, dict) else None
-        raise BadDocument(f'$.format: expected an object whose "format" is {kind.form!r}, found {said!r}')
+        form = data.get("format") if isinstance(data, dict) else None
+        raise BadDocument(f'$.format: expected an object with "format": {kind.form!r}, found {form!r}')
     if data.get("version") != kind.version or isinstance(data["version"], bool):
         raise UnknownVersion(
-            f"$.version: this library reads version {kind.version}, the document is of {data.get('version')!r}; "
-            "install the release that wrote it"
+            f"$.version: this library reads version {kind.version}, the document has version {data.get('version')!r}; "
+            "install the release that wrote the document"
         )
 
 
 def _edits_in(node: Any, place: str) -> Iterator[tuple[str, Any]]:
-    """Every name of an edit in a document, `$json` left out, and its place."""
+    """The place and the name of every edit in a document. Plain JSON under `$json` has none."""
     if isinstance(node, dict) and "$json" not in node:
         if "edit" in node:
             yield f"{place}.edit", node["edit"] if isinstance(node["edit"], str) else repr(node["edit"])
@@ -232,13 +237,13 @@ def _edits_in(node: Any, place: str) -> Iterator[tuple[str, Any]]:
 
 
 def check_schema(data: Any, validator: Any) -> None:
-    """Raises BadDocument where data does not have the form that a JSON Schema asks for, naming the place."""
+    """Raises BadDocument where data does not match a JSON Schema; the message names the place."""
     error = best_match(validator.iter_errors(data))
     if error is not None:
-        raise BadDocument(f"{error.json_path}: {_shortened(error.message)}")
+        raise BadDocument(f"{error.json_path}: {_cut_off(error.message)}")
 
 
-def _shortened(message: str, most: int = 300) -> str:
+def _cut_off(message: str, most: int = 300) -> str:
     return message if len(message) <= most else f"{message[:most]} ..."
 
 
@@ -246,25 +251,25 @@ def _shortened(message: str, most: int = 300) -> str:
 
 
 def write_atomically(path: Path_, content: bytes) -> None:
-    """Writes a file under another name in the same folder and renames it: it is whole, or not there."""
+    """Writes a file under another name in the same folder and renames it, so that the file is never incomplete."""
     path = Path(path)
     write_with(path, lambda name: name.write_bytes(content))
 
 
 def write_with(path: Path, write: Callable[[Path], Any]) -> None:
-    """Gives `write` the name of a file beside `path` to write to, and renames it to `path` when it is done."""
+    """Calls `write` with a temporary path in the same folder, and renames that file to `path` afterwards."""
     with (
         on_disk(path, "written"),
         tempfile.TemporaryDirectory(dir=path.parent, prefix=".", suffix=".writing") as folder,
     ):
-        made = Path(folder) / path.name
-        write(made)
-        os.replace(made, path)
+        temporary = Path(folder) / path.name
+        write(temporary)
+        os.replace(temporary, path)
 
 
 @contextmanager
 def on_disk(path: Path_, verb: str) -> Iterator[None]:
-    """Within it, what the operating system refuses becomes a BadFile: a missing folder, a lack of permission."""
+    """Turns errors of the operating system into BadFile: a missing folder, a missing permission."""
     try:
         yield
     except BadFile:
@@ -277,11 +282,11 @@ def read_limited(path: Path_, max_bytes: int) -> bytes:
     """The content of a file.
 
     Raises:
-        BadFile: there is no such file, or it cannot be read.
-        BadDocument: it is larger than `max_bytes`.
+        BadFile: the file does not exist or cannot be read.
+        BadDocument: the file is larger than `max_bytes`.
     """
     path = Path(path)
     with on_disk(path, "read"):
         if (count := path.stat().st_size) > max_bytes:
-            raise BadDocument(f"{path} has {count:,} bytes, more than the {max_bytes:,} that are read; raise max_bytes")
+            raise BadDocument(f"{path} has {count:,} bytes, more than the limit of {max_bytes:,}; raise max_bytes")
         return path.read_bytes()

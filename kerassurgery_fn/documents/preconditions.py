@@ -1,4 +1,4 @@
-"""For which model a plan was made, and whether this is it."""
+"""Fingerprints of models: a plan that was made for one model refuses other models."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from kerassurgery_fn.graph import Record, is_model, leaves
 from kerassurgery_fn.values.frozen import FrozenDict, get_in
 from kerassurgery_fn.values.snapshot import Snapshot
 
-# What a config says that no surgery depends on: how weights were drawn, and how they are trained.
-PASSING = {"trainable", "seed", "name"}
-PASSING_ENDS = ("_initializer", "_regularizer", "_constraint")
-SHOWN = 6
+# Config fields that no edit depends on: how weights are initialised and trained.
+IGNORED = {"trainable", "seed", "name"}
+IGNORED_SUFFIXES = ("_initializer", "_regularizer", "_constraint")
+SHOWN = 6  # differences in an error message
 
-LayerFacts = tuple[str, Mapping[str, int], str]
+LayerFingerprint = tuple[str, Mapping[str, int], str]  # class, number of channels of each kind, digest
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What a model is known by: for each layer its class, how many channels of each kind it makes, and a digest of its
-    config and of what it is called on. `weights` has a digest of each layer's weights where they matter too.
+    """The architecture of a model in short: for each layer its class, the number of channels of each kind, and a digest
+    of its config and of its inputs. `weights` has a digest of the weights of each layer, if they have to match, too.
 
-    Two models with one architecture have one fingerprint, whatever their names, initializers and training.
+    Models with the same architecture have the same fingerprint; model names, initializers and training do not matter.
     """
 
-    layers: Mapping[str, LayerFacts] = field(repr=False)
+    layers: Mapping[str, LayerFingerprint] = field(repr=False)
     weights: Mapping[str, str] = field(default_factory=FrozenDict, repr=False)
 
 
 @dataclass(frozen=True)
 class MadeFor:
-    """A plan that refuses other models than the one it was made for. Its `plan` can be called on any."""
+    """A plan that raises an error on any model except the one it was made for. Its `plan` accepts every model."""
 
     plan: Edit
     fingerprint: Fingerprint
@@ -55,62 +55,64 @@ class MadeFor:
 
 @takes(plan=as_edit, snapshot=as_snapshot, weights=as_flag)
 def made_for(plan: Edit, snapshot: Snapshot, *, weights: bool = False) -> MadeFor:
-    """A plan with the fingerprint of the model that it was made for.
+    """A plan that accepts only models with the fingerprint of a snapshot.
 
     Args:
         plan: an edit.
-        snapshot: the model.
-        weights: whether the model must have these very weights, not only this architecture.
+        snapshot: the model that the plan is for.
+        weights: whether the weights have to be equal, too, and not only the architecture.
     """
     return MadeFor(plan, fingerprint(snapshot, weights=weights))
 
 
 @takes(snapshot=as_snapshot, weights=as_flag)
 def fingerprint(snapshot: Snapshot, *, weights: bool = False) -> Fingerprint:
-    """What a model is known by."""
+    """The fingerprint of a model, with digests of its weights if `weights`."""
     flow = analyse(snapshot)
     kinds: dict[str, dict[str, int]] = {path: {} for path in flow.graph.places}
     for producer in flow.producers.values():
         kinds[producer.path][producer.kind] = size(producer.axis) or 0
-    layers = {path: _facts(get_in(snapshot.record, flow.graph.places[path]), kinds[path]) for path in kinds}
+    layers = {path: _layer_fingerprint(get_in(snapshot.record, flow.graph.places[path]), kinds[path]) for path in kinds}
     digests = {path: digest_of_arrays(arrays) for path, arrays in snapshot.weights.items()} if weights else {}
     return Fingerprint(FrozenDict(layers), FrozenDict(digests))
 
 
 def check(expected: Fingerprint, snapshot: Snapshot) -> None:
-    """Does nothing if a snapshot has the fingerprint.
+    """Checks that a snapshot has a fingerprint.
 
     Raises:
-        OtherModel: it has another one; the message says what differs.
+        OtherModel: the snapshot has another fingerprint; the message lists the differences.
     """
-    found = list(differences(expected, fingerprint(snapshot, weights=bool(expected.weights))))
-    if not found:
+    listed = list(differences(expected, fingerprint(snapshot, weights=bool(expected.weights))))
+    if not listed:
         return
-    more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    more = f"; and {len(listed) - SHOWN} more" if len(listed) > SHOWN else ""
     raise OtherModel(
-        f"made for another model than {snapshot.name!r}: {'; '.join(found[:SHOWN])}{more}. If it is to be used here "
-        "all the same, call its `plan`, or load it with check=False"
+        f"the plan was made for another model than {snapshot.name!r}: {'; '.join(listed[:SHOWN])}{more}. To use it "
+        "anyway, call its `plan`, or load it with check=False"
     )
 
 
-def differences(there: Fingerprint, here: Fingerprint) -> Iterator[str]:
-    """What differs between two fingerprints, in words; channels first, for the rest often follows from them.
+def differences(expected: Fingerprint, actual: Fingerprint) -> Iterator[str]:
+    """The differences between two fingerprints in words. Channels come first: the other differences often follow from
+    them.
 
     >>> conv = lambda n: Fingerprint({"conv_3": ("Conv2D", {"filters": n}, "")})
     >>> list(differences(conv(128), conv(64)))
-    ["layer 'conv_3' has 64 filters here, 128 there"]
+    ["layer 'conv_3' has 64 filters instead of 128"]
     """
-    both = [path for path in there.layers if path in here.layers]
+    both = [path for path in expected.layers if path in actual.layers]
     for path in both:
-        yield from _counts(path, there.layers[path], here.layers[path])
-    yield from (f"layer {path!r} is not here" for path in there.layers if path not in here.layers)
-    yield from (f"layer {path!r} is only here" for path in here.layers if path not in there.layers)
+        yield from _channel_differences(path, expected.layers[path], actual.layers[path])
+    yield from (f"layer {path!r} is missing" for path in expected.layers if path not in actual.layers)
+    yield from (f"layer {path!r} is additional" for path in actual.layers if path not in expected.layers)
     for path in both:
-        (old, counted, was), (new, counts, now) = there.layers[path], here.layers[path]
-        if old == new and counted == counts and was != now:
-            yield f"layer {path!r} ({new}) is configured or connected otherwise"
-    for path, digest in there.weights.items():
-        if path in both and here.weights.get(path) != digest:
+        *class_and_counts, digest = expected.layers[path]
+        *actual_class_and_counts, actual_digest = actual.layers[path]
+        if class_and_counts == actual_class_and_counts and digest != actual_digest:
+            yield f"layer {path!r} ({class_and_counts[0]}) has another config or other inputs"
+    for path, digest in expected.weights.items():
+        if path in both and actual.weights.get(path) != digest:
             yield f"layer {path!r} has other weights"
 
 
@@ -127,31 +129,38 @@ def digest_of_arrays(arrays: tuple[np.ndarray, ...]) -> str:
     return state.hexdigest()
 
 
-def _counts(path: str, there: LayerFacts, here: LayerFacts) -> Iterator[str]:
-    (old, counted, _), (new, counts, _) = there, here
-    if old != new:
-        yield f"layer {path!r} is a {new} here, a {old} there"
+def _channel_differences(path: str, expected: LayerFingerprint, actual: LayerFingerprint) -> Iterator[str]:
+    (expected_class, expected_counts, _), (actual_class, actual_counts, _) = expected, actual
+    if expected_class != actual_class:
+        yield f"layer {path!r} is {actual_class} instead of {expected_class}"
         return
-    for kind in {**counted, **counts}:
-        if counted.get(kind) != counts.get(kind):
-            yield f"layer {path!r} has {counts.get(kind, 'no')} {kind} here, {counted.get(kind, 'none')} there"
+    for kind in {**expected_counts, **actual_counts}:
+        count, expected_count = actual_counts.get(kind), expected_counts.get(kind)
+        if count != expected_count:
+            yield f"layer {path!r} has {count or 'no'} {kind} instead of {expected_count or 'none'}"
 
 
-def _facts(record: Record, kinds: Mapping[str, int]) -> LayerFacts:
+def _layer_fingerprint(record: Record, kinds: Mapping[str, int]) -> LayerFingerprint:
     config = {
-        key: value for key, value in record["config"].items() if key not in PASSING and not key.endswith(PASSING_ENDS)
+        key: value
+        for key, value in record["config"].items()
+        if key not in IGNORED and not key.endswith(IGNORED_SUFFIXES)
     }
     if is_model(record):
         config = {key: config.get(key) for key in ("input_layers", "output_layers")}
     calls = [[node["args"], node["kwargs"]] for node in record.get("inbound_nodes", ())]
-    text = json.dumps([config, _wired(calls)], sort_keys=True)
+    text = json.dumps([config, _with_histories(calls)], sort_keys=True)
     return record["class_name"], FrozenDict(kinds), blake2b(text.encode(), digest_size=4).hexdigest()
 
 
-def _wired(tree: Any) -> Any:
-    """Arguments of calls with the history of every tensor in place of what it is."""
+def _is_ignored(key: str) -> bool:
+    return key in IGNORED or key.endswith(IGNORED_SUFFIXES)
+
+
+def _with_histories(tree: Any) -> Any:
+    """The arguments of calls with the Keras history in place of every tensor; shapes and dtypes follow from it."""
     if isinstance(tree, Mapping):
         if tree.get("class_name") == "__keras_tensor__":
             return leaves(tree["config"]["keras_history"])
-        return {key: _wired(item) for key, item in tree.items()}
-    return [_wired(item) for item in tree] if isinstance(tree, (list, tuple)) else tree
+        return {key: _with_histories(item) for key, item in tree.items()}
+    return [_with_histories(item) for item in tree] if isinstance(tree, (list, tuple)) else tree

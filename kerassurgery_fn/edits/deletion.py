@@ -9,8 +9,8 @@ from typing import Any, Self
 import numpy as np
 
 from kerassurgery_fn.analysis.channel_flow import Flow, analyse
-from kerassurgery_fn.arguments import items_of, shortened
-from kerassurgery_fn.channels import FIXED, size
+from kerassurgery_fn.arguments import counted, items_of, shortened
+from kerassurgery_fn.channels import FIXED, Solution, size
 from kerassurgery_fn.edits.base import edit
 from kerassurgery_fn.edits.steps.additions import refuse_misplaced
 from kerassurgery_fn.edits.steps.addresses import addressed
@@ -18,7 +18,7 @@ from kerassurgery_fn.edits.steps.branches import cut_branches, removed
 from kerassurgery_fn.edits.steps.cutting import keeper
 from kerassurgery_fn.edits.steps.indices import is_index
 from kerassurgery_fn.edits.steps.inexact_cuts import warn_inexact
-from kerassurgery_fn.errors import ChannelOutOfRange, PartialLines, PinnedChannels
+from kerassurgery_fn.errors import ChannelOutOfRange, PartialGroup, PinnedChannels
 from kerassurgery_fn.rules.layer import Producer
 from kerassurgery_fn.values.snapshot import Snapshot
 
@@ -115,7 +115,7 @@ class DeleteChannels(_ChannelEdit):
         NoChannels: the layer makes no channels.
         ChannelOutOfRange: it has fewer.
         PinnedChannels: they cannot be cut; the message says why.
-        PartialLines: positions of a grid that do not make up whole lines.
+        PartialGroup: the channels cut through a head or a group.
         NothingLeft: nothing of the model would be left.
 
     Warns:
@@ -190,7 +190,7 @@ def refuse_pinned(flow: Flow, dead: np.ndarray, allow_output_change: bool, verb:
         else " Leave these channels alone, or take the layer that holds them out of the model first."
     )
     raise PinnedChannels(
-        f"{len(held)} channels of {', '.join(producers) or 'the model'} cannot be {verb}: "
+        f"{counted(len(held), 'channel')} of {', '.join(map(repr, producers)) or 'the model'} cannot be {verb}: "
         f"{'; '.join(reasons[:4])}.{hint}"
     )
 
@@ -233,12 +233,12 @@ def _chosen(flow: Flow, channels: Channels) -> list[tuple[Producer, np.ndarray]]
             n = size(producer.axis) or 0
             if isinstance(wanted, Masked) and wanted.of != n:
                 raise ChannelOutOfRange(
-                    f"layer {producer.path!r} has {n} channels, and the mask is for {wanted.of}: "
-                    "give one of that length"
+                    f"layer {producer.path!r} has {counted(n, 'channel')}, and the mask is for {wanted.of}: "
+                    f"pass a mask of length {n}"
                 )
             if outside := [c for c in wanted if not -n <= c < n]:
                 raise ChannelOutOfRange(
-                    f"layer {producer.path!r} has {n} channels (0 to {n - 1}, or {-n} to -1), "
+                    f"layer {producer.path!r} has {counted(n, 'channel')} (0 to {n - 1}, or {-n} to -1), "
                     f"so there is no {outside[0]}"
                 )
             mask = np.zeros(n, bool)
@@ -250,28 +250,39 @@ def _chosen(flow: Flow, channels: Channels) -> list[tuple[Producer, np.ndarray]]
 def _dying(flow: Flow, chosen: Iterable[tuple[Producer, np.ndarray]]) -> np.ndarray:
     dead = flow.solution.none_dead()
     for producer, mask in chosen:
-        dead[whole_lines(flow, producer, mask)] = True
+        dead[ids_to_delete(flow.solution, producer, mask)] = True
     return dead
 
 
-def whole_lines(flow: Flow, producer: Producer, mask: np.ndarray) -> np.ndarray:
-    """The final ids whose death deletes just the chosen positions of a layer's channels, pinned ones only if need be.
+def ids_to_delete(solution: Solution, producer: Producer, selected: np.ndarray) -> np.ndarray:
+    """The final ids whose deletion removes exactly the selected channels of a layer.
+
+    A channel usually has one id. Behind a grid it has one id for each grid axis (its head, its place within the head)
+    and is deleted when any of them is deleted:
+
+        channel   0  1  2  3        selecting 0 and 1: delete head 0
+        head      0  0  1  1        selecting 0 and 2: delete place 0
+        place     0  1  0  1        selecting 0 alone: impossible, head 0 and place 0 have other channels
+
+    Args:
+        selected: boolean mask over the layer's channels, shape (channels,).
+
+    Returns:
+        Final ids, shape (n,); ids that are not pinned where they suffice.
 
     Raises:
-        PartialLines: the positions are part of lines of a grid that would go as a whole.
+        PartialGroup: the selection cuts through a head or a group.
     """
-    resolved = flow.solution.resolve(producer.axis)  # type: ignore[arg-type]
-    spared = np.unique(resolved[:, ~mask])
-    doomed = np.setdiff1d(np.unique(resolved[:, mask]), [*spared.tolist(), FIXED])
-    for lines in (doomed[~flow.solution.pinned()[doomed]], doomed):
-        if np.isin(resolved[:, mask], lines).any(axis=0).all():
-            return lines
-    left = np.flatnonzero(mask & ~np.isin(resolved, doomed).any(axis=0))
-    wholes = {
-        tuple(np.flatnonzero((resolved == one).any(axis=0)).tolist()) for one in np.unique(resolved[:, left]).tolist()
-    }
-    shown = "; ".join(str(list(line)) for line in sorted(wholes, key=lambda line: (len(line), line))[:4])
-    raise PartialLines(
-        f"channels {left.tolist()} of {producer.path!r} belong to lines of a grid (heads, groups) that go only as a "
-        f"whole: delete all of one of {shown}"
+    ids = solution.resolve(producer.axis)  # type: ignore[arg-type]  # (ids of a channel, channels)
+    needed_elsewhere = ids[:, ~selected]
+    candidates = np.setdiff1d(ids[:, selected], np.append(needed_elsewhere, FIXED))
+    for choice in (candidates[~solution.pinned()[candidates]], candidates):
+        if np.isin(ids[:, selected], choice).any(axis=0).all():
+            return choice
+    partial = np.flatnonzero(selected & ~np.isin(ids, candidates).any(axis=0))
+    groups = {tuple(np.flatnonzero((ids == final).any(axis=0)).tolist()) for final in np.unique(ids[:, partial])}
+    shown = sorted(groups, key=lambda group: (len(group), group))[:4]
+    raise PartialGroup(
+        f"channels {partial.tolist()} of {producer.path!r} are part of heads or groups that can only be deleted as a "
+        f"whole: delete all channels of a group, such as {'; '.join(str(list(group)) for group in shown)}"
     )

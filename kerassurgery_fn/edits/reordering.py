@@ -17,7 +17,7 @@ from kerassurgery_fn.edits.steps.addresses import addressed
 from kerassurgery_fn.edits.steps.channel_sources import NotTogether, reorderer
 from kerassurgery_fn.edits.steps.cutting import Sources, copied_arrays, copied_constants
 from kerassurgery_fn.edits.steps.indices import as_indices
-from kerassurgery_fn.errors import ChannelOutOfRange, PartialLines
+from kerassurgery_fn.errors import ChannelOutOfRange, PartialGroup
 from kerassurgery_fn.rules.layer import Producer
 from kerassurgery_fn.values.frozen import set_all
 from kerassurgery_fn.values.snapshot import Snapshot
@@ -42,7 +42,7 @@ class ReorderChannels:
         NoChannels: the layer makes no channels.
         ChannelOutOfRange: the order is not one of all its channels.
         PinnedChannels: some of them cannot be moved, and why.
-        PartialLines: places are told apart that the order exchanges.
+        PartialGroup: places are told apart that the order exchanges.
 
     >>> ReorderChannels("conv_1", [2, 0, 1])
     ReorderChannels(orders={'conv_1': (2, 0, 1)}, allow_output_change=False)
@@ -90,7 +90,7 @@ def origins_of(flow: Flow, orders: Orders) -> np.ndarray:
 
     Raises:
         ChannelOutOfRange: an order is not one of all channels.
-        PartialLines: one id would have to make way for several.
+        PartialGroup: one id would have to make way for several.
     """
     origins = np.append(np.arange(flow.solution.ids), FIXED)
     chosen: dict[int, int] = {}
@@ -100,7 +100,7 @@ def origins_of(flow: Flow, orders: Orders) -> np.ndarray:
             wanted = resolved[:, checked(producer, order)]
             for old, new in zip(resolved.ravel().tolist(), wanted.ravel().tolist(), strict=True):
                 if chosen.setdefault(old, new) != new:
-                    raise PartialLines(
+                    raise PartialGroup(
                         f"the channels of {producer.path!r} are lines of a grid (heads, groups), or tied to channels "
                         "in another order: give an order that moves whole lines, and the same one to layers that are "
                         "tied"
@@ -108,7 +108,7 @@ def origins_of(flow: Flow, orders: Orders) -> np.ndarray:
     for old, new in chosen.items():
         origins[old] = new
     if len(np.unique(origins)) < len(origins):
-        raise PartialLines("the orders move some channels that are tied to others which stay; give both the same order")
+        raise PartialGroup("the orders move some channels that are tied to others which stay; give both the same order")
     return origins
 
 
@@ -128,7 +128,7 @@ def checked(producer: Producer, order: tuple[int, ...]) -> list[int]:
 
 
 def refuse_apart(flow: Flow, sources: Sources) -> None:
-    """Raises PartialLines where a tensor or a weight has some of the channels that change places and not the others."""
+    """Raises PartialGroup where a tensor or a weight has some of the channels that change places and not the others."""
     tensors = [(ref.path, axes) for ref, axes in flow.tensors.items()]
     weights = [(path, weight.axes) for path, own in flow.weights.items() for weight in own]
     for path, axes in [*tensors, *weights]:
@@ -136,7 +136,7 @@ def refuse_apart(flow: Flow, sources: Sources) -> None:
             for axis in axes or ():
                 sources(axis)
         except NotTogether:
-            raise PartialLines(
+            raise PartialGroup(
                 f"channels would change places that {path!r} tells apart: it has one of them and not the other; give "
                 "an order that keeps those together which are split off or joined together"
             ) from None

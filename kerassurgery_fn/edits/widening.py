@@ -23,7 +23,7 @@ from kerassurgery_fn.edits.steps.addresses import addressed
 from kerassurgery_fn.edits.steps.channel_sources import NotTogether, grower, widener
 from kerassurgery_fn.edits.steps.cutting import Sources, copied_arrays, copied_constants, cut_weight, recounted
 from kerassurgery_fn.edits.steps.indices import as_amount, as_seed, is_index
-from kerassurgery_fn.errors import BadValue, CannotWiden, PartialLines
+from kerassurgery_fn.errors import BadValue, CannotWiden, PartialGroup
 from kerassurgery_fn.graph import Call, Record, Ref, is_model, refs
 from kerassurgery_fn.rules.constrained import stays, undone
 from kerassurgery_fn.rules.elementwise import ALONE, TOGETHER
@@ -75,7 +75,7 @@ class WidenChannels:
         NoChannels: the layer makes no channels.
         BadValue: it has more channels already.
         PinnedChannels: their number cannot change, and why.
-        PartialLines: they are lines of a grid.
+        PartialGroup: they are lines of a grid.
         CannotWiden: some layer would compute something else when channels stand twice, or may do so; or a constraint
             would change the wider weights at the next training step.
 
@@ -131,7 +131,7 @@ def drawn_copies(flow: Flow, widths: Mapping[str, int], rng: np.random.Generator
 
     Raises:
         BadValue: a layer has more channels already.
-        PartialLines: its channels are lines of a grid.
+        PartialGroup: its channels are lines of a grid.
     """
     copies = np.ones(flow.solution.ids + 1, int)
     for address, width in sorted(widths.items()):  # whatever the order in which they were given: a document has its own
@@ -155,12 +155,12 @@ def lone_ids(flow: Flow, producer: Producer) -> np.ndarray:
     """The final ids of a layer's channels, one for each.
 
     Raises:
-        PartialLines: a channel has several ids, or several channels have one.
+        PartialGroup: a channel has several ids, or several channels have one.
     """
     resolved = flow.solution.resolve(producer.axis)  # type: ignore[arg-type]
     ids = resolved[0]
     if (resolved != ids).any() or len(np.unique(ids)) < len(ids) or (ids == FIXED).any():
-        raise PartialLines(
+        raise PartialGroup(
             f"the channels of {producer.path!r} are places in a grid (heads, groups), or tied to one another, so that "
             "they cannot be copied one by one"
         )

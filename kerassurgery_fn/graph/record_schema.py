@@ -78,7 +78,7 @@ def _record(own: str, layer: Mapping[str, Any], description: str) -> dict[str, d
 
 FORMS: dict[str, dict[str, Any]] = {
     **_record("record", _ref("record"), "A layer or model, as keras.saving.serialize_keras_object writes it."),
-    **_record("sheet", NAME, "The record of a layer; in that of a model, names stand in place of its layers."),
+    **_record("layer_record", NAME, "The record of a layer. The record of a model has names in place of its layers."),
     "dtype": {"type": ["string", "null", "object"], "if": {"type": "object"}, "then": in_document(
         _fields(("config",), config={"type": "object"})
     )},

@@ -13,7 +13,7 @@ import numpy as np
 
 from kerassurgery_fn.analysis.channel_flow import Flow, analyse
 from kerassurgery_fn.arguments import as_count, as_function, as_model, optional, takes
-from kerassurgery_fn.channels import FIXED, column, size
+from kerassurgery_fn.channels import FIXED, as_map, size
 from kerassurgery_fn.errors import BadData, NoChannels
 from kerassurgery_fn.graph import selectors
 from kerassurgery_fn.keras_io.capturing import capture_graph
@@ -129,7 +129,7 @@ def _warn_of_layers_without_zeros(names: list[str]) -> None:
 
 def _can_be_cut(flow: Flow, name: str) -> bool:
     """Whether any channel of a layer can be cut."""
-    ids = flow.solution.resolve(column(flow.producer(name).axis))
+    ids = flow.solution.resolve(as_map(flow.producer(name).axis))
     return bool((~flow.solution.pinned()[ids] & (ids != FIXED)).any())
 
 

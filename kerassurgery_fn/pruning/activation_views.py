@@ -1,12 +1,15 @@
-"""Where the channels of a layer are seen: the tensors at which a criterion on activations reads them.
+"""The tensors at which a criterion on activations, such as APoZ, reads the channels of a layer.
 
-From a layer the ways go forward to the first nonlinear activation, the layer's own included, through everything that
-leaves the channels where they are (normalisation, pooling, dropout, Add) or puts others beside them (Concatenate,
-Flatten). A way that ends without one, because something reads the linear values (another kernel, an output of the
-model), sees the layer's own output.
+The channels are followed from the layer to the first nonlinear activation, through layers that keep the channels
+(normalisation, pooling, dropout, Add) or place them next to others (Concatenate, Flatten):
 
-Where the way forks, every end counts: a channel that is silent behind one branch's ReLU and read by another branch is
-not silent. So a layer has several views, and a criterion takes, channel by channel, the one that speaks most for it.
+    conv -> batch norm -> ReLU                the channels are read behind the ReLU
+    conv -> batch norm -+-> ReLU -> ...       the channels are read behind the ReLU and, because another
+                        +-> conv_2 -> ...     kernel reads the linear values, at the output of conv
+
+A layer whose own activation is nonlinear is read at its own output, and so is a path that ends at another kernel or at
+an output of the model. Each of these tensors is a view. A channel that is zero behind the ReLU of one branch may be
+used by another branch, so that a criterion takes for each channel the view in which it is most active.
 """
 
 from __future__ import annotations
@@ -19,16 +22,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kerassurgery_fn.analysis.channel_flow import Flow
-from kerassurgery_fn.channels import Axis, column, has_ids, same_axis
+from kerassurgery_fn.channels import Axis, as_map, has_ids, same_axis
 from kerassurgery_fn.graph import Call, Constant, Record, Ref, leaves, refs
 from kerassurgery_fn.rules.activations import applied_last
 from kerassurgery_fn.rules.layer import Producer, Tensor
 
 
 class View(NamedTuple):
-    """Channels on a tensor: one of its axes, and where on it the first of them stands.
+    """The position of the channels of a layer in a tensor: an axis, and the index of the first channel on it.
 
-    There are several `starts` where the channels stand on the axis several times, as after a Flatten.
+    The channels may occur several times on the axis, as after a Flatten; `starts` then has several indices.
     """
 
     tensor: Ref
@@ -37,19 +40,20 @@ class View(NamedTuple):
 
 
 def views(flow: Flow, producer: Producer) -> list[list[View]]:
-    """For each call of a layer, where its channels are seen. Empty where no output of the layer carries them."""
+    """The views of the channels for each call of a layer. Empty if the channels are on no output of the layer."""
     walk = _Walk(flow, producer)
-    return [found for call in flow.graph.calls if call.path == producer.path and (found := walk.views(call))]
+    calls = [call for call in flow.graph.calls if call.path == producer.path]
+    return [call_views for call in calls if (call_views := walk.views(call))]
 
 
 def address(flow: Flow, producer: Producer) -> str:
-    """The shortest address of a layer's channels: its path, or `path:kind` for others than its first kind."""
+    """The address of the channels of a layer: its path, or `path:kind` unless it is the first kind of the layer."""
     return producer.path if flow.producer(producer.path) is producer else f"{producer.path}:{producer.kind}"
 
 
 def nonlinear(record: Record) -> bool:
-    """Whether a layer or operation is known to be an activation, or to end with one, that is not linear; a wrapper as
-    what it wraps.
+    """Whether a layer or operation is, or ends with, an activation that is known to be nonlinear. A wrapper counts as
+    the layer that it wraps.
 
     >>> nonlinear({"module": "keras.layers", "class_name": "LeakyReLU", "config": {}})
     True
@@ -60,7 +64,7 @@ def nonlinear(record: Record) -> bool:
 
 
 def starts(axis: Axis, channels: np.ndarray) -> tuple[int, ...]:
-    """Where on an axis all channels of a map stand one after the other.
+    """The indices of an axis at which all channels of a map start, one after the other.
 
     >>> starts(np.array([[9, 7, 8, 5, 7, 8, 7]]), np.array([[7, 8]]))
     (1, 4)
@@ -74,71 +78,79 @@ def starts(axis: Axis, channels: np.ndarray) -> tuple[int, ...]:
 
 
 class _Walk:
-    """The ways of one layer's channels through a graph."""
+    """Follows the channels of a layer through the graph."""
 
     def __init__(self, flow: Flow, producer: Producer) -> None:
         self.flow, self.producer = flow, producer
-        self.final = flow.solution.resolve(column(producer.axis))
+        self.final = flow.solution.resolve(as_map(producer.axis))
         self.readers: dict[Ref, list[Call]] = defaultdict(list)
         for call in flow.graph.calls:
             for ref in dict.fromkeys(refs([call.args, call.kwargs])):
                 self.readers[ref].append(call)
 
     def views(self, call: Call) -> list[View]:
-        """Where the channels that one call makes are seen."""
-        own = self.standing([Ref(call.path, call.node, 0)], column(self.producer.axis))[:1]
-        if not own or nonlinear(call.record):
-            return own
-        found: dict[View, None] = {}
-        passed, waiting = set(own), list(own)
+        """The views of the channels that one call produces.
+
+        The loop visits each view at most once, so that it ends.
+        """
+        output = self.occurrences([Ref(call.path, call.node, 0)], as_map(self.producer.axis))[:1]
+        if not output or nonlinear(call.record):
+            return output
+        ends: dict[View, None] = {}
+        visited, waiting = set(output), list(output)
         while waiting:
             view = waiting.pop()
-            ways = [(reader, self.after(reader, view)) for reader in self.readers[view.tensor]]
-            if view.tensor in self.flow.graph.outputs or not all(after for _, after in ways):
-                found[own[0]] = None
-            for reader, after in ways:
+            branches = [(reader, self.after(reader, view)) for reader in self.readers[view.tensor]]
+            # An output of the model, or a reader that the channels do not pass, reads the linear values.
+            if view.tensor in self.flow.graph.outputs or not all(after for _, after in branches):
+                ends[output[0]] = None
+            for reader, after in branches:
                 if nonlinear(reader.record):
-                    found.update(dict.fromkeys(after))
+                    ends.update(dict.fromkeys(after))
                 else:
-                    waiting += [one for one in after if one not in passed]
-                    passed.update(after)
-        return list(found) or own
+                    waiting += [next_view for next_view in after if next_view not in visited]
+                    visited.update(after)
+        return list(ends) or output
 
     def after(self, call: Call, view: View) -> list[View]:
-        """The channels on what a call makes of a tensor that carries them; none where it ends their way."""
+        """The views of the channels behind a call that reads them; none if the call does not pass them on."""
         channels = self.axis(view)[:, view.starts[0] :][:, : self.final.shape[1]]
-        if np.isin(self.born(call.path), channels).any():
-            return []
-        made = list(takewhile(self.flow.tensors.__contains__, (Ref(call.path, call.node, i) for i in count())))
-        return self.standing(made, channels) or self.joined(call, made)
+        if np.isin(self.ids_of(call.path), channels).any():
+            return []  # the layer is called on its own output, where its channels are other channels
+        outputs = list(takewhile(self.flow.tensors.__contains__, (Ref(call.path, call.node, i) for i in count())))
+        return self.occurrences(outputs, channels) or self.tied_occurrences(call, outputs)
 
-    def born(self, path: str) -> np.ndarray:
-        """The ids that a layer makes."""
-        return np.concatenate(
-            [np.empty(0, int), *(column(m.axis)[0] for m in self.flow.producers.values() if m.path == path)]
-        )
+    def ids_of(self, path: str) -> np.ndarray:
+        """The ids of all channels that a layer produces."""
+        producers = [producer for producer in self.flow.producers.values() if producer.path == path]
+        return np.concatenate([np.empty(0, int), *(as_map(producer.axis)[0] for producer in producers)])
 
-    def standing(self, tensors: Iterable[Ref], channels: np.ndarray) -> list[View]:
-        """Where on tensors a channel map stands."""
+    def occurrences(self, tensors: Iterable[Ref], channels: np.ndarray) -> list[View]:
+        """The views of a channel map in some tensors."""
         axes = ((ref, i, axis) for ref in tensors for i, axis in enumerate(self.flow.tensors[ref] or ()))
-        return [View(ref, i, found) for ref, i, axis in axes if (found := starts(axis, channels))]
+        return [View(ref, i, indices) for ref, i, axis in axes if (indices := starts(axis, channels))]
 
-    def joined(self, call: Call, made: Iterable[Ref]) -> list[View]:
-        """Where the channels stand on what a merge makes that goes on with the map of another input, tied to theirs."""
-        given = [axis for leaf in leaves([call.args, call.kwargs]) for axis in self.axes(leaf) if has_ids(axis)]
+    def tied_occurrences(self, call: Call, outputs: Iterable[Ref]) -> list[View]:
+        """The views of the channels behind a merge whose output has the map of another input.
+
+        An Add of tied channels has the map of its first input. The final ids of both inputs are equal, so that they
+        show the channels of the second input, too.
+        """
+        inputs = [axis for leaf in leaves([call.args, call.kwargs]) for axis in self.axes(leaf) if has_ids(axis)]
         return [
-            View(ref, i, found)
-            for ref in made
+            View(ref, i, indices)
+            for ref in outputs
             for i, axis in enumerate(self.flow.tensors[ref] or ())
-            if any(same_axis(axis, one) for one in given)
-            and (found := starts(self.flow.solution.resolve(column(axis)), self.final))
+            if any(same_axis(axis, input_axis) for input_axis in inputs)
+            and (indices := starts(self.flow.solution.resolve(as_map(axis)), self.final))
         ]
 
     def axes(self, leaf: Any) -> Tensor:
-        """The axes of a tensor or an array among a call's arguments."""
+        """The axes of a tensor or of an array in the arguments of a call."""
         if isinstance(leaf, Ref):
             return self.flow.tensors[leaf] or ()
         return self.flow.constants.get(leaf.where, ()) if isinstance(leaf, Constant) else ()
 
     def axis(self, view: View) -> Any:
+        """The axis of a tensor that a view is on."""
         return (self.flow.tensors[view.tensor] or ())[view.axis]

@@ -1,7 +1,7 @@
-"""Average Percentage of Zeros (APoZ): how often a channel says nothing.
+"""Average Percentage of Zeros (APoZ): how often the activation of a channel is exactly zero.
 
-After H. Hu, R. Peng, Y.-W. Tai, C.-K. Tang: Network Trimming: A Data-Driven Neuron Pruning Approach towards Efficient
-Deep Architectures, 2016, arXiv:1607.03250. APoZ is given as a fraction, 0 to 1.
+From H. Hu, R. Peng, Y.-W. Tai, C.-K. Tang: Network Trimming: A Data-Driven Neuron Pruning Approach towards Efficient
+Deep Architectures, 2016, arXiv:1607.03250. APoZ is a fraction from 0 to 1 here.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from kerassurgery_fn.errors import SurgeryError
 
 @dataclass(frozen=True, eq=False)
 class ZeroCounts:
-    """How many of the values seen of each channel were exactly zero. Counts of several batches are added with `+`.
+    """The number of zeros and the number of all values of each channel, integers of shape (channels,).
 
-    `zeros` and `values` are integers of shape (channels,).
+    `+` adds the counts of several batches.
 
     >>> first, second = count_zeros(np.array([[0, 1], [0, 0]])), count_zeros(np.array([[5, 0]]))
     >>> first + second
@@ -36,12 +36,16 @@ class ZeroCounts:
 
     @property
     def apoz(self) -> np.ndarray:
-        """The fraction of zeros of each channel, float64, shape (channels,); NaN where no value has been seen."""
-        nothing = np.full(self.zeros.shape, np.nan)
-        return np.divide(self.zeros, self.values, out=nothing, where=self.values > 0)
+        """The fraction of zeros of each channel, float64, shape (channels,); NaN for a channel without values."""
+        no_values = np.full(self.zeros.shape, np.nan)
+        return np.divide(self.zeros, self.values, out=no_values, where=self.values > 0)
 
     def of(self, starts: Sequence[int], channels: int) -> ZeroCounts:
-        """The counts of channels that stand several times on the axis counted, pooled.
+        """The counts of some channels that occur several times on the counted axis, added up.
+
+        Args:
+            starts: the indices of the first channel.
+            channels: the number of channels.
 
         >>> ZeroCounts(np.array([9, 1, 2, 3, 4]), np.full(5, 10)).of([1, 3], 2)
         ZeroCounts(zeros=array([4, 6]), values=array([20, 20]))
@@ -51,7 +55,7 @@ class ZeroCounts:
 
 
 def count_zeros(activations: Any, axis: int = -1) -> ZeroCounts:
-    """The exact zeros of each channel of an array of activations of any rank, channels along `axis`.
+    """The counts of exact zeros in an array of activations of any rank, for each channel along `axis`.
 
     >>> count_zeros(np.zeros((32, 3, 8, 8)), axis=1)
     ZeroCounts(zeros=array([2048, 2048, 2048]), values=array([2048, 2048, 2048]))
@@ -62,54 +66,54 @@ def count_zeros(activations: Any, axis: int = -1) -> ZeroCounts:
 
 
 def fewest(counts: Sequence[ZeroCounts]) -> ZeroCounts:
-    """For each channel those of several counts in which the fraction of its zeros is smallest.
+    """For each channel, the counts with the lowest fraction of zeros among several counts.
 
     >>> fewest([ZeroCounts(np.array([0, 9]), np.array([10, 10])), ZeroCounts(np.array([1, 1]), np.array([2, 2]))])
     ZeroCounts(zeros=array([0, 1]), values=array([10,  2]))
     """
-    best = np.argmin([one.apoz for one in counts], axis=0)
-    zeros, values = (np.stack(arrays) for arrays in zip(*((one.zeros, one.values) for one in counts), strict=True))
-    each = np.arange(best.size)
-    return ZeroCounts(zeros[best, each], values[best, each])
+    lowest = np.argmin([count.apoz for count in counts], axis=0)
+    channels = np.arange(lowest.size)
+    zeros, values = np.stack([count.zeros for count in counts]), np.stack([count.values for count in counts])
+    return ZeroCounts(zeros[lowest, channels], values[lowest, channels])
 
 
 def high_apoz(apoz: Any, method: str = "std", cutoff_std: float = 1, cutoff_absolute: float = 0.99) -> np.ndarray:
-    """The indices of channels that are zero more often than a cutoff, ascending.
+    """The indices of the channels with an APoZ of at least a cutoff, in ascending order.
 
     Args:
-        apoz: fraction of zeros of each channel, shape (channels,).
-        method: `std`, where the cutoff is the mean plus `cutoff_std` standard deviations; `absolute`, where it is
-            `cutoff_absolute`; or `both`, the smaller of the two. A cutoff above 1 counts as 1.
-        cutoff_std: in standard deviations of `apoz`. Where all channels are alike none stands out, and this cutoff
-            is reached by none.
+        apoz: the fraction of zeros of each channel, shape (channels,).
+        method: `std`: the cutoff is the mean plus `cutoff_std` standard deviations. `absolute`: the cutoff is
+            `cutoff_absolute`. `both`: the smaller of the two. A cutoff above 1 is taken as 1.
+        cutoff_std: a number of standard deviations of `apoz`. If all channels have the same APoZ, no channel reaches
+            this cutoff.
         cutoff_absolute: a fraction.
 
     Raises:
-        SurgeryError: an unknown method, or no numbers where there should be.
+        SurgeryError: the method is unknown, or an argument is not a number.
 
     >>> high_apoz([0.1, 0.2, 0.1, 0.9]), high_apoz([0.5, 0.5]), high_apoz([0.5, 1], "absolute")
     (array([3]), array([], dtype=int64), array([1]))
     """
     if not isinstance(method, str) or method not in CUTOFFS:
-        raise SurgeryError(f"no method {method!r} to choose channels by; there are {', '.join(CUTOFFS)}")
+        raise SurgeryError(f"unknown method {method!r}; the methods are {', '.join(CUTOFFS)}")
     try:
         apoz = np.asarray(apoz, float)
     except (TypeError, ValueError):
         apoz = np.array(np.nan)
     if apoz.ndim != 1 or np.isnan(apoz).any():
-        raise SurgeryError("apoz is one number a channel, in one dimension, as get_apoz gives it")
-    _refuse_no_number("cutoff_std", cutoff_std)
-    _refuse_no_number("cutoff_absolute", cutoff_absolute)
+        raise SurgeryError("apoz must be a one-dimensional array with a number for each channel, as from get_apoz")
+    _check_number("cutoff_std", cutoff_std)
+    _check_number("cutoff_absolute", cutoff_absolute)
     return np.flatnonzero(apoz >= CUTOFFS[method](apoz, cutoff_std, cutoff_absolute))
 
 
-def _refuse_no_number(name: str, value: Any) -> None:
+def _check_number(name: str, value: Any) -> None:
     if not isinstance(value, (int, float, np.number)):
-        raise SurgeryError(f"{name} is a number, not {value!r}")
+        raise SurgeryError(f"{name} must be a number, not {value!r}")
 
 
 def _std(apoz: np.ndarray, deviations: float) -> float:
-    """The cutoff of the method `std`: beyond reach where there is no spread."""
+    """The cutoff of the method `std`; infinite if all values are equal."""
     spread = apoz.size and np.ptp(apoz) > 0
     return min(apoz.mean() + deviations * apoz.std(), 1.0) if spread else np.inf
 

@@ -69,7 +69,7 @@ def _plan_diff_tables(difference: PlanDiff) -> list[Table]:
     edits = [("added", _edit_text(edit)) for edit in difference.added]
     edits += [("removed", _edit_text(edit)) for edit in difference.removed]
     channels = [("now deleted", path, spans(indices)) for path, indices in difference.deleted.items()]
-    channels += [("now kept", path, spans(indices)) for path, indices in difference.spared.items()]
+    channels += [("now kept", path, spans(indices)) for path, indices in difference.kept.items()]
     tables = [
         Table("edits", ("change", "edit"), tuple(edits)),
         Table("channels", ("change", "layer", "channels"), tuple(channels)),

@@ -1,1 +1,1 @@
-"""Immutable data: frozen trees, the Snapshot of a model, tables that print."""
+"""Immutable data: frozen dicts and lists, the snapshot of a model, printable tables."""

@@ -1,4 +1,4 @@
-"""Immutable dicts and lists, and new ones made from old ones that share what has not changed."""
+"""Immutable dicts and lists, and functions that return changed copies. Unchanged parts are shared."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def _refuse(self: object, *_: object, **__: object) -> NoReturn:
 
 
 class FrozenDict(dict[str, Any]):
-    """A dict that cannot be changed. It compares, prints, pickles and dumps as JSON like any other.
+    """A dict that cannot be changed. It compares, prints, pickles and dumps as JSON like a dict.
 
     >>> FrozenDict(a=1) == {"a": 1}
     True
@@ -38,7 +38,7 @@ class FrozenDict(dict[str, Any]):
 
 
 class FrozenList(list[Any]):
-    """A list that cannot be changed. It compares, prints, pickles and dumps as JSON like any other.
+    """A list that cannot be changed. It compares, prints, pickles and dumps as JSON like a list.
 
     >>> FrozenList([1, 2]) == [1, 2]
     True
@@ -61,7 +61,7 @@ class FrozenList(list[Any]):
 
 
 def freeze(value: Any) -> Any:
-    """The value with every dict, list and tuple in it frozen; what is frozen already is shared.
+    """The value with all its dicts, lists and tuples frozen. Frozen parts are shared, not copied.
 
     >>> freeze({"a": [1, (2, 3)]})
     {'a': [1, [2, 3]]}
@@ -76,7 +76,7 @@ def freeze(value: Any) -> Any:
 
 
 def thaw(value: Any) -> Any:
-    """A deep copy of the value in ordinary dicts and lists, for those who change what they are given.
+    """A deep copy of the value with ordinary dicts and lists, for functions that change their arguments.
 
     >>> type(thaw(freeze({"a": []}))["a"])
     <class 'list'>
@@ -100,7 +100,7 @@ def get_in(value: Any, location: Iterable[str | int]) -> Any:
 
 
 def set_in(value: Any, location: Location, new: Any) -> Any:
-    """The nested value with one part replaced; everything beside the way there is shared.
+    """The nested value with one part replaced. All other parts are shared.
 
     >>> set_in(freeze({"a": [1, 2], "b": 3}), ("a", 0), 9)
     {'a': [9, 2], 'b': 3}
@@ -109,9 +109,9 @@ def set_in(value: Any, location: Location, new: Any) -> Any:
 
 
 def set_all(value: Any, changes: Mapping[Location, Any]) -> Any:
-    """The nested value with the part at each location replaced; everything beside the ways there is shared.
+    """The nested value with the part at each location replaced. All other parts are shared.
 
-    Where no part changes the very same object comes back.
+    If no part changes, the result is the same object.
 
     >>> old = freeze({"a": [1, 2], "b": {"c": 3}})
     >>> new = set_all(old, {("a", 1): 5})
@@ -135,7 +135,7 @@ def set_all(value: Any, changes: Mapping[Location, Any]) -> Any:
 
 
 def _same(a: Any, b: Any) -> bool:
-    """Whether two values are the same JSON, in which 1, 1.0 and true are three things."""
+    """Whether two values are equal as JSON. 1, 1.0 and true are different values."""
     if isinstance(a, dict) and isinstance(b, dict):
         return a.keys() == b.keys() and all(_same(item, b[key]) for key, item in a.items())
     if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):

@@ -12,7 +12,7 @@ from kerassurgery_fn.errors import BrokenSnapshot
 from kerassurgery_fn.values.frozen import FrozenDict, freeze
 from kerassurgery_fn.values.tables import Table
 
-Record = Annotated[Mapping[str, Any], "record"]  # of this form, see graph/forms.py
+Record = Annotated[Mapping[str, Any], "record"]  # the form in documents, see graph/record_schema.py
 Weights = Mapping[str, tuple[np.ndarray, ...]]
 
 
@@ -20,18 +20,19 @@ Weights = Mapping[str, tuple[np.ndarray, ...]]
 class Snapshot:
     """A Keras model as an immutable value.
 
-    `record` is what `keras.saving.serialize_keras_object(model)` gives, as JSON would give it back: the keys
-    `module`, `class_name`, `config`, `registered_name`, `build_config` and, for a compiled model, `compile_config`. The
-    record of a layer has one more key, `trainable_weights`, if only some of its weights are trained and its config does
-    not tell which: their indices.
-    `weights` has the arrays of every layer that has any, by the layer's path (`backbone/conv_1` inside a nested
-    model), in the order of `layer.get_weights()`; they are read-only. `training` is the optimizer's state, see
-    `Training`, or None.
+    - `record`: the result of `keras.saving.serialize_keras_object(model)` after a round trip through JSON. Its keys are
+      `module`, `class_name`, `config`, `registered_name`, `build_config` and, for a compiled model, `compile_config`.
+      The record of a layer also has `trainable_weights`, the indices of its trainable weights, if only some are
+      trainable and the config does not say which;
+    - `weights`: layer path (`backbone/conv_1` inside a nested model) -> read-only arrays, in the order of
+      `layer.get_weights()`. Layers without weights have no entry;
+    - `training`: the optimizer's state, see `Training`, or None.
 
-    Two snapshots are equal when their records and all their arrays are equal.
+    Two snapshots are equal if their records and all their arrays are equal.
 
     Raises:
-        BrokenSnapshot: the record is no mapping, the weights are no arrays by path, or the training no `Training`.
+        BrokenSnapshot: the record is not a mapping, the weights are not arrays by path, or the training is not a
+            `Training`.
 
     >>> Snapshot({"class_name": "Sequential", "config": {"name": "m", "layers": []}}, {}).name
     'm'
@@ -42,7 +43,7 @@ class Snapshot:
     training: Training | None = None
 
     def __post_init__(self) -> None:
-        refuse_parts(self.record, self.weights, self.training)
+        _check_types(self.record, self.weights, self.training)
         object.__setattr__(self, "record", freeze(self.record))
         object.__setattr__(
             self, "weights", FrozenDict({path: read_only(arrays) for path, arrays in self.weights.items()})
@@ -50,9 +51,10 @@ class Snapshot:
 
     @property
     def name(self) -> str:
+        """The name of the model."""
         name = self._name()
         if name is None:
-            raise BrokenSnapshot("the record has no name, neither beside its config nor in it")
+            raise BrokenSnapshot("the record has no name, neither as a key of its own nor in its config")
         return name
 
     def _name(self) -> str | None:
@@ -62,6 +64,7 @@ class Snapshot:
 
     @property
     def config(self) -> Mapping[str, Any]:
+        """The config of the model."""
         return self.record["config"]
 
     def __eq__(self, other: object) -> bool:
@@ -75,12 +78,13 @@ class Snapshot:
 
     __hash__ = None  # type: ignore[assignment]
 
-    def __reduce__(self) -> tuple[Any, ...]:  # pickle forgets that arrays are read-only
+    def __reduce__(self) -> tuple[Any, ...]:  # the constructor makes the arrays read-only again
         return Snapshot, (self.record, self.weights, self.training)
 
     def __repr__(self) -> str:
         count = sum(array.size for arrays in self.weights.values() for array in arrays)
-        return f"<Snapshot of {self._name()!r}: {len(self.weights)} layers with weights, {count:,} parameters>"
+        layers = len(self.weights)
+        return f"<Snapshot of {self._name()!r}: {layers} layer{'s' * (layers != 1)} with weights, {count:,} parameters>"
 
     def _repr_html_(self) -> str:
         shapes = {path: ", ".join("x".join(map(str, a.shape)) for a in arrays) for path, arrays in self.weights.items()}
@@ -90,13 +94,14 @@ class Snapshot:
 
 @dataclass(frozen=True, eq=False)
 class Training:
-    """The state of an optimizer, so that training goes on where it stopped.
+    """The state of an optimizer, to continue training where it stopped.
 
-    `slots` has, for each variable of the optimizer in its own order, the weight that it belongs to, as
-    (layer path, index in `layer.get_weights()`), or None for the optimizer's own (iterations, learning rate).
+    - `slots`: the weight of each optimizer variable, as (layer path, index in `layer.get_weights()`); None for a
+      variable that belongs to no weight (iterations, learning rate);
+    - `values`: the arrays of the variables.
 
-    Two are equal when each weight's variables, and the optimizer's own, are equal one after the other: optimizers of
-    models whose layers stand in another order have their variables in another order.
+    Two states are equal if the variables of each weight are equal in order. The order of the weights does not matter:
+    it depends on the order in which the layers are listed.
     """
 
     slots: tuple[tuple[str, int] | None, ...]
@@ -108,15 +113,15 @@ class Training:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Training):
             return NotImplemented
-        mine, theirs = self.by_owner(), other.by_owner()
-        return mine.keys() == theirs.keys() and all(same_arrays(mine[owner], theirs[owner]) for owner in mine)
+        a, b = self.by_owner(), other.by_owner()
+        return a.keys() == b.keys() and all(same_arrays(a[owner], b[owner]) for owner in a)
 
     def by_owner(self) -> dict[tuple[str, int] | None, list[np.ndarray]]:
-        """The weight -> its variables, in the optimizer's order."""
-        found: dict[tuple[str, int] | None, list[np.ndarray]] = {}
+        """Weight -> its variables, in the order of the optimizer."""
+        variables: dict[tuple[str, int] | None, list[np.ndarray]] = {}
         for owner, value in zip(self.slots, self.values, strict=True):
-            found.setdefault(owner, []).append(value)
-        return found
+            variables.setdefault(owner, []).append(value)
+        return variables
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -124,17 +129,17 @@ class Training:
         return Training, (self.slots, self.values)
 
 
-def refuse_parts(record: Any, weights: Any, training: Any) -> None:
-    """Raises BrokenSnapshot where the parts of a snapshot are not of their types."""
+def _check_types(record: Any, weights: Any, training: Any) -> None:
+    """Raises BrokenSnapshot where a field of a snapshot has the wrong type."""
     if not isinstance(record, Mapping):
-        raise BrokenSnapshot(f"a snapshot's record is a mapping, not {type(record).__name__}; capture(model) makes one")
+        raise BrokenSnapshot(f"a snapshot's record must be a mapping, not {type(record).__name__}; use capture(model)")
     if not isinstance(weights, Mapping):
-        raise BrokenSnapshot(f"a snapshot's weights are a mapping of paths to arrays, not {type(weights).__name__}")
+        raise BrokenSnapshot(f"a snapshot's weights must map paths to arrays, and are {type(weights).__name__}")
     for path, arrays in weights.items():
         if not isinstance(path, str) or not isinstance(arrays, (list, tuple)) or not all(map(_is_array, arrays)):
-            raise BrokenSnapshot(f"a snapshot's weights are tuples of numpy arrays by path; look at {path!r}")
+            raise BrokenSnapshot(f"a snapshot's weights must be tuples of numpy arrays by path; {path!r} is not")
     if training is not None and not isinstance(training, Training):
-        raise BrokenSnapshot(f"a snapshot's training is a Training or None, not {type(training).__name__}")
+        raise BrokenSnapshot(f"a snapshot's training must be a Training or None, not {type(training).__name__}")
 
 
 def _is_array(value: Any) -> bool:
@@ -142,7 +147,7 @@ def _is_array(value: Any) -> bool:
 
 
 def read_only(arrays: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
-    """The arrays with writing switched off: those that are writeable as views, the rest themselves.
+    """Read-only views of the arrays. Arrays that are read-only already are not copied.
 
     >>> read_only([np.zeros(2)])[0].flags.writeable
     False
@@ -161,7 +166,7 @@ def same_weights(a: Weights, b: Weights) -> bool:
 
 
 def same_arrays(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> bool:
-    """Whether the arrays are equal one by one: dtype, shape and every element, NaN like NaN.
+    """Whether arrays are equal one by one: dtype, shape and every element. NaN equals NaN.
 
     >>> same_arrays([np.array([1.0, np.nan])], [np.array([1.0, np.nan])]), same_arrays([np.zeros(2)], [np.zeros(3)])
     (True, False)

@@ -1,4 +1,4 @@
-"""Tables as data, for terminals and notebooks: what a thing has to show, apart from how it is shown."""
+"""Tables as data, and their text and HTML for terminals and notebooks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 Cell = str | int | float | None
 NUMBERS = (int, float)
-COUNTED = re.compile(r"[\d,.]+( (->|of) [\d,.]+)?( %| \(.*\))?")
+COUNT = re.compile(r"[\d,.]+( (->|of) [\d,.]+)?( %| \(.*\))?")  # such as "1,200 -> 900 (-25.00 %)" or "3 of 4"
 
 HTML = """\
 <table class="kerassurgery">
@@ -26,9 +26,9 @@ HTML = """\
 
 @dataclass(frozen=True)
 class Table:
-    """A table: a title, the names of its columns, its rows, and notes below it.
+    """A title, the names of the columns, the rows, and notes below the table.
 
-    Printed by rich (`rich.print(table)`) it fits the terminal; in a notebook it is HTML; as a `str` it is 80 columns
+    `rich.print(table)` fits the table to the terminal, a notebook shows it as HTML, and `str(table)` is 80 characters
     wide.
 
     >>> print(Table("two", ("layer", "units"), (("a", 1200), ("b", None))))
@@ -45,22 +45,22 @@ class Table:
 
     @property
     def sides(self) -> list[str]:
-        """On which side of each column its cells stand: numbers, and what is counted beside them, on the right."""
+        """The alignment of each column: `right` for numbers and counts, otherwise `left`."""
         return ["right" if _is_numeric([row[i] for row in self.rows]) else "left" for i in range(len(self.columns))]
 
     def __rich__(self) -> Any:
         from rich.console import Group
-        from rich.table import Table as Grid
+        from rich.table import Table as RichTable
         from rich.text import Text
 
-        grid = Grid(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+        rich_table = RichTable(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
         for name, side in zip(self.columns, self.sides, strict=True):
-            grid.add_column(name, justify="right" if side == "right" else "left", overflow="fold")
+            rich_table.add_column(name, justify="right" if side == "right" else "left", overflow="fold")
         for row in self.rows:
-            grid.add_row(*(Text(show(cell)) for cell in row))
+            rich_table.add_row(*(Text(show(cell)) for cell in row))
         parts: list[Any] = [
             Text(self.title, style="bold"),
-            *([grid] if self.rows else []),
+            *([rich_table] if self.rows else []),
             *(Text(note) for note in self.notes),
         ]
         return Group(*parts)
@@ -74,13 +74,13 @@ class Table:
         return Environment(autoescape=True).from_string(HTML).render(table=self, sides=self.sides, show=show)
 
 
-def to_text(thing: Any, width: int = 80) -> str:
-    """What rich would print, as plain text."""
+def to_text(renderable: Any, width: int = 80) -> str:
+    """The output of `rich.print`, as plain text."""
     from rich.console import Console
 
     console = Console(width=width, color_system=None, legacy_windows=False)
     with console.capture() as capture:
-        console.print(thing, soft_wrap=False)
+        console.print(renderable, soft_wrap=False)
     return "\n".join(line.rstrip() for line in capture.get().rstrip().splitlines())
 
 
@@ -96,7 +96,7 @@ def show(cell: Cell) -> str:
 
 
 def spans(positions: Sequence[int], most: int = 12) -> str:
-    """Positions in few words: runs, and how many more there are.
+    """Positions as text: runs, and the number of positions that are left out.
 
     >>> spans([0, 1, 2, 5, 7, 8]), spans(range(0, 100, 2), most=3)
     ('0-2 5 7-8', '0 2 4 and 47 more')
@@ -108,12 +108,12 @@ def spans(positions: Sequence[int], most: int = 12) -> str:
         else:
             runs.append([position, position])
     shown = [f"{first}-{last}" if last > first else str(first) for first, last in runs[:most]]
-    left = sum(last - first + 1 for first, last in runs[most:])
-    return " ".join(shown) + (f" and {left} more" if left else "")
+    more = sum(last - first + 1 for first, last in runs[most:])
+    return " ".join(shown) + (f" and {more} more" if more else "")
 
 
 def change(before: int | None, after: int | None) -> str:
-    """A number before and after, and by how much it changed.
+    """A number before and after, and the change in percent.
 
     >>> change(200, 150), change(5, 5), change(None, 3)
     ('200 -> 150 (-25.00 %)', '5', '3 (new)')
@@ -127,5 +127,5 @@ def change(before: int | None, after: int | None) -> str:
 
 
 def _is_numeric(cells: Sequence[Cell]) -> bool:
-    given = [cell for cell in cells if cell not in (None, "")]
-    return bool(given) and all(isinstance(cell, NUMBERS) or COUNTED.fullmatch(str(cell)) for cell in given)
+    filled = [cell for cell in cells if cell not in (None, "")]
+    return bool(filled) and all(isinstance(cell, NUMBERS) or COUNT.fullmatch(str(cell)) for cell in filled)

@@ -504,7 +504,9 @@ def test_an_opaque_layer_is_named_through_all_that_it_is_added_to():
     flow = flow_of(net)
     assert reasons(flow, "a") == reasons(flow, "b") == reasons(flow, "d") == [f"'g' (Gate) {GATE}"]
     assert (pinned(flow, "c"), pinned(flow, "d")) == ([], [0, 1])
-    with pytest.raises(PinnedChannels, match=re.escape(f"channels of a, b, d cannot be deleted: 'g' (Gate) {GATE}.")):
+    with pytest.raises(
+        PinnedChannels, match=re.escape(f"1 channel of 'a', 'b', 'd' cannot be deleted: 'g' (Gate) {GATE}.")
+    ):
         DeleteChannels("b", [0])(snapshot(net, {}))
 
 

@@ -60,7 +60,7 @@ EDITS_THAT_WORK = {
 }  # fmt: skip
 
 WRONG = {
-    "nothing": None, "a number": 3, "a float": 0.5, "a truth": True, "a string": "no such thing", "an empty string": "",
+    "nothing": None, "a number": 3, "a float": 0.5, "a bool": True, "a string": "no such thing", "an empty string": "",
     "an empty list": [], "a list of lists": [[1], [2, 3]], "an empty dict": {},
     "a dict": {"no": 1}, "an object": object(),
     "NaN": float("nan"), "an empty array": np.zeros((0, 4)), "an array of NaN": np.full((2, 4), np.nan),
@@ -71,15 +71,15 @@ WRONG = {
 
 
 def public_functions():
-    """Name -> each public function, and those that stand for Keras-surgeon's."""
-    own = {name: getattr(package, name) for name in package.__all__}
-    own = {name: one for name, one in own.items() if name not in EDITS and not _is_error(one)}
-    own |= {name: getattr(operations, name) for name in operations.__all__}
-    return own | {name: getattr(identify, name) for name in identify.__all__} | {"at_once": Plan.at_once}
+    """Name -> public function, the functions of the Keras-surgeon interface included."""
+    exported = {name: getattr(package, name) for name in package.__all__}
+    functions = {name: value for name, value in exported.items() if name not in EDITS and not _is_error(value)}
+    functions |= {name: getattr(operations, name) for name in operations.__all__}
+    return functions | {name: getattr(identify, name) for name in identify.__all__} | {"at_once": Plan.at_once}
 
 
-def _is_error(thing):
-    return isinstance(thing, type) and issubclass(thing, Exception)
+def _is_error(value):
+    return isinstance(value, type) and issubclass(value, Exception)
 
 
 FUNCTIONS = public_functions()
@@ -90,32 +90,31 @@ def parameters(function):
 
 
 def good_arguments(name, function, tmp_path):
-    """A value for each parameter that must be given, positional ones by their names."""
-    path = tmp_path / "file"
-    made = {}
-    for parameter, one in parameters(function).items():
+    """A valid value for each required parameter, by name."""
+    arguments = {}
+    for parameter, spec in parameters(function).items():
         if parameter == "path":
-            made[parameter] = path
+            arguments[parameter] = tmp_path / "file"
         elif name in DOCUMENTS and parameter == "data":
-            made[parameter] = DOCUMENTS[name]
-        elif one.default is one.empty or one.kind is one.VAR_POSITIONAL:
-            made[parameter] = GOOD[parameter]
+            arguments[parameter] = DOCUMENTS[name]
+        elif spec.default is spec.empty or spec.kind is spec.VAR_POSITIONAL:
+            arguments[parameter] = GOOD[parameter]
     if name in ("delete_layer", "insert_layer", "replace_layer", "delete_channels", "get_apoz"):
-        made["layer"] = "h"
-    return made
+        arguments["layer"] = "h"
+    return arguments
 
 
-def called(function, given):
-    """A call of a function with arguments by the names of their parameters."""
-    kinds = {name: one.kind for name, one in parameters(function).items()}
-    by_place = [value for name, value in given.items() if kinds[name] is inspect.Parameter.VAR_POSITIONAL]
-    first = [] if not by_place else [given[name] for name in given if kinds[name].name == "POSITIONAL_OR_KEYWORD"]
-    named = {name: value for name, value in given.items() if not by_place or kinds[name].name == "KEYWORD_ONLY"}
-    return function(*first, *by_place, **named)
+def called(function, arguments):
+    """Calls a function with arguments by the names of their parameters."""
+    kinds = {name: spec.kind for name, spec in parameters(function).items()}
+    rest = [value for name, value in arguments.items() if kinds[name] is inspect.Parameter.VAR_POSITIONAL]
+    first = [arguments[name] for name in arguments if kinds[name].name == "POSITIONAL_OR_KEYWORD"] if rest else []
+    named = {name: value for name, value in arguments.items() if not rest or kinds[name].name == "KEYWORD_ONLY"}
+    return function(*first, *rest, **named)
 
 
 def crash(call):
-    """The error of a call that is none of the library's own, with the place where it was raised; nothing else."""
+    """An error that a call raises and that is not a SurgeryError, with the line that raised it; empty otherwise."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -131,36 +130,36 @@ def crash(call):
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_every_parameter_has_a_good_value(name, tmp_path):
-    given = good_arguments(name, FUNCTIONS[name], tmp_path)
-    assert crash(lambda: called(FUNCTIONS[name], given)) == ""
+def test_every_parameter_has_a_valid_value(name, tmp_path):
+    arguments = good_arguments(name, FUNCTIONS[name], tmp_path)
+    assert crash(lambda: called(FUNCTIONS[name], arguments)) == ""
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_a_public_function_refuses_what_it_cannot_take(name, tmp_path, capsys, monkeypatch):
-    monkeypatch.chdir(tmp_path)  # where a string is taken for a file's name
+def test_a_public_function_raises_on_invalid_arguments(name, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # a string may be taken as the name of a file
     function = FUNCTIONS[name]
     good = good_arguments(name, function, tmp_path)
     crashes = {
         (parameter, what): words
         for parameter in parameters(function).keys() - OWN
         for what, wrong in WRONG.items()
-        if (words := crash(lambda given={**good, parameter: wrong}: called(function, given)))
+        if (words := crash(lambda arguments={**good, parameter: wrong}: called(function, arguments)))
     }
     assert crashes == {}
-    assert [*tmp_path.glob("**/.*")] == []  # nothing that was begun is left
+    assert [*tmp_path.glob("**/.*")] == []  # no temporary files are left
 
 
 @pytest.mark.parametrize("name", EDITS_THAT_WORK)
-def test_an_edit_refuses_what_it_cannot_take(name):
+def test_an_edit_raises_on_invalid_arguments(name):
     cls, good = EDITS[name], EDITS_THAT_WORK[name]
     assert isinstance(cls(**good)(SNAPSHOT), Snapshot)
-    fields = [one for one in parameters(cls) if one not in ("kinds", "fields")]
+    fields = [name for name in parameters(cls) if name not in ("kinds", "fields")]
     crashes = {
         (field, what): words
         for field in fields
         for what, wrong in WRONG.items()
-        if (words := crash(lambda given={**good, field: wrong}: cls(**given)(SNAPSHOT)))
+        if (words := crash(lambda arguments={**good, field: wrong}: cls(**arguments)(SNAPSHOT)))
     }
     crashes |= {
         ("call", what): words for what, wrong in WRONG.items() if (words := crash(lambda it=wrong: cls(**good)(it)))
@@ -168,7 +167,7 @@ def test_an_edit_refuses_what_it_cannot_take(name):
     assert crashes == {}
 
 
-def test_every_edit_is_tried():
+def test_every_edit_is_tested():
     assert {*EDITS_THAT_WORK} == {name for name, cls in EDITS.items() if cls.__module__.startswith("kerassurgery_fn")}
 
 
@@ -207,27 +206,27 @@ SAID = {
 
 
 @pytest.mark.parametrize("call, error, words", SAID.values(), ids=SAID)
-def test_an_error_shows_the_way_out(call, error, words):
+def test_an_error_names_the_way_out(call, error, words):
     with pytest.raises(error, match=words):
         call()
 
 
 def test_all_errors_are_at_the_top_level():
-    own = {name for name, one in vars(errors).items() if _is_error(one)}
-    assert own <= {*package.__all__}
-    assert all(getattr(package, name) is getattr(errors, name) for name in own)
+    defined = {name for name, value in vars(errors).items() if _is_error(value)}
+    assert defined <= {*package.__all__}
+    assert all(getattr(package, name) is getattr(errors, name) for name in defined)
 
 
-def test_the_nearest_name_is_found_whatever_its_case():
+def test_nearest_ignores_case():
     assert nearest("CONV_1", ["conv_1", "conv_2"]) == "conv_1"
     assert nearest("conv_1", ["Conv_1"]) == "Conv_1"
 
 
-def test_a_kind_that_is_spelt_like_an_argument_can_be_addressed():
+def test_a_kind_of_channels_with_the_name_of_an_argument_can_be_addressed():
     assert DeleteChannels({"h:channel": [0]}).channels == {"h:channel": (0,)}
 
 
-def test_several_classes_may_come_in_a_list():
+def test_several_classes_can_be_passed_as_a_list():
     assert package.of_class(["Dense", keras.layers.ReLU]) == "*@Dense,ReLU"
 
 
@@ -242,18 +241,18 @@ READERS = {"load_plan": package.load_plan, "load_diff": package.load_diff}
 
 
 @pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)
-def test_a_file_that_cannot_be_written_is_named(write, tmp_path, monkeypatch):
+def test_an_error_names_the_file_that_cannot_be_written(write, tmp_path, monkeypatch):
     with pytest.raises(errors.BadFile, match=r"no.file\.json cannot be written: No such file or directory"):
         write(tmp_path / "no" / "file.json")
     (tmp_path / "folder").mkdir()
     with pytest.raises(errors.BadFile, match="folder cannot be written: Is a directory"):
         write(tmp_path / "folder")
-    with pytest.raises(errors.BadFile, match="is the path of a file, not 3"):
+    with pytest.raises(errors.BadFile, match="must be the path of a file, not 3"):
         write(3)
     monkeypatch.setattr("tempfile.mkdtemp", refuse)  # as in a folder that may not be written to
     with pytest.raises(OSError, match=r"file\.json cannot be written: Permission denied"):
         write(tmp_path / "file.json")
-    assert [one.name for one in tmp_path.iterdir()] == ["folder"]
+    assert [file.name for file in tmp_path.iterdir()] == ["folder"]
 
 
 def refuse(*_, **__):
@@ -261,7 +260,7 @@ def refuse(*_, **__):
 
 
 @pytest.mark.parametrize("read", READERS.values(), ids=READERS)
-def test_a_file_that_cannot_be_read_is_named(read, tmp_path):
+def test_an_error_names_the_file_that_cannot_be_read(read, tmp_path):
     with pytest.raises(errors.BadFile, match=r"plan\.json cannot be read: No such file or directory"):
         read(tmp_path / "plan.json")
     with pytest.raises(errors.BadFile, match="cannot be read: Is a directory"):
@@ -271,7 +270,7 @@ def test_a_file_that_cannot_be_read_is_named(read, tmp_path):
 # --- records of layers
 
 
-def test_a_record_that_is_given_directly_is_held_to_its_form():
+def test_the_record_of_a_snapshot_is_checked_against_its_schema():
     record = {"module": "keras.layers", "class_name": "ReLU", "registered_name": None}
     with pytest.raises(errors.BrokenSnapshot, match=r"the record of the layer\.config\.dtype: 5 is not of type"):
         InsertLayer({**record, "config": {"name": "n", "dtype": 5}}, after="h")
@@ -280,6 +279,6 @@ def test_a_record_that_is_given_directly_is_held_to_its_form():
 
 
 @pytest.mark.parametrize("parts", [(3, {}), ({}, 3), ({}, {"a": 3}), ({}, {"a": [3]}), ({}, {1: ()}), ({}, {}, 3)])
-def test_a_snapshot_is_made_of_a_record_and_arrays(parts):
+def test_a_snapshot_with_parts_of_wrong_types_raises(parts):
     with pytest.raises(errors.BrokenSnapshot, match="a snapshot's"):
         Snapshot(*parts)

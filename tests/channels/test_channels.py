@@ -22,7 +22,7 @@ from helpers.programs import (
 from kerassurgery_fn.channels import (
     FIXED,
     Constraints,
-    column,
+    as_map,
     has_ids,
     join,
     merge,
@@ -37,7 +37,7 @@ thorough = settings(derandomize=True, deadline=None, max_examples=200)
 
 
 def ids(*rows):
-    """A channel map written down."""
+    """A channel map from its rows."""
     return np.array([row if isinstance(row, list) else [row] for row in rows])
 
 
@@ -47,17 +47,17 @@ def picture(axis):
 
 
 def survivors(solution, axis, *dead):
-    """The positions of an axis that are left when axes die, each one whole."""
+    """The positions of an axis that stay when all ids of other axes are deleted."""
     mask = solution.none_dead()
-    for one in dead:
-        mask[solution.resolve(one)] = True
+    for deleted in dead:
+        mask[solution.resolve(deleted)] = True
     mask[FIXED] = False
     return solution.kept(axis, mask).tolist()
 
 
 def why(solution, axis):
-    """The reasons for which an axis is pinned, each once."""
-    pins = [pin for one in np.unique(solution.resolve(axis)) for pin in solution.reasons.get(int(one), [])]
+    """The reasons of the pins of an axis, each once."""
+    pins = [pin for final in np.unique(solution.resolve(axis)) for pin in solution.reasons.get(int(final), [])]
     return list(dict.fromkeys(pin.reason for pin in pins))
 
 
@@ -68,9 +68,9 @@ AXES = MAPS | st.integers(1, 8)
 
 
 def positions(axis):
-    """The set of ids of every position, fixed ones left out."""
+    """The set of ids of every position, without `FIXED`."""
     columns = axis.T.tolist() if has_ids(axis) else [[]] * axis
-    return [{one for one in ids if one != FIXED} for ids in columns]
+    return [set(ids) - {FIXED} for ids in columns]
 
 
 @pytest.mark.parametrize(
@@ -95,15 +95,15 @@ def test_size(axis, n, cuttable):
         (1, True, False),
     ],
 )
-def test_the_same_axis(a, b, same):
+def test_same_axis(a, b, same):
     assert same_axis(a, b) is same
     assert same_axis(b, a) is same
 
 
-def test_the_map_of_an_axis_without_ids_is_fixed():
-    assert picture(column(3)) == [[FIXED] * 3]
-    assert picture(column(0)) == [[]]
-    assert column(axis := ids([7])) is axis
+def test_as_map_of_an_axis_without_ids_is_fixed():
+    assert picture(as_map(3)) == [[FIXED] * 3]
+    assert picture(as_map(0)) == [[]]
+    assert as_map(axis := ids([7])) is axis
 
 
 @pytest.mark.parametrize(
@@ -127,22 +127,22 @@ def test_select(axis, index, expected):
 
 
 @given(st.lists(AXES, min_size=1, max_size=4))
-def test_a_join_has_the_positions_of_its_parts(parts):
-    made = join(parts)
-    assert positions(made) == [ids for part in parts for ids in positions(part)]
+def test_join_keeps_the_positions_of_its_parts(parts):
+    joined = join(parts)
+    assert positions(joined) == [ids for part in parts for ids in positions(part)]
 
 
-def test_a_join_of_maps_with_several_rows_means_what_its_parts_mean():
-    made = join([ids([5, 5], [7, 8]), ids([1]), 1, ids([2], [3], [4])])
-    assert positions(made) == [{5, 7}, {5, 8}, {1}, set(), {2, 3, 4}]
+def test_join_keeps_the_ids_of_maps_with_several_rows():
+    joined = join([ids([5, 5], [7, 8]), ids([1]), 1, ids([2], [3], [4])])
+    assert positions(joined) == [{5, 7}, {5, 8}, {1}, set(), {2, 3, 4}]
 
 
-def test_a_join_with_an_axis_of_unknown_size_is_unknown():
+def test_join_with_an_axis_of_unknown_size_is_unknown():
     assert join([ids([7]), None]) is None
     assert join([2, None]) is None
 
 
-def test_a_join_of_sizes_is_their_sum():
+def test_join_of_sizes_is_their_sum():
     assert join([2, 3, 4]) == 9
 
 
@@ -152,42 +152,42 @@ def test_repeat_and_tile(axis, times):
     assert positions(tile(axis, times)) == positions(axis) * times
 
 
-def test_an_unknown_axis_stays_unknown():
+def test_operations_on_an_unknown_axis_give_an_unknown_axis():
     assert repeat(None, 2) is None
     assert tile(None, 2) is None
     assert merge([None, ids([7])]) is None
 
 
 @given(st.lists(AXES, min_size=1, max_size=3))
-def test_every_position_of_a_merge_carries_the_ids_of_all_its_coordinates(parts):
+def test_positions_of_a_merge_have_the_ids_of_all_their_coordinates(parts):
     expected = [set()]
     for part in parts:
         expected = [above | ids for above in expected for ids in positions(part)]
     assert positions(merge(parts)) == expected
 
 
-def test_a_merge_of_one_axis_is_that_axis():
+def test_merge_of_a_single_axis_is_that_axis():
     assert merge([axis := ids([7, 8])]) is axis
 
 
-# --- ties, against sets that are united one by one
+# --- ties, compared with sets that are united one by one
 
 
 def united(n, ties):
-    """Which of n things are tied, as a sorted list of sorted lists: the slow way."""
+    """The components of n ids after some ties, as a sorted list of sorted lists, worked out the slow way."""
     sets = [{i} for i in range(n)]
     for a, b in ties:
-        (one,) = (s for s in sets if a in s)
-        (two,) = (s for s in sets if b in s)
-        if one is not two:
-            sets = [s for s in sets if s is not one and s is not two] + [one | two]
+        (set_of_a,) = (s for s in sets if a in s)
+        (set_of_b,) = (s for s in sets if b in s)
+        if set_of_a is not set_of_b:
+            sets = [s for s in sets if s is not set_of_a and s is not set_of_b] + [set_of_a | set_of_b]
     return sorted(map(sorted, sets))
 
 
 def components(solution):
-    """Which ids have the same final id, as a sorted list of sorted lists."""
+    """The ids with the same final id, as a sorted list of sorted lists."""
     final = solution.resolve(np.arange(solution.ids)[None])[0]
-    return sorted(np.flatnonzero(final == one).tolist() for one in np.unique(final))
+    return sorted(np.flatnonzero(final == last).tolist() for last in np.unique(final))
 
 
 PAIRS = st.lists(st.tuples(st.integers(0, 19), st.integers(0, 19)), max_size=30)
@@ -195,7 +195,7 @@ PAIRS = st.lists(st.tuples(st.integers(0, 19), st.integers(0, 19)), max_size=30)
 
 @settings(thorough)
 @given(PAIRS)
-def test_ties_are_components_however_they_are_given(pairs):
+def test_ties_one_by_one_or_all_at_once_give_the_same_components(pairs):
     one_by_one, at_once = Constraints(), Constraints()
     axis = one_by_one.fresh(20)
     for a, b in pairs:
@@ -208,7 +208,7 @@ def test_ties_are_components_however_they_are_given(pairs):
 
 @settings(thorough)
 @given(PAIRS, st.sets(st.integers(0, 19), max_size=3))
-def test_a_pin_holds_all_that_is_tied_to_it_and_nothing_else(pairs, held):
+def test_a_pin_pins_exactly_the_ids_that_are_tied_to_it(pairs, held):
     constraints = Constraints()
     axis = constraints.fresh(20)
     constraints.pin(axis[:, sorted(held)], "held")
@@ -233,7 +233,7 @@ def test_fresh_ids_are_new_every_time():
     assert constraints.solve().ids == 5
 
 
-def test_an_axis_tied_to_itself_is_free():
+def test_an_axis_tied_to_itself_is_not_pinned():
     constraints = Constraints()
     a = constraints.fresh(2)
     constraints.tie(a, a, "never")
@@ -242,7 +242,7 @@ def test_an_axis_tied_to_itself_is_free():
 
 
 @pytest.mark.parametrize("other", [2, 3, None, ids([FIXED, FIXED])])
-def test_an_axis_tied_to_what_has_no_ids_is_pinned(other):
+def test_an_axis_tied_to_an_axis_without_ids_is_pinned(other):
     constraints = Constraints()
     a, free = constraints.fresh(2), constraints.fresh(1)
     constraints.tie(other, a, "it meets the input")
@@ -251,14 +251,14 @@ def test_an_axis_tied_to_what_has_no_ids_is_pinned(other):
     assert not solution.pinned()[free].any()
 
 
-def test_the_reason_for_a_pin_by_a_tie_is_the_tie_s():
+def test_a_tie_that_pins_gives_its_own_reason():
     constraints = Constraints()
     a, b = constraints.fresh(2), constraints.fresh(2)
     constraints.tie(a, 2, "it meets the input")
     constraints.tie(b, join([constraints.fresh(1), 1]), "not this one")
     solution = constraints.solve()
     assert why(solution, a) == ["it meets the input"]
-    assert why(solution, b[:, 1:]) == ["it is joined with positions that are no channels"]
+    assert why(solution, b[:, 1:]) == ["it is tied to positions that are not channels"]
     assert why(solution, b[:, :1]) == []
 
 
@@ -269,7 +269,7 @@ def test_axes_of_different_sizes_that_are_tied_are_pinned():
     assert why(constraints.solve(), a) == why(constraints.solve(), b) == ["they do not fit"]
 
 
-def test_a_position_of_several_ids_dies_with_any_of_them():
+def test_a_position_with_several_ids_is_deleted_with_any_of_them():
     constraints = Constraints()
     a, b = constraints.fresh(2), constraints.fresh(3)
     flat = merge([a, b])
@@ -280,14 +280,14 @@ def test_a_position_of_several_ids_dies_with_any_of_them():
     assert survivors(solution, flat) == [0, 1, 2, 3, 4, 5]
 
 
-def test_merged_maps_that_are_tied_have_their_lines_tied():
+def test_a_tie_of_merged_maps_ties_their_axes():
     constraints = Constraints()
     a, b, c, d = constraints.fresh(2), constraints.fresh(3), constraints.fresh(2), constraints.fresh(3)
     constraints.tie(merge([a, b]), merge([c, d]), "")
     assert components(constraints.solve()) == [[0, 5], [1, 6], [2, 7], [3, 8], [4, 9]]
 
 
-def test_merged_maps_that_are_tied_in_another_order_leave_a_line_at_most():
+def test_a_tie_of_maps_merged_in_different_orders_ties_all_coordinates():
     constraints = Constraints()
     a, b = constraints.fresh(2), constraints.fresh(2)
     constraints.tie(merge([a, b]), merge([b, a]), "")
@@ -295,7 +295,7 @@ def test_merged_maps_that_are_tied_in_another_order_leave_a_line_at_most():
     assert survivors(solution, a, a[:, :1]) == survivors(solution, b, a[:, :1]) == [1]
 
 
-def test_free_channels_tied_to_merged_ones_stand_for_their_lines():
+def test_free_channels_tied_to_a_merged_map_get_its_ids():
     constraints = Constraints()
     a, b, flat = constraints.fresh(2), constraints.fresh(3), constraints.fresh(6)
     constraints.tie(flat, merge([a, b]), "")
@@ -305,17 +305,17 @@ def test_free_channels_tied_to_merged_ones_stand_for_their_lines():
     assert survivors(solution, a, flat[:, :1]) == [1]
 
 
-def test_positions_of_two_lines_and_of_three_that_meet_are_pinned():
+def test_positions_of_two_and_of_three_coordinates_that_are_tied_are_pinned():
     constraints = Constraints()
     a, b, c = constraints.fresh(2), constraints.fresh(2), constraints.fresh(2)
     d, e = constraints.fresh(2), constraints.fresh(4)
     constraints.tie(merge([a, b, c]), merge([d, e]), "")
     solution = constraints.solve()
     assert solution.pinned()[:-1].all()
-    assert why(solution, a) == ["it is joined with positions of another grid"]
+    assert why(solution, a) == ["it is tied to positions of another grid"]
 
 
-def test_positions_that_meet_those_of_one_of_their_lines_die_with_all_of_them():
+def test_a_merged_map_tied_to_one_of_its_axes_becomes_one_component():
     constraints = Constraints()
     a, b = constraints.fresh(1), constraints.fresh(3)
     constraints.tie(merge([a, b]), repeat(a, 3), "")
@@ -325,16 +325,16 @@ def test_positions_that_meet_those_of_one_of_their_lines_die_with_all_of_them():
 # --- grids
 
 
-def lines_of(sizes):
-    """A constraints, an axis of fresh channels, and the axes of the grid that it is seen as."""
+def grid_of(sizes):
+    """Constraints, an axis of fresh channels, and the axes of the grid that the axis is seen as."""
     constraints = Constraints()
     axis = constraints.fresh(int(np.prod(sizes)))
     return constraints, axis, constraints.grid(axis, sizes, "grid")
 
 
 @pytest.mark.parametrize("sizes", [(2, 3), (3, 2), (2, 2, 2), (1, 6), (6, 1), (2, 1, 3), (6,), (1,), (1, 1)])
-def test_every_line_of_a_grid_takes_just_its_positions_with_it(sizes):
-    constraints, axis, grid = lines_of(sizes)
+def test_an_id_of_a_grid_axis_deletes_exactly_its_positions(sizes):
+    constraints, axis, grid = grid_of(sizes)
     solution = constraints.solve()
     assert [size(line) for line in grid] == list(sizes)
     cells = np.arange(axis.shape[1]).reshape(sizes)
@@ -346,7 +346,7 @@ def test_every_line_of_a_grid_takes_just_its_positions_with_it(sizes):
 
 
 @given(st.integers(1, 24), st.data())
-def test_a_grid_laid_flat_again_is_the_axis_it_was(n, data):
+def test_a_grid_that_is_merged_again_equals_the_axis(n, data):
     sizes = data.draw(st.sampled_from(factorings(n, 3)))
     constraints = Constraints()
     axis = constraints.fresh(n)
@@ -358,7 +358,7 @@ def test_a_grid_laid_flat_again_is_the_axis_it_was(n, data):
 
 
 @given(st.lists(st.integers(2, 4), min_size=1, max_size=3))
-def test_a_grid_of_a_merge_gives_its_lines_back(sizes):
+def test_a_grid_of_a_merged_map_has_the_merged_axes(sizes):
     constraints = Constraints()
     lines = [constraints.fresh(n) for n in sizes]
     again = constraints.grid(merge(lines), sizes, "grid")
@@ -377,11 +377,11 @@ def test_an_image_laid_flat_and_seen_as_an_image_again_has_its_channels_back():
 def test_an_axis_without_ids_is_a_grid_without_ids():
     constraints = Constraints()
     assert constraints.grid(6, (2, 3), "grid") == [2, 3]
-    assert constraints.grid(column(6), (2, 3), "grid") == [2, 3]
+    assert constraints.grid(as_map(6), (2, 3), "grid") == [2, 3]
 
 
 def test_the_same_grid_twice_is_one_grid():
-    constraints, axis, (rows, columns) = lines_of((2, 3))
+    constraints, axis, (rows, columns) = grid_of((2, 3))
     again_rows, again_columns = constraints.grid(axis, (2, 3), "grid")
     solution = constraints.solve()
     assert survivors(solution, again_rows, rows[:, :1]) == [1]
@@ -391,35 +391,35 @@ def test_the_same_grid_twice_is_one_grid():
 
 
 def test_channels_seen_as_two_grids_that_do_not_fit_go_all_or_none():
-    constraints, axis, (rows, _) = lines_of((2, 6))
+    constraints, axis, (rows, _) = grid_of((2, 6))
     constraints.grid(axis, (3, 4), "grid")
     assert survivors(constraints.solve(), axis, rows[:, :1]) == []
 
 
 def test_channels_seen_as_a_grid_of_two_axes_and_of_three():
-    constraints, axis, two = lines_of((2, 4))
+    constraints, axis, two = grid_of((2, 4))
     three = constraints.grid(axis, (2, 2, 2), "grid")
     solution = constraints.solve()
     assert full(solution, axis, two)
     assert full(solution, axis, three)
 
 
-def test_a_grid_of_a_grid_s_line():
-    constraints, axis, (rows, _) = lines_of((4, 3))
+def test_a_grid_of_a_grid_axis():
+    constraints, axis, (rows, _) = grid_of((4, 3))
     blocks, _ = constraints.grid(rows, (2, 2), "grid")
     assert survivors(constraints.solve(), axis, blocks[:, :1]) == [6, 7, 8, 9, 10, 11]
 
 
-def test_lines_that_hold_positions_without_ids_are_pinned():
+def test_heads_with_positions_without_ids_are_pinned():
     constraints = Constraints()
     rows, columns = constraints.grid(join([constraints.fresh(5), 1]), (2, 3), "grid")
     solution = constraints.solve()
     assert solution.pinned()[rows].tolist() == [[False, True]]
     assert solution.pinned()[columns].tolist() == [[False, False, True]]
-    assert why(solution, rows) == ["it shares lines of a grid with positions that are no channels"]
+    assert why(solution, rows) == ["its head or group also has positions that are not channels"]
 
 
-def test_a_second_row_across_the_same_lines_is_pinned():
+def test_a_second_row_that_crosses_the_same_grid_axes_is_pinned():
     constraints = Constraints()
     a, b = constraints.fresh(4), constraints.fresh(4)
     constraints.grid(np.concatenate([a, b]), (2, 2), "two grids at once")
@@ -428,22 +428,22 @@ def test_a_second_row_across_the_same_lines_is_pinned():
     assert why(solution, b) == ["two grids at once"]
 
 
-def test_channels_tied_to_themselves_transposed():
-    constraints, axis, (rows, columns) = lines_of((2, 2))
+def test_channels_tied_to_their_own_transpose():
+    constraints, axis, (rows, columns) = grid_of((2, 2))
     constraints.tie(axis, merge([columns, rows]), "")
     solution = constraints.solve()
     assert survivors(solution, axis, rows[:, :1]) == [3]
     assert survivors(solution, axis, columns[:, 1:]) == [0]
 
 
-def test_a_grid_that_is_joined_with_itself_is_full_whatever_dies():
-    constraints, axis, (rows, columns) = lines_of((2, 3))
+def test_a_grid_tied_to_itself_is_full_after_any_deletion():
+    constraints, axis, (rows, columns) = grid_of((2, 3))
     constraints.tie(rows, axis[:, :2], "")
     solution = constraints.solve()
     assert full(solution, axis, [rows, columns])
 
 
-def test_two_channels_each_of_which_stands_for_the_other():
+def test_two_channels_that_are_parts_of_each_other():
     constraints = Constraints()
     a, b, x, y = (constraints.fresh(1) for _ in range(4))
     constraints.tie(a, merge([b, x]), "")
@@ -479,7 +479,7 @@ def test_a_reshape(olds, news, expected):
     assert list(map(picture, constraints.reshape(axes, news, "reshape"))) == expected
 
 
-def test_a_reshape_across_two_axes_leaves_what_makes_up_whole_lines():
+def test_a_reshape_across_two_axes_deletes_whole_rows_and_columns():
     constraints = Constraints()
     a, b = constraints.fresh(4), constraints.fresh(3)
     rows, columns = constraints.reshape([a, b], (6, 2), "it is reshaped")
@@ -494,14 +494,14 @@ def test_a_reshape_across_two_axes_leaves_what_makes_up_whole_lines():
 @pytest.mark.parametrize(
     "olds, news, left", [((3, 1), (3,), [0, 1, 2]), ((1, 3), (3,), []), ((3, 1), (1, 3), [0, 1, 2])]
 )
-def test_an_axis_of_one_position_that_a_reshape_drops_takes_all_with_it_or_is_pinned(olds, news, left):
+def test_an_axis_of_size_one_that_a_reshape_drops_deletes_everything_or_is_pinned(olds, news, left):
     constraints = Constraints()
     axes = [constraints.fresh(n) for n in olds]
     (dropped,) = (axis for axis in axes if size(axis) == 1)
-    made = constraints.reshape(axes, news, "it is dropped")
+    reshaped = constraints.reshape(axes, news, "it is dropped")
     solution = constraints.solve()
     assert why(solution, dropped) == (["it is dropped"] if left else [])
-    assert left or survivors(solution, made[-1], dropped) == []
+    assert left or survivors(solution, reshaped[-1], dropped) == []
 
 
 @pytest.mark.parametrize(
@@ -521,16 +521,16 @@ def test_a_reshape_with_axes_of_unknown_size(olds, news, expected, pinned):
     axes = [n and constraints.fresh(n) for n in olds]
     assert list(map(picture, constraints.reshape(axes, news, "unknown"))) == expected
     solution = constraints.solve()
-    assert solution.pinned()[solution.resolve(ledger_axis(axes))].all() == pinned
-    assert (why(solution, ledger_axis(axes)) == ["unknown"]) == pinned
+    assert solution.pinned()[solution.resolve(first_map(axes))].all() == pinned
+    assert (why(solution, first_map(axes)) == ["unknown"]) == pinned
 
 
-def ledger_axis(axes):
+def first_map(axes):
     return next(axis for axis in axes if has_ids(axis))
 
 
 @given(st.integers(1, 24), st.data())
-def test_there_and_back_again_a_reshape_ties_and_pins_nothing(n, data):
+def test_a_reshape_and_its_inverse_tie_and_pin_nothing(n, data):
     there, back = (data.draw(st.sampled_from(factorings(n, rank))) for rank in (1, 3))
     constraints = Constraints()
     axis = constraints.fresh(n)
@@ -546,7 +546,7 @@ def test_there_and_back_again_a_reshape_ties_and_pins_nothing(n, data):
 # --- solution
 
 
-def test_what_only_an_output_holds_can_be_told_from_what_more_holds():
+def test_pinned_can_leave_out_ids_that_only_an_output_pins():
     constraints = Constraints()
     a = constraints.fresh(3)
     constraints.pin(a[:, :2], "it is an output", output=True)
@@ -557,7 +557,7 @@ def test_what_only_an_output_holds_can_be_told_from_what_more_holds():
     assert solution.pinned(output=False).tolist() == [False, True, False, False]
 
 
-def test_nobody_is_dead_to_begin_with():
+def test_none_dead_keeps_every_position():
     constraints = Constraints()
     axis = merge([constraints.fresh(2), constraints.fresh(2)])
     solution = constraints.solve()
@@ -565,37 +565,37 @@ def test_nobody_is_dead_to_begin_with():
     assert solution.kept(axis, solution.none_dead()).tolist() == [0, 1, 2, 3]
 
 
-def test_an_empty_ledger():
+def test_no_constraints():
     solution = Constraints().solve()
     assert (solution.ids, solution.none_dead().tolist(), solution.reasons) == (0, [False], {})
 
 
-def test_positions_without_ids_never_die():
+def test_positions_without_ids_are_never_deleted():
     constraints = Constraints()
     axis = join([constraints.fresh(1), 2])
     solution = constraints.solve()
     assert survivors(solution, axis, axis) == [1, 2]
 
 
-# --- the laws, for any program whatsoever
+# --- the laws, for random programs
 
 
 @settings(thorough)
 @given(programs(steps=16), st.randoms(use_true_random=False))
-def test_whatever_dies_grids_stay_full_and_ties_stay_true(program, rng):
+def test_random_programs_keep_grids_full_and_ties_equal(program, rng):
     assert broken_laws(program, some_choices(rng)) == []
 
 
 def some_choices(rng):
-    """Twelve choices of n ids each, of few and of many."""
+    """Twelve random choices of n ids, from few to many ids."""
     shares = np.array([0.1, 0.3, 0.5, 0.8] * 3)[:, None]
     return lambda n: np.array([rng.random() for _ in range(12 * n)]).reshape(12, n) < shares
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("steps", [8, 16, 40])
-def test_thousands_of_programs_keep_the_laws(steps):
-    """To be run whenever the algebra changes: its rarer mistakes show in one program of a thousand."""
+def test_thousands_of_random_programs_keep_the_laws(steps):
+    """Run this whenever the solver changes: rare mistakes show in one program of a thousand."""
     rng = random.Random(steps)
     for _ in range(10_000):
         program = random_program(rng, steps)
@@ -603,7 +603,7 @@ def test_thousands_of_programs_keep_the_laws(steps):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_long_programs_keep_the_laws_too(seed):
+def test_long_random_programs_keep_the_laws(seed):
     rng = random.Random(seed)
     for _ in range(40):
         program = random_program(rng, steps=40)
@@ -612,11 +612,11 @@ def test_long_programs_keep_the_laws_too(seed):
 
 @settings(thorough)
 @given(programs(steps=8, ids=10))
-def test_by_enumeration_fates_allow_nothing_that_is_not_legal(program):
+def test_the_solution_allows_only_legal_deletions(program):
     assert allowed(program) <= legal(program)
 
 
-def test_by_enumeration_fates_allow_nearly_all_that_is_legal():
+def test_the_solution_allows_nearly_all_legal_deletions():
     rng = random.Random(1)
     all_of_them = [random_program(rng, steps=8, ids=10) for _ in range(150)]
     exact = sum(allowed(program) == legal(program) for program in all_of_them)
@@ -624,13 +624,13 @@ def test_by_enumeration_fates_allow_nearly_all_that_is_legal():
 
 
 def full(solution, axis, lines):
-    """Whether just the positions are left all of whose lines are left, for some choices of what dies."""
+    """Whether, for some deletions, a position stays exactly when all its grid coordinates stay."""
     alive = allowed_worlds(solution, some_choices(random.Random(0)))
     return bool((alive(axis) == outer(list(map(alive, lines)))).all())
 
 
 @pytest.mark.parametrize("n", [8, 12])
-def test_any_two_grids_of_an_axis_are_full_whatever_dies(n):
+def test_any_two_grids_of_an_axis_are_full_after_any_deletion(n):
     every = [sizes for rank in (2, 3) for sizes in factorings(n, rank)]
     for first, second in itertools.product(every, every):
         constraints = Constraints()
@@ -642,9 +642,9 @@ def test_any_two_grids_of_an_axis_are_full_whatever_dies(n):
 
 
 @pytest.mark.parametrize("sizes", [(2, 4), (4, 2), (2, 2, 2), (2, 3, 2), (4, 3)])
-def test_a_grid_tied_to_itself_in_any_order_is_full_whatever_dies(sizes):
+def test_a_grid_tied_to_itself_in_any_order_is_full_after_any_deletion(sizes):
     for order in itertools.permutations(range(len(sizes))):
-        constraints, axis, lines = lines_of(sizes)
+        constraints, axis, lines = grid_of(sizes)
         turned = merge([lines[i] for i in order])
         constraints.tie(axis, turned, "")
         solution = constraints.solve()
@@ -653,18 +653,18 @@ def test_a_grid_tied_to_itself_in_any_order_is_full_whatever_dies(sizes):
         assert (alive(axis) == alive(turned)).all(), order
 
 
-# --- sabotage: an algebra that forgets something is found out
+# --- sabotage: the laws detect a solver that leaves out a step
 
-FORGOTTEN = {
-    "to pin what cannot be told": ("_Solver._pin", lambda self, ids, reason: None),
-    "to tie the parts of what is tied": ("_equated", lambda a, b: []),
-    "to look again after a tie": ("_Solver._disagreements", lambda self: []),
-    "which positions have no ids": ("FIXED", 0),
+LEFT_OUT = {
+    "pins of what cannot be equal": ("_Solver._pin", lambda self, ids, reason: None),
+    "ties between parts": ("_pairs_to_tie", lambda a, b: []),
+    "rounds after the first": ("_Solver._missing_ties", lambda self: []),
+    "positions without ids": ("FIXED", 0),
 }
 
 
-@pytest.mark.parametrize("name, wrong", FORGOTTEN.values(), ids=FORGOTTEN)
-def test_an_algebra_that_forgets_something_breaks_a_law(monkeypatch, name, wrong):
+@pytest.mark.parametrize("name, wrong", LEFT_OUT.values(), ids=LEFT_OUT)
+def test_a_solver_without_one_of_its_steps_breaks_a_law(monkeypatch, name, wrong):
     monkeypatch.setattr(f"kerassurgery_fn.channels.solver.{name}", wrong)
     rng = random.Random(0)
     assert any(broken_laws(random_program(rng, steps=16), some_choices(rng)) for _ in range(1000))

@@ -1,4 +1,4 @@
-"""Differences of models: exact, small, and readable from the arrays alone."""
+"""Differences between models: exact, small, and found from the arrays alone."""
 
 import json
 from copy import deepcopy
@@ -23,7 +23,7 @@ from kerassurgery_fn.differences import (
     save_diff,
 )
 from kerassurgery_fn.differences.diff_files import DIFF
-from kerassurgery_fn.differences.slices import NEW, Known, bits, found
+from kerassurgery_fn.differences.slices import NEW, KnownPositions, bits, find_slices
 from kerassurgery_fn.documents.encoding import from_data, to_data
 from kerassurgery_fn.documents.json_schema import published
 from kerassurgery_fn.documents.plan_files import dumps, loads
@@ -34,14 +34,14 @@ from kerassurgery_fn.values.frozen import set_all, set_in
 from kerassurgery_fn.values.snapshot import Snapshot, Training
 
 
-def exact(one, other):
-    """Whether two snapshots are the same to the last bit, with 1, 1.0 and true three things."""
+def exact(a, b):
+    """Whether two snapshots are equal to the last bit. 1, 1.0 and true are different values."""
     return (
-        json.dumps(one.record, sort_keys=True) == json.dumps(other.record, sort_keys=True)
-        and bits_of(one.weights) == bits_of(other.weights)
-        and (one.training is None) == (other.training is None)
-        and (one.training is None or one.training.slots == other.training.slots)
-        and (one.training is None or bits_of({"": one.training.values}) == bits_of({"": other.training.values}))
+        json.dumps(a.record, sort_keys=True) == json.dumps(b.record, sort_keys=True)
+        and bits_of(a.weights) == bits_of(b.weights)
+        and (a.training is None) == (b.training is None)
+        and (a.training is None or a.training.slots == b.training.slots)
+        and (a.training is None or bits_of({"": a.training.values}) == bits_of({"": b.training.values}))
     )
 
 
@@ -50,25 +50,25 @@ def bits_of(weights):
 
 
 def check(a, b):
-    """The laws of differences for two models, and the difference."""
-    made = diff(a, b)
-    again = decode_diff(loads(dumps(encode_diff(made)).encode(), "text"))
-    assert again == made
+    """The difference of two models, checked against all laws of differences."""
+    difference = diff(a, b)
+    again = decode_diff(loads(dumps(encode_diff(difference)).encode(), "text"))
+    assert again == difference
     assert exact(patch(a, again), b)
-    assert exact(made(a), b)
-    assert bool(made) == (not exact(a, b))
-    assert dumps(encode_diff(diff(a, b))) == dumps(encode_diff(made))
-    return made
+    assert exact(difference(a), b)
+    assert bool(difference) == (not exact(a, b))
+    assert dumps(encode_diff(diff(a, b))) == dumps(encode_diff(difference))
+    return difference
 
 
 def stored(difference):
-    """How many elements a difference stores."""
-    pieces = [piece for made in difference.weights.values() for piece in made or ()]
+    """The number of elements that a difference stores."""
+    pieces = [piece for change in difference.weights.values() for piece in change or ()]
     return sum(piece.values.size for piece in pieces if isinstance(piece, Stored))
 
 
 def residual(**changes):
-    """Two branches that an Add joins, each with a batch normalisation."""
+    """Two branches that an Add joins, behind a batch normalisation."""
     record = functional(
         "net",
         {"x": (None, 5)},
@@ -96,27 +96,27 @@ FROM, TO = residual(), DeleteChannels("a", [0, 5, 6])(residual())
 # --- channels
 
 
-def test_a_pruned_model_is_slices_of_the_whole_one():
-    made = check(FROM, TO)
-    assert stored(made) == 0
-    assert {address: made.pick(index).lost.tolist() for address, index in made.channels.items()} == {
+def test_a_pruned_model_consists_of_slices_of_the_original():
+    difference = check(FROM, TO)
+    assert stored(difference) == 0
+    assert {address: difference.pick(index).lost.tolist() for address, index in difference.channels.items()} == {
         "a": [0, 5, 6],
         "b": [0, 5, 6],
     }
-    assert len(made.picks) == 1
+    assert len(difference.picks) == 1
 
 
-def test_a_whole_model_is_more_than_a_pruned_one():
-    made = check(TO, FROM)
-    assert made.changed["a"]["/config/units"] == (5, 8)
-    assert stored(made) > 0
+def test_the_difference_from_a_pruned_model_to_the_original_stores_values():
+    difference = check(TO, FROM)
+    assert difference.changed["a"]["/config/units"] == (5, 8)
+    assert stored(difference) > 0
 
 
-def test_biases_of_zeros_are_sliced_like_what_stands_beside_them():
+def test_biases_of_zeros_are_sliced_like_their_kernels():
     zero = residual(a=(FROM.weights["a"][0], np.zeros(8, "float32")), b=(FROM.weights["b"][0], np.zeros(8, "float32")))
-    made = check(zero, DeleteChannels("a", [0, 5, 6])(zero))
-    assert stored(made) == 0
-    assert len(made.picks) == 1
+    difference = check(zero, DeleteChannels("a", [0, 5, 6])(zero))
+    assert stored(difference) == 0
+    assert len(difference.picks) == 1
 
 
 def test_reordered_channels_are_found():
@@ -128,88 +128,89 @@ def test_reordered_channels_are_found():
         b=(w["b"][0][order][:, order], w["b"][1][order]),
         c=(w["c"][0][order], w["c"][1]),
     )
-    made = check(FROM, turned)
-    assert stored(made) == 0
-    assert made.pick(made.channels["a"]).kept == tuple(order)
+    difference = check(FROM, turned)
+    assert stored(difference) == 0
+    assert difference.pick(difference.channels["a"]).kept == tuple(order)
 
 
-def test_channels_that_come_twice_are_found():
+def test_duplicated_channels_are_found():
     twice = [0, 1, 2, 3, 4, 5, 6, 7, 2, 2]
     a = (FROM.weights["a"][0][:, twice], FROM.weights["a"][1][twice])
-    made = check(FROM, Snapshot(FROM.record, {**FROM.weights, "a": a}))
-    assert stored(made) == 0
-    assert made.pick(made.weights["a"][0][1]).positions.tolist() == twice
+    difference = check(FROM, Snapshot(FROM.record, {**FROM.weights, "a": a}))
+    assert stored(difference) == 0
+    assert difference.pick(difference.weights["a"][0][1]).positions.tolist() == twice
 
 
-def test_of_a_head_with_more_classes_only_the_new_ones_are_stored():
+def test_only_the_new_classes_of_a_head_are_stored():
     kernel, bias = FROM.weights["c"]
     more = np.concatenate([kernel[:, [2, 0]], np.full((8, 1), 7, "float32")], axis=1)
-    made = check(FROM, Snapshot(FROM.record, {**FROM.weights, "c": (more, bias)}))
-    assert stored(made) == 8
-    assert made.pick(made.weights["c"][0].picks[1]).positions.tolist() == [2, 0, NEW]
+    difference = check(FROM, Snapshot(FROM.record, {**FROM.weights, "c": (more, bias)}))
+    assert stored(difference) == 8
+    assert difference.pick(difference.weights["c"][0].picks[1]).positions.tolist() == [2, 0, NEW]
 
 
-def test_few_changed_elements_are_stored_alone_and_a_fine_tuned_array_whole():
+def test_few_changed_elements_are_stored_one_by_one_and_a_fine_tuned_array_whole():
     kernel = FROM.weights["b"][0].copy()
     kernel[3, 4] += 1
-    made = check(FROM, residual(b=(kernel, FROM.weights["b"][1] * np.float32(1.01))))
-    one, all_of_them = made.weights["b"]
-    assert one.values.tolist() == [kernel[3, 4]]
-    assert all_of_them.values.size == 8
-    assert all_of_them.moved == pytest.approx(0.01, rel=1e-3)
+    difference = check(FROM, residual(b=(kernel, FROM.weights["b"][1] * np.float32(1.01))))
+    kernel_change, bias_change = difference.weights["b"]
+    assert kernel_change.values.tolist() == [kernel[3, 4]]
+    assert bias_change.values.size == 8
+    assert bias_change.moved == pytest.approx(0.01, rel=1e-3)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "int8", "bool", "float64"])
-def test_arrays_of_few_values_are_sliced_too(dtype):
+def test_slices_of_arrays_with_few_different_values_are_found(dtype):
     rng = np.random.default_rng(1)
     old = rng.integers(0, 2, (40, 30)).astype(dtype)
     new = old[[1, 5, 6, 30]][:, 3:]
-    known = Known()
+    known = KnownPositions()
     known.add(30, np.arange(3, 30))
-    rows, columns = found(bits(old), bits(new), known)
+    rows, columns = find_slices(bits(old), bits(new), known)
     assert (old[rows][:, columns] == new).all()
 
 
-def stirred(model, by):
-    """The model with every value moved by a random number, `by` of the spread of its array."""
+def with_noise(model, by):
+    """The model with random noise on every value, `by` times the standard deviation of its array."""
     rng = np.random.default_rng(4)
     move = lambda a: (a + by * a.std() * rng.standard_normal(a.shape)).astype(a.dtype)  # noqa: E731
     return Snapshot(model.record, {path: tuple(map(move, arrays)) for path, arrays in model.weights.items()})
 
 
-def test_channels_of_a_pruned_model_that_was_trained_on_are_found_by_what_they_are_most_like():
-    made = check(FROM, stirred(TO, 0.05))
-    assert stored(made) == sum(array.size for arrays in TO.weights.values() for array in arrays)
-    assert {address: made.pick(index).lost.tolist() for address, index in made.channels.items()} == {
+def test_channels_of_a_pruned_and_fine_tuned_model_are_found_by_their_values():
+    difference = check(FROM, with_noise(TO, 0.05))
+    assert stored(difference) == sum(array.size for arrays in TO.weights.values() for array in arrays)
+    assert {address: difference.pick(index).lost.tolist() for address, index in difference.channels.items()} == {
         "a": [0, 5, 6],
         "b": [0, 5, 6],
     }
-    assert all(0.02 < piece.moved < 0.1 for made in made.weights.values() for piece in made if len(piece.values) > 4)
+    pieces = [piece for change in difference.weights.values() for piece in change]
+    assert all(0.02 < piece.moved < 0.1 for piece in pieces if len(piece.values) > 4)
 
 
-def test_a_bias_of_zeros_does_not_tell_which_channels_are_left():
+def test_the_channels_that_are_left_are_not_read_from_a_bias_of_zeros():
     zero = residual(a=(FROM.weights["a"][0], np.zeros(8, "float32")))
-    made = check(zero, stirred(DeleteChannels("a", [0, 5, 6])(zero), 0.05))
-    assert made.pick(made.channels["a"]).lost.tolist() == [0, 5, 6]
+    difference = check(zero, with_noise(DeleteChannels("a", [0, 5, 6])(zero), 0.05))
+    assert difference.pick(difference.channels["a"]).lost.tolist() == [0, 5, 6]
 
 
-def test_channels_that_are_like_none_are_not_told():
-    assert check(FROM, stirred(TO, 30)).channels == {}
+def test_channels_with_unrelated_values_are_not_reported():
+    assert check(FROM, with_noise(TO, 30)).channels == {}
 
 
-def test_channels_behind_a_flatten_are_followed():
+def test_channels_behind_a_flatten_are_tracked():
     dense = (layer("Dense", name, units=units) for name, units in {"d": 5, "e": 2}.items())
     record = sequential("net", (None, 4, 4, 2), layer("Conv2D", "conv", filters=6), layer("Flatten", "flat"), *dense)
     rng = np.random.default_rng(5)
     shapes = {"conv": [(2, 2, 2, 6), (6,)], "d": [(54, 5), (5,)], "e": [(5, 2), (2,)]}
     draw = lambda shape: rng.standard_normal(shape).astype("float32")  # noqa: E731
     whole = snapshot(record, {path: tuple(map(draw, some)) for path, some in shapes.items()})
-    made = check(whole, stirred(DeleteChannels({"conv": [1, 4], "d": [0]})(whole), 0.05))
-    assert {address: made.pick(index).lost.tolist() for address, index in made.channels.items()} == {
+    difference = check(whole, with_noise(DeleteChannels({"conv": [1, 4], "d": [0]})(whole), 0.05))
+    assert {address: difference.pick(index).lost.tolist() for address, index in difference.channels.items()} == {
         "conv": [1, 4],
         "d": [0],
     }
-    assert made.weights["d"][0].moved < 0.1
+    assert difference.weights["d"][0].moved < 0.1
 
 
 def test_minus_zero_and_nan_are_kept():
@@ -218,7 +219,7 @@ def test_minus_zero_and_nan_are_kept():
     assert stored(check(residual(b=(FROM.weights["b"][0], odd)), residual(b=(FROM.weights["b"][0], abs(odd))))) < 8
 
 
-def test_other_dtypes_and_shapes_are_stored_whole():
+def test_arrays_of_another_dtype_or_rank_are_stored_whole():
     half = residual(b=tuple(array.astype("float16") for array in FROM.weights["b"]))
     assert stored(check(FROM, half)) == 72
     assert stored(check(FROM, residual(c=(FROM.weights["c"][0], np.array(3, "float32"))))) == 1
@@ -234,44 +235,44 @@ def renamed(model, old, new):
     )
 
 
-def test_a_renamed_layer_is_the_same_layer():
-    made = check(FROM, renamed(FROM, "norm", "stem"))
-    assert dict(made.sources) == {"stem": "norm"}
-    assert (made.removed, made.added, made.weights) == ((), {}, {})
+def test_a_renamed_layer_is_matched_by_its_weights():
+    difference = check(FROM, renamed(FROM, "norm", "stem"))
+    assert dict(difference.sources) == {"stem": "norm"}
+    assert (difference.removed, difference.added, difference.weights) == ((), {}, {})
 
 
-def test_a_renamed_layer_that_was_pruned_is_found_by_its_place():
-    made = check(FROM, renamed(TO, "norm", "stem"))
-    assert dict(made.sources) == {"stem": "norm"}
-    assert stored(made) == 0
+def test_a_renamed_and_pruned_layer_is_matched_by_its_predecessor():
+    difference = check(FROM, renamed(TO, "norm", "stem"))
+    assert dict(difference.sources) == {"stem": "norm"}
+    assert stored(difference) == 0
 
 
 def chain(*names, **kinds):
-    made = [
+    layers = [
         layer(kinds[name], name) if name in kinds else layer("Dense", name, units=4, activation=name) for name in names
     ]
     weights = {name: (numbers(4, 4) + ord(name), numbers(4) - ord(name)) for name in names if name not in kinds}
-    return snapshot(sequential("net", (None, 4), *made), weights)
+    return snapshot(sequential("net", (None, 4), *layers), weights)
 
 
-def test_added_and_removed_layers_are_named_and_all_else_is_shared():
-    made = check(chain("a", "b", "c"), chain("a", "d", "c", d="Dropout"))
-    assert (made.removed, list(made.added)) == (("b",), ["d"])
-    assert made.order[""] == ((0, 2), "d", (3, 4))
-    assert made.weights == {}
+def test_added_and_removed_layers_are_listed_and_other_layers_are_unchanged():
+    difference = check(chain("a", "b", "c"), chain("a", "d", "c", d="Dropout"))
+    assert (difference.removed, list(difference.added)) == (("b",), ["d"])
+    assert difference.order[""] == ((0, 2), "d", (3, 4))
+    assert difference.weights == {}
 
 
-def test_layers_in_another_order():
-    made = check(chain("a", "b", "c"), chain("c", "a", "b"))
-    assert (made.removed, made.added, made.weights) == ((), {}, {})
-    assert made.order[""] == ((0, 1), (3, 4), (1, 3))
+def test_reordered_layers_are_stored_as_runs():
+    difference = check(chain("a", "b", "c"), chain("c", "a", "b"))
+    assert (difference.removed, difference.added, difference.weights) == ((), {}, {})
+    assert difference.order[""] == ((0, 1), (3, 4), (1, 3))
 
 
-def test_a_layer_given_out_twice_is_stored_once():
+def test_the_weights_of_a_copied_layer_are_not_stored():
     two = chain("a", "b")
-    made = check(chain("a"), Snapshot(two.record, {**two.weights, "b": two.weights["a"]}))
-    assert dict(made.sources) == {"b": "a"}
-    assert stored(made) == 0
+    difference = check(chain("a"), Snapshot(two.record, {**two.weights, "b": two.weights["a"]}))
+    assert dict(difference.sources) == {"b": "a"}
+    assert stored(difference) == 0
 
 
 def nested(inner="backbone", dense="a", units=4):
@@ -284,48 +285,48 @@ def nested(inner="backbone", dense="a", units=4):
     return snapshot(record, weights)
 
 
-def test_layers_of_a_renamed_model_keep_their_weights():
-    made = check(nested(), nested(inner="body"))
-    assert made.sources["body"] == "backbone"
-    assert (made.removed, made.added, made.weights) == ((), {}, {})
+def test_the_weights_of_a_renamed_nested_model_are_not_stored():
+    difference = check(nested(), nested(inner="body"))
+    assert difference.sources["body"] == "backbone"
+    assert (difference.removed, difference.added, difference.weights) == ((), {}, {})
 
 
-def test_a_layer_in_a_nested_model_is_changed_there():
-    made = check(nested(units=4), DeleteChannels("backbone/a", [1])(nested(units=4)))
-    assert list(made.channels) == ["backbone/a"]
-    assert made.changed["backbone/a"]["/config/units"] == (4, 3)
-    assert made.order == {}
+def test_a_pruned_layer_in_a_nested_model():
+    difference = check(nested(units=4), DeleteChannels("backbone/a", [1])(nested(units=4)))
+    assert list(difference.channels) == ["backbone/a"]
+    assert difference.changed["backbone/a"]["/config/units"] == (4, 3)
+    assert difference.order == {}
 
 
-def test_a_model_in_place_of_a_layer_and_back():
+def test_a_model_in_place_of_a_layer_and_the_other_way_round():
     flat = chain("backbone", "b", backbone="Dropout")
     check(nested(), flat)
     check(flat, nested())
 
 
-def test_what_a_layer_is_called_on_is_told():
+def test_another_input_of_a_layer_is_listed():
     other = set_in(
         FROM.record, ("config", "layers", 5, "inbound_nodes", 0, "args", 0, "config", "keras_history", 0), "b"
     )
-    made = check(FROM, Snapshot(other, FROM.weights))
-    assert made.changed == {"c": {"/inbound_nodes/0/args/0/config/keras_history/0": ("sum", "b")}}
+    difference = check(FROM, Snapshot(other, FROM.weights))
+    assert difference.changed == {"c": {"/inbound_nodes/0/args/0/config/keras_history/0": ("sum", "b")}}
 
 
-def test_keys_that_come_go_and_change_their_kind():
+def test_config_keys_that_appear_disappear_or_change_their_type():
     record = deepcopy(json.loads(json.dumps(FROM.record)))
     config = record["config"]["layers"][1]["config"]
     config["a/b~c"], config["units"], config["use_bias"] = [1], 8.0, 1
     del config["activation"]
-    made = check(FROM, Snapshot(record, FROM.weights))
-    assert made.appeared == {"a": {"/config/a~1b~0c": [1]}}
-    assert list(made.dropped["a"]) == ["/config/activation"]
-    assert {pointer: type(now) for pointer, (_, now) in made.changed["a"].items()} == {
+    difference = check(FROM, Snapshot(record, FROM.weights))
+    assert difference.appeared == {"a": {"/config/a~1b~0c": [1]}}
+    assert list(difference.dropped["a"]) == ["/config/activation"]
+    assert {pointer: type(now) for pointer, (_, now) in difference.changed["a"].items()} == {
         "/config/units": float,
         "/config/use_bias": int,
     }
 
 
-def test_the_optimizer_goes_along():
+def test_the_state_of_the_optimizer_is_part_of_the_difference():
     slots = (None, ("a", 0), ("norm", 0), ("b", 0), ("a", 0))
     rng = np.random.default_rng(2)
     shapes = [(), (5, 8), (8,), (8, 8), (5, 8)]
@@ -339,13 +340,13 @@ def test_the_optimizer_goes_along():
     check(whole, Snapshot(FROM.record, FROM.weights, Training(slots[::-1], values[::-1])))
 
 
-def test_nothing_differs_from_itself():
-    made = check(FROM, FROM)
-    assert not made
-    assert patch(FROM, made).weights["a"] is FROM.weights["a"]
+def test_a_model_does_not_differ_from_itself():
+    difference = check(FROM, FROM)
+    assert not difference
+    assert patch(FROM, difference).weights["a"] is FROM.weights["a"]
 
 
-# --- any two models
+# --- random models
 
 words = st.sampled_from("abcdef")
 kinds = st.sampled_from(["Dense", "Dropout", "BatchNormalization"])
@@ -353,7 +354,7 @@ kinds = st.sampled_from(["Dense", "Dropout", "BatchNormalization"])
 
 @st.composite
 def models(draw):
-    """A chain of layers with arrays of any dtype, some of them slices of the same few."""
+    """A chain of layers with arrays of any dtype; some arrays are slices of the same few arrays."""
     names = draw(st.lists(words, unique=True, min_size=1, max_size=5))
     layers, weights = [], {}
     for name in names:
@@ -382,87 +383,87 @@ def arrays(draw):
 
 @given(models(), models())
 @settings(deadline=None, derandomize=True, max_examples=200)
-def test_any_model_is_patched_to_any_other(a, b):
+def test_any_model_can_be_patched_to_any_other(a, b):
     check(a, b)
     assert exact(from_data(loads(dumps(to_data(a)).encode(), "text")), a)
 
 
 @given(st.data())
 @settings(deadline=None, derandomize=True, max_examples=60)
-def test_any_deletion_is_found_in_the_arrays(data):
+def test_any_deletion_is_found_from_the_arrays(data):
     flow = analyse(FROM)
-    free = [one for group in groups(FROM) if not group.pinned for one in group.ids.tolist()]
+    free = [final for group in groups(FROM) if not group.pinned for final in group.ids.tolist()]
     dead = flow.solution.none_dead()
     dead[
         data.draw(st.lists(st.sampled_from(free), max_size=len(free) - 1, unique=True).filter(lambda ids: 0 not in ids))
     ] = True
     smaller = delete(FROM, flow, dead)
-    made = check(FROM, smaller)
-    assert stored(made) == 0
+    difference = check(FROM, smaller)
+    assert stored(difference) == 0
     expected = np.flatnonzero(dead[flow.solution.resolve(flow.producer("a").axis)].any(axis=0)).tolist()
-    found_out = made.pick(made.channels["a"]).lost.tolist() if "a" in made.channels else []
-    assert found_out == expected
+    found = difference.pick(difference.channels["a"]).lost.tolist() if "a" in difference.channels else []
+    assert found == expected
 
 
-# --- on which model, and from which file
+# --- other models and files
 
 
-def test_another_model_is_refused_and_told_how():
+def test_patching_another_model_raises_and_names_the_way_out():
     other = residual(b=(FROM.weights["b"][0] + 1, FROM.weights["b"][1]))
-    with pytest.raises(OtherModel, match=r"another weights\. To try it all the same"):
+    with pytest.raises(OtherModel, match=r"the weights of 'net' differ\. To apply it anyway"):
         patch(other, diff(FROM, TO))
-    with pytest.raises(OtherModel, match="has another config and other weights"):
+    with pytest.raises(OtherModel, match="the config and the weights of 'net' differ"):
         patch(TO, diff(FROM, TO))
 
 
 def test_the_difference_of_a_pruned_model_prunes_a_fine_tuned_copy():
     tuned = Snapshot(FROM.record, {path: tuple(a * 2 for a in arrays) for path, arrays in FROM.weights.items()})
-    made = patch(tuned, diff(FROM, TO), check=False)
-    assert exact(made, DeleteChannels("a", [0, 5, 6])(tuned))
+    pruned = patch(tuned, diff(FROM, TO), check=False)
+    assert exact(pruned, DeleteChannels("a", [0, 5, 6])(tuned))
 
 
 @pytest.mark.parametrize(
     "other, words",
     [
-        (chain("b", "c"), "layer 'b' lacks one of the places /config/units"),
-        (TO, "speaks of an axis of 8 positions, here it has 5"),
-        (snapshot(FROM.record), "array that is not there"),
+        (chain("b", "c"), "layer 'b' does not have all of the places /config/units"),
+        (TO, "is for an axis with 8 positions; this model has 5"),
+        (snapshot(FROM.record), "an array that the model does not have"),
         (
             Snapshot(set_all(FROM.record, {("config", "layers", 1, "build_config"): None}), FROM.weights),
-            "layer 'a' lacks one of the places /build_config",
+            "layer 'a' does not have all of the places /build_config",
         ),
     ],
 )
-def test_a_difference_that_does_not_fit_says_why(other, words):
+def test_a_difference_that_does_not_fit_gives_the_reason(other, words):
     target = TO if other.record["config"]["layers"][1].get("build_config", 1) is not None else None
-    made = diff(
+    difference = diff(
         FROM, target or Snapshot(set_in(FROM.record, ("config", "layers", 1, "build_config", "input_shape", 0), 1), {})
     )
     with pytest.raises(OtherModel, match=words):
-        patch(other, made, check=False)
+        patch(other, difference, check=False)
 
 
-def test_two_layers_of_one_name_are_refused():
+def test_two_layers_of_the_same_name_raise():
     record = json.loads(json.dumps(chain("a", "b").record))
     record["config"]["layers"][2]["config"]["name"] = "a"
-    with pytest.raises(BrokenSnapshot, match="have one name"):
+    with pytest.raises(BrokenSnapshot, match="have the same name"):
         diff(Snapshot(record, {}), FROM)
 
 
-def test_a_file_gives_the_difference_back_and_its_arrays_stand_beside_it(tmp_path):
+def test_a_saved_difference_has_its_arrays_in_a_second_file(tmp_path):
     tuned = residual(b=(FROM.weights["b"][0] * 2, FROM.weights["b"][1]))
     save_diff(diff(FROM, tuned), tmp_path / "tuned.json")
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["tuned.json", "tuned.json.npz"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["tuned.json", "tuned.json.npz"]
     first = (tmp_path / "tuned.json").read_bytes(), (tmp_path / "tuned.json.npz").read_bytes()
     assert exact(patch(FROM, load_diff(tmp_path / "tuned.json")), tuned)
     save_diff(diff(FROM, tuned), tmp_path / "tuned.json")
     assert first == ((tmp_path / "tuned.json").read_bytes(), (tmp_path / "tuned.json.npz").read_bytes())
     save_diff(diff(FROM, TO), tmp_path / "tuned.json")
-    assert [one.name for one in tmp_path.iterdir()] == ["tuned.json"]
+    assert [file.name for file in tmp_path.iterdir()] == ["tuned.json"]
     assert load_diff(tmp_path / "tuned.json") == diff(FROM, TO)
 
 
-def test_a_file_without_its_arrays_or_with_others_is_refused(tmp_path):
+def test_a_missing_or_broken_file_of_arrays_raises(tmp_path):
     path = tmp_path / "tuned.json"
     tuned = residual(b=(FROM.weights["b"][0] * 2, FROM.weights["b"][1]))
     save_diff(diff(FROM, tuned), path)
@@ -470,22 +471,22 @@ def test_a_file_without_its_arrays_or_with_others_is_refused(tmp_path):
     whole = arrays.read_bytes()
     with pytest.raises(BadDocument, match="raise max_bytes"):
         load_diff(path, max_bytes=20)
-    for content, words in [(whole[:100], "no file of arrays"), (b"", "no file of arrays")]:
+    for content, words in [(whole[:100], "not a file of arrays"), (b"", "not a file of arrays")]:
         arrays.write_bytes(content)
         with pytest.raises(BadDocument, match=words):
             load_diff(path)
     np.savez(arrays, array_0=np.array([{"a": 1}], object))
-    with pytest.raises(BadDocument, match="no file of arrays"):
+    with pytest.raises(BadDocument, match="not a file of arrays"):
         load_diff(path)
     np.savez(arrays, array_0=np.zeros(3, "uint8"))
-    with pytest.raises(BadDocument, match="here are 3"):
+    with pytest.raises(BadDocument, match="bytes, not 3"):
         load_diff(path)
     arrays.unlink()
     with pytest.raises(BadDocument, match="no array 'array_0'"):
         load_diff(path)
 
 
-def test_a_document_of_another_kind_is_no_difference():
+def test_a_document_of_another_kind_raises():
     with pytest.raises(BadDocument, match=r"\$\.format"):
         decode_diff({"format": "kerassurgery_fn/plan", "version": 1, "plan": {}})
     broken = encode_diff(diff(FROM, TO))
@@ -494,41 +495,41 @@ def test_a_document_of_another_kind_is_no_difference():
         decode_diff(broken)
 
 
-def test_positions_that_do_not_fit_their_axis_are_refused():
-    with pytest.raises(BadDocument, match="has bits for 8 positions, not for 20"):
+def test_positions_that_do_not_fit_their_axis_raise():
+    with pytest.raises(BadDocument, match="has bits for 8 positions instead of 20"):
         _ = Picks(20, "YQ==").positions
-    with pytest.raises(BadDocument, match="no list of positions"):
+    with pytest.raises(BadDocument, match="not a list of positions"):
         _ = Picks(8, "?").positions
 
 
-def test_the_published_schema_is_that_of_differences():
+def test_the_published_schema_is_up_to_date():
     assert DIFF.path.read_text(encoding="utf-8") == published(DIFF), (
         "run `python -m kerassurgery_fn.differences.publish_schemas`"
     )
 
 
-def test_a_difference_is_an_edit_that_prints_in_a_line():
+def test_the_repr_of_a_difference_is_one_line():
     assert len(repr(diff(FROM, TO)).splitlines()) == 1
     assert Diff(("", "")) == Diff(("", ""))
 
 
-# --- sabotage: each fact of a difference counts
+# --- sabotage: every field of a difference is needed
 
 
 @pytest.mark.parametrize("field", ["changed", "weights", "picks"])
-def test_a_difference_that_leaves_something_out_gives_another_model(field):
+def test_a_difference_without_one_of_its_fields_gives_another_model(field):
     import dataclasses
 
-    made = dataclasses.replace(diff(FROM, TO), **{field: type(getattr(diff(FROM, TO), field))()})
+    difference = dataclasses.replace(diff(FROM, TO), **{field: type(getattr(diff(FROM, TO), field))()})
     with pytest.raises(OtherModel):
-        patch(FROM, made)
+        patch(FROM, difference)
     try:
-        assert not exact(patch(FROM, made, check=False), TO)
+        assert not exact(patch(FROM, difference, check=False), TO)
     except OtherModel:
         assert field == "picks"
 
 
-def test_a_layer_that_got_a_bias_differs_from_what_it_was():
+def test_a_layer_that_gained_or_lost_its_bias():
     def net(bias):
         dense = layer("Dense", "a", units=8, use_bias=bias)
         record = functional("net", {"x": (None, 4)}, call(dense, "x"), outputs="a")

@@ -57,7 +57,7 @@ RESULTS = {
 
 
 def places(node, place=()):
-    """Every place in a document, its own but the first."""
+    """Every place in a document except its root."""
     if place:
         yield place
     items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
@@ -66,20 +66,20 @@ def places(node, place=()):
 
 
 def changed(document, place, value):
-    """A document with another value at a place, or without what stood there."""
-    made = copy.deepcopy(document)
-    at = made
+    """A copy of a document with another value at a place, or without the value."""
+    copied = copy.deepcopy(document)
+    parent = copied
     for key in place[:-1]:
-        at = at[key]
+        parent = parent[key]
     if value is ABSENT:
-        del at[place[-1]]
+        del parent[place[-1]]
     else:
-        at[place[-1]] = value
-    return made
+        parent[place[-1]] = value
+    return copied
 
 
 def crashes(document, use, seed):
-    """The changes after which something else than a SurgeryError is raised, of one at each place."""
+    """One random change at each place: the changes after which an error is raised that is not a SurgeryError."""
     draw, found = random.Random(seed), []
     for place in places(document):
         for value in draw.sample(OTHERS, 1):
@@ -97,21 +97,21 @@ def as_json(data):
 
 
 @pytest.mark.parametrize("edit", PLANS.values(), ids=PLANS)
-def test_a_plan_that_is_changed_is_taken_or_refused(edit):
+def test_a_modified_plan_loads_or_raises_a_named_error(edit):
     assert isinstance(decode(as_json(encode(edit)))(NET), Snapshot)
     assert crashes(as_json(encode(edit)), lambda data: decode(data)(NET), seed=1) == []
 
 
 def used(data):
-    """A difference decoded, shown, and applied to a model that is analysed."""
+    """Decodes, prints and applies a difference, and analyses the result."""
     difference = decode_diff(data)
     str(difference)
-    made = patch(NET, difference, check=False)
-    cost(made), groups(made)
+    patched = patch(NET, difference, check=False)
+    cost(patched), groups(patched)
 
 
 @pytest.mark.parametrize("result", RESULTS.values(), ids=RESULTS)
-def test_a_difference_that_is_changed_is_taken_or_refused(result):
+def test_a_modified_difference_loads_or_raises_a_named_error(result):
     assert patch(NET, decode_diff(as_json(encode_diff(diff(NET, result))))) == result
     assert crashes(as_json(encode_diff(diff(NET, result))), used, seed=2) == []
 
@@ -127,12 +127,12 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("place, value, words", REFUSED.values(), ids=REFUSED)
-def test_the_place_of_what_is_no_record_is_named(place, value, words):
+def test_an_invalid_record_raises_and_the_message_names_its_place(place, value, words):
     with pytest.raises(BadDocument, match=words):
         decode(changed(as_json(encode(InsertLayer(DENSE, after="g"))), place, value))
 
 
-def test_the_place_of_what_is_no_record_is_named_in_differences_and_inner_models():
+def test_an_invalid_record_in_a_difference_or_nested_model_raises():
     data = as_json(encode_diff(diff(NET, RESULTS["a layer"])))
     with pytest.raises(BadDocument, match=r"\$\.diff\.added\.n.*: 'class_name' is a required"):
         decode_diff(changed(data, ("diff", "added", "n", "$json", "class_name"), ABSENT))
@@ -156,21 +156,21 @@ def test_a_mask_keeps_its_length_in_a_document(cls):
             decode(as_json(encode(cls("c", wrong))))(NET)
 
 
-def test_a_mask_keeps_its_length_among_edits_at_once():
+def test_a_mask_keeps_its_length_in_an_at_once_plan():
     edit = decode(as_json(encode(Plan.at_once(FoldBatchNorm(), DeleteChannels("c", [True, False, False])))))
     with pytest.raises(ChannelOutOfRange, match="the mask is for 3"):
         edit(NET)
 
 
 @pytest.mark.parametrize("mask", [{"of": 4, "at": [1, 0]}, {"of": 4, "at": [1, 1]}, {"of": 2, "at": [2]}])
-def test_what_is_no_mask_is_refused(mask):
+def test_an_invalid_mask_raises(mask):
     data = as_json(encode(DeleteChannels("c", [True, False, False, False])))
     assert data["plan"]["channels"]["c"] == {"$mask": {"of": 4, "at": [0]}}
     with pytest.raises(BadDocument, match=r"\$\.plan\.channels\.c: a mask of"):
         decode(changed(data, ("plan", "channels", "c", "$mask"), mask))
 
 
-def test_a_mask_is_compared_and_copied_with_its_length():
+def test_equality_and_copies_of_masks_include_the_length():
     mask = Masked.at([0], 3)
     assert copy.deepcopy(mask).of == 3
 
@@ -178,24 +178,24 @@ def test_a_mask_is_compared_and_copied_with_its_length():
 # --- positions
 
 PICKS = {
-    "out of range": ([99, 98, 97], BadDocument, r"\$\.diff\.picks\[0\].*picks other positions than 0 to 3"),
-    "negative": ([-2, 1, 2], BadDocument, "picks other positions"),
-    "from nowhere": ([-1, 2, 3], OtherModel, "no values for positions that it says are new"),
-    "twice": ([1, 1, 2], OtherModel, "does not give the model that it was made for"),
-    "in another order": ([3, 2, 1], OtherModel, "does not give the model that it was made for"),
-    "bits that are too few": ("", BadDocument, "has bits for 0 positions, not for 4"),
+    "out of range": ([99, 98, 97], BadDocument, r"\$\.diff\.picks\[0\].*positions must be from 0 to 3"),
+    "negative": ([-2, 1, 2], BadDocument, "positions must be from 0"),
+    "from nowhere": ([-1, 2, 3], OtherModel, "has new positions without values"),
+    "twice": ([1, 1, 2], OtherModel, "is not the model that the difference was made for"),
+    "in another order": ([3, 2, 1], OtherModel, "is not the model that the difference was made for"),
+    "bits that are too few": ("", BadDocument, "has bits for 0 positions instead of 4"),
     "floats": ([0.5, 1, 2], BadDocument, r"\$\.diff\.picks\[0\]\.kept"),
 }
 
 
 @pytest.mark.parametrize("kept, error, words", PICKS.values(), ids=PICKS)
-def test_positions_that_a_difference_cannot_have_are_refused(kept, error, words):
+def test_invalid_positions_in_a_difference_raise(kept, error, words):
     data = as_json(encode_diff(diff(NET, RESULTS["a cut"])))
     with pytest.raises(error, match=words):
         patch(NET, decode_diff(changed(data, ("diff", "picks", 0, "kept"), kept)))
 
 
-def test_new_elements_of_another_dtype_are_refused():
+def test_new_elements_of_another_dtype_raise():
     weights = {**NET.weights, "d": (NET.weights["d"][0].copy(), NET.weights["d"][1])}
     weights["d"][0][0, 0] = 7
     data = as_json(encode_diff(diff(NET, Snapshot(NET.record, weights))))

@@ -19,7 +19,7 @@ from kerassurgery_fn.errors import (
     ChannelOutOfRange,
     NoChannels,
     NothingLeft,
-    PartialLines,
+    PartialGroup,
     PinnedChannels,
     SurgeryError,
     UnknownLayer,
@@ -175,19 +175,19 @@ def test_edits_are_listed_by_name():
         (DeleteChannels("a", [0, -5]), chain(), ChannelOutOfRange, r"so there is no -5"),
         (KeepChannels("a", [9]), chain(), ChannelOutOfRange, r"so there is no 9"),
         (DeleteChannels("c", [0]), chain(), PinnedChannels,
-         r"1 channels of c cannot be deleted: it is an output of the model, made by 'c'\. Pass allow_output_change=T"),
-        (KeepChannels("c", [0]), chain(), PinnedChannels, r"1 channels of c cannot be deleted"),
+         r"1 channel of 'c' cannot be deleted: it is an output of the model, made by 'c'\. Pass allow_output_change=T"),
+        (KeepChannels("c", [0]), chain(), PinnedChannels, r"1 channel of 'c' cannot be deleted"),
         (DeleteChannels("a", [0, 1, 2, 3]), chain(), NothingLeft,
          r"nothing would be left of the output that 'c' makes: .* keep at least one channel"),
         (KeepChannels("a", []), chain(), NothingLeft, None),
         (DeleteChannels("c", [0, 1], allow_output_change=True), chain(), NothingLeft, r"the output that 'c' makes"),
         (DeleteChannels("p", [0, 1, 2]), residual(), NothingLeft, None),
         (DeleteChannels("s", [0, 1, 2]), shared(), NothingLeft, None),
-        (DeleteChannels("b", [0]), grouped(), PartialLines,
-         r"channels \[0\] of 'b' belong to lines of a grid \(heads, groups\) that go only as a whole: "
-         r"delete all of one of \[0, 3\]; \[0, 1, 2\]"),
-        (DeleteChannels("b", [0, 1]), grouped(), PartialLines, r"channels \[0, 1\] of 'b'.*\[0, 3\]; \[1, 4\]; \[0"),
-        (KeepChannels("a", [0, 1, 2]), grouped(), PartialLines, r"channels \[3\] of 'a' .*\[1, 3\]; \[2, 3\]$"),
+        (DeleteChannels("b", [0]), grouped(), PartialGroup,
+         r"channels \[0\] of 'b' are part of heads or groups that can only be deleted as a whole: "
+         r"delete all channels of a group, such as \[0, 3\]; \[0, 1, 2\]"),
+        (DeleteChannels("b", [0, 1]), grouped(), PartialGroup, r"channels \[0, 1\] of 'b'.*\[0, 3\]; \[1, 4\]; \[0"),
+        (KeepChannels("a", [0, 1, 2]), grouped(), PartialGroup, r"channels \[3\] of 'a' .*\[1, 3\]; \[2, 3\]$"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused_and_nothing_has_changed(edit, net, error, message):
@@ -227,7 +227,7 @@ def test_channels_that_a_layer_without_a_rule_reads_are_refused_with_the_line_th
     with pytest.raises(PinnedChannels) as caught:
         DeleteChannels("a", [0])(snapshot(net))
     assert str(caught.value) == (
-        "1 channels of a cannot be deleted: 'gate' (Gate) is of the class mine>Gate, which has no rule; teach it by a "
+        "1 channel of 'a' cannot be deleted: 'gate' (Gate) is of the class mine>Gate, which has no rule; teach it by a "
         'function under @kerassurgery_fn.rule("mine>Gate"). Leave these channels alone, or take the layer that holds '
         "them out of the model first."
     )
@@ -238,7 +238,7 @@ def test_every_layer_whose_channels_are_held_is_named_by_its_address():
     net = functional(
         "net", {"x": (None, 4, 4, 2)}, call(layer("Conv2D", "a", filters=2), "x"), call(sep, "a"), outputs="d"
     )
-    with pytest.raises(PinnedChannels, match=r"2 channels of a, d cannot be deleted: it is an output"):
+    with pytest.raises(PinnedChannels, match=r"2 channels of 'a', 'd' cannot be deleted: it is an output"):
         DeleteChannels({"a": [0], "d": [1]})(snapshot(net))
 
 
@@ -584,7 +584,7 @@ def test_positions_of_a_grid_are_deleted_as_they_are_named_or_not_at_all(gone):
     net = grouped(range(3), range(2), range(4))
     try:
         after = DeleteChannels("b", gone)(net)
-    except PartialLines:
+    except PartialGroup:
         return
     left = [8 * (i // 4) + i % 4 for i in range(12) if i not in gone]
     assert after.weights["b"][1].tolist() == left

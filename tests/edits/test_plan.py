@@ -12,7 +12,7 @@ from helpers.pictures import chain, fork, grouped, residual
 from kerassurgery_fn.documents.plan_files import decode, encode
 from kerassurgery_fn.edits import DeleteChannels, Edit, KeepChannels, RenameLayer, WidenChannels
 from kerassurgery_fn.edits.plan import AtOnce, Plan
-from kerassurgery_fn.errors import ChannelOutOfRange, NothingLeft, PartialLines, PinnedChannels, SurgeryError
+from kerassurgery_fn.errors import ChannelOutOfRange, NothingLeft, PartialGroup, PinnedChannels, SurgeryError
 
 quick = settings(derandomize=True, deadline=None, max_examples=30)
 
@@ -89,7 +89,7 @@ def test_at_once_the_order_does_not_matter(order):
     [
         ([DeleteChannels("a", [0]), DeleteChannels("a", [4])], chain(), ChannelOutOfRange),
         ([DeleteChannels("a", [0, 1]), KeepChannels("a", [0, 1])], chain(), NothingLeft),
-        ([DeleteChannels("a", [0, 2]), DeleteChannels("b", [0])], grouped(), PartialLines),
+        ([DeleteChannels("a", [0, 2]), DeleteChannels("b", [0])], grouped(), PartialGroup),
     ],
 )
 def test_at_once_one_refusal_is_a_refusal_of_all(edits, net, error):

@@ -14,7 +14,7 @@ from helpers.pictures import chain, fork, grouped, image, momenta, nested, resid
 from helpers.records import call, functional, layer, numbers, operation
 from helpers.running import captured
 from kerassurgery_fn import ConvertDtype, KeepChannels, Plan, ReorderChannels, WidenChannels, analyse, capture, rebuild
-from kerassurgery_fn.errors import BadValue, CannotWiden, ChannelOutOfRange, PartialLines, PinnedChannels, SurgeryError
+from kerassurgery_fn.errors import BadValue, CannotWiden, ChannelOutOfRange, PartialGroup, PinnedChannels, SurgeryError
 from kerassurgery_fn.rules import RULES
 from kerassurgery_fn.values.snapshot import Snapshot
 
@@ -88,11 +88,11 @@ REFUSED_ORDERS = {
     "too few": (ReorderChannels("a", [0, 1]), chain(), ChannelOutOfRange, "each of 0 to 3 once"),
     "one twice": (ReorderChannels("a", [0, 1, 2, 2]), chain(), ChannelOutOfRange, "each of 0 to 3 once"),
     "one too large": (ReorderChannels("a", [0, 1, 2, 4]), chain(), ChannelOutOfRange, "each of 0 to 3 once"),
-    "an output": (ReorderChannels("c", [1, 0]), chain(), PinnedChannels, "2 channels of c cannot be moved"),
-    "across halves": (ReorderChannels("a", [2, 1, 0, 3]), sliced(), PartialLines, "that 'halves' tells apart"),
-    "across groups": (ReorderChannels("b", [3, 1, 2, 0, 4, 5]), grouped(), PartialLines, "whole lines"),
+    "an output": (ReorderChannels("c", [1, 0]), chain(), PinnedChannels, "2 channels of 'c' cannot be moved"),
+    "across halves": (ReorderChannels("a", [2, 1, 0, 3]), sliced(), PartialGroup, "that 'halves' tells apart"),
+    "across groups": (ReorderChannels("b", [3, 1, 2, 0, 4, 5]), grouped(), PartialGroup, "whole lines"),
     "tied layers, differently": (
-        ReorderChannels({"p": [2, 0, 1], "q": [1, 0, 2]}), residual(), PartialLines, "to layers that are tied",
+        ReorderChannels({"p": [2, 0, 1], "q": [1, 0, 2]}), residual(), PartialGroup, "to layers that are tied",
     ),
 }  # fmt: skip
 
@@ -188,8 +188,8 @@ def summed():
 
 REFUSED_WIDTHS = {
     "fewer": (WidenChannels("a", 3), chain(), BadValue, "has 4 channels already, more than 3"),
-    "an output": (WidenChannels("c", 3), chain(), PinnedChannels, "of c cannot be copied: it is an output"),
-    "groups": (WidenChannels("b", 8), grouped(), PartialLines, "places in a grid"),
+    "an output": (WidenChannels("c", 3), chain(), PinnedChannels, "of 'c' cannot be copied: it is an output"),
+    "groups": (WidenChannels("b", 8), grouped(), PartialGroup, "places in a grid"),
     "tied layers, differently": (WidenChannels({"p": 7, "q": 8}), residual(), BadValue, "one that gets 7 channels"),
     "a normalisation": (WidenChannels("a", 5), normed(), CannotWiden, "'norm' normalises over the channels"),
     "a sum over channels": (WidenChannels("a", 5), summed(), CannotWiden, r"'sum' \(ops.Sum\) is not known"),
@@ -431,7 +431,7 @@ def test_a_transformer_in_another_order_computes_what_it_did(make, orders):
 def test_heads_from_operations_are_not_widened():
     snapshot = capture(one(transformer_by_operations, (5,), "int32"))
     for name in ("queries", "keys", "values"):
-        with pytest.raises(PartialLines, match=f"channels of '{name}' are places in a grid"):
+        with pytest.raises(PartialGroup, match=f"channels of '{name}' are places in a grid"):
             WidenChannels(name, 16)(snapshot)
     with pytest.raises(CannotWiden, match="'norm' normalises over the channels"):
         WidenChannels("mixed", 12)(snapshot)

@@ -1,12 +1,12 @@
-"""Random programs on a `Constraints`, each with the laws that must hold whatever dies.
+"""Random programs that add constraints, each with the laws that must hold after any deletion.
 
-A law is a function of `alive`: from an axis to an array of bools, shape (worlds, positions), in which a world is one
-choice of the ids that are dead. Laws speak of positions only, so that they know nothing of how solution are worked out:
+A law is a function of `alive`, which takes an axis and returns an array of bools, shape (worlds, positions). A world is
+one choice of deleted ids. Laws are about positions only, so that they do not depend on how the solver works:
 
-- tied axes live and die together, position by position;
-- an axis that is seen as a grid survives as a full grid: just the positions all of whose lines survive;
-- what is laid flat, selected, joined or repeated follows what it is made of;
-- what is pinned survives.
+- the positions of tied axes are deleted together, one by one;
+- of an axis that is seen as a grid, exactly the positions stay whose coordinates on all grid axes stay;
+- a merged, selected, joined or repeated axis follows the axes that it consists of;
+- pinned positions stay.
 """
 
 from itertools import product
@@ -21,7 +21,7 @@ LONGEST = 48  # positions of an axis
 
 
 class Program:
-    """A constraints, the axes that have come out of it, and the laws. `pick` chooses one of several."""
+    """Constraints, the axes that the steps returned, and the laws. `pick` chooses one of several options."""
 
     def __init__(self, pick, steps, ids=10**6):
         self.pick, self.ids = pick, ids
@@ -35,11 +35,11 @@ class Program:
         return "\n".join(["", *self.text])
 
     def some(self):
-        """One of the axes, the later ones more often."""
+        """One of the axes; later axes more often."""
         return self.pick(self.axes[-6:] if self.pick([True, False]) else self.axes)
 
     def add(self, *axes):
-        """Axes for later steps to use; those that have become too big are left alone."""
+        """Adds axes for later steps; axes that are too long are left out."""
         self.axes += [axis for axis in axes if has_ids(axis) and axis.shape[1] <= LONGEST and len(axis) <= 6]
 
     def note(self, step, *facts):
@@ -117,7 +117,7 @@ def gridding(program):
 
 
 def shuffling(program):
-    """A grid laid flat again in another order, as a channel shuffle does."""
+    """A grid that is merged again in another order, like a channel shuffle."""
     made = gridding(program)
     if len(made) > 1:
         first = program.pick(range(1, len(made)))
@@ -125,7 +125,7 @@ def shuffling(program):
 
 
 def regrouping(program):
-    """A grid of before laid flat again, in some order."""
+    """An earlier grid that is merged again in a random order."""
     if program.grids:
         made = list(program.pick(program.grids))
         at = program.pick(range(len(made)))
@@ -186,7 +186,7 @@ def factorings(n, rank):
 
 
 def outer(parts):
-    """The positions of a grid that survive, laid flat, from those of its axes; shape (worlds, positions)."""
+    """The positions of a merged grid that stay, from the positions of its axes that stay; shape (worlds, positions)."""
     made = np.ones((len(parts[0]), 1), bool)
     for part in parts:
         made = (made[:, :, None] & part[:, None, :]).reshape(len(made), -1)
@@ -197,7 +197,7 @@ def outer(parts):
 
 
 def allowed_worlds(solution: Solution, choose):
-    """`alive` of some worlds that solution allow: none dead, each free id alone, and those that `choose` gives."""
+    """`alive` for some worlds that the solution allows: nothing deleted, each free id alone, and those of `choose`."""
     free = np.setdiff1d(solution.table, [FIXED, *np.flatnonzero(solution.pinned())])
     dead = np.concatenate([np.zeros((1, len(free)), bool), np.eye(len(free), dtype=bool), choose(len(free))])
     final = np.ones((len(dead), solution.ids + 1), bool)
@@ -212,7 +212,7 @@ def allowed_worlds(solution: Solution, choose):
 
 
 def every_world(program):
-    """`alive` of every choice of raw ids, without regard to what the constraints knows of them."""
+    """`alive` for every choice of ids, without regard to the constraints."""
     ids = np.ones((2**program.constraints.count, program.constraints.count + 1), bool)
     ids[:, :-1] = every_choice(program.constraints.count)
 
@@ -228,7 +228,7 @@ def every_choice(n):
 
 
 def legal(program):
-    """By enumeration: which of the channels that were made may live while the others die. A set of tuples of bools."""
+    """The channels that may stay while the others are deleted, by enumeration of the laws. A set of tuples of bools."""
     alive = every_world(program)
     holds = np.ones(2**program.constraints.count, bool)
     for _, law in program.laws:
@@ -237,13 +237,13 @@ def legal(program):
 
 
 def allowed(program):
-    """By the solution: which of the channels that were made may live while the others die. A set of tuples of bools."""
+    """The channels that may stay while the others are deleted, by the solution. A set of tuples of bools."""
     alive = allowed_worlds(program.constraints.solve(), every_choice)
     return set(map(tuple, np.hstack([alive(axis) for axis in program.producers]).tolist()))
 
 
 def broken_laws(program, choose):
-    """The laws that some world which the solution allow breaks."""
+    """The laws that a world which the solution allows breaks."""
     alive = allowed_worlds(program.constraints.solve(), choose)
     return [text for text, law in program.laws if not law(alive).all()]
 
@@ -257,5 +257,5 @@ def programs(draw, steps, ids=10**6):
 
 
 def random_program(rng, steps, ids=10**6):
-    """A program by Python's own random numbers: quicker than hypothesis' where thousands are wanted."""
+    """A program from Python's random numbers: faster than hypothesis where thousands are needed."""
     return Program(rng.choice, rng.randint(1, steps), ids)

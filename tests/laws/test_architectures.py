@@ -47,7 +47,7 @@ def check_refusals(snapshot):
     for (path, kind), producer in flow.producers.items():
         positions = np.flatnonzero(held[flow.solution.resolve(producer.axis)].all(axis=0))
         if len(positions):
-            with pytest.raises(SurgeryError, match=r"cannot be deleted|belong to lines"):
+            with pytest.raises(SurgeryError, match=r"cannot be deleted|are part of heads or groups"):
                 DeleteChannels(f"{path}:{kind}", positions[:1])(snapshot)
     assert repr(snapshot.record) == before
 

@@ -11,7 +11,7 @@ from keras import layers as L
 
 from helpers.laws import VISIBLE, check_law, compute, deviation, random_inputs, randomise, sabotage
 from kerassurgery_fn import DeleteChannels, analyse, capture
-from kerassurgery_fn.errors import InexactCut, PartialLines
+from kerassurgery_fn.errors import InexactCut, PartialGroup
 
 pytestmark = pytest.mark.keras
 
@@ -107,7 +107,7 @@ def test_places_of_groups_go_together(name):
     groups, gone = GROUPED[name]
     build = on_images(lambda n: L.GroupNormalization(groups))
     check_slice(build, [i for i in range(N) if i not in gone], gone)
-    with pytest.raises(PartialLines, match=f"delete all of one of .*{gone[0]}, "):
+    with pytest.raises(PartialGroup, match=f"delete all channels of a group, such as .*{gone[0]}, "):
         DeleteChannels("made", gone[:1])(capture(build(N)))
 
 

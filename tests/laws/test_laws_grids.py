@@ -11,7 +11,7 @@ from keras import ops
 
 from helpers.laws import check_law
 from kerassurgery_fn import DeleteChannels, capture
-from kerassurgery_fn.errors import PartialLines, PinnedChannels
+from kerassurgery_fn.errors import PartialGroup, PinnedChannels
 
 pytestmark = pytest.mark.keras
 
@@ -477,7 +477,7 @@ def test_heads_and_places_go_as_whole_lines(heads, places, left):
 
 def test_a_part_of_a_line_is_refused_with_the_lines():
     snapshot = capture(transformer(PROJECTIONS["one Dense, units in the order 3hd"]))
-    with pytest.raises(PartialLines, match=r"channels \[4\] of 'qkv0' belong to lines"):
+    with pytest.raises(PartialGroup, match=r"channels \[4\] of 'qkv0' are part of heads or groups"):
         DeleteChannels("qkv0", [4])(snapshot)
 
 

@@ -62,10 +62,14 @@ REFUSED = {
     "a plan of a list": (lambda: Plan([DeleteLayer("drop")]), SurgeryError, r"is no edit.*Plan\(\*edits\)"),
     "a plan of a class": (lambda: Plan(FoldBatchNorm), SurgeryError, "is no edit"),
     "nothing to explain": (lambda: explain(None, NET), SurgeryError, "None is no edit"),
-    "apoz of no channels": (lambda: high_apoz(None), SurgeryError, "one number a channel"),
-    "apoz in two dimensions": (lambda: high_apoz(np.zeros((2, 2))), SurgeryError, "one dimension"),
-    "apoz that is not a number": (lambda: high_apoz([0.1, np.nan]), SurgeryError, "one number a channel"),
-    "a cutoff that is no number": (lambda: high_apoz([0.1], cutoff_std="a"), SurgeryError, "cutoff_std is a number"),
+    "apoz of no channels": (lambda: high_apoz(None), SurgeryError, "a number for each channel"),
+    "apoz in two dimensions": (lambda: high_apoz(np.zeros((2, 2))), SurgeryError, "one-dimensional"),
+    "apoz that is not a number": (lambda: high_apoz([0.1, np.nan]), SurgeryError, "a number for each channel"),
+    "a cutoff that is a string": (
+        lambda: high_apoz([0.1], cutoff_std="a"),
+        SurgeryError,
+        "cutoff_std must be a number",
+    ),
 }
 
 

@@ -1,4 +1,4 @@
-"""Criteria on arrays, and where the channels of a layer are seen; no Keras."""
+"""Criteria on arrays, and the views of the channels of a layer; without Keras."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def test_apoz_is_the_fraction_of_zeros_over_all_other_axes(activations, axis):
 
 
 @given(st.integers(0, 10))
-def test_counts_of_batches_add_up_to_the_counts_of_all(cut):
+def test_counts_of_batches_add_up(cut):
     activations = np.random.default_rng(0).integers(-1, 2, (10, 3, 4))
     parts, whole = count_zeros(activations[:cut]) + count_zeros(activations[cut:]), count_zeros(activations)
     assert np.array_equal(parts.zeros, whole.zeros)
@@ -38,22 +38,22 @@ def test_only_exact_zeros_count():
     assert count_zeros(activations).apoz.tolist() == [1, 1, 0, 0]
 
 
-def test_apoz_of_nothing_is_not_a_number():
+def test_apoz_without_values_is_nan():
     assert np.isnan(count_zeros(np.zeros((0, 3))).apoz).all()
 
 
-def test_apoz_is_float64_whatever_the_activations_are():
+def test_apoz_is_float64_for_any_dtype_of_activations():
     assert count_zeros(np.zeros((2, 3), np.float16)).apoz.dtype == np.float64
 
 
-def test_of_several_branches_the_one_with_the_fewest_zeros_counts_channel_by_channel():
+def test_fewest_takes_the_branch_with_the_lowest_apoz_for_each_channel():
     silent, loud = count_zeros(np.array([[0, 0, 0]] * 7)), count_zeros(np.array([[0, 1, 0], [1, 1, 0]]))
     assert fewest([silent, loud]).apoz.tolist() == [0.5, 0, 1]
     assert fewest([loud, silent]).apoz.tolist() == [0.5, 0, 1]
     assert fewest([silent]).values.tolist() == [7, 7, 7]
 
 
-def test_channels_that_stand_several_times_are_pooled():
+def test_counts_of_channels_that_occur_several_times_are_added_up():
     flat = count_zeros(np.array([[0, 1, 0, 0]]))
     assert flat.of([0, 2], 2).apoz.tolist() == [1, 0.5]
     assert flat.of([1], 3).apoz.tolist() == [0, 1, 1]
@@ -79,15 +79,15 @@ def test_high_apoz(apoz, method, expected):
 
 
 @pytest.mark.parametrize("value", [0, 0.1, 0.3, 0.99, 1])
-def test_where_all_channels_are_alike_none_stands_out(value):
+def test_equal_channels_do_not_reach_the_std_cutoff(value):
     assert high_apoz([value] * 7).tolist() == []
 
 
-def test_silent_channels_that_are_all_alike_still_reach_an_absolute_cutoff():
+def test_channels_of_zeros_reach_the_absolute_cutoff():
     assert high_apoz([1.0, 1.0], "both").tolist() == [0, 1]
 
 
-def test_cutoffs_are_taken_as_given():
+def test_cutoffs_can_be_set():
     apoz = [0.1, 0.2, 0.3, 0.6]
     assert high_apoz(apoz, "absolute", cutoff_absolute=0.3).tolist() == [2, 3]
     assert high_apoz(apoz, "std", cutoff_std=-0.2).tolist() == [2, 3]
@@ -95,11 +95,11 @@ def test_cutoffs_are_taken_as_given():
 
 
 @given(arrays.arrays(int, st.integers(2, 20), elements=st.integers(0, 5000)), st.floats(0.01, 3))
-def test_never_are_all_channels_of_a_layer_flagged_by_their_spread(zeros, deviations):
+def test_the_std_cutoff_never_selects_all_channels(zeros, deviations):
     assert len(high_apoz(zeros / 5000, "std", deviations)) < len(zeros)
 
 
-def test_an_unknown_method_is_refused_by_name():
+def test_an_unknown_method_raises():
     with pytest.raises(SurgeryError, match=r"'median'.*std, absolute, both"):
         high_apoz([0.1], "median")
 
@@ -139,10 +139,10 @@ def test_nonlinear(record, expected):
     assert nonlinear(record) is expected
 
 
-# --- where channels are seen
+# --- views
 
 
-def test_channels_are_found_only_where_all_of_them_stand_in_order():
+def test_starts_needs_all_channels_in_order():
     channels = np.array([[7, 8, 9]])
     assert starts(np.array([[7, 8, 9, 1, 7, 8, 9]]), channels) == (0, 4)
     assert starts(np.array([[7, 9, 8]]), channels) == ()
@@ -163,10 +163,10 @@ def norm(name):
     return layer("BatchNormalization", name)
 
 
-def seen(record, name):
-    """For each call of a layer, the names of the tensors at which its channels are seen."""
+def viewed(record, name):
+    """For each call of a layer, the names of the tensors with a view of its channels."""
     flow = analyse(snapshot(record))
-    return [{view.tensor.path for view in found} for found in views(flow, flow.producer(name))]
+    return [{view.tensor.path for view in call_views} for call_views in views(flow, flow.producer(name))]
 
 
 def graph(*calls, outputs, shape=(None, 4, 4, 3)):
@@ -175,7 +175,7 @@ def graph(*calls, outputs, shape=(None, 4, 4, 3)):
 
 def test_a_layers_own_activation():
     net = sequential("net", (None, 4, 4, 3), conv("a", activation="relu"), relu("later"))
-    assert seen(net, "a") == [{"a"}]
+    assert viewed(net, "a") == [{"a"}]
 
 
 def test_through_normalisation_pooling_and_dropout_to_the_first_activation():
@@ -183,17 +183,17 @@ def test_through_normalisation_pooling_and_dropout_to_the_first_activation():
         "net", (None, 4, 4, 3), conv("a"), norm("bn"), layer("MaxPooling2D", "pool"), layer("Dropout", "drop"),
         layer("Activation", "linear", activation="linear"), relu("first"), relu("second"), conv("b"),
     )  # fmt: skip
-    assert seen(net, "a") == [{"first"}]
-    assert seen(net, "b") == [{"b"}]
+    assert viewed(net, "a") == [{"first"}]
+    assert viewed(net, "b") == [{"b"}]
 
 
-def test_another_kernel_ends_the_way():
+def test_another_kernel_ends_the_walk():
     net = sequential("net", (None, 4, 4, 3), conv("a"), norm("bn"), conv("b"), relu("after_b"), conv("c"))
-    assert seen(net, "a") == [{"a"}]
-    assert seen(net, "b") == [{"after_b"}]
+    assert viewed(net, "a") == [{"a"}]
+    assert viewed(net, "b") == [{"after_b"}]
 
 
-def test_another_kernel_ends_the_way_though_its_channels_are_tied_to_the_layers():
+def test_another_kernel_with_tied_channels_ends_the_walk():
     net = graph(
         call(conv("a"), "x"),
         call(conv("b"), "a"),
@@ -202,7 +202,7 @@ def test_another_kernel_ends_the_way_though_its_channels_are_tied_to_the_layers(
         call(relu("end"), "sum"),
         outputs="end",
     )
-    assert seen(net, "a") == [{"a", "end"}]
+    assert viewed(net, "a") == [{"a", "end"}]
 
 
 @pytest.mark.parametrize("operands", [["a", "b"], ["b", "a"]])
@@ -214,7 +214,7 @@ def test_through_a_sum_from_either_side(operands):
         call(relu("end"), "sum"),
         outputs="end",
     )
-    assert seen(net, "a") == seen(net, "b") == [{"end"}]
+    assert viewed(net, "a") == viewed(net, "b") == [{"end"}]
 
 
 @pytest.mark.parametrize("first", ["a", constant([1, 2, 3, 4])], ids=["tensor first", "constant first"])
@@ -226,10 +226,10 @@ def test_through_an_operation_with_a_constant(first):
         call(relu("end"), "times"),
         outputs="end",
     )
-    assert seen(net, "a") == [{"end"}]
+    assert viewed(net, "a") == [{"end"}]
 
 
-def test_where_the_way_forks_every_activation_counts():
+def test_the_activation_of_every_branch_is_a_view():
     net = graph(
         call(conv("a"), "x"),
         call(norm("bn"), "a"),
@@ -238,10 +238,10 @@ def test_where_the_way_forks_every_activation_counts():
         call(layer("Add", "sum"), ["left", "right"]),
         outputs="sum",
     )
-    assert seen(net, "a") == [{"left", "right"}]
+    assert viewed(net, "a") == [{"left", "right"}]
 
 
-def test_where_one_branch_reads_the_linear_values_the_layers_own_output_counts_too():
+def test_a_branch_that_reads_the_linear_values_adds_the_layers_own_output():
     net = graph(
         call(conv("a"), "x"),
         call(norm("bn"), "a"),
@@ -250,16 +250,16 @@ def test_where_one_branch_reads_the_linear_values_the_layers_own_output_counts_t
         call(layer("Add", "sum"), ["left", "b"]),
         outputs="sum",
     )
-    assert seen(net, "a") == [{"left", "a"}]
+    assert viewed(net, "a") == [{"left", "a"}]
 
 
 def test_an_output_of_the_model_reads_the_linear_values():
     net = graph(call(conv("a"), "x"), call(norm("bn"), "a"), call(relu("end"), "bn"), outputs=["bn", "end"])
-    assert seen(net, "a") == [{"end", "a"}]
-    assert seen(graph(call(conv("a"), "x"), outputs="a"), "a") == [{"a"}]
+    assert viewed(net, "a") == [{"end", "a"}]
+    assert viewed(graph(call(conv("a"), "x"), outputs="a"), "a") == [{"a"}]
 
 
-def test_a_trunk_is_seen_at_every_block_that_reads_it():
+def test_a_residual_stream_has_a_view_at_every_activation():
     net = graph(
         call(conv("a"), "x"),
         call(relu("first"), "a"),
@@ -268,11 +268,11 @@ def test_a_trunk_is_seen_at_every_block_that_reads_it():
         call(relu("last"), "sum"),
         outputs="last",
     )
-    assert seen(net, "a") == [{"first", "last"}]
-    assert seen(net, "b") == [{"last"}]
+    assert viewed(net, "a") == [{"first", "last"}]
+    assert viewed(net, "b") == [{"last"}]
 
 
-def test_joined_channels_are_seen_at_their_place_in_the_join():
+def test_a_view_of_concatenated_channels_has_their_start():
     net = graph(
         call(conv("a", 2), "x"),
         call(conv("b", 3), "x"),
@@ -286,7 +286,7 @@ def test_joined_channels_are_seen_at_their_place_in_the_join():
     assert views(flow, flow.producer("b")) == [[View(Ref("end", (0,), 0), 3, (2,))]]
 
 
-def test_tied_channels_are_told_apart_in_a_join():
+def test_tied_channels_have_different_starts_in_a_concatenation():
     net = graph(
         call(conv("a", 2), "x"),
         call(conv("b", 2), "x"),
@@ -297,17 +297,19 @@ def test_tied_channels_are_told_apart_in_a_join():
         outputs=["end", "end_of_sum"],
     )
     flow = analyse(snapshot(net))
-    at_join = [[view for view in found if view.tensor.path == "end"] for found in views(flow, flow.producer("b"))]
+    at_join = [
+        [view for view in call_views if view.tensor.path == "end"] for call_views in views(flow, flow.producer("b"))
+    ]
     assert at_join == [[View(Ref("end", (0,), 0), 3, (2,))]]
 
 
-def test_flattened_channels_are_seen_at_every_place():
+def test_flattened_channels_have_several_starts():
     net = sequential("net", (None, 2, 2, 3), conv("a", 3), layer("Flatten", "flat"), relu("end"))
     flow = analyse(snapshot(net))
     assert views(flow, flow.producer("a")) == [[View(Ref("end", (0,), 0), 1, (0, 3, 6, 9))]]
 
 
-def test_a_shared_layer_is_seen_at_each_of_its_calls():
+def test_a_shared_layer_has_views_for_each_call():
     net = graph(
         call(conv("a"), "x"),
         call(relu("one"), "a"),
@@ -316,10 +318,10 @@ def test_a_shared_layer_is_seen_at_each_of_its_calls():
         call(layer("Add", "sum"), ["one", "two"]),
         outputs="sum",
     )
-    assert seen(net, "a") == [{"one"}, {"two"}]
+    assert viewed(net, "a") == [{"one"}, {"two"}]
 
 
-def test_a_layer_called_on_its_own_output_is_not_walked_through():
+def test_the_walk_ends_at_a_layer_that_is_called_on_its_own_output():
     net = graph(
         call(conv("a", 3), "x"),
         call("a", "a"),
@@ -332,20 +334,20 @@ def test_a_layer_called_on_its_own_output_is_not_walked_through():
     assert second == [View(Ref("end", (0,), 0), 3, (0,))]
 
 
-def test_a_layer_nobody_knows_ends_the_way():
+def test_an_unknown_layer_ends_the_walk():
     net = graph(
         call(conv("a"), "x"),
         call(layer("Mystery", "what", module="mine", registered_name="p>Mystery"), "a", out=(None, 4, 4, 4)),
         call(relu("end"), "what"),
         outputs="end",
     )
-    assert seen(net, "a") == [{"a"}]
+    assert viewed(net, "a") == [{"a"}]
 
 
-def test_an_address_is_as_short_as_can_be():
+def test_the_address_of_the_first_kind_is_the_path():
     flow = analyse(snapshot(graph(call(conv("a"), "x"), outputs="a")))
     assert [address(flow, producer) for producer in flow.producers.values()] == ["a"]
 
 
-def test_counts_can_be_written_down():
+def test_the_repr_of_counts():
     assert repr(ZeroCounts(np.array([1]), np.array([2]))) == "ZeroCounts(zeros=array([1]), values=array([2]))"

@@ -28,14 +28,14 @@ def trained(value=1.0, owner=("a", 0)):
 NAN = np.array([1.0, np.nan], np.float32)
 
 EQUAL = {
-    "the same model made twice": lambda: snapshot(),
-    "with NaN among its weights": lambda: snapshot(NAN.copy()),
+    "the same model, created twice": lambda: snapshot(),
+    "with NaN in the weights": lambda: snapshot(NAN.copy()),
     "with infinities": lambda: snapshot(np.array([np.inf, -np.inf])),
     "with integer weights": lambda: snapshot(np.arange(3)),
     "with empty weights": lambda: snapshot(np.zeros((0, 3))),
     "with 16-bit weights": lambda: snapshot(np.ones(3, np.float16)),
-    "in training": lambda: snapshot(training=trained()),
-    "in training that has gone astray": lambda: snapshot(training=trained(np.nan)),
+    "with the state of an optimizer": lambda: snapshot(training=trained()),
+    "with NaN in the state of the optimizer": lambda: snapshot(training=trained(np.nan)),
 }
 
 DIFFERENT = {
@@ -62,17 +62,17 @@ def test_equality_is_by_value(make):
 
 
 @pytest.mark.parametrize("a, b", DIFFERENT.values(), ids=DIFFERENT)
-def test_whatever_differs_makes_snapshots_unequal(a, b):
+def test_any_difference_makes_snapshots_unequal(a, b):
     assert a != b
     assert b != a
 
 
-def test_a_snapshot_equals_no_other_kind_of_thing():
+def test_a_snapshot_is_not_equal_to_other_types():
     assert snapshot() != snapshot().record
     assert trained() != trained().values
 
 
-def test_the_order_of_layers_among_the_weights_says_nothing():
+def test_equality_ignores_the_order_of_layers_in_the_weights():
     a, b = (np.ones(1),), (np.zeros(1),)
     assert Snapshot({}, {"a": a, "b": b}) == Snapshot({}, {"b": b, "a": a})
 
@@ -91,14 +91,14 @@ def test_the_order_of_layers_among_the_weights_says_nothing():
         (lambda s: s.training.values[0].__setitem__(0, 1), ValueError),
     ],
 )
-def test_nothing_in_a_snapshot_can_be_changed(change, error):
+def test_a_snapshot_cannot_be_changed(change, error):
     one = snapshot(training=trained())
     with pytest.raises(error):
         change(one)
     assert one == snapshot(training=trained())
 
 
-def test_the_arrays_it_is_made_of_stay_writeable_themselves():
+def test_the_original_arrays_stay_writeable():
     kernel = numbers(6, 4)
     snapshot(kernel)
     kernel[0] = 1
@@ -111,7 +111,7 @@ def test_read_only_arrays_are_shared_and_not_copied():
     assert again.record is one.record
 
 
-def test_arrays_that_are_writeable_are_viewed_and_not_copied():
+def test_writeable_arrays_are_viewed_and_not_copied():
     kernel = numbers(6, 4)
     assert np.shares_memory(snapshot(kernel).weights["a"][0], kernel)
 
@@ -123,7 +123,7 @@ def test_snapshots_have_no_hash():
 
 
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda s: pickle.loads(pickle.dumps(s))])
-def test_a_copy_is_equal_and_as_immutable(copied):
+def test_a_copy_is_equal_and_immutable(copied):
     one = copied(snapshot(training=trained()))
     assert one == snapshot(training=trained())
     assert isinstance(one.record, FrozenDict)
@@ -131,14 +131,14 @@ def test_a_copy_is_equal_and_as_immutable(copied):
     assert not any(array.flags.writeable for array in (*one.weights["a"], *one.training.values))
 
 
-# --- what it says of itself
+# --- name, config and repr
 
 
-def test_name_and_config_are_those_of_the_record():
+def test_name_and_config_are_read_from_the_record():
     assert snapshot(name="other").name == "other"
     assert snapshot().config == snapshot().record["config"]
 
 
 def test_the_repr_counts_parameters():
-    assert repr(snapshot()) == "<Snapshot of 'net': 1 layers with weights, 28 parameters>"
+    assert repr(snapshot()) == "<Snapshot of 'net': 1 layer with weights, 28 parameters>"
     assert repr(trained()) == "Training(slots=(('a', 0), None))"
