@@ -5,12 +5,11 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-import test_laws as chains
-import test_laws_graphs as graphs
 from keras import layers as L
 from keras import ops
 
 from helpers.laws import free_ids, random_dead
+from helpers.table_of_models import small_models
 from kerassurgery_fn import analyse, capture, cost
 from kerassurgery_fn.analysis.layer_costs import cost_of
 from kerassurgery_fn.edits.deletion import delete
@@ -18,16 +17,6 @@ from kerassurgery_fn.edits.deletion import delete
 pytestmark = pytest.mark.keras
 
 README = Path(__file__).parents[2] / "README.md"
-
-
-@pytest.fixture(scope="module")
-def live_models():
-    """Every small model of the tests of the laws, by name."""
-    tables = [
-        chains.EXACT, chains.INEXACT, chains.PINNED, graphs.MERGES, graphs.STATES, graphs.SHARED, graphs.STRUCTURES,
-        graphs.NESTED,
-    ]  # fmt: skip
-    return {name: build() for table in tables for name, build in table.items()}
 
 
 def kerass(model):
@@ -46,14 +35,14 @@ def ours(model):
     return found.parameters, found.trainable, found.bytes
 
 
-def test_parameters_and_bytes_are_those_of_keras(live_models):
-    assert {name: ours(model) for name, model in live_models.items()} == {
-        name: kerass(model) for name, model in live_models.items()
+def test_parameters_and_bytes_are_those_of_keras():
+    assert {name: ours(model) for name, model in small_models().items()} == {
+        name: kerass(model) for name, model in small_models().items()
     }
 
 
-def test_the_cost_of_a_cut_is_known_before_it_is_made(live_models):
-    for name, model in live_models.items():
+def test_the_cost_of_a_cut_is_known_before_it_is_made():
+    for name, model in small_models().items():
         before = capture(model)
         flow = analyse(before)
         dead = random_dead(flow, 1) if free_ids(flow).size else flow.solution.none_dead()

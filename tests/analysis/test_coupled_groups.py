@@ -330,23 +330,13 @@ def test_a_deletion_by_a_group_is_that_of_its_channels(record):
         check_deletion(analyse(snapshot(record())), seed)
 
 
-def live_models():
-    import test_laws as chains
-    import test_laws_graphs as graphs
-
-    tables = [
-        chains.EXACT, chains.INEXACT, chains.PINNED, graphs.MERGES, graphs.STATES, graphs.SHARED, graphs.STRUCTURES,
-        graphs.NESTED,
-    ]  # fmt: skip
-    return {name: build for table in tables for name, build in table.items()}
-
-
 @pytest.mark.keras
-def test_groups_of_live_models():
+def test_groups_of_keras_models():
+    from helpers.table_of_models import small_models
     from kerassurgery_fn import capture
 
-    for name, build in live_models().items():
-        flow = analyse(capture(build()))
+    for name, model in small_models().items():
+        flow = analyse(capture(model))
         try:
             check_partition(flow)
             check_deletion(flow)

@@ -64,8 +64,8 @@ def test_what_is_no_policy_is_refused():
 @pytest.mark.parametrize("name", ["plain", "siamese", "nested", "row", "recurrent", "operators"])
 def test_the_record_is_what_keras_writes(name, policy):
     import keras
-    from test_edits_of_keras_models import MODELS
 
+    from helpers.edited_models import MODELS
     from helpers.laws import compute, differences, random_inputs, randomise
     from helpers.running import remember
     from kerassurgery_fn import capture, rebuild

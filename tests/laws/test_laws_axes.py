@@ -7,9 +7,9 @@ import keras
 import numpy as np
 import pytest
 from keras import layers as L
-from test_laws_graphs import read
 
 from helpers.laws import check_law
+from helpers.small_models import dense_head
 from kerassurgery_fn import analyse, capture
 
 pytestmark = pytest.mark.keras
@@ -21,7 +21,7 @@ def laid(layer, shape, axis):
     order = list(range(1, len(shape)))
     order.insert(axis - 1, len(shape))
     y = layer(L.Permute(order)(L.Dense(8, name="made", activation="tanh")(x)))
-    y = [read(L.Dense(5)(one) if one.ndim > 2 else one) for one in keras.tree.flatten(y)]
+    y = [dense_head(L.Dense(5)(one) if one.ndim > 2 else one) for one in keras.tree.flatten(y)]
     return keras.Model(x, L.Dense(4)(y[0] if len(y) == 1 else L.Concatenate()(y)))
 
 

@@ -4,9 +4,9 @@ import keras
 import numpy as np
 import pytest
 from keras import layers as L
-from test_laws_graphs import read
 
 from helpers.laws import check_law
+from helpers.small_models import dense_head
 from kerassurgery_fn import analyse, capture
 
 pytestmark = pytest.mark.keras
@@ -79,7 +79,7 @@ def on_features(layer, rank=2):
     x = keras.Input((8, 5)[-rank + 1 :])
     y = L.Dense(8, activation="tanh")(x)
     y = keras.ops.cast(layer(y), "float32")
-    return keras.Model(x, L.Dense(3)(L.Concatenate()([read(L.Dense(4)(y)), L.Dense(5)(L.Flatten()(x))])))
+    return keras.Model(x, L.Dense(3)(L.Concatenate()([dense_head(L.Dense(4)(y)), L.Dense(5)(L.Flatten()(x))])))
 
 
 @pytest.mark.parametrize("name", ALONE)

@@ -7,10 +7,10 @@ import keras
 import numpy as np
 import pytest
 from keras import layers as L
-from test_laws import chain
 
 from helpers import filling, judging, laws
 from helpers.laws import check_law
+from helpers.small_models import chain
 from kerassurgery_fn import DeleteChannels, KeepChannels
 from kerassurgery_fn.channels import join, merge, repeat
 from kerassurgery_fn.errors import BrokenSnapshot

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from keras import layers as L
 from keras import ops
-from test_laws_operations import apply, combine, positive, whole
 
 from helpers.laws import check_law
 from helpers.needs import marked
+from helpers.operation_models import apply, combine, positive, whole
 
 pytestmark = pytest.mark.keras
 

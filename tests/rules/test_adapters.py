@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from keras import layers as L
 from keras import ops
-from test_laws import chain
 
 from helpers.laws import check_law, compute, deviation, judge, random_inputs, randomise
 from helpers.older import IS_OLDER
+from helpers.small_models import chain
 from kerassurgery_fn import ConvertDtype, DeleteChannels, SetConfig, analyse, capture, cost, rebuild
 from kerassurgery_fn.errors import BadValue, HiddenState, PinnedChannels
 
