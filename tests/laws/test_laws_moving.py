@@ -264,7 +264,7 @@ def gated(operation):
 def test_padding_goes_with_what_it_is_added_to():
     x = keras.Input((6, 6, 3))
     short = ops.pad(L.Conv2D(5, 1)(x), ((0, 0), (0, 0), (0, 0), (1, 2)))
-    model = keras.Model(x, dense_head(L.Conv2D(4, 1)(L.Conv2D(8, 1, name="long")(x) + short)))
+    model = keras.Model(x, dense_head(L.Conv2D(4, 1)(L.Conv2D(8, 1, name="long")(x) + short), units=3))
     assert check_law(model).prunable > 0.8
     smaller = check_law(model, DeleteChannels("long", [0, 2, 7])).smaller
     pad = next(one["config"]["pad_width"] for one in smaller.config["layers"] if one["class_name"] == "Pad")

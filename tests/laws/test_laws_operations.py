@@ -233,8 +233,9 @@ INEXACT = {
 
 @pytest.mark.parametrize("name", INEXACT)
 def test_reductions_over_channels_are_called_inexact(name):
-    check_law(apply(INEXACT[name]), inexact=True)
-    check_swaps(apply(INEXACT[name]))
+    model = apply(INEXACT[name])
+    check_law(model, inexact=True)
+    check_swaps(model)
 
 
 PINNED = {
