@@ -65,7 +65,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("random models")
-    group.addoption("--random-models", type=int, default=40, help="how many, of consecutive seeds")
+    group.addoption("--random-models", type=int, default=24, help="how many, of consecutive seeds")
     group.addoption("--random-seed", type=int, default=0, help="the first seed")
     group.addoption("--random-minutes", type=float, default=0, help="of CPU time, in place of a number of models")
 

@@ -346,11 +346,10 @@ def test_groups_of_keras_models():
 
 @pytest.mark.keras
 def test_the_readme_shows_the_groups_of_resnet():
-    import keras
-
+    from helpers.networks import application
     from kerassurgery_fn import capture
 
-    found = groups(capture(keras.applications.ResNet50(weights=None)))
+    found = groups(capture(application("ResNet50")))
     shown = README.read_text(encoding="utf-8")
     assert all(line in shown for line in repr(found).splitlines()[:5])
     assert repr(found[-1]).partition(", inexact")[0] in shown

@@ -65,20 +65,17 @@ def test_what_is_no_policy_is_refused():
 def test_the_record_is_what_keras_writes(name, policy):
     import keras
 
-    from helpers.edited_models import MODELS
-    from helpers.laws import compute, differences, random_inputs, randomise
+    from helpers.edited_models import computed
+    from helpers.laws import compute, differences
     from helpers.running import remember
     from kerassurgery_fn import capture, rebuild
 
-    model = MODELS[name]()
-    randomise(model)
-    before = capture(model)
+    before, inputs, truth = computed(name)
     made = ConvertDtype(policy)(before)
     again = remember(made, rebuild(made))
     assert differences(capture(again).record, made.record) == []
     assert capture(again) == made
-    inputs = random_inputs(model)
-    results = zip(compute(made, inputs), compute(before, inputs), strict=True)
+    results = zip(compute(made, inputs), truth, strict=True)
     rough = {"float16": 0.05, "float64": 1e-4, "mixed_float16": 0.05}.get(policy, 0.3)
     assert all(np.abs(a - b).max() < rough * np.abs(b).max() for a, b in results)
     kept = {"mixed_float16": "float32", "mixed_bfloat16": "float32"}.get(policy, policy)

@@ -1,8 +1,14 @@
 """Small networks of different kinds, with names for their layers, for the tests of edits."""
 
+from functools import cache
+
 import keras
 import numpy as np
 from keras import layers as L
+
+from helpers.filling import random_inputs, randomise
+from helpers.running import outputs_of
+from kerassurgery_fn import Snapshot, capture
 
 
 def plain():
@@ -61,3 +67,21 @@ def operators():
 
 
 MODELS = {make.__name__: make for make in (plain, siamese, nested, row, recurrent, operators)}
+
+
+@cache
+def compiled(name: str) -> Snapshot:
+    """The snapshot of a compiled model with random weights."""
+    model = MODELS[name]()
+    randomise(model)
+    model.compile(keras.optimizers.Adam(0.01), "mse", run_eagerly=True)
+    return capture(model)
+
+
+@cache
+def computed(name: str) -> tuple[Snapshot, object, list[np.ndarray]]:
+    """The snapshot of a model with random weights, random inputs, and its outputs."""
+    model = MODELS[name]()
+    randomise(model)
+    inputs = random_inputs(model)
+    return capture(model), inputs, outputs_of(model, inputs)
