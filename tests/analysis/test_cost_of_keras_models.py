@@ -89,7 +89,7 @@ LINEAR = {
 
 
 @pytest.mark.parametrize("name", LINEAR)
-def test_macs_are_as_many_as_ones_add_up_to(name):
+def test_macs_equal_a_sum_of_ones(name):
     make, *shapes = LINEAR[name]
     inputs = [keras.Input(shape) for shape in shapes]
     model = keras.Model(inputs, make()(inputs if len(inputs) > 1 else inputs[0]))
@@ -114,7 +114,7 @@ OPERATIONS = {
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_macs_of_operations_are_as_many_as_ones_add_up_to(name):
+def test_macs_of_operations_equal_a_sum_of_ones(name):
     apply, shape = OPERATIONS[name]
     x = keras.Input(shape)
     model = keras.Model(x, apply(x))

@@ -126,7 +126,7 @@ WHAT = {
 
 
 @pytest.mark.parametrize("edit, change", WHAT.values(), ids=WHAT)
-def test_the_model_computes_what_it_should(model, edit, change):
+def test_the_edited_model_computes_what_is_computed_by_hand(model, edit, change):
     layers = {layer.name: layer for layer in model.layers}
     scaled = {"conv_2": lambda x: layers["conv_2"](3 * x), "relu_1": lambda x: 3 * layers["relu_1"](x)}
     change = {name: scaled[name] if do == 3.0 else do for name, do in change.items()}
@@ -137,7 +137,7 @@ def test_the_model_computes_what_it_should(model, edit, change):
         assert not same(compute(capture(model), inputs), truth), "the change was to show"
 
 
-def test_a_built_layer_brings_its_weights(model):
+def test_a_built_layer_keeps_its_weights(model):
     dense = L.Dense(5, name="more")
     dense.build((None, 5))
     made = InsertLayer(dense, before="top")(capture(model))
@@ -146,7 +146,7 @@ def test_a_built_layer_brings_its_weights(model):
     assert made.weights["more"][0].any()
 
 
-def test_layers_that_are_seeded_are_drawn_the_same_each_time(model):
+def test_seeded_layers_get_the_same_weights_each_time(model):
     def drawn(**kwargs):
         made = InsertLayer(L.Dense(5, name="more", **kwargs), before="top")(capture(model))
         return [capture(rebuild(made)).weights["more"][0] for _ in range(2)]
@@ -157,7 +157,7 @@ def test_layers_that_are_seeded_are_drawn_the_same_each_time(model):
     assert not np.array_equal(a, b)
 
 
-def test_unshared_layers_compute_what_the_one_did():
+def test_unshared_layers_compute_what_the_shared_layer_did():
     made = siamese()
     randomise(made)
     inputs = random_inputs(made)
@@ -208,7 +208,7 @@ class Twice(keras.layers.Layer):
         return {**super().get_config(), "times": self.times}
 
 
-def test_keras_is_asked_about_classes_that_no_rule_knows():
+def test_keras_computes_shapes_of_classes_without_a_rule():
     before = capture(plain())
     with pytest.raises(
         MisfitTensor, match=r"'dense' \(Dense\) would be called on .*\(None, 8\) in place of .*\(None, 4\)"
@@ -222,7 +222,7 @@ def test_keras_is_asked_about_classes_that_no_rule_knows():
     assert again.weights["dense"][0].shape == (8, 5)
 
 
-def test_only_layers_are_layers():
+def test_only_layers_are_accepted_as_layers():
     with pytest.raises(NotALayer, match=r"is a model: give capture\(model\)"):
         InsertLayer(plain(), after="drop")
     with pytest.raises(NotALayer, match="is no layer"):
@@ -268,7 +268,7 @@ MASKED = {
 
 
 @pytest.mark.parametrize("edit, expected", MASKED.values(), ids=MASKED)
-def test_a_mask_is_handed_on_beside_what_a_layer_reads(edit, expected):
+def test_a_mask_is_passed_on_with_the_inputs_of_a_layer(edit, expected):
     keras.backend.clear_session()  # the operations of masks are numbered
     before = capture(reader(lstm()))
     keras.backend.clear_session()
@@ -277,7 +277,7 @@ def test_a_mask_is_handed_on_beside_what_a_layer_reads(edit, expected):
     compute(after, [np.array([[1, 2, 3, 0, 0, 0, 0]])])
 
 
-def test_heads_may_be_called_just_so():
+def test_attention_called_without_keywords():
     x = keras.Input((5, 4))
     snapshot = capture(keras.Model(x, L.MultiHeadAttention(4, 2, name="mix")(x, x)))
     smaller = DeleteChannels("mix", heads=[0, 3])(snapshot)

@@ -29,21 +29,21 @@ def test_weights_are_of_the_policys_dtype():
         assert "'name': 'float32'" not in str(made.record)
 
 
-def test_only_the_layers_that_are_meant():
+def test_only_selected_layers_are_converted():
     made = ConvertDtype("float16", "[ab]")(chain())
     assert {path: arrays[0].dtype.name for path, arrays in made.weights.items()} == {
         "a": "float16", "b": "float16", "c": "float32",
     }  # fmt: skip
 
 
-def test_there_and_back_is_nothing():
+def test_there_and_back_is_the_identity():
     for before in (chain(), nested()):
         kept = pickle.loads(pickle.dumps(before))
         assert Plan(ConvertDtype("float64"), ConvertDtype("float32"))(before) == before == kept
         assert ConvertDtype("float32")(before) == before
 
 
-def test_the_optimizers_state_goes_with_the_dtype():
+def test_the_optimizer_state_follows_the_dtype():
     before = chain(training=True)
     assert ConvertDtype("mixed_bfloat16")(before).training == before.training
     assert ConvertDtype("float16", "a")(before).training.by_owner().keys() == {
@@ -51,7 +51,7 @@ def test_the_optimizers_state_goes_with_the_dtype():
     }
 
 
-def test_what_is_no_policy_is_refused():
+def test_an_invalid_policy_is_refused():
     with pytest.raises(BadValue, match="'int8' is no dtype to convert layers to; there are float16"):
         ConvertDtype("int8")
 
@@ -96,7 +96,7 @@ def test_quantized_layers_are_refused():
         ConvertDtype("float16")(capture(model))
 
 
-def test_bfloat16_is_a_dtype_of_numpy_by_then():
+def test_bfloat16_weights_are_numpy_arrays():
     assert ConvertDtype("bfloat16")(chain()).weights["a"][0].dtype == ml_dtypes.bfloat16
 
 

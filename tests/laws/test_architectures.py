@@ -72,6 +72,6 @@ def check_refusals(snapshot):
 
 
 @pytest.mark.parametrize("name", ["u net", "text transformer", "encoder decoder with states", "stacked cells"])
-def test_a_rebuilt_model_says_of_itself_what_the_model_said(name):
+def test_a_rebuilt_model_has_the_same_config(name):
     model = NETWORKS[name]()
     assert rebuild(capture(model)).get_config() == model.get_config()  # lists and tuples are told apart

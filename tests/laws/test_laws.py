@@ -35,7 +35,7 @@ UNCHANGED = {
 
 
 @pytest.mark.parametrize("name", UNCHANGED)
-def test_layers_that_change_no_channel(name):
+def test_layers_that_keep_channels_in_place(name):
     check_law(chain((5, 4), L.Dense(8), UNCHANGED[name](), L.Dense(4)))
 
 
@@ -60,10 +60,10 @@ def test_activations(name):
 
 
 @pytest.mark.parametrize("name", INEXACT)
-def test_layers_across_channels_are_called_inexact(name):
+def test_layers_across_channels_are_inexact(name):
     check_law(INEXACT[name](), inexact=True)
 
 
 @pytest.mark.parametrize("name", PINNED)
-def test_channels_that_the_config_holds_are_pinned(name):
+def test_channels_of_constants_in_the_config_are_pinned(name):
     check_law(PINNED[name](), pinned=True)

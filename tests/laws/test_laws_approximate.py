@@ -110,7 +110,7 @@ def check_slice(build, kept, cut):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_what_is_left_is_what_a_smaller_model_would_compute(name):
+def test_an_inexact_cut_computes_what_a_sliced_model_computes(name):
     """So it is with channels that reach the layer; the rules say that this is not exact, of these channels alone."""
     model = check_slice(CASES[name], KEPT, [i for i in range(N) if i not in KEPT])
     check_law(model, DeleteChannels("before", [0, 3, 4]))
@@ -120,7 +120,7 @@ def test_what_is_left_is_what_a_smaller_model_would_compute(name):
 
 
 @pytest.mark.parametrize("name", GROUPED)
-def test_places_of_groups_go_together(name):
+def test_positions_in_normalised_groups_are_cut_together(name):
     groups, gone = GROUPED[name]
     build = on_images(lambda n: L.GroupNormalization(groups))
     model = check_slice(build, [i for i in range(N) if i not in gone], gone)
@@ -128,6 +128,6 @@ def test_places_of_groups_go_together(name):
         DeleteChannels("made", gone[:1])(filled(model))
 
 
-def test_extremes_over_images_that_lie_on_their_side():
+def test_auto_contrast_across_channels_is_inexact():
     build = on_steps(lambda n: L.Reshape((4, n, 1)), lambda n: L.AutoContrast((0, 1)), lambda n: L.Reshape((4, n)))
     check_law(check_slice(build, KEPT, [i for i in range(N) if i not in KEPT]), inexact=True)

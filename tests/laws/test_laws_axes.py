@@ -156,7 +156,7 @@ def hands_its_mask_on(layer):
 
 
 @pytest.mark.parametrize("name", MASKS)
-def test_channels_that_mask_are_held(name):
+def test_channels_used_as_a_mask_are_pinned(name):
     if name == "time distributed" and not hands_its_mask_on(L.TimeDistributed(L.Dense(4))):
         pytest.skip("TimeDistributed of this Keras keeps a mask that it is called with to itself")
     model = masked(MASKS[name]())

@@ -22,11 +22,11 @@ def test_merges(name):
     check_law(MERGES[name]())
 
 
-def test_a_normalised_dot_product_is_called_inexact():
+def test_a_normalised_dot_product_is_inexact():
     check_law(dot(2, normalize=True), inexact=True)
 
 
-def test_a_dot_product_of_channels_with_steps_cuts_nothing_of_them():
+def test_channels_multiplied_with_steps_are_pinned():
     x = keras.Input((8, 6))
     y = L.Dot(axes=(2, 1))([L.Dense(8, name="a")(x), L.Dense(7, name="b")(x)])
     check_law(keras.Model(x, dense_head(L.Dense(6)(y))))
@@ -64,7 +64,7 @@ def test_structures_of_inputs_and_outputs(name):
     check_law(STRUCTURES[name]())
 
 
-def test_arguments_may_be_given_by_name():
+def test_calls_with_keyword_arguments():
     assert check_law(named_arguments()).prunable > 0.8
 
 

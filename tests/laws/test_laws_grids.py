@@ -441,7 +441,7 @@ def test_convolutions_and_gates(name):
     assert verdict.prunable >= least.get(name, 0.8), verdict
 
 
-def test_a_shuffle_whose_groups_do_not_divide_their_places_holds_what_it_mixes():
+def test_a_shuffle_with_uneven_groups_pins_its_channels():
     verdict = check_law(shufflenet_1(3, inner=12))
     assert 0.5 < verdict.prunable < 0.7
 
@@ -458,7 +458,7 @@ def units(heads, places):
     "heads, places, left",
     [([1], slice(None), (3, 3, 3)), (slice(None), [0, 2], (3, 4, 1)), (slice(1, 3), slice(None), (3, 2, 3))],
 )
-def test_heads_and_places_go_as_whole_lines(heads, places, left):
+def test_whole_heads_and_whole_positions_in_heads_are_deleted(heads, places, left):
     model = transformer(PROJECTIONS["one Dense, units in the order 3hd"], by_matmul)
     smaller = check_law(model, DeleteChannels("qkv0", units(heads, places))).smaller
     assert smaller.weights["qkv0"][0].shape == (WIDTH, int(np.prod(left)))
@@ -466,19 +466,19 @@ def test_heads_and_places_go_as_whole_lines(heads, places, left):
     assert first["config"]["newshape"] == [-1, STEPS, *left]
 
 
-def test_a_part_of_a_line_is_refused_with_the_lines():
+def test_a_part_of_a_head_is_refused():
     snapshot = capture(transformer(PROJECTIONS["one Dense, units in the order 3hd"], by_matmul))
     with pytest.raises(PartialLines, match=r"channels \[4\] of 'qkv0' belong to lines"):
         DeleteChannels("qkv0", [4])(snapshot)
 
 
-def test_queries_cannot_go_without_keys_and_values():
+def test_queries_are_not_deleted_without_keys_and_values():
     snapshot = capture(transformer(PROJECTIONS["one Dense, units in the order 3hd"], by_matmul))
     with pytest.raises(PinnedChannels, match="reads this position by its index"):
         DeleteChannels("qkv0", list(range(12)))(snapshot)
 
 
-def test_a_branch_through_depth_to_space_goes_as_a_whole():
+def test_a_branch_through_depth_to_space_is_deleted_as_a_whole():
     x = keras.Input((4, 4, 3))
     a = ops.depth_to_space(L.Conv2D(8, 1, name="a")(x), 2)
     b = L.UpSampling2D()(L.Conv2D(6, 1, name="b")(x))
@@ -487,7 +487,7 @@ def test_a_branch_through_depth_to_space_goes_as_a_whole():
     assert "a" not in smaller.weights
 
 
-def test_a_join_loses_a_group_and_nothing_of_the_places_in_it():
+def test_a_concatenation_loses_a_whole_group():
     x = keras.Input((4, 4, 3))
     y = L.Conv2D(12, 1, name="made")(x)
     y = L.Concatenate()([y[..., 8:], y[..., :4], y[..., 4:8]])

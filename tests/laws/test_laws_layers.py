@@ -142,7 +142,7 @@ def test_attention_without_weights_of_its_own(name):
     check_law(PLAIN_ATTENTION[name]())
 
 
-def test_scores_that_keras_gives_another_rank_than_they_have_make_attention_opaque():
+def test_attention_whose_scores_have_a_wrong_rank_is_opaque():
     x = keras.Input((3, 4, 6))
     y = L.Dense(8)(x)
     y, scores = MHA(2, 3, attention_axes=(1,), name="mha")(y, y, return_attention_scores=True)
@@ -240,7 +240,7 @@ NORMS = {
 
 
 @pytest.mark.parametrize("name", NORMS)
-def test_norms_that_leave_every_channel_alone(name):
+def test_normalisations_of_each_channel_alone(name):
     check_law(NORMS[name]())
 
 

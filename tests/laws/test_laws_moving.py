@@ -261,7 +261,7 @@ def gated(operation):
     return keras.Model(x, dense_head(L.Dense(4)(L.Dense(8, name="gated")(x) * gates)))
 
 
-def test_padding_goes_with_what_it_is_added_to():
+def test_padding_is_deleted_with_the_channels_it_is_added_to():
     x = keras.Input((6, 6, 3))
     short = ops.pad(L.Conv2D(5, 1)(x), ((0, 0), (0, 0), (0, 0), (1, 2)))
     model = keras.Model(x, dense_head(L.Conv2D(4, 1)(L.Conv2D(8, 1, name="long")(x) + short), units=3))
@@ -316,7 +316,7 @@ def test_copies_of_a_shared_layer_are_counted_once():
     assert next(one for one in smaller.config["layers"] if one["name"] == "again")["config"]["n"] == 6
 
 
-def test_all_copies_go_with_the_branch_that_they_are_multiplied_with():
+def test_copies_are_deleted_with_the_branch_they_multiply():
     x = keras.Input((7, 4))
     gate = ops.tile(L.Dense(1, name="gate")(x), (1, 1, 8))
     model = keras.Model(x, dense_head(L.Concatenate()([L.Dense(5)(x), L.Dense(8, name="gated")(x) * gate])))
@@ -324,7 +324,7 @@ def test_all_copies_go_with_the_branch_that_they_are_multiplied_with():
     assert not {"gated", "gate"} & set(smaller.weights)
 
 
-def test_there_are_more_copies_where_channels_are_widened():
+def test_copies_grow_with_widened_channels():
     check_wider(gated(COPIES["repeat vector"]), {"gated": 11})
 
 

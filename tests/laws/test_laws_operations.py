@@ -232,7 +232,7 @@ INEXACT = {
 
 
 @pytest.mark.parametrize("name", INEXACT)
-def test_reductions_over_channels_are_called_inexact(name):
+def test_reductions_over_channels_are_inexact(name):
     model = apply(INEXACT[name])
     check_law(model, inexact=True)
     check_swaps(model)

@@ -63,7 +63,7 @@ EXACT = {
 
 
 @pytest.mark.parametrize("name", EXACT)
-def test_seldom_operations(name):
+def test_rare_operations(name):
     check_law(EXACT[name]())
 
 
@@ -83,12 +83,12 @@ SLOW = dict.fromkeys(("nanpercentile", "nanquantile"), pytest.mark.slow)  # seco
 
 
 @pytest.mark.parametrize("name", marked(list(INEXACT), SLOW))
-def test_seldom_reductions_over_channels_are_called_inexact(name):
+def test_rare_reductions_over_channels_are_inexact(name):
     reduce = INEXACT[name]
     check_law(apply(lambda x: x * ops.cast(reduce(x, axis=-1), "float32")[:, :, None]), inexact=True)
     check_law(apply(lambda x: x * ops.cast(reduce(x, axis=1), "float32")[:, None]))
 
 
-def test_colours_are_held():
+def test_colour_channels_are_pinned():
     model = images(ops.image.hsv_to_rgb, 3)
     check_law(model)

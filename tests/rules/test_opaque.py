@@ -127,7 +127,7 @@ def test_an_opaque_layer_anywhere(name, place, kind):
 
 @pytest.mark.keras
 @pytest.mark.parametrize("name", MODELS)
-def test_a_model_without_one_can_be_cut_everywhere(name):
+def test_a_model_without_an_opaque_layer_can_be_cut_everywhere(name):
     model = MODELS[name][0](lambda tensor: tensor)
     assert check_law(model).prunable > 0.75
 
