@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from helpers import older
+from helpers import older, random_state
 import pytest
 
 pytest.register_assert_rewrite("helpers.laws", "helpers.swaps", "helpers.trials")
@@ -55,8 +55,8 @@ def _no_models_of_other_tests() -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skips what the machine cannot do; every test starts from the same random state, whatever ran before it."""
-    if keras := sys.modules.get("keras"):
-        keras.utils.set_random_seed(0)
+    if "keras" in sys.modules:
+        random_state.reset()
     for marker in item.iter_markers("onednn"):
         for operation in marker.args:
             if not is_implemented(operation):
@@ -65,7 +65,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("random models")
-    group.addoption("--random-models", type=int, default=40, help="how many, of consecutive seeds")
+    group.addoption("--random-models", type=int, default=24, help="how many, of consecutive seeds")
     group.addoption("--random-seed", type=int, default=0, help="the first seed")
     group.addoption("--random-minutes", type=float, default=0, help="of CPU time, in place of a number of models")
 

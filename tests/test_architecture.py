@@ -15,32 +15,10 @@ from textwrap import dedent
 import pytest
 
 import kerassurgery_fn
+from helpers.rooms import PACKAGE, ROOMS, ROOT, map_of_the_rooms
 
-PACKAGE = "kerassurgery_fn"
-ROOT = Path(__file__).parent.parent / PACKAGE
 FRONT_DESK = "__init__"
 
-# From the ground up: a room may import the rooms before it. The front desk, which exports all of them, comes last.
-ROOMS = (
-    "errors",
-    "values",
-    "arguments",
-    "graph",
-    "channels",
-    "rules",
-    "keras_io",
-    "analysis",
-    "edits",
-    "documents",
-    "differences",
-    "pruning",
-    "archive",
-    "measure",
-    "report",
-    "testing",
-    "keras_surgeon",
-    "cli",
-)
 # The names that Keras-surgeon has for its modules: each is one import from the room `keras_surgeon`.
 ALIASES = ("operations", "surgeon", "identify")
 ORDER = (*ROOMS, *ALIASES, FRONT_DESK)
@@ -167,18 +145,6 @@ WITHOUT_KERAS = [
     for file in FILES
     if room_of(file) not in MAY_IMPORT_KERAS or module_of(file).removeprefix(f"{PACKAGE}.") in LIGHT
 ]
-
-
-def first_line(room: str) -> str:
-    """The first line of a room's docstring."""
-    path = ROOT / room / "__init__.py" if (ROOT / room).is_dir() else ROOT / f"{room}.py"
-    return (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").splitlines()[0]
-
-
-def map_of_the_rooms() -> list[str]:
-    """A line for each room that there is: its name and what is in it."""
-    built = [room for room in ROOMS if (ROOT / room).is_dir() or (ROOT / f"{room}.py").exists()]
-    return [f"{room:<14} {first_line(room)}" for room in built]
 
 
 def test_the_map_of_the_rooms():

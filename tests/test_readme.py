@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import kerassurgery_fn
+from helpers.rooms import map_of_the_rooms
 from kerassurgery_fn.edits import EDITS
 
 ROOT = Path(__file__).parent.parent
@@ -44,8 +45,6 @@ def test_every_example_is_listed_and_exists():
 
 
 def test_the_map_of_the_rooms_is_the_one_that_the_architecture_has():
-    from test_architecture import map_of_the_rooms
-
     shown = section("How it is built").partition("```text\n")[2].partition("\n```")[0]
     assert shown.splitlines() == map_of_the_rooms()
 

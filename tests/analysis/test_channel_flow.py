@@ -249,26 +249,26 @@ def merged(record, *units, shape=(None, 3), **how):
 
 
 @pytest.mark.parametrize("kind", ["Add", "Multiply", "Subtract", "Maximum", "Minimum", "Average"])
-def test_what_is_combined_element_by_element_dies_together(kind):
+def test_channels_combined_element_by_element_are_tied(kind):
     flow = merged(layer(kind, "m"), 2, 2, 2, out=(None, 2))
     assert tensor(flow, "m") == [None, "p0 p1"]
     assert groups(flow, "r", ("p", 1), ("q", 0)) == [[1], [0]]
     assert pinned(flow, "p") == []
 
 
-def test_what_is_concatenated_lives_and_dies_alone():
+def test_concatenated_channels_are_independent():
     flow = merged(layer("Concatenate", "m"), 2, 1, 3)
     assert tensor(flow, "m") == [None, "p0 p1 q0 r0 r1 r2"]
     assert groups(flow, "q", ("p", 0), ("r", 0)) == [[], []]
 
 
-def test_what_is_concatenated_along_another_axis_is_tied():
+def test_channels_concatenated_along_another_axis_are_tied():
     flow = merged(layer("Concatenate", "m", axis=1), 2, 2, shape=(None, 4, 3), out=(None, 8, 2))
     assert tensor(flow, "m") == [None, 8, "p0 p1"]
     assert groups(flow, "q", ("p", 1)) == [[1]]
 
 
-def test_an_axis_of_one_position_has_no_say_over_what_it_meets():
+def test_a_broadcast_axis_ties_nothing():
     flow = merged(layer("Multiply", "m"), 3, 1, out=(None, 3))
     assert tensor(flow, "m") == [None, "p0 p1 p2"]
     assert groups(flow, "p", ("q", 0)) == [[]]
@@ -340,7 +340,7 @@ def test_a_reshape_that_splits_channels_counts_its_sizes_again():
 # --- calls
 
 
-def test_a_shared_layer_ties_what_it_is_called_on():
+def test_a_shared_layer_ties_its_inputs():
     net = functional(
         "net", {"x": (None, 3), "y": (None, 3)}, call(dense("p"), "x"), call(dense("q"), "y"), call(dense("s", 1), "p"),
         call("s", "q"), outputs=["s", ("s", 1, 0)],
@@ -351,7 +351,7 @@ def test_a_shared_layer_ties_what_it_is_called_on():
     assert tensor(flow, "s", 1) == tensor(flow, "s") == [None, "s0"]
 
 
-def test_a_shared_layer_that_reads_the_input_at_one_of_its_calls_pins_what_it_reads_at_the_other():
+def test_a_shared_layer_on_the_input_pins_its_other_inputs():
     net = functional(
         "net", {"x": (None, 2)}, call(dense("p"), "x"), call(dense("s", 1), "p"), call("s", "x"),
         outputs=["s", ("s", 1, 0)],
@@ -372,7 +372,7 @@ def test_a_nested_model_called_twice_ties_its_calls_throughout():
     assert tensor(flow, "inner/r", 1, 0) == [None, "p0 p1"]
 
 
-def test_a_nested_model_called_on_some_outputs_of_two_layers_leaves_their_other_outputs_alone():
+def test_a_nested_model_does_not_tie_outputs_it_does_not_read():
     inner = functional("inner", {"i": (None, 2)}, call(layer("ReLU", "r"), "i"), outputs="r")
     halves = [
         call(operation("Split", f"s{name}", indices_or_sections=2, axis=-1), name, out=[(None, 2)] * 2) for name in "pq"
@@ -417,7 +417,7 @@ def test_outputs_of_the_model_are_pinned_as_such():
     assert not flow.solution.pinned()[flow.producer("a").axis].any()
 
 
-def test_channels_across_which_something_normalises_are_noted():
+def test_channels_that_are_normalised_across_are_inexact():
     flow = flow_of(sequential("net", (None, 6), dense("a"), layer("Softmax", "s"), dense("b", activation="softmax")))
     noted = {one.path: (written(flow, [one.axis]), one.reason) for one in flow.inexact}
     assert noted == {
@@ -425,7 +425,7 @@ def test_channels_across_which_something_normalises_are_noted():
     }  # fmt: skip
 
 
-def test_an_activation_that_nobody_knows_pins_what_it_is_applied_to():
+def test_an_unknown_activation_pins_its_channels():
     flow = flow_of(sequential("net", (None, 6), dense("a", activation="mine>mix"), dense("b")))
     (reason,) = reasons(flow, "a")
     assert reason.startswith(
@@ -454,7 +454,7 @@ GATE = (
 )  # fmt: skip
 
 
-def test_a_class_without_a_rule_pins_all_that_it_touches():
+def test_a_class_without_a_rule_pins_its_inputs_and_outputs():
     net = functional(
         "net", X, call(dense("a"), "x"), call(gate(), "a", out=(None, 2)), call(dense("b"), "g"), call(dense("c"), "b"),
         outputs="c",
@@ -482,7 +482,7 @@ def test_an_opaque_layer_is_opaque_wherever_it_stands():
         assert held == before[-1:]
 
 
-def test_where_no_shape_is_recorded_what_reads_an_opaque_layer_is_opaque_too():
+def test_consumers_of_an_opaque_layer_without_a_shape_are_opaque():
     net = sequential("net", (None, 6), dense("a"), layer("ReLU", "r"), dense("b"), dense("c"))
     net["config"]["layers"][2] = gate("r")
     del net["config"]["layers"][3]["build_config"]
@@ -493,7 +493,7 @@ def test_where_no_shape_is_recorded_what_reads_an_opaque_layer_is_opaque_too():
     assert weights(flow, "c")["kernel"][1:] == weights(flow, "c")["bias"] == ["c0 c1"]
 
 
-def test_an_opaque_layer_is_named_through_all_that_it_is_added_to():
+def test_an_opaque_layer_is_named_through_sums():
     net = functional(
         "net", X, call(gate(), "x", out=(None, 2)), call(dense("a"), "x"),
         call(layer("Add", "p"), ["a", "g"], out=(None, 2)), call(dense("b"), "x"),
@@ -522,14 +522,14 @@ def test_channels_beside_an_opaque_layer_can_be_copied():
     assert kernel[2:].sum(axis=0).tolist() == [4 + 6, 5 + 7]
 
 
-def test_weights_of_an_opaque_layer_are_left_as_they_are():
+def test_weights_of_an_opaque_layer_are_unchanged():
     net = functional("net", X, call(dense("a"), "x"), call(gate(), "a", out=(None, 2)), outputs="g")
     flow = flow_of(net, g=[(2, 2)])
     assert "g" not in flow.weights
     assert flow.opaque == {"g": GATE}
 
 
-def test_arrays_among_the_arguments_of_an_opaque_layer_are_left_as_they_are():
+def test_constants_of_an_opaque_layer_are_unchanged():
     net = functional(
         "net", X, call(dense("a"), "x"), call(gate(), "a", by=constant([1.0, 2.0]), out=(None, 2)), outputs="g"
     )
@@ -563,7 +563,7 @@ def test_a_layer_that_fails_at_its_second_call_is_opaque_at_both(known):
         (lambda dense: dense["inbound_nodes"][0].update(kwargs={}, args=[]), "is used in a way that its rule cannot"),
     ],
 )  # fmt: skip
-def test_a_config_that_its_rule_does_not_fit_makes_a_layer_opaque(change, reason):
+def test_a_config_that_does_not_fit_its_rule_makes_a_layer_opaque(change, reason):
     net = functional("net", X, call(dense("a"), "x"), call(dense("b"), "a"), call(dense("c"), "b"), outputs="c")
     change(net["config"]["layers"][2])
     flow = flow_of(net)
@@ -571,7 +571,7 @@ def test_a_config_that_its_rule_does_not_fit_makes_a_layer_opaque(change, reason
     assert flow.opaque["b"].startswith(reason)
 
 
-def test_weights_that_are_not_as_the_rule_says_make_a_layer_opaque():
+def test_weights_that_do_not_fit_the_rule_make_a_layer_opaque():
     net = functional("net", X, call(dense("a"), "x"), call(dense("b"), "a"), call(dense("c"), "b"), outputs="c")
     flow = flow_of(net, a=[(6, 2), (2,)], b=[(2, 2), (2,), (2, 4), (4, 2)], c=[(2, 2), (2,)])
     assert list(flow.opaque) == ["b"]
@@ -584,7 +584,7 @@ def test_weights_that_are_not_as_the_rule_says_make_a_layer_opaque():
     assert "b" not in flow.weights
 
 
-def test_a_layer_with_weights_of_which_its_rule_knows_nothing_pins_what_it_reads_and_makes():
+def test_a_layer_with_weights_unknown_to_its_rule_pins_its_inputs_and_outputs():
     net = functional("net", X, call(dense("a"), "x"), call(layer("ReLU", "r"), "a"), call(dense("b"), "r"), outputs="b")
     flow = flow_of(net, r=[(2,)])
     assert list(flow.opaque) == ["r"]
@@ -629,6 +629,6 @@ def test_channels_are_addressed_by_layer_or_by_layer_and_kind(flow):
         ("x", NoChannels, "layer 'x' makes no channels"),
     ],
 )
-def test_a_wrong_address_is_answered_with_what_there_is(flow, address, error, message):
+def test_a_wrong_address_lists_the_valid_ones(flow, address, error, message):
     with pytest.raises(error, match=message):
         flow.producer(address)

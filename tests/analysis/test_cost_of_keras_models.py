@@ -5,12 +5,12 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-import test_laws as chains
-import test_laws_graphs as graphs
 from keras import layers as L
 from keras import ops
 
 from helpers.laws import free_ids, random_dead
+from helpers.networks import application
+from helpers.table_of_models import small_models
 from kerassurgery_fn import analyse, capture, cost
 from kerassurgery_fn.analysis.layer_costs import cost_of
 from kerassurgery_fn.edits.deletion import delete
@@ -18,16 +18,6 @@ from kerassurgery_fn.edits.deletion import delete
 pytestmark = pytest.mark.keras
 
 README = Path(__file__).parents[2] / "README.md"
-
-
-@pytest.fixture(scope="module")
-def live_models():
-    """Every small model of the tests of the laws, by name."""
-    tables = [
-        chains.EXACT, chains.INEXACT, chains.PINNED, graphs.MERGES, graphs.STATES, graphs.SHARED, graphs.STRUCTURES,
-        graphs.NESTED,
-    ]  # fmt: skip
-    return {name: build() for table in tables for name, build in table.items()}
 
 
 def kerass(model):
@@ -46,14 +36,14 @@ def ours(model):
     return found.parameters, found.trainable, found.bytes
 
 
-def test_parameters_and_bytes_are_those_of_keras(live_models):
-    assert {name: ours(model) for name, model in live_models.items()} == {
-        name: kerass(model) for name, model in live_models.items()
+def test_parameters_and_bytes_are_those_of_keras():
+    assert {name: ours(model) for name, model in small_models().items()} == {
+        name: kerass(model) for name, model in small_models().items()
     }
 
 
-def test_the_cost_of_a_cut_is_known_before_it_is_made(live_models):
-    for name, model in live_models.items():
+def test_the_cost_of_a_cut_is_known_before_it_is_made():
+    for name, model in small_models().items():
         before = capture(model)
         flow = analyse(before)
         dead = random_dead(flow, 1) if free_ids(flow).size else flow.solution.none_dead()
@@ -99,7 +89,7 @@ LINEAR = {
 
 
 @pytest.mark.parametrize("name", LINEAR)
-def test_macs_are_as_many_as_ones_add_up_to(name):
+def test_macs_equal_a_sum_of_ones(name):
     make, *shapes = LINEAR[name]
     inputs = [keras.Input(shape) for shape in shapes]
     model = keras.Model(inputs, make()(inputs if len(inputs) > 1 else inputs[0]))
@@ -124,7 +114,7 @@ OPERATIONS = {
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_macs_of_operations_are_as_many_as_ones_add_up_to(name):
+def test_macs_of_operations_equal_a_sum_of_ones(name):
     apply, shape = OPERATIONS[name]
     x = keras.Input(shape)
     model = keras.Model(x, apply(x))
@@ -278,25 +268,27 @@ APPLICATIONS = {
     "MobileNet": 568_740_352,
     "MobileNetV2": 300_774_272,
     "ResNet50": 3_857_973_248,
-    "DenseNet121": 2_834_161_664,
 }
 
 
 @pytest.mark.parametrize("name", APPLICATIONS)
 def test_whole_networks(name):
-    check_application(getattr(keras.applications, name)(weights=None), APPLICATIONS[name])
+    check_application(application(name), APPLICATIONS[name])
 
 
 def test_the_readme_shows_the_cost_of_resnet():
-    lines = repr(cost(capture(keras.applications.ResNet50(weights=None)))).splitlines()
+    lines = repr(cost(capture(application("ResNet50")))).splitlines()
     shown = README.read_text(encoding="utf-8")
     assert all(line in shown for line in [*lines[:4], *lines[-3:-1]])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name, expected", [("VGG16", 15_470_264_320), ("Xception", None), ("EfficientNetB0", None)])
+@pytest.mark.parametrize(
+    "name, expected",
+    [("VGG16", 15_470_264_320), ("DenseNet121", 2_834_161_664), ("Xception", None), ("EfficientNetB0", None)],
+)
 def test_more_whole_networks(name, expected):
-    check_application(getattr(keras.applications, name)(weights=None), expected)
+    check_application(application(name), expected)
 
 
 def check_application(model, expected):

@@ -110,7 +110,7 @@ def test_a_flattened_channel_has_several_positions():
     assert carriers(group)["a", 0, "kernel", 3] == [[0], [1], [2]]
 
 
-def test_channels_that_stand_more_often_in_an_axis_are_a_group_of_their_own():
+def test_channels_repeated_in_an_axis_are_a_separate_group():
     twice, once, _ = groups(snapshot(half_twice()))
     assert carriers(twice)["out", 0, "kernel", 0] == [[0, 4], [1, 5]]
     assert carriers(once)["out", 0, "kernel", 0] == [[2], [3]]
@@ -127,7 +127,7 @@ def test_the_lines_of_a_grid_are_groups():
     assert carriers(places_in)["g", 0, "kernel", 2] == [[0], [1]]
 
 
-def test_an_output_splits_off_what_it_pins():
+def test_channels_pinned_by_an_output_are_a_separate_group():
     record = functional(
         "net", {"x": (None, 3)},
         call(layer("Dense", "a", units=4), "x"),
@@ -151,7 +151,7 @@ def halves(*calls, outputs):
     )  # fmt: skip
 
 
-def test_channels_of_one_layer_that_are_pinned_for_different_reasons_are_apart():
+def test_channels_pinned_for_different_reasons_are_separate_groups():
     pinned, free, _ = groups(snapshot(halves(
         call(layer("Dense", "out", units=2), "a"), outputs=["out", ("half", 0, 0)]
     )))  # fmt: skip
@@ -159,7 +159,7 @@ def test_channels_of_one_layer_that_are_pinned_for_different_reasons_are_apart()
     assert (free.made["a"].tolist(), free.pinned) == ([[2], [3]], False)
 
 
-def test_channels_of_one_layer_are_apart_where_only_some_are_inexact():
+def test_inexact_channels_are_a_separate_group():
     inexact, exact, _ = groups(snapshot(halves(
         call(layer("Softmax", "soft"), ("half", 0, 0)),
         call(layer("Concatenate", "both"), ["soft", ("half", 0, 1)]),
@@ -182,7 +182,7 @@ def test_an_output_is_not_all_that_pins_where_an_opaque_layer_reads_it_too():
     assert (group.pinned, group.output_only, len(group.reasons)) == (True, False, 2)
 
 
-def test_what_an_opaque_layer_reads_is_pinned_for_a_reason_of_its_own():
+def test_inputs_of_an_opaque_layer_have_their_own_reason():
     record = sequential(
         "net", (None, 5), layer("Dense", "a", units=4),
         layer("Identity", "odd", module="mine", registered_name="mine>Odd"), layer("Dense", "b", units=2),
@@ -192,7 +192,7 @@ def test_what_an_opaque_layer_reads_is_pinned_for_a_reason_of_its_own():
     assert "mine>Odd" in first.reasons[0]
 
 
-def test_normalising_over_channels_is_called_inexact():
+def test_normalising_over_channels_is_inexact():
     record = sequential(
         "net", (None, 5), layer("Dense", "a", units=4), layer("Softmax", "soft"), layer("Dense", "b", units=2)
     )
@@ -200,7 +200,7 @@ def test_normalising_over_channels_is_called_inexact():
     assert (a.inexact, b.inexact) == (("'soft' normalises over the channels",), ())
 
 
-def test_channels_of_a_constant_have_no_maker():
+def test_channels_of_a_constant_have_no_producer():
     record = functional(
         "net", {"x": (None, 3)},
         call(operation("Matmul", "m"), "x", constant(np.ones((3, 4))), out=(None, 4)),
@@ -216,7 +216,7 @@ def test_channels_of_a_constant_have_no_maker():
 # --- naming channels
 
 
-def test_channels_are_named_in_every_layer_that_makes_them():
+def test_channels_are_named_in_every_producer():
     group = groups(snapshot(half_joined()))[1]
     assert group.channels([-1]) == {"wide": (5,), "q": (1,)}
     assert group.channels(np.array([True, False])) == group.channels([0, 0]) == {"wide": (4,), "q": (0,)}
@@ -330,23 +330,13 @@ def test_a_deletion_by_a_group_is_that_of_its_channels(record):
         check_deletion(analyse(snapshot(record())), seed)
 
 
-def live_models():
-    import test_laws as chains
-    import test_laws_graphs as graphs
-
-    tables = [
-        chains.EXACT, chains.INEXACT, chains.PINNED, graphs.MERGES, graphs.STATES, graphs.SHARED, graphs.STRUCTURES,
-        graphs.NESTED,
-    ]  # fmt: skip
-    return {name: build for table in tables for name, build in table.items()}
-
-
 @pytest.mark.keras
-def test_groups_of_live_models():
+def test_groups_of_keras_models():
+    from helpers.table_of_models import small_models
     from kerassurgery_fn import capture
 
-    for name, build in live_models().items():
-        flow = analyse(capture(build()))
+    for name, model in small_models().items():
+        flow = analyse(capture(model))
         try:
             check_partition(flow)
             check_deletion(flow)
@@ -356,11 +346,10 @@ def test_groups_of_live_models():
 
 @pytest.mark.keras
 def test_the_readme_shows_the_groups_of_resnet():
-    import keras
-
+    from helpers.networks import application
     from kerassurgery_fn import capture
 
-    found = groups(capture(keras.applications.ResNet50(weights=None)))
+    found = groups(capture(application("ResNet50")))
     shown = README.read_text(encoding="utf-8")
     assert all(line in shown for line in repr(found).splitlines()[:5])
     assert repr(found[-1]).partition(", inexact")[0] in shown

@@ -111,7 +111,7 @@ LAYERS = {
 
 
 @pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS)
-def test_the_facts_of_a_layer(make, request):
+def test_the_shapes_of_a_layer(make, request):
     if IS_OLDER and "[Reshape]" in request.node.name:
         pytest.skip("an older Keras states less of the shape that Reshape makes")
     snapshot = capture(make())
@@ -120,14 +120,14 @@ def test_the_facts_of_a_layer(make, request):
 
 @pytest.mark.parametrize("make", [lambda: L.MultiHeadAttention(2, 3), lambda: L.GroupQueryAttention(2, 4, 2)])
 @pytest.mark.parametrize("keys", [0, 1])
-def test_the_facts_of_attention(make, keys):
+def test_the_shapes_of_attention(make, keys):
     x, y, z = keras.Input(STEPS), keras.Input((5, 4)), keras.Input((5, 4))
     made = make()(x, y, *[z][:keys], return_attention_scores=True)
     snapshot = capture(keras.Model([x, y, z], L.Add()([L.Identity()(made[0]), x])))
     assert remembered(snapshot) == snapshot.record
 
 
-def test_the_facts_of_operations():
+def test_the_shapes_of_operations():
     x, y = keras.Input((6, 4)), keras.Input((6, 4), dtype="int32")
     z = keras.ops.concatenate([x * 2.0 + 1, keras.ops.cast(y, "float32")], axis=-1)
     left, right = keras.ops.split(z, 2, axis=1)
@@ -139,14 +139,14 @@ def test_the_facts_of_operations():
     assert fold(net, facts.specs.__getitem__) == snapshot.record
 
 
-def test_shared_layers_are_built_for_what_they_are_called_on_first():
+def test_shared_layers_are_built_for_their_first_call():
     layer, x, y = L.Dense(3), keras.Input((5, 4)), keras.Input((7, 4))
     snapshot = capture(keras.Model([x, y], [L.ReLU()(layer(x)), L.ReLU()(layer(y))]))
     assert remembered(snapshot) == snapshot.record
 
 
 @pytest.mark.parametrize("policy", ["float16", "mixed_float16", "bfloat16", "float64"])
-def test_the_facts_of_other_dtypes(policy):
+def test_the_shapes_of_other_dtypes(policy):
     x, y = keras.Input((8, 8, 4)), keras.Input((3,), dtype="int32")
     z = L.BatchNormalization(dtype=policy)(L.Conv2D(3, 2, dtype=policy)(x))
     z = L.Flatten(dtype=policy)(z) * 2
@@ -162,7 +162,7 @@ def test_the_arguments_that_keras_adds(make):
             assert node["kwargs"] == usual_kwargs(layer)
 
 
-def test_to_forget_is_to_forget():
+def test_forgotten_shapes_are_not_in_the_record():
     """Sabotage: what is to be worked out is not in what it is worked out from."""
     record = capture(one(L.Bidirectional(L.LSTM(3)), STEPS)).record
     bare = forgetful(record["config"]["layers"][1])
@@ -179,7 +179,7 @@ NETWORKS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
-def test_the_facts_of_networks(name):
+def test_the_shapes_of_networks(name):
     snapshot = capture(getattr(keras.applications, name)(weights=None))
     assert remembered(snapshot) == snapshot.record
 
@@ -193,7 +193,7 @@ def classes():
     return [one for one in made if issubclass(one, L.Layer) and "Cell" not in one.__name__]
 
 
-def test_all_that_layers_of_keras_take_is_known():
+def test_all_call_arguments_of_keras_layers_are_known():
     odd = [
         (one.__name__, name)
         for one in classes()

@@ -33,7 +33,7 @@ from kerassurgery_fn.channels import (
     tile,
 )
 
-thorough = settings(derandomize=True, deadline=None, max_examples=200)
+thorough = settings(derandomize=True, deadline=None, max_examples=100)
 
 
 def ids(*rows):

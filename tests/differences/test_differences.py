@@ -382,7 +382,7 @@ def arrays(draw):
 
 
 @given(models(), models())
-@settings(deadline=None, derandomize=True, max_examples=200)
+@settings(deadline=None, derandomize=True, max_examples=100)
 def test_any_model_can_be_patched_to_any_other(a, b):
     check(a, b)
     assert exact(from_data(loads(dumps(to_data(a)).encode(), "text")), a)

@@ -166,7 +166,7 @@ def test_any_plan_is_equal_after_a_round_trip_and_gives_the_same_bytes(edit):
 
 
 @given(values)
-@settings(deadline=None, derandomize=True, max_examples=200)
+@settings(deadline=None, derandomize=True, max_examples=100)
 def test_any_value_is_equal_after_a_round_trip(value):
     again = from_data(loads(dumps(to_data(value)).encode(), "text"))
     assert again == value
@@ -450,7 +450,7 @@ json_values = st.recursive(
 
 
 @given(json_values)
-@settings(deadline=None, derandomize=True, max_examples=300)
+@settings(deadline=None, derandomize=True, max_examples=150)
 def test_decoding_any_data_gives_an_edit_or_a_clear_error(data):
     for whole in (data, document(data), deletion(data), document({"edit": "Plan", "edits": data})):
         with suppress(BadDocument):

@@ -209,14 +209,14 @@ ONEDNN = {name: NEEDS_CHANNELS_FIRST for name in BRANCHES if "channels_first" in
 
 
 @pytest.mark.parametrize("name", marked(list(BRANCHES), ONEDNN))
-def test_a_branch_without_channels_goes(name):
+def test_a_branch_without_channels_is_removed(name):
     make, dead, gone = BRANCHES[name]
     smaller = check_law(make(), DeleteChannels(dead)).smaller
     assert not set(gone) & set(names(smaller.record))
     assert set(names(smaller.record)) >= set(smaller.weights)
 
 
-def test_the_optimizers_state_of_a_branch_goes_with_it():
+def test_the_optimizer_state_of_a_branch_is_removed():
     model = inception()
     model.compile(keras.optimizers.Adam(0.01), "mse", run_eagerly=True)
     model.train_on_batch(random_inputs(model), np.ones((11, 5)))
@@ -287,7 +287,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_a_branch_that_is_needed_is_refused(name):
+def test_a_needed_branch_is_not_removed(name):
     make, dead, error = REFUSED[name]
     snapshot = capture(make())
     with pytest.raises(error):
@@ -295,7 +295,7 @@ def test_a_branch_that_is_needed_is_refused(name):
     assert capture(rebuild(snapshot)) == snapshot
 
 
-def test_a_part_of_an_output_goes_if_that_is_wanted():
+def test_a_part_of_an_output_is_removed_on_request():
     edit = DeleteChannels({"narrow": range(4)}, allow_output_change=True)
     assert rebuild(edit(capture(joined_into_the_output()))).output_shape == (None, 2)
 
@@ -308,7 +308,7 @@ def nested_twice():
     return keras.Model(z, L.Dense(3, name="top")(L.Add()([inner(L.Dense(5)(z)), inner(L.Dense(5)(z))])))
 
 
-def test_a_branch_goes_in_every_call_of_a_nested_model():
+def test_a_branch_is_removed_from_every_call_of_a_nested_model():
     check_law(nested_twice(), DeleteChannels("narrow", range(3)))
 
 
@@ -319,12 +319,12 @@ def nested_outputs():
     return keras.Model(z, L.Dense(3, name="top")(L.Concatenate()(inner(L.Dense(5)(z)))))
 
 
-def test_an_output_of_a_nested_model_that_others_need_is_refused():
+def test_a_nested_output_that_others_read_is_not_removed():
     with pytest.raises(NothingLeft, match="nested model 'inner'"):
         DeleteChannels("narrow", range(3))(capture(nested_outputs()))
 
 
-def test_an_output_of_a_nested_model_that_nothing_reads_stays():
+def test_an_unread_nested_output_stays():
     x = keras.Input((5,))
     inner = keras.Model(x, [L.Dense(4, name="read")(x), L.Dense(6, name="unread")(x)], name="inner")
     z = keras.Input((5,))
@@ -334,7 +334,7 @@ def test_an_output_of_a_nested_model_that_nothing_reads_stays():
     assert "inner/unread" in smaller.weights
 
 
-def test_a_nested_model_goes_with_its_last_reader():
+def test_a_nested_model_is_removed_with_its_last_reader():
     x = keras.Input((5,))
     inner = keras.Model(x, [L.Dense(4, name="a")(x), L.Dense(6, name="b")(x)], name="inner")
     z = keras.Input((5,))

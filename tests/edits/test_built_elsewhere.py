@@ -74,7 +74,7 @@ def test_a_layer_built_on_another_rank_is_cut_and_widened(make, shape):
     assert cost(after).macs < cost(before).macs
 
 
-def test_the_call_by_which_a_layer_was_built_goes():
+def test_the_call_that_built_a_layer_is_deleted():
     x = keras.Input((4, 4, 2))
     a, d = L.Dense(6, name="a")(x), L.Dense(3, name="d")
     model = keras.Model(x, [d(L.GlobalAveragePooling2D()(a)), d(a)])
@@ -85,7 +85,7 @@ def test_the_call_by_which_a_layer_was_built_goes():
     assert after.weights["d"][0].shape == (5, 3)
 
 
-def test_channels_on_another_axis_than_the_last_are_held():
+def test_channels_on_an_inner_axis_are_pinned():
     """Which axis of the shape that the layer was built on carries them is not known."""
     x = keras.Input((5, 2))
     turned = L.Permute((2, 1))(L.Dense(6, name="a")(x))

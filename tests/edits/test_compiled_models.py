@@ -66,7 +66,7 @@ MOVES = {
 
 @pytest.mark.keras
 @pytest.mark.parametrize("edit, names", MOVES.values(), ids=MOVES)
-def test_what_is_compiled_by_an_outputs_name_goes_by_its_new_name(trained, edit, names):
+def test_losses_follow_a_renamed_output(trained, edit, names):
     _, before, _, _ = trained
     after = edit(before)
     outputs = [name for name, _, _ in triples(after.config["output_layers"])]
@@ -96,7 +96,7 @@ def test_training_goes_on_with_the_same_losses(trained):
 
 
 @pytest.mark.keras
-def test_two_outputs_of_one_name_have_a_list(trained):
+def test_two_outputs_of_one_name_have_a_list_of_losses(trained):
     x = keras.Input((4,))
     h = L.Dense(3, name="h")(x)
     model = keras.Model(x, [L.Dropout(0.5, name="a")(h), L.ReLU(name="b")(h)])
@@ -110,7 +110,7 @@ def test_two_outputs_of_one_name_have_a_list(trained):
     assert loss == pytest.approx(0.5 * 1 + 2 * 3, rel=1e-5)
 
 
-def test_names_of_outputs():
+def test_losses_of_renamed_outputs():
     """One name becomes two; values that agree stay under one name; losses become a list together with their weights."""
     loss = {"s": "mae", "a": "mse"}
     assert renamed_fields({"loss": loss}, ["s", "s", "a"], ["s", "w", "a"]) == {
@@ -126,7 +126,7 @@ def test_names_of_outputs():
 
 
 @pytest.mark.keras
-def test_outputs_in_a_dict_go_by_its_keys(trained):
+def test_losses_of_a_dict_of_outputs_keep_its_keys(trained):
     _, before, _, _ = trained
     config = {**before.config, "output_layers": {"a": ["a", 0, 0], "k": ["n", 0, 0]}}
     compiled = {**before.record["compile_config"], "loss": {"a": "mse", "k": "mae"}}

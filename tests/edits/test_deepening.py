@@ -56,20 +56,20 @@ PICTURES = {
 
 
 @pytest.mark.parametrize("edit, before, after", PICTURES.values(), ids=PICTURES)
-def test_a_picture_before_and_one_after(edit, before, after):
+def test_the_edit_of_a_model_written_by_hand(edit, before, after):
     kept = pickle.loads(pickle.dumps(before))
     assert edit(before) == after
     assert parameters(after) > parameters(before)
     assert before == kept
 
 
-def test_the_new_layer_at_one_call_of_a_shared_one():
+def test_a_new_layer_at_one_call_of_a_shared_layer():
     made = DeepenLayer("s", calls=[1])(shared())
     assert len(record_of(made, "s_1")["inbound_nodes"]) == 1
     assert len(record_of(DeepenLayer("s")(shared()), "s_1")["inbound_nodes"]) == 2
 
 
-def test_the_optimizers_state_of_all_other_layers_stays():
+def test_the_optimizer_state_of_other_layers_stays():
     made = DeepenLayer("a")(chain(training=True))
     assert made.training == momenta(chain().weights)
 
@@ -83,7 +83,7 @@ def row(record, shape, *weights):
     return Snapshot(sequential("row", shape, record), {"conv": weights})
 
 
-def test_a_kernel_that_only_hands_on_is_one_in_the_middle():
+def test_an_identity_kernel_is_one_at_its_centre():
     made = DeepenLayer("conv")(row(*convolution(), numbers(3, 3, 2, 3), numbers(3)))
     kernel, bias = made.weights["conv_1"]
     assert kernel.shape == (3, 3, 3, 3)
@@ -93,7 +93,7 @@ def test_a_kernel_that_only_hands_on_is_one_in_the_middle():
     assert not bias.any()
 
 
-def test_what_is_said_otherwise_than_of_the_first_layer():
+def test_options_of_the_new_layer():
     record, shape = convolution(strides=[2, 2], padding="valid", use_bias=False, activation="relu", trainable=False)
     made = DeepenLayer("conv", kernel_size=5)(row(record, shape, numbers(3, 3, 2, 3)))
     config, first = record_of(made, "conv_1")["config"], record["config"]
@@ -104,7 +104,7 @@ def test_what_is_said_otherwise_than_of_the_first_layer():
     }  # fmt: skip
 
 
-def test_convolutions_that_see_only_the_past_go_on_so():
+def test_causal_convolutions_stay_causal():
     conv = layer(
         "Conv1D", "conv", filters=3, kernel_size=[4], strides=[1], padding="causal", dilation_rate=[2],
         data_format="channels_last", groups=1, activation="linear", use_bias=True,
@@ -154,7 +154,7 @@ LAST = {
 
 
 @pytest.mark.parametrize("after, activation", ACTIVATIONS.values(), ids=ACTIVATIONS)
-def test_activations_that_change_nothing_when_done_twice_are_done_twice(after, activation):
+def test_idempotent_activations_are_repeated(after, activation):
     calls = [call(layer("Dense", "a", units=3), "x"), call(after, "a", out=(None, 3))]
     net = Snapshot(functional("net", {"x": (None, 3)}, *calls, outputs="r"), {})
     made = DeepenLayer("a", after="r", name="deep")(net)
@@ -162,7 +162,7 @@ def test_activations_that_change_nothing_when_done_twice_are_done_twice(after, a
 
 
 @pytest.mark.parametrize("record, activation", LAST.values(), ids=LAST)
-def test_what_a_layer_does_last_is_known_of_its_class(record, activation):
+def test_the_last_activation_of_each_class(record, activation):
     assert activation_of(record) == activation
 
 
@@ -199,7 +199,7 @@ def test_what_cannot_be_deepened_is_refused(edit, before, error, words):
         edit(before)
 
 
-def test_all_at_once_names_mean_what_they_did_before():
+def test_names_at_once_refer_to_the_first_snapshot():
     plan = Plan.at_once(DeepenLayer("a"), DeepenLayer("b", name="deep"), DeleteChannels("a", [0]))
     made = plan(chain())
     assert names(made) == ["chain_input", "a", "a_1", "relu", "b", "deep", "c"]
@@ -312,7 +312,7 @@ def test_a_deeper_model_computes_what_it_did(make, edit):
 
 
 @pytest.mark.keras
-def test_an_identity_that_is_not_one_would_show():
+def test_a_wrong_identity_is_found():
     model = LIVE["Conv2D in groups"][0]()
     randomise(model)
     before, inputs = captured(model), random_inputs(model)
@@ -322,7 +322,7 @@ def test_an_identity_that_is_not_one_would_show():
 
 
 @pytest.mark.keras
-def test_a_deeper_model_learns_on():
+def test_a_deeper_model_can_be_trained():
     model = stack((4,), L.Dense(6, "relu", name="a"))
     model.compile(keras.optimizers.Adam(0.01), "mse", run_eagerly=True)
     x, y = np.random.default_rng(0).normal(size=(32, 4)), np.random.default_rng(1).normal(size=(32, 3))

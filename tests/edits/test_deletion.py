@@ -57,7 +57,7 @@ PICTURES = {
 
 
 @pytest.mark.parametrize("edit, before, after", PICTURES.values(), ids=PICTURES)
-def test_a_picture_before_and_one_after(edit, before, after):
+def test_the_edit_of_a_model_written_by_hand(edit, before, after):
     assert edit(before) == after
 
 
@@ -69,7 +69,7 @@ def test_the_pictures_show_all_there_is():
         assert set(flow.weights) == set(net.weights)
 
 
-def test_facts_that_the_config_repeats_are_kept_true():
+def test_sizes_that_the_config_repeats_stay_consistent():
     after = DeleteChannels("a", [0])(image())
     config = {one["config"]["name"]: one for one in after.config["layers"]}
     assert config["a"]["config"]["filters"] == 3
@@ -91,11 +91,11 @@ def test_an_array_among_arguments_is_cut():
     assert DeleteChannels("a", [0, 2])(net([0, 1, 2, 3])) == net([1, 3])
 
 
-def test_the_state_of_the_optimizer_is_cut_like_the_weights():
+def test_the_optimizer_state_is_cut_like_the_weights():
     assert DeleteChannels({"a": [0], "b": [2]})(chain(training=True)) == chain([1, 2, 3], [0, 1], training=True)
 
 
-def test_state_of_another_shape_than_its_weight_is_left_as_it_is():
+def test_optimizer_state_of_another_shape_is_unchanged():
     before = chain(training=True)
     odd = type(before.training)((("a", 0), ("a", 0)), (np.ones((5, 4)), np.ones(5)))
     after = DeleteChannels("a", [0])(type(before)(before.record, before.weights, odd))
@@ -126,7 +126,7 @@ def test_channels_may_be_given_in_many_forms(channels):
 
 
 @pytest.mark.parametrize("address", ["a", "a:units", type("Layer", (), {"name": "a"})()])
-def test_layers_may_be_given_by_name_by_kind_or_as_they_are(address):
+def test_layers_by_name_by_kind_or_as_objects(address):
     assert DeleteChannels(address, [0])(chain()) == chain(a=[1, 2, 3])
     assert DeleteChannels({address: [0]})(chain()) == chain(a=[1, 2, 3])
 
@@ -136,7 +136,7 @@ def test_kinds_may_be_given_by_keyword():
     assert DeleteChannels("a", units=[0])(chain()) == chain(a=[1, 2, 3])
 
 
-def test_a_bare_name_of_a_nested_layer_will_do():
+def test_a_bare_name_addresses_a_nested_layer():
     net = functional(
         "net", {"x": (None, 5)}, call(sequential("inner", (None, 5), layer("Dense", "a", units=2)), "x"),
         call(layer("Dense", "t", units=1), "inner"), outputs="t",
@@ -190,7 +190,7 @@ def test_edits_are_listed_by_name():
         (KeepChannels("a", [0, 1, 2]), grouped(), PartialGroup, r"channels \[3\] of 'a' .*\[1, 3\]; \[2, 3\]$"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_is_refused_and_nothing_has_changed(edit, net, error, message):
+def test_an_impossible_deletion_is_refused_and_changes_nothing(edit, net, error, message):
     before = copy.deepcopy(net)
     with pytest.raises(error, match=message) as caught:
         edit(net)
@@ -206,7 +206,7 @@ def test_a_name_that_two_nested_models_have_is_ambiguous():
 
 
 @pytest.mark.parametrize("channels", [[0.5], ["0"], [1.0], [None]])
-def test_what_is_no_index_is_refused_before_there_is_a_model(channels):
+def test_an_invalid_index_is_refused_when_the_edit_is_created(channels):
     with pytest.raises(ChannelOutOfRange, match="channels are indices or a boolean mask, not"):
         DeleteChannels("a", channels)
 
@@ -218,7 +218,7 @@ def test_a_mask_of_another_length_is_refused(edit, n):
         edit("a", np.arange(n) == 1)(chain())
 
 
-def test_channels_that_a_layer_without_a_rule_reads_are_refused_with_the_line_that_teaches_it():
+def test_the_error_shows_how_to_teach_a_layer_without_a_rule():
     gate = layer("Gate", "gate", module="mine", registered_name="mine>Gate")
     net = functional(
         "net", {"x": (None, 5)}, call(layer("Dense", "a", units=2), "x"), call(gate, "a", out=(None, 2)),
@@ -233,7 +233,7 @@ def test_channels_that_a_layer_without_a_rule_reads_are_refused_with_the_line_th
     )
 
 
-def test_every_layer_whose_channels_are_held_is_named_by_its_address():
+def test_the_error_names_every_layer_with_pinned_channels():
     sep = layer("DepthwiseConv2D", "d", depth_multiplier=2)
     net = functional(
         "net", {"x": (None, 4, 4, 2)}, call(layer("Conv2D", "a", filters=2), "x"), call(sep, "a"), outputs="d"
@@ -242,7 +242,7 @@ def test_every_layer_whose_channels_are_held_is_named_by_its_address():
         DeleteChannels({"a": [0], "d": [1]})(snapshot(net))
 
 
-def test_of_several_kinds_of_channels_those_that_are_held_are_named():
+def test_the_error_names_the_pinned_kinds_of_channels():
     deep = layer("DepthwiseConv2D", "d", depth_multiplier=2)
     net = functional("net", {"x": (None, 4, 4, 2)}, call(deep, "x"), outputs="d")
     flow = analyse(snapshot(net))
@@ -252,12 +252,12 @@ def test_of_several_kinds_of_channels_those_that_are_held_are_named():
     assert located(dataclasses.replace(flow, producers=two), np.array([0])) == ["d", "d:less"]
 
 
-def test_an_output_may_lose_channels_if_that_is_said():
+def test_an_output_loses_channels_on_request():
     assert DeleteChannels("c", [0], allow_output_change=True)(chain()) == chain(c=[1])
     assert KeepChannels("c", [1], allow_output_change=True)(chain()) == chain(c=[1])
 
 
-def test_what_is_held_by_more_than_an_output_stays_held():
+def test_channels_pinned_by_more_than_an_output_stay_pinned():
     gate = layer("Gate", "gate", module="mine")
     net = functional(
         "net", {"x": (None, 5)}, call(layer("Dense", "a", units=2), "x"), call(gate, "a", out=(None, 2)),
@@ -270,7 +270,7 @@ def test_what_is_held_by_more_than_an_output_stays_held():
 @pytest.mark.parametrize(
     "give", [lambda: DeleteChannels("a"), lambda: KeepChannels("a", None), lambda: DeleteChannels({"a": [0]}, [1])]
 )
-def test_an_edit_that_does_not_say_which_channels_of_what_is_refused(give):
+def test_an_edit_without_a_layer_or_channels_is_refused(give):
     with pytest.raises(SurgeryError, match="takes a layer and its channels, or a mapping of layers to channels"):
         give()
 
@@ -284,11 +284,11 @@ def test_an_empty_choice_is_the_identity():
 # --- branches
 
 
-def test_a_branch_that_loses_all_its_channels_goes_up_to_the_join():
+def test_a_branch_without_channels_is_removed_up_to_the_concatenation():
     assert DeleteChannels("p", [0, 1])(fork()) == fork(p=[])
 
 
-def test_a_join_that_is_left_with_one_branch_goes_too():
+def test_a_concatenation_of_one_branch_is_removed():
     assert DeleteChannels({"p": [0, 1], "r": [0]})(fork()) == fork(p=[], r=[])
 
 
@@ -310,12 +310,12 @@ def two_nets(*branches, wide=(0, 1)):
     return snapshot(record, {"a": (numbers(5, 3), numbers(3)), **weights, "t": (numbers(joined, 1), numbers(1))})
 
 
-def test_a_branch_within_a_nested_model_goes():
+def test_a_branch_in_a_nested_model_is_removed():
     assert DeleteChannels("inner/p", [0, 1])(two_nets("p", "q")) == two_nets("q")
     assert DeleteChannels("inner/q", [0, 1])(two_nets("p", "q")) == two_nets("p")
 
 
-def test_a_branch_that_is_a_whole_nested_model_goes():
+def test_a_nested_model_that_is_a_branch_is_removed():
     def net(*branches):
         inner = functional("inner", {"i": (None, 5)}, call(layer("Dense", "a", units=2), "i"), outputs="a")
         tail = sequential("tail", (None, 5), layer("Dense", "a", units=2))
@@ -333,7 +333,7 @@ def test_a_branch_that_is_a_whole_nested_model_goes():
     assert DeleteChannels("tail/a", [0, 1])(net("inner", "tail")) == net("inner")
 
 
-def test_a_call_of_a_shared_layer_goes_and_the_others_are_counted_anew():
+def test_a_call_of_a_shared_layer_is_removed_and_the_others_are_renumbered():
     def net(*sources):
         producers = [call(layer("Dense", name, units=2), "x") for name in ("p", "q") if name in sources]
         calls = [call(layer("ReLU", "r") if i == 0 else "r", source) for i, source in enumerate(sources)]
@@ -350,14 +350,14 @@ def test_a_call_of_a_shared_layer_goes_and_the_others_are_counted_anew():
     assert DeleteChannels("q", [0, 1])(net("p", "q")) == net("p")
 
 
-def test_the_state_of_the_optimizer_for_a_branch_goes_with_it():
+def test_the_optimizer_state_of_a_branch_is_removed():
     def training(net):
         return type(net)(net.record, net.weights, momenta(net.weights))
 
     assert DeleteChannels("p", [0, 1])(training(fork())) == training(fork(p=[]))
 
 
-def test_a_side_of_a_sum_goes_where_the_other_is_wider():
+def test_a_side_of_a_sum_is_removed_where_the_other_is_wider():
     def net(*sides):
         producers = [call(layer("Dense", name, units=3 if name == "p" else 1), "x") for name in sides]
         merged = [call(layer("Add", "sum"), [*sides], out=(None, 3))] if len(sides) > 1 else []
@@ -385,12 +385,12 @@ def combined(kind, narrow=1):
 
 @pytest.mark.parametrize("kind", ["Subtract", "Multiply", "Maximum", "Average"])
 @pytest.mark.parametrize("edit, narrow", [(DeleteChannels("q", [0]), 1), (DeleteChannels("z", [0, 1]), 3)])
-def test_a_side_that_its_merge_cannot_do_without_is_refused(kind, edit, narrow):
+def test_a_needed_side_of_a_merge_is_not_removed(kind, edit, narrow):
     with pytest.raises(NothingLeft, match=rf"'m' \({kind}\) combines what 'q' makes with other tensors and cannot"):
         edit(combined(kind, narrow))
 
 
-def test_a_join_along_another_axis_cannot_do_without_a_part():
+def test_a_part_of_a_concatenation_along_another_axis_is_not_removed():
     record = functional(
         "net", {"x": (None, 4, 5)}, call(layer("Dense", "p", units=3), "x"), call(layer("Dense", "z", units=2), "x"),
         call(layer("Dense", "q", units=3), "z"),
@@ -401,7 +401,7 @@ def test_a_join_along_another_axis_cannot_do_without_a_part():
         DeleteChannels("z", [0, 1])(snapshot(record))
 
 
-def test_a_side_that_dies_with_all_it_is_multiplied_with_takes_the_product_with_it():
+def test_a_product_is_removed_with_its_sides():
     def net(*branches):
         gate = [
             call(layer("Dense", "p", units=2), "x"), call(layer("Dense", "q", units=2), "x"),
@@ -420,7 +420,7 @@ def test_a_side_that_dies_with_all_it_is_multiplied_with_takes_the_product_with_
     assert DeleteChannels("p", [0, 1])(net("m", "r")) == net("r")
 
 
-def test_an_output_of_a_nested_model_that_is_still_read_for_its_others_is_refused():
+def test_an_output_of_a_nested_model_with_other_readers_is_not_removed():
     inner = functional(
         "inner", {"i": (None, 5)}, call(layer("Dense", "a", units=2), "i"), call(layer("Dense", "b", units=2), "i"),
         outputs=["a", "b"],
@@ -433,7 +433,7 @@ def test_an_output_of_a_nested_model_that_is_still_read_for_its_others_is_refuse
         DeleteChannels("inner/a", [0, 1])(snapshot(net))
 
 
-def test_outputs_of_a_nested_model_that_nothing_reads_stay():
+def test_unread_outputs_of_a_nested_model_stay():
     def net(*branches):
         inner = functional(
             "inner", {"i": (None, 5)}, call(layer("Dense", "a", units=2), "i"), call(layer("Dense", "b", units=2), "i"),
@@ -451,7 +451,7 @@ def test_outputs_of_a_nested_model_that_nothing_reads_stay():
     assert DeleteChannels("p", [0, 1])(net("p", "q")) == net("q")
 
 
-def test_a_branch_that_goes_in_one_call_of_a_nested_model_and_stays_in_another_is_refused():
+def test_a_branch_needed_in_one_call_of_a_nested_model_is_not_removed():
     inner = functional("inner", {"i": (None, 3), "j": (None, 3)}, call(layer("Add", "sum"), ["i", "j"]), outputs="sum")
     net = functional(
         "net", {"x": (None, 5)}, call(layer("Dense", "p", units=3), "x"), call(layer("Dense", "z", units=2), "x"),
@@ -463,7 +463,7 @@ def test_a_branch_that_goes_in_one_call_of_a_nested_model_and_stays_in_another_i
         DeleteChannels("z", [0, 1])(snapshot(net))
 
 
-def test_a_nested_model_that_is_called_on_what_goes():
+def test_a_nested_model_that_reads_a_removed_branch():
     inner = functional("inner", {"i": (None, 3), "j": (None, 3)}, call(layer("Add", "sum"), ["i", "j"]), outputs="sum")
     net = functional(
         "net", {"x": (None, 5)}, call(layer("Dense", "p", units=3), "x"), call(layer("Dense", "z", units=2), "x"),
@@ -474,7 +474,7 @@ def test_a_nested_model_that_is_called_on_what_goes():
         DeleteChannels("z", [0, 1])(snapshot(net))
 
 
-def test_an_input_of_a_nested_model_that_nothing_in_it_reads_any_more_stays():
+def test_an_unread_input_of_a_nested_model_stays():
     def net(*branches):
         own = {"a": "i", "b": "j"}
         sides = [call(layer("Dense", name, units=2), own[name]) for name in branches]
@@ -498,7 +498,7 @@ def test_an_input_of_a_nested_model_that_nothing_in_it_reads_any_more_stays():
 
 
 @pytest.mark.parametrize("net", [chain(training=True), image(), residual(), fork(), shared(), nested(), grouped()])
-def test_an_edit_leaves_its_argument_alone_and_gives_the_same_again(net):
+def test_an_edit_is_pure_and_repeatable(net):
     name = next(path for path in net.weights)
     before = pickle.loads(pickle.dumps(net))
     edit = DeleteChannels(name, [0, 1] if name == "a" and len(net.weights["a"][1]) == 4 else [0])
@@ -506,7 +506,7 @@ def test_an_edit_leaves_its_argument_alone_and_gives_the_same_again(net):
     assert net == before
 
 
-def test_what_an_edit_does_not_touch_is_shared():
+def test_unchanged_parts_are_shared():
     net = chain(training=True)
     after = DeleteChannels("a", [0])(net)
     assert after.weights["c"] is net.weights["c"]
@@ -520,7 +520,7 @@ def test_what_an_edit_does_not_touch_is_shared():
     assert get_in(after.record, (*dense, "config")) is get_in(net.record, (*dense, "config"))
 
 
-def test_what_an_edit_does_not_touch_is_shared_when_a_branch_goes():
+def test_unchanged_parts_are_shared_when_a_branch_is_removed():
     net = fork()
     after = DeleteChannels("p", [0, 1])(net)
     old = {one["config"]["name"]: one for one in net.config["layers"]}
@@ -541,14 +541,14 @@ INDICES = st.sets(st.integers(0, 3), max_size=3)
 
 @quick
 @given(INDICES)
-def test_to_delete_is_to_keep_the_rest(gone):
+def test_deleting_is_keeping_the_rest(gone):
     kept = sorted(set(range(4)) - gone)
     assert DeleteChannels("a", gone)(chain()) == KeepChannels("a", kept)(chain()) == chain(a=kept)
 
 
 @quick
 @given(st.sets(st.integers(0, 5), max_size=3), st.data())
-def test_two_deletions_are_one(first, data):
+def test_two_deletions_compose_to_one(first, data):
     left = [one for one in range(6) if one not in first]
     second = data.draw(st.sets(st.integers(0, len(left) - 1), max_size=len(left) - 1))
     both = first | {left[i] for i in second}
@@ -569,7 +569,7 @@ def test_deletions_of_different_layers_commute(a, b):
     st.sets(st.integers(0, 2), max_size=2),
     st.sets(st.integers(0, 3), max_size=3),
 )
-def test_whole_lines_of_a_grid_may_go_in_any_number(groups, a, b):
+def test_any_number_of_whole_lines_of_a_grid_is_deleted(groups, a, b):
     def lines(width, places):
         return {width * g + p for g in range(3) for p in range(width) if g in groups or p in places}
 
@@ -580,7 +580,7 @@ def test_whole_lines_of_a_grid_may_go_in_any_number(groups, a, b):
 
 @quick
 @given(st.sets(st.integers(0, 11), min_size=1, max_size=11))
-def test_positions_of_a_grid_are_deleted_as_they_are_named_or_not_at_all(gone):
+def test_positions_of_a_grid_are_deleted_exactly_or_not_at_all(gone):
     net = grouped(range(3), range(2), range(4))
     try:
         after = DeleteChannels("b", gone)(net)

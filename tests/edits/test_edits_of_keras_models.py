@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from keras import layers as L
 
+from helpers.edited_models import compiled, plain, siamese
 from helpers.laws import compute, deviation, differences, random_inputs, randomise
 from kerassurgery_fn import (
     DeleteChannels,
@@ -24,63 +25,6 @@ from kerassurgery_fn.errors import MisfitTensor, NoChannels, NotALayer
 
 pytestmark = pytest.mark.keras
 
-
-def plain():
-    x = keras.Input((8, 8, 3), name="image")
-    y = L.Conv2D(4, 3, padding="same", name="conv_1")(x)
-    y = L.ReLU(name="relu_1")(L.BatchNormalization(name="bn_1")(y))
-    z = L.Dropout(0.3, name="drop")(L.Conv2D(4, 3, padding="same", name="conv_2")(y))
-    y = L.Add(name="sum")([y, z])
-    y = L.Dense(5, activation="tanh", name="dense")(L.GlobalAveragePooling2D(name="mean")(y))
-    return keras.Model(x, L.Dense(3, name="top")(y))
-
-
-def siamese():
-    a, b = keras.Input((6,), name="a"), keras.Input((6,), name="b")
-    tower, drop = L.Dense(6, activation="relu", name="tower"), L.Dropout(0.2, name="drop")
-    c, d = tower(a), tower(drop(tower(drop(b))))
-    return keras.Model({"a": a, "b": b}, {"far": L.Subtract(name="far")([c, d]), "near": L.Dense(2, name="near")(c)})
-
-
-def nested():
-    i = keras.Input((6, 6, 3))
-    j = L.Dropout(0.1, name="drop")(L.Conv2D(4, 3, activation="relu", name="conv")(i))
-    backbone = keras.Model(i, L.Conv2D(4, 1, name="out")(j), name="backbone")
-    head = keras.Sequential(
-        [keras.Input((4,)), L.Dense(6, name="hidden"), L.ReLU(name="relu"), L.Dense(4, name="last")]
-    )
-    x = keras.Input((6, 6, 3))
-    y = L.GlobalMaxPooling2D(name="peak")(backbone(x))
-    return keras.Model(x, L.Dense(2, name="top")(head(y)))
-
-
-def row():
-    return keras.Sequential(
-        [
-            keras.Input((8, 8, 3)), L.Conv2D(4, 3, name="conv"), L.Dropout(0.2, name="drop"), L.ReLU(name="relu"),
-            L.Flatten(name="flat"), L.Dense(3, name="top"),
-        ]
-    )  # fmt: skip
-
-
-def recurrent():
-    x = keras.Input((5, 4))
-    y, state = L.GRU(6, return_sequences=True, return_state=True, name="gru")(x)
-    y = L.LSTM(6, name="lstm")(L.Dropout(0.2, name="drop")(y), initial_state=[state, state])
-    y = L.TimeDistributed(keras.Sequential([L.Dense(4, name="step"), L.ReLU(name="relu")]), name="steps")(
-        L.RepeatVector(3, name="again")(y)
-    )
-    return keras.Model(x, L.Dense(2, name="top")(L.Bidirectional(L.LSTM(3), name="both")(y)))
-
-
-def operators():
-    x = keras.Input((6,))
-    y = L.Dense(6, name="a")(x) * 2.0
-    y = keras.ops.concatenate([y, L.Dense(4, name="b")(y)], axis=-1)
-    return keras.Model(x, L.Dense(2, name="top")(keras.ops.relu(y) + np.arange(10, dtype="float32")))
-
-
-MODELS = {make.__name__: make for make in (plain, siamese, nested, row, recurrent, operators)}
 
 EDITS = {
     "plain": [
@@ -127,10 +71,7 @@ CASES = [pytest.param(name, edit, id=f"{name}: {edit!r}"[:90]) for name, edits i
 
 @pytest.mark.parametrize("name, edit", CASES)
 def test_the_record_is_what_keras_writes(name, edit):
-    model = MODELS[name]()
-    randomise(model)
-    model.compile(keras.optimizers.Adam(0.01), "mse", run_eagerly=True)
-    made = edit(capture(model))
+    made = edit(compiled(name))
     rebuilt = rebuild(made)
     again = capture(rebuilt)
     assert differences(again.record, made.record) == []
@@ -185,7 +126,7 @@ WHAT = {
 
 
 @pytest.mark.parametrize("edit, change", WHAT.values(), ids=WHAT)
-def test_the_model_computes_what_it_should(model, edit, change):
+def test_the_edited_model_computes_what_is_computed_by_hand(model, edit, change):
     layers = {layer.name: layer for layer in model.layers}
     scaled = {"conv_2": lambda x: layers["conv_2"](3 * x), "relu_1": lambda x: 3 * layers["relu_1"](x)}
     change = {name: scaled[name] if do == 3.0 else do for name, do in change.items()}
@@ -196,7 +137,7 @@ def test_the_model_computes_what_it_should(model, edit, change):
         assert not same(compute(capture(model), inputs), truth), "the change was to show"
 
 
-def test_a_built_layer_brings_its_weights(model):
+def test_a_built_layer_keeps_its_weights(model):
     dense = L.Dense(5, name="more")
     dense.build((None, 5))
     made = InsertLayer(dense, before="top")(capture(model))
@@ -205,7 +146,7 @@ def test_a_built_layer_brings_its_weights(model):
     assert made.weights["more"][0].any()
 
 
-def test_layers_that_are_seeded_are_drawn_the_same_each_time(model):
+def test_seeded_layers_get_the_same_weights_each_time(model):
     def drawn(**kwargs):
         made = InsertLayer(L.Dense(5, name="more", **kwargs), before="top")(capture(model))
         return [capture(rebuild(made)).weights["more"][0] for _ in range(2)]
@@ -216,7 +157,7 @@ def test_layers_that_are_seeded_are_drawn_the_same_each_time(model):
     assert not np.array_equal(a, b)
 
 
-def test_unshared_layers_compute_what_the_one_did():
+def test_unshared_layers_compute_what_the_shared_layer_did():
     made = siamese()
     randomise(made)
     inputs = random_inputs(made)
@@ -267,7 +208,7 @@ class Twice(keras.layers.Layer):
         return {**super().get_config(), "times": self.times}
 
 
-def test_keras_is_asked_about_classes_that_no_rule_knows():
+def test_keras_computes_shapes_of_classes_without_a_rule():
     before = capture(plain())
     with pytest.raises(
         MisfitTensor, match=r"'dense' \(Dense\) would be called on .*\(None, 8\) in place of .*\(None, 4\)"
@@ -281,7 +222,7 @@ def test_keras_is_asked_about_classes_that_no_rule_knows():
     assert again.weights["dense"][0].shape == (8, 5)
 
 
-def test_only_layers_are_layers():
+def test_only_layers_are_accepted_as_layers():
     with pytest.raises(NotALayer, match=r"is a model: pass capture\(model\)"):
         InsertLayer(plain(), after="drop")
     with pytest.raises(NotALayer, match="is not a layer"):
@@ -327,7 +268,7 @@ MASKED = {
 
 
 @pytest.mark.parametrize("edit, expected", MASKED.values(), ids=MASKED)
-def test_a_mask_is_handed_on_beside_what_a_layer_reads(edit, expected):
+def test_a_mask_is_passed_on_with_the_inputs_of_a_layer(edit, expected):
     keras.backend.clear_session()  # the operations of masks are numbered
     before = capture(reader(lstm()))
     keras.backend.clear_session()
@@ -336,7 +277,7 @@ def test_a_mask_is_handed_on_beside_what_a_layer_reads(edit, expected):
     compute(after, [np.array([[1, 2, 3, 0, 0, 0, 0]])])
 
 
-def test_heads_may_be_called_just_so():
+def test_attention_called_without_keywords():
     x = keras.Input((5, 4))
     snapshot = capture(keras.Model(x, L.MultiHeadAttention(4, 2, name="mix")(x, x)))
     smaller = DeleteChannels("mix", heads=[0, 3])(snapshot)

@@ -80,7 +80,7 @@ PICTURES = {
 
 
 @pytest.mark.parametrize("edit, before, after", PICTURES.values(), ids=PICTURES)
-def test_a_picture_before_and_one_after(edit, before, after):
+def test_the_edit_of_a_model_written_by_hand(edit, before, after):
     kept = pickle.loads(pickle.dumps(before))
     made = edit(before)
     assert differences(made.record, after.record) == []
@@ -88,7 +88,7 @@ def test_a_picture_before_and_one_after(edit, before, after):
     assert before == kept
 
 
-def test_arrays_are_shared_and_the_optimizer_is_left():
+def test_arrays_are_shared_and_the_optimizer_is_dropped():
     before = chain(training=True)
     made = ExtractModel("b")(before)
     assert made.weights["a"][0] is before.weights["a"][0]
@@ -129,7 +129,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("edit, before, error, words", REFUSED.values(), ids=REFUSED)
-def test_what_is_no_part_is_refused(edit, before, error, words):
+def test_an_impossible_part_is_refused(edit, before, error, words):
     with pytest.raises(error, match=words):
         edit(before)
     assert issubclass(error, SurgeryError)
@@ -160,12 +160,12 @@ def test_an_unknown_layer_makes_no_input():
 
 
 @pytest.mark.parametrize("given", [None, 3, [], ["a", None], object()])
-def test_what_names_no_tensor_is_refused(given):
+def test_an_invalid_tensor_name_is_refused(given):
     with pytest.raises(BadValue, match="names no tensor"):
         ExtractModel(given)
 
 
-def test_a_part_is_made_by_itself_in_a_plan():
+def test_a_part_is_extracted_alone_in_a_plan():
     with pytest.raises(SurgeryError, match="put it in a Plan of its own"):
         Plan.at_once(ExtractModel("b"))
     assert not isinstance(Plan(ExtractModel("b")), AtOnce)
@@ -238,7 +238,7 @@ def test_inputs_in_another_structure(inputs):
 
 
 @pytest.mark.keras
-def test_inputs_that_nothing_reads_are_kept_where_they_are_named():
+def test_named_inputs_are_kept_without_readers():
     model, tensors = branching()
     truth = capture(keras.Model([tensors["x"], tensors["z"]], tensors["p"], name="net"))
     assert ExtractModel("p", inputs=["x", "z"])(capture(model)) == truth
@@ -314,7 +314,7 @@ def test_both_halves_of_a_model_compute_what_the_whole_does(make, middle, last):
 
 
 @pytest.mark.keras
-def test_a_sequential_model_stays_one_as_long_as_it_is_a_chain():
+def test_a_part_of_a_sequential_model_is_sequential_while_it_is_a_chain():
     whole = capture(row())
     for edit in (ExtractModel("relu"), ExtractModel("top", inputs="conv"), ExtractModel("top"), ExtractModel("drop")):
         assert edit(whole).record["class_name"] == "Sequential"
@@ -348,7 +348,7 @@ def test_a_part_of_a_nested_model_is_a_model_of_its_own():
 
 
 @pytest.mark.keras
-def test_a_part_of_a_model_that_is_run_on_every_step():
+def test_a_part_of_a_model_inside_time_distributed():
     x = keras.Input((3, 4))
     step = keras.Sequential([keras.Input((4,)), L.Dense(5, name="a"), L.ReLU(name="b")], name="step")
     model = keras.Model(x, L.Flatten()(L.TimeDistributed(step, name="steps")(x)))

@@ -38,7 +38,7 @@ def row(*layers, **weights):
     return Snapshot(sequential("row", (None, 2), *layers), weights)
 
 
-def test_a_normalisation_goes_into_kernel_and_bias():
+def test_a_normalisation_is_folded_into_kernel_and_bias():
     after = row(dense("a"), a=(np.array([[5.0, 4.0], [15.0, 8.0]]), np.array([1.0, 7.0])))
     assert FoldBatchNorm()(row(dense("a"), norm("bn"), **WEIGHTS)) == after
 
@@ -58,14 +58,14 @@ def test_normalisations_without_gamma_or_beta():
     assert FoldBatchNorm()(before) == after
 
 
-def test_two_in_a_row_go_one_after_the_other():
+def test_two_normalisations_in_a_row_are_folded_in_order():
     before = row(dense("a"), norm("bn"), norm("bn_2"), **WEIGHTS, bn_2=(GAMMA, BETA, MEAN, VARIANCE))
     once = FoldBatchNorm("bn")(before)
     assert FoldBatchNorm()(before) == FoldBatchNorm("bn_2")(once)
     assert FoldBatchNorm()(before).weights.keys() == {"a"}
 
 
-def test_the_optimizers_state_of_the_layer_goes():
+def test_the_optimizer_state_of_a_folded_layer_is_removed():
     from helpers.pictures import momenta
 
     snapshot = row(dense("a"), norm("bn"), dense("b"), **WEIGHTS, b=(KERNEL, BIAS))
@@ -94,7 +94,7 @@ def twice(training=None):
     return Snapshot(record, WEIGHTS)
 
 
-def test_a_shared_layer_takes_over_a_shared_normalisation():
+def test_a_shared_normalisation_is_folded_into_a_shared_layer():
     after = functional(
         "net", {"x": (None, 2), "y": (None, 2)},
         call(dense("a"), "x"), call("a", "y"), call(layer("Add", "sum"), ["a", ("a", 1, 0)]), outputs="sum",
@@ -129,14 +129,14 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name, before, words", REFUSED.values(), ids=REFUSED)
-def test_what_cannot_be_folded_is_refused_by_name_and_left_by_pattern(name, before, words):
+def test_an_impossible_folding_is_refused_by_name_and_skipped_by_pattern(name, before, words):
     with pytest.raises(NotFoldable, match=f"layer '{name}' cannot be folded: .*{words}"):
         FoldBatchNorm(name)(before)
     if name == "bn":
         assert FoldBatchNorm()(before) == before
 
 
-def test_nothing_to_fold_is_no_error_unless_it_is_named():
+def test_nothing_to_fold_is_an_error_only_by_name():
     net = row(dense("a"), a=(KERNEL, BIAS))
     assert FoldBatchNorm()(net) == net
     with pytest.raises(UnknownLayer):
@@ -221,7 +221,7 @@ LINEAR = (L.Dense, L.Conv2D, L.DepthwiseConv2D, L.SeparableConv2D)
 
 @pytest.mark.keras
 @pytest.mark.parametrize("name", ["VGG16", "ConvNeXtTiny"])
-def test_networks_that_are_left_out_have_no_normalisations(name):
+def test_excluded_networks_have_no_normalisations(name):
     model = APPLICATIONS[name](weights=None, include_top=False, input_shape=(32, 32, 3))
     assert not [one for one in model.layers if isinstance(one, L.BatchNormalization)]
 

@@ -66,12 +66,12 @@ def test_one_of_several_outputs_is_named_by_its_layer():
     assert made.weights["u"] is before.weights["u"]
 
 
-def test_keeping_is_keeping_and_reordering():
+def test_keeping_classes_is_keeping_and_reordering_channels():
     kept = ReplaceHead(1, keep=[1])(chain())
     assert kept == KeepChannels("c", [1], allow_output_change=True)(chain())
 
 
-def test_new_classes_are_drawn_by_the_seed_and_old_ones_stay():
+def test_new_classes_depend_on_the_seed_and_old_classes_stay():
     before = chain()
     made, again, other = (ReplaceHead(5, keep={0: 1, 3: 0}, seed=seed)(before) for seed in (0, 0, 1))
     assert made == again
@@ -88,12 +88,12 @@ def test_new_classes_are_drawn_by_the_seed_and_old_ones_stay():
     assert all(made.weights[path] is before.weights[path] for path in "ab")
 
 
-def test_the_heads_optimizer_state_goes_and_all_other_stays():
+def test_the_optimizer_state_of_the_head_alone_is_removed():
     made = ReplaceHead(5, keep=[0, 1])(chain(training=True))
     assert made.training == momenta({path: chain().weights[path] for path in "ab"})
 
 
-def test_what_is_kept_is_data_in_either_form():
+def test_both_forms_of_keep_are_data():
     assert ReplaceHead(4, keep=[3, 1]) == ReplaceHead(4, {1: 1, 0: 3}) == ReplaceHead(4, np.array([3, 1]))
     assert ReplaceHead(4, {1: 1, 0: 3}).keep == {0: 3, 1: 1}
     assert hash(ReplaceHead(4)) == hash(ReplaceHead(4, None))
@@ -119,7 +119,7 @@ def metric(**config):
     return {"class_name": "MeanIoU", "config": config}
 
 
-def test_metrics_that_count_the_classes_count_them_anew():
+def test_metrics_that_count_classes_are_updated():
     made = ReplaceHead(5)(compiled([metric(num_classes=2), ["acc", metric(num_classes=3)], metric(num_labels=2)]))
     counted = [metric(num_classes=5), ["acc", metric(num_classes=3)], metric(num_labels=5)]
     assert made.record["compile_config"]["metrics"] == counted
@@ -195,13 +195,13 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("edit, before, error, words", REFUSED.values(), ids=REFUSED)
-def test_what_is_no_head_is_refused(edit, before, error, words):
+def test_a_layer_that_is_no_head_is_refused(edit, before, error, words):
     with pytest.raises(error, match=words):
         edit(before)
     assert issubclass(error, SurgeryError)
 
 
-def test_numbers_of_classes_are_numbers():
+def test_the_number_of_classes_is_validated():
     for wrong in (0, -1, 2.5, "4", True, None):
         with pytest.raises(BadValue, match="a head has a number of classes"):
             ReplaceHead(wrong)
@@ -212,7 +212,7 @@ def test_numbers_of_classes_are_numbers():
             ReplaceHead(3, keep=wrong)
 
 
-def test_a_head_is_replaced_by_itself_in_a_plan():
+def test_a_head_is_replaced_alone_in_a_plan():
     with pytest.raises(SurgeryError, match="put it in a Plan of its own"):
         Plan.at_once(ReplaceHead(3))
     told = str(explain(Plan(ReplaceHead(3, keep=[0, 1]), SetConfig("c", activation="softmax")), chain()))
@@ -229,7 +229,7 @@ CERTAIN = ("Zeros", "Ones", "Constant")
 
 @pytest.mark.keras
 @pytest.mark.parametrize("name", DRAWS)
-def test_first_values_are_drawn_as_keras_draws_them(name):
+def test_initial_values_are_those_of_keras(name):
     options = {
         "Constant": {"value": 0.3},
         "VarianceScaling": {"scale": 0.7, "mode": "fan_out", "distribution": "uniform"},
@@ -340,7 +340,7 @@ def test_old_classes_compute_what_they_did(make, layer, units, keep):
 
 
 @pytest.mark.keras
-def test_a_softmax_after_it_is_over_the_new_classes():
+def test_a_softmax_after_the_head_covers_the_new_classes():
     model = on_image(L.Flatten(), L.Dense(5, name="top"), L.Softmax(name="probabilities"))
     after = rebuild(ReplaceHead(7)(capture(model)))
     made = after(random_inputs(model))

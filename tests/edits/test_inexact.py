@@ -60,7 +60,7 @@ def test_the_category_can_be_filtered():
             DeleteChannels("a", [0])(model())
 
 
-def test_what_only_tries_an_edit_tells_it_in_its_own_way():
+def test_functions_that_preview_an_edit_do_not_warn():
     edit = DeleteChannels("a", [0])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -72,7 +72,7 @@ def test_what_only_tries_an_edit_tells_it_in_its_own_way():
         edit(model())
 
 
-def test_a_layer_that_goes_altogether_is_not_warned_of():
+def test_a_removed_layer_gives_no_warning():
     record = functional(
         "net", {"x": (None, 5)}, call(layer("Dense", "a", units=4), "x"), call(SOFT, "a", out=(None, 4)),
         call(layer("Dense", "b", units=3), "x"), call(layer("Concatenate", "c"), ["soft", "b"], out=(None, 7)),

@@ -258,21 +258,21 @@ of_all = pytest.mark.parametrize("edit, before, after", PICTURES.values(), ids=P
 
 
 @of_all
-def test_a_picture_before_and_one_after(edit, before, after):
+def test_the_edit_of_a_model_written_by_hand(edit, before, after):
     made = edit(before)
     assert made.record == after.record
     assert made == after
 
 
 @of_all
-def test_an_edit_leaves_what_it_is_called_on_as_it_was(edit, before, after):
+def test_an_edit_leaves_its_argument_unchanged(edit, before, after):
     kept = pickle.loads(pickle.dumps(before))
     assert edit(before) == edit(before)
     assert before == kept
 
 
 @of_all
-def test_weights_that_stay_are_shared(edit, before, after):
+def test_unchanged_weights_are_shared(edit, before, after):
     arrays = {id(array) for own in before.weights.values() for array in own}
     stays = [own for path, own in edit(before).weights.items() if path in before.weights]
     replaced = getattr(edit, "new", getattr(edit, "layer", None))
@@ -290,7 +290,7 @@ def test_a_layer_without_weights_gets_them_at_rebuild():
     assert made.weights.keys() == {"a", "b", "c"}
 
 
-def test_channels_of_a_layer_whose_weights_are_not_drawn_can_be_deleted():
+def test_channels_of_a_layer_without_initial_weights_can_be_deleted():
     made = DeleteChannels("b", [1])(InsertLayer(dense("b"), after="a")(chain("a", "c")))
     assert made.weights["b"] == ()
     assert made.weights["c"][0].shape == (3, 4)
@@ -307,28 +307,28 @@ def test_a_layer_replaced_by_one_without_weights_loses_its_own():
 
 @pytest.mark.parametrize("before", [chain("a", "b"), readers(a="stem", b="stem"), row("a", "b")])
 @pytest.mark.parametrize("where", [{"before": "b"}, {"after": "b"}, {"after": "a"}, {"before": "a"}])
-def test_insert_then_delete_is_nothing(before, where):
+def test_insert_then_delete_is_the_identity(before, where):
     assert DeleteLayer("new")(InsertLayer(built("new"), **where)(before)) == before
 
 
 @pytest.mark.parametrize("before", [shared("x", "y"), shared("x", "y", "x")])
-def test_insert_at_some_calls_then_delete_is_nothing(before):
+def test_insert_at_some_calls_then_delete_is_the_identity(before):
     for calls in ([0], [1], None):
         assert DeleteLayer("new")(InsertLayer(relu("new"), before="s", calls=calls)(before)) == before
 
 
-def test_rename_there_and_back_is_nothing():
+def test_rename_there_and_back_is_the_identity():
     for before, path, back in ((nested("b"), "inner/b", "inner/q"), (chain("a", "b"), "a", "q")):
         assert RenameLayer(back, path.rpartition("/")[2])(RenameLayer(path, "q")(before)) == before
 
 
-def test_a_nested_model_renamed_takes_the_paths_in_it_along():
+def test_renaming_a_nested_model_renames_the_paths_in_it():
     made = RenameLayer("inner", "encoder")(nested("b"))
     assert made.weights.keys() == {"a", "z", "encoder/b"}
     assert RenameLayer("encoder", "inner")(made) == nested("b")
 
 
-def test_replace_and_back_is_nothing():
+def test_replace_and_back_is_the_identity():
     before = chain("a", "r", "b")
     assert ReplaceLayer("d", relu("r"))(ReplaceLayer("r", drop("d"))(before)) == before
 
@@ -336,7 +336,7 @@ def test_replace_and_back_is_nothing():
 # --- at once: names and calls are those of the first snapshot
 
 
-def test_edits_at_once_all_mean_the_first_model():
+def test_edits_at_once_refer_to_the_first_model():
     edits = [
         DeleteLayer("s", calls=[0]),
         InsertLayer(relu("r"), before="s", calls=[1]),
@@ -350,7 +350,7 @@ def test_edits_at_once_all_mean_the_first_model():
         assert Plan.at_once(*order)(shared("x", "y")) == after
 
 
-def test_calls_at_once_are_counted_as_before_others_were_taken():
+def test_call_numbers_at_once_refer_to_the_first_model():
     before = shared("x", "y", "x")
     edits = [
         UnshareLayer("s", calls=[0], name="t"),
@@ -401,7 +401,7 @@ def owners(training: Training):
     return sorted({owner[0] for owner in training.slots if owner})
 
 
-def test_the_state_of_a_layer_that_goes_goes_with_it():
+def test_the_optimizer_state_of_a_deleted_layer_is_removed():
     made = DeleteLayer("b")(trained(chain("a", "b", "c"))).training
     assert made == momenta(chain("a", "c").weights)
 
@@ -410,7 +410,7 @@ def test_the_state_of_a_renamed_layer_stays():
     assert RenameLayer("a", "z")(trained(chain("a", "b"))) == trained(chain("z", "b"))
 
 
-def test_a_copy_begins_with_the_state_of_the_layer():
+def test_a_copy_starts_with_the_optimizer_state_of_the_layer():
     made = UnshareLayer("s", name="t")(trained(shared("x", "y")))
     assert owners(made.training) == ["s", "t"]
     values = made.training.by_owner()
@@ -422,7 +422,7 @@ def test_a_new_layer_has_no_state_not_even_under_an_old_name():
     assert owners(InsertLayer(built("n"), after="a")(trained(chain("a", "b"))).training) == ["a", "b"]
 
 
-def test_what_the_model_was_compiled_with_for_an_output_knows_its_new_name():
+def test_the_compile_config_follows_a_renamed_output():
     before = chain("a", "b")
     compiled = Snapshot({**before.record, "compile_config": {"loss": {"b": "mse"}, "metrics": None}}, before.weights)
     after = RenameLayer("b", "z")(compiled)
@@ -430,7 +430,7 @@ def test_what_the_model_was_compiled_with_for_an_output_knows_its_new_name():
 
 
 @pytest.mark.parametrize("inside", ["a", "n"])
-def test_of_a_layer_replaced_by_a_model_no_weights_are_left(inside):
+def test_a_layer_replaced_by_a_model_leaves_no_weights(inside):
     model = Snapshot(sequential("row", (None, 4), relu(inside)), {})
     for before, path in [(chain("a", "b"), "a"), (nested("a"), "inner")]:
         after = ReplaceLayer(path, model)(before)
@@ -515,7 +515,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("edit, before, error, words", REFUSED.values(), ids=REFUSED)
-def test_what_cannot_be_is_refused_in_words(edit, before, error, words):
+def test_an_impossible_edit_is_refused_with_a_reason(edit, before, error, words):
     kept = pickle.loads(pickle.dumps(before))
     with pytest.raises(error, match=words):
         edit(before)
@@ -523,7 +523,7 @@ def test_what_cannot_be_is_refused_in_words(edit, before, error, words):
     assert issubclass(error, SurgeryError)
 
 
-def test_what_cannot_be_meant_is_refused_at_once():
+def test_invalid_arguments_are_refused_when_the_edit_is_created():
     for wrong in (lambda: InsertLayer(relu("r")), lambda: InsertLayer(relu("r"), before="a", after="b")):
         with pytest.raises(BadValue, match="before= or after="):
             wrong()
@@ -536,7 +536,7 @@ def test_what_cannot_be_meant_is_refused_at_once():
         DeleteLayer("a", calls=["0"])
 
 
-def test_a_shape_may_change_where_all_that_read_it_can_take_it():
+def test_a_shape_may_change_where_all_consumers_accept_it():
     pool = layer("MaxPooling2D", "pool")
     pixels = {"x": (None, 8, 8, 3)}
     mean = call(layer("GlobalAveragePooling2D", "mean"), "pool")
@@ -547,7 +547,7 @@ def test_a_shape_may_change_where_all_that_read_it_can_take_it():
     assert DeleteLayer("pool", allow_shape_change=True)(before).record == after
 
 
-def test_shapes_are_right_again_all_the_way_down():
+def test_shapes_are_updated_in_all_later_layers():
     before = net(
         call(dense("a"), "x"), call(dense("b"), "a"), call(relu("r"), "b"), call(dense("c", 2), "r"), outputs="c"
     )
@@ -561,7 +561,7 @@ def test_shapes_are_right_again_all_the_way_down():
     assert plan(before).weights["c"] == ()
 
 
-def test_a_layer_of_a_class_that_nobody_knows_is_left_alone_where_it_reads_what_it_did():
+def test_an_unknown_layer_with_unchanged_inputs_is_unchanged():
     oracle = call(UNKNOWN, "r", out=(None, 4))
     before = net(call(dense("a"), "x"), call(relu("r"), "a"), oracle, call(dense("b"), "oracle"), outputs="b")
     after = net(call(dense("a"), "x"), call(UNKNOWN, "a", out=(None, 4)), call(dense("b"), "oracle"), outputs="b")
@@ -569,7 +569,7 @@ def test_a_layer_of_a_class_that_nobody_knows_is_left_alone_where_it_reads_what_
 
 
 @pytest.mark.keras  # which is asked, and does not know either
-def test_a_class_that_nobody_knows_cannot_be_inserted():
+def test_an_unknown_class_cannot_be_inserted():
     with pytest.raises(MisfitTensor, match=r"'oracle' \(Oracle\) for input \(None, 4\) is unknown: .* no rule"):
         InsertLayer(UNKNOWN, after="a")(chain("a", "b"))
 

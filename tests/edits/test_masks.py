@@ -120,7 +120,7 @@ EDITS = {
 
 
 @pytest.mark.parametrize("edit, before, after", EDITS.values(), ids=EDITS)
-def test_calls_state_the_masks_that_keras_finds(edit, before, after):
+def test_calls_record_the_masks_that_keras_computes(edit, before, after):
     snapshot = capture(before())
     made = edit(snapshot)
     assert made.record["config"] == capture(after()).record["config"]
@@ -130,7 +130,7 @@ VALUES = [EDITS[name] for name in ("an embedding that masks no more", "no Maskin
 
 
 @pytest.mark.parametrize("edit, before, after", [*VALUES, EDITS["masks that are joined"]])
-def test_masks_are_in_what_is_computed(edit, before, after):
+def test_masks_affect_the_outputs(edit, before, after):
     """The edited model computes what the model built by hand computes with the same weights, and no longer what it
     computed before."""
     old = before()
@@ -145,7 +145,7 @@ def test_masks_are_in_what_is_computed(edit, before, after):
     assert capture(rebuild(made)).record["config"] == made.record["config"]
 
 
-def test_a_part_keeps_masks_that_its_inputs_make():
+def test_a_part_keeps_the_masks_of_its_inputs():
     snapshot = capture(row(embedding(), dense()))
     whole = ExtractModel("last", inputs=["embedding", "x"])(snapshot)
     bare = ExtractModel("last", inputs="embedding")(snapshot)
@@ -181,7 +181,7 @@ class Own(L.Layer):
         return shape
 
 
-def test_an_edit_that_would_leave_the_mask_of_a_foreign_class_is_refused():
+def test_an_edit_that_leaves_the_mask_of_an_unknown_class_is_refused():
     first, second = capture(row(Own(name="own"), dense())), capture(row(masking(), Own(name="own"), dense()))
     for edit, snapshot in (
         (DeleteLayer("own"), first), (DeleteLayer("own"), second), (DeleteLayer("masking"), second),
@@ -193,7 +193,7 @@ def test_an_edit_that_would_leave_the_mask_of_a_foreign_class_is_refused():
     assert same(second).record["config"]["layers"][-1]["inbound_nodes"][0]["kwargs"]["mask"] is not None
 
 
-def test_a_branch_of_a_join_goes_where_the_mask_stays():
+def test_a_branch_is_removed_where_the_mask_stays():
     """A branch without a mask makes every step count, so it is needed; one with the mask of another is not."""
     x = keras.Input((7, 6), name="x")
     masked = masking()(x)

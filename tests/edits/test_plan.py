@@ -20,29 +20,29 @@ quick = settings(derandomize=True, deadline=None, max_examples=30)
 # --- one after the other
 
 
-def test_a_plan_is_its_edits_one_after_the_other():
+def test_a_plan_applies_its_edits_in_order():
     plan = Plan(DeleteChannels("a", [0]), DeleteChannels("a", [0]), DeleteChannels("b", [2]))
     assert plan(chain()) == chain(a=[2, 3], b=[0, 1])
 
 
-def test_the_plan_of_nothing_is_the_identity():
+def test_an_empty_plan_is_the_identity():
     net = chain()
     assert Plan()(net) is net
     assert Plan.at_once()(net) is net
 
 
-def test_a_plan_is_an_edit_and_may_stand_in_another():
+def test_a_plan_may_contain_a_plan():
     one, two, three = (DeleteChannels("a", [0]) for _ in range(3))
     assert isinstance(Plan(one), Edit)
     nested = Plan(one, Plan(two, Plan.at_once(three)))
     assert nested(chain()) == Plan(one, two, three)(chain()) == chain(a=[3])
 
 
-def test_any_function_of_a_snapshot_may_stand_in_a_plan():
+def test_a_plan_may_contain_any_function_of_a_snapshot():
     assert Plan(lambda net: net, DeleteChannels("a", [0]))(chain()) == chain(a=[1, 2, 3])
 
 
-def test_an_edit_that_fails_fails_the_plan_and_nothing_has_changed():
+def test_a_failing_edit_fails_the_plan_and_changes_nothing():
     net = chain()
     with pytest.raises(ChannelOutOfRange, match="layer 'a' has 3 channels"):
         Plan(DeleteChannels("a", [0]), DeleteChannels("a", [3]))(net)
@@ -52,17 +52,17 @@ def test_an_edit_that_fails_fails_the_plan_and_nothing_has_changed():
 # --- at once
 
 
-def test_at_once_every_index_is_that_of_the_first_snapshot():
+def test_indices_at_once_refer_to_the_first_snapshot():
     edits = DeleteChannels("a", [0]), DeleteChannels("a", [1]), KeepChannels("b", [1, 2])
     assert Plan.at_once(*edits)(chain()) == chain(a=[2, 3], b=[1, 2])
     assert Plan(*edits)(chain()) == chain(a=[1, 3], b=[1, 2])
 
 
-def test_at_once_what_is_named_twice_goes_once():
+def test_channels_named_twice_at_once_are_deleted_once():
     assert Plan.at_once(DeleteChannels("p", [1]), DeleteChannels("q", [1]))(residual()) == residual(p=[0, 2])
 
 
-def test_at_once_branches_go_together():
+def test_branches_at_once_are_removed_together():
     assert Plan.at_once(DeleteChannels("p", [0, 1]), DeleteChannels("r", [0]))(fork()) == fork(p=[], r=[])
 
 
@@ -92,12 +92,12 @@ def test_at_once_the_order_does_not_matter(order):
         ([DeleteChannels("a", [0, 2]), DeleteChannels("b", [0])], grouped(), PartialGroup),
     ],
 )
-def test_at_once_one_refusal_is_a_refusal_of_all(edits, net, error):
+def test_one_refused_edit_at_once_refuses_all(edits, net, error):
     with pytest.raises(error):
         Plan.at_once(*edits)(net)
 
 
-def test_at_once_only_the_edits_that_say_so_may_change_the_output():
+def test_only_edits_with_permission_change_the_output_at_once():
     allowed = DeleteChannels("a", [0], allow_output_change=True)
     with pytest.raises(PinnedChannels, match="it is an output of the model"):
         Plan.at_once(allowed, DeleteChannels("c", [0]))(chain())
@@ -106,7 +106,7 @@ def test_at_once_only_the_edits_that_say_so_may_change_the_output():
 
 
 @pytest.mark.parametrize("edit", [Plan(), Plan.at_once(), abs])
-def test_at_once_only_edits_of_layers_and_channels_will_do(edit):
+def test_only_edits_of_layers_and_channels_are_accepted_at_once(edit):
     with pytest.raises(SurgeryError, match=r"only edits of layers and of channels .* put it in a Plan of its own"):
         Plan.at_once(DeleteChannels("a", [0]), edit)
 
@@ -125,7 +125,7 @@ def test_plans_are_values(make):
         plan.edits = ()
 
 
-def test_a_plan_prints_as_what_it_is():
+def test_the_repr_of_a_plan_is_its_constructor():
     assert repr(Plan(DeleteChannels("a", [0]))) == (
         "Plan(edits=(DeleteChannels(channels={'a': (0,)}, allow_output_change=False),))"
     )
@@ -160,6 +160,6 @@ def test_two_entries_for_one_address_that_contradict_each_other_are_refused():
     assert DeleteChannels({("a", "b"): [0], "a": [0]}) == DeleteChannels(["a", "b"], [0])
 
 
-def test_what_is_drawn_does_not_depend_on_the_order_of_the_addresses():
+def test_random_values_do_not_depend_on_the_order_of_the_addresses():
     one, other = WidenChannels({"a": 9, "b": 7}), WidenChannels({"b": 7, "a": 9})
     assert one(chain()) == other(chain()) == decode(encode(other))(chain())

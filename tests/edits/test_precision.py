@@ -29,21 +29,21 @@ def test_weights_are_of_the_policys_dtype():
         assert "'name': 'float32'" not in str(made.record)
 
 
-def test_only_the_layers_that_are_meant():
+def test_only_selected_layers_are_converted():
     made = ConvertDtype("float16", "[ab]")(chain())
     assert {path: arrays[0].dtype.name for path, arrays in made.weights.items()} == {
         "a": "float16", "b": "float16", "c": "float32",
     }  # fmt: skip
 
 
-def test_there_and_back_is_nothing():
+def test_there_and_back_is_the_identity():
     for before in (chain(), nested()):
         kept = pickle.loads(pickle.dumps(before))
         assert Plan(ConvertDtype("float64"), ConvertDtype("float32"))(before) == before == kept
         assert ConvertDtype("float32")(before) == before
 
 
-def test_the_optimizers_state_goes_with_the_dtype():
+def test_the_optimizer_state_follows_the_dtype():
     before = chain(training=True)
     assert ConvertDtype("mixed_bfloat16")(before).training == before.training
     assert ConvertDtype("float16", "a")(before).training.by_owner().keys() == {
@@ -51,7 +51,7 @@ def test_the_optimizers_state_goes_with_the_dtype():
     }
 
 
-def test_what_is_no_policy_is_refused():
+def test_an_invalid_policy_is_refused():
     with pytest.raises(BadValue, match="'int8' is no dtype to convert layers to; there are float16"):
         ConvertDtype("int8")
 
@@ -64,21 +64,18 @@ def test_what_is_no_policy_is_refused():
 @pytest.mark.parametrize("name", ["plain", "siamese", "nested", "row", "recurrent", "operators"])
 def test_the_record_is_what_keras_writes(name, policy):
     import keras
-    from test_edits_of_keras_models import MODELS
 
-    from helpers.laws import compute, differences, random_inputs, randomise
+    from helpers.edited_models import computed
+    from helpers.laws import compute, differences
     from helpers.running import remember
     from kerassurgery_fn import capture, rebuild
 
-    model = MODELS[name]()
-    randomise(model)
-    before = capture(model)
+    before, inputs, truth = computed(name)
     made = ConvertDtype(policy)(before)
     again = remember(made, rebuild(made))
     assert differences(capture(again).record, made.record) == []
     assert capture(again) == made
-    inputs = random_inputs(model)
-    results = zip(compute(made, inputs), compute(before, inputs), strict=True)
+    results = zip(compute(made, inputs), truth, strict=True)
     rough = {"float16": 0.05, "float64": 1e-4, "mixed_float16": 0.05}.get(policy, 0.3)
     assert all(np.abs(a - b).max() < rough * np.abs(b).max() for a, b in results)
     kept = {"mixed_float16": "float32", "mixed_bfloat16": "float32"}.get(policy, policy)
@@ -99,7 +96,7 @@ def test_quantized_layers_are_refused():
         ConvertDtype("float16")(capture(model))
 
 
-def test_bfloat16_is_a_dtype_of_numpy_by_then():
+def test_bfloat16_weights_are_numpy_arrays():
     assert ConvertDtype("bfloat16")(chain()).weights["a"][0].dtype == ml_dtypes.bfloat16
 
 

@@ -48,7 +48,7 @@ SIZES = {
 
 
 @pytest.mark.parametrize("layer, shape, words", SIZES.values(), ids=SIZES)
-def test_sizes_that_no_keras_can_build(layer, shape, words):
+def test_impossible_sizes_are_refused(layer, shape, words):
     with pytest.raises(MisfitTensor, match=f"'{layer.name}'.*would be called on.*{words}"):
         InsertLayer(layer, after="g")(reading(shape))
 
@@ -63,14 +63,14 @@ JOINS = {
 
 
 @pytest.mark.parametrize("layer, shapes, words", JOINS.values(), ids=JOINS)
-def test_tensors_that_do_not_go_together(layer, shapes, words):
+def test_inputs_that_do_not_fit_together_are_refused(layer, shapes, words):
     before = {"Concatenate": L.Add(name="g"), "Identity": L.Add(name="g")}
     snapshot = reading(*shapes, layer=before.get(type(layer).__name__, L.Dot(axes=-1, name="g")))
     with pytest.raises(MisfitTensor, match=words):
         ReplaceLayer("g", layer)(snapshot)
 
 
-def test_what_readers_get_is_checked_too():
+def test_the_inputs_of_later_layers_are_checked():
     x = keras.Input((None, 3))
     snapshot = capture(keras.Model(x, L.Dense(2, name="top")(L.GlobalAveragePooling1D(name="mean")(x))))
     with pytest.raises(MisfitTensor, match=r"'top' \(Dense\).*kernel would be of shape \(None, 2\)"):
@@ -99,7 +99,7 @@ def test_calls_of_one_new_layer_share_its_weights(layer):
     assert [record["class_name"] for record in both.record["config"]["layers"]].count(type(layer).__name__) == 2
 
 
-def test_tensors_that_are_read_are_made():
+def test_tensors_that_are_read_exist():
     x = keras.Input((4, 6), name="x")
     sequence, state, _ = L.LSTM(3, return_state=True, name="r")(x)
     snapshot = capture(keras.Model(x, [sequence, L.ReLU(name="top")(state)]))
@@ -143,7 +143,7 @@ def test_a_layer_that_is_built_for_another_number_of_axes_is_refused():
         ReplaceLayer("r", new)(snapshot)
 
 
-def test_a_layer_that_is_built_checks_what_it_reads_anew():
+def test_a_built_layer_checks_its_new_inputs():
     """Keras checks what Concatenate joins only when it builds the layer, as many other classes do."""
     x, y = keras.Input((2, 4)), keras.Input((8,))
     joined = L.Concatenate(name="join")([x, L.Reshape((2, 4), name="rows")(y)])
@@ -187,7 +187,7 @@ def test_tensors_that_are_not_broadcast_have_the_same_shape():
         (capture(keras.Sequential([keras.Input((3, 4)), L.Dense(4)])), "1 tensor by position, not 2"),
     ],
 )  # fmt: skip
-def test_a_layer_in_place_of_an_operation_takes_what_that_is_given(new, words):
+def test_a_layer_in_place_of_an_operation_accepts_its_arguments(new, words):
     x = keras.Input((3, 4))
     both = keras.Model(x, ops.multiply(L.Dense(4)(x), x))
     name = both.operations[-1].name

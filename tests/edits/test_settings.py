@@ -43,13 +43,13 @@ PICTURES = {
 
 
 @pytest.mark.parametrize("edit, before, after", PICTURES.values(), ids=PICTURES)
-def test_a_picture_before_and_one_after(edit, before, after):
+def test_the_edit_of_a_model_written_by_hand(edit, before, after):
     kept = pickle.loads(pickle.dumps(before))
     assert edit(before) == after
     assert before == kept
 
 
-def test_there_and_back_is_nothing():
+def test_there_and_back_is_the_identity():
     assert Plan(SetConfig("a", activation="gelu"), SetConfig("a", activation="linear"))(net()) == net()
 
 
@@ -67,7 +67,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("edit, error, words", REFUSED.values(), ids=REFUSED)
-def test_what_cannot_be_is_refused_in_words(edit, error, words):
+def test_an_impossible_edit_is_refused_with_a_reason(edit, error, words):
     with pytest.raises(error, match=words):
         edit(net())
 
@@ -99,14 +99,14 @@ def test_a_nested_model_is_frozen_with_all_that_is_in_it():
     }
 
 
-def test_what_is_around_a_layer_that_is_trained_again_is_trainable():
+def test_models_around_an_unfrozen_layer_are_trainable():
     frozen = SetTrainable("*", False)(SetTrainable("inner", False)(nested()))
     assert not any(trainable for path, trainable in flags(frozen).items() if path)
     made = flags(SetTrainable("inner/a", True)(frozen))
     assert {path for path, trainable in made.items() if trainable} == {"", "inner", "inner/a"}
 
 
-def test_freezing_and_back_is_nothing_but_for_the_optimizer():
+def test_freezing_and_back_changes_only_the_optimizer():
     assert SetTrainable("*", True)(SetTrainable("*", False)(chain())) == chain()
     trained = chain(training=True)
     frozen = SetTrainable("a", False)(trained)
@@ -115,7 +115,7 @@ def test_freezing_and_back_is_nothing_but_for_the_optimizer():
     assert SetTrainable("a", True)(frozen).training == left
 
 
-def test_the_layer_in_a_wrapper_goes_with_it():
+def test_the_layer_in_a_wrapper_is_frozen_with_it():
     inner = {**layer("LSTM", "lstm", units=2), "build_config": {"input_shape": [None, 3, 4]}}
     wrapper = layer("Bidirectional", "both", layer=inner, backward_layer=inner, merge_mode="concat")
     wrapper["build_config"] = {"input_shape": [None, 3, 4]}
@@ -130,7 +130,7 @@ def test_the_layer_in_a_wrapper_goes_with_it():
 
 
 @pytest.mark.keras
-def test_keras_knows_more_words_than_one():
+def test_spellings_that_keras_accepts_are_equal():
     import keras
     from keras import layers as L
 
@@ -186,7 +186,7 @@ def test_frozen_models_are_frozen_again_after_a_rebuild():
         again.fit(np.zeros((4, 3, 4)), np.zeros((4, 2)), verbose=0)
 
 
-def test_a_field_of_a_class_that_nobody_knows_may_mean_anything():
+def test_fields_of_an_unknown_class_are_not_validated():
     """A `rate` of 5 is no dropout's."""
     decay = layer("Decay", "d", module="mine", registered_name="mine>Decay", rate=2)
     assert configured("d", decay, {"rate": 5})["config"]["rate"] == 5
@@ -196,7 +196,7 @@ def test_a_field_of_a_class_that_nobody_knows_may_mean_anything():
 
 
 @pytest.mark.keras
-def test_a_layer_without_weights_does_not_come_to_need_some():
+def test_a_layer_without_weights_cannot_start_to_need_them():
     import keras
     from keras import layers as L
 

@@ -120,7 +120,7 @@ def image_first(width, **config):
     return Snapshot(record, {})
 
 
-def test_channels_before_an_image_as_wide_as_there_are_channels():
+def test_channels_of_an_image_as_wide_as_its_channels():
     """Keras adds the bias of a convolution along the width then: so it does before the cut, or would after it."""
     edit = DeleteChannels("c", [0], allow_output_change=True)
     for width in (3, 4):
@@ -168,7 +168,7 @@ def test_a_channel_that_is_broadcast_is_not_widened():
     assert analyse(wider).opaque == {}
 
 
-def test_a_class_that_is_broadcast_stays_alone():
+def test_a_broadcast_class_stays_single():
     model = functional(
         "net", {"x": (None, 4)}, call(layer("Dense", "one", units=1), "x"),
         call(operation("Multiply", "times"), "one", constant([[1.0, 2.0, 3.0]]), out=(None, 3)), outputs="times",
@@ -201,7 +201,7 @@ def test_a_squeeze_without_axes_names_them_when_channels_are_cut_to_one():
         assert capture(again) == smaller
 
 
-def test_a_squeeze_that_squeezes_nothing_holds_channels():
+def test_a_squeeze_without_effect_pins_channels():
     record = functional(
         "net", {"x": (None, 4)}, call(layer("Dense", "d", units=5), "x"),
         call(operation("Squeeze", "s", axis=None), "d", out=(None, 5)), call(layer("Dense", "e", units=2), "s"),

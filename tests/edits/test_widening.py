@@ -39,7 +39,7 @@ of_orders = pytest.mark.parametrize("edit, before, after", ORDERS.values(), ids=
 
 
 @of_orders
-def test_a_picture_before_and_one_after(edit, before, after):
+def test_the_edit_of_a_model_written_by_hand(edit, before, after):
     kept = pickle.loads(pickle.dumps(before))
     assert edit(before) == after
     assert before == kept
@@ -52,12 +52,12 @@ def test_orders_go_together():
     assert ReorderChannels("a", np.argsort(first))(ReorderChannels("a", first)(chain())) == chain()
 
 
-def test_what_is_kept_keeps_its_order_and_can_be_reordered():
+def test_kept_channels_keep_their_order_and_can_be_reordered():
     kept = KeepChannels("a", [3, 1])(chain())
     assert ReorderChannels("a", [1, 0])(kept) == chain(a=[3, 1])
 
 
-def test_the_optimizers_state_is_reordered_with_the_weights():
+def test_the_optimizer_state_is_reordered_with_the_weights():
     before = chain(training=True)
     made = ReorderChannels("a", [2, 0, 1, 3])(before)
     assert made == chain(a=[2, 0, 1, 3], training=True)
@@ -98,7 +98,7 @@ REFUSED_ORDERS = {
 
 
 @pytest.mark.parametrize("edit, before, error, words", REFUSED_ORDERS.values(), ids=REFUSED_ORDERS)
-def test_an_order_that_cannot_be_is_refused(edit, before, error, words):
+def test_an_impossible_order_is_refused(edit, before, error, words):
     with pytest.raises(error, match=words):
         edit(before)
 
@@ -106,7 +106,7 @@ def test_an_order_that_cannot_be_is_refused(edit, before, error, words):
 # --- more channels, by hand
 
 
-def test_copies_stand_beside_their_channel_and_share_what_reads_them():
+def test_copies_follow_their_channel_and_share_its_consumers():
     before = chain(a=[0, 1], b=[0, 1, 2], c=[0, 1])
     made = WidenChannels("a", 5, seed=1)(before)
     kernel, bias = made.weights["a"]
@@ -142,14 +142,14 @@ def test_widening_is_the_same_each_time_and_by_the_seed():
     assert before == kept
 
 
-def test_the_order_in_which_layers_are_named_says_nothing():
+def test_the_order_of_names_does_not_matter():
     before = chain()
     one, other = WidenChannels({"b": 7, "a": 8}, seed=3), WidenChannels({"a": 8, "b": 7}, seed=3)
     assert one == other
     assert one(before) == other(before)
 
 
-def test_noise_tells_copies_apart_and_leaves_the_first_of_each():
+def test_noise_changes_copies_but_not_their_original():
     plain, noisy = (WidenChannels("a", 12, noise=noise)(chain()) for noise in (0.0, 0.1))
     kernel, other = plain.weights["a"][0], noisy.weights["a"][0]
     first = np.unique(kernel, axis=1, return_index=True)[1]
@@ -197,13 +197,13 @@ REFUSED_WIDTHS = {
 
 
 @pytest.mark.parametrize("edit, before, error, words", REFUSED_WIDTHS.values(), ids=REFUSED_WIDTHS)
-def test_a_width_that_cannot_be_is_refused(edit, before, error, words):
+def test_an_impossible_width_is_refused(edit, before, error, words):
     with pytest.raises(error, match=words):
         edit(before)
     assert issubclass(error, SurgeryError)
 
 
-def test_a_rule_that_does_not_say_what_it_sums_is_not_trusted(monkeypatch):
+def test_a_rule_without_summed_axes_is_refused(monkeypatch):
     def silent(layer, x, **_):
         o = layer.fresh("units")
         layer.weights(kernel="io", bias="o", i=x[-1], o=o)
@@ -214,7 +214,7 @@ def test_a_rule_that_does_not_say_what_it_sums_is_not_trusted(monkeypatch):
         WidenChannels("a", 5)(chain())
 
 
-def test_widths_are_numbers():
+def test_widths_are_validated():
     for wrong in (0, 2.5, "4", True, [5]):
         with pytest.raises(BadValue, match="to a number of channels"):
             WidenChannels("a", wrong)
@@ -394,7 +394,7 @@ def test_a_reordered_model_computes_what_it_did(name):
 
 
 @pytest.mark.keras
-def test_a_wider_model_learns_on_and_copies_drift_apart_by_noise():
+def test_copies_of_a_wider_model_diverge_in_training_with_noise():
     model = one(stack(L.Dense(6, "relu", name="a"), L.Dense(5, "tanh", name="b")), (4,))
     randomise(model)
     model.compile(keras.optimizers.Adam(0.01), "mse", run_eagerly=True)

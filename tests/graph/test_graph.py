@@ -62,7 +62,7 @@ def test_a_functional_model():
     assert ends(net) == (["x"], ["sum"])
 
 
-def test_calls_come_after_what_they_read_whatever_the_order_of_layers():
+def test_calls_are_sorted_after_their_inputs():
     net = functional("net", X, call(dense("a"), "x"), call(dense("b"), "a"), call(dense("c"), "b"), outputs="c")
     net["config"]["layers"].reverse()
     assert picture(net) == ["x", "a <- x", "b <- a", "c <- b"]
@@ -88,7 +88,7 @@ def test_a_layer_shared_at_different_depths(depths):
     assert f"shared@1 <- q{depths[1] - 1}" in picture(net)
 
 
-def test_a_layer_called_on_what_it_has_made():
+def test_a_layer_called_on_its_own_output():
     net = functional("net", X, call(dense("a", 6), "x"), call(dense("b", 6), "a"), call("a", "b"), outputs=("a", 1, 0))
     assert picture(net) == ["x", "a <- x", "b <- a", "a@1 <- b"]
     assert ends(net) == (["x"], ["a@1"])
@@ -120,7 +120,7 @@ def test_tensors_among_keyword_arguments():
     assert picture(net) == ["x", "h", "lstm <- x <- h <- h"]
 
 
-def test_a_model_may_hand_out_its_input():
+def test_a_model_may_return_its_input():
     net = functional("net", X, call(dense("a"), "x"), outputs=["x", "a"])
     assert ends(net) == (["x"], ["x", "a"])
 
@@ -132,7 +132,7 @@ def inner(name="inner"):
     return functional(name, {"i": (None, 4)}, call(dense("a"), "i"), call(dense("b", 6), "a"), outputs="b")
 
 
-def test_a_nested_model_leaves_no_trace_but_the_paths_of_its_layers():
+def test_a_nested_model_is_flattened_into_calls_with_paths():
     net = functional("net", X, call(dense("a"), "x"), call(inner(), "a"), call(dense("c"), "inner"), outputs="c")
     assert picture(net) == ["x", "a <- x", "inner/a <- a", "inner/b <- inner/a", "c <- inner/b"]
     assert set(read(net).places) == {"x", "a", "inner", "inner/i", "inner/a", "inner/b", "c"}
@@ -186,7 +186,7 @@ def test_a_sequential_model_in_a_functional_one_and_the_other_way_round():
     assert ends(net) == (["x"], ["tail/inner/b@1.0.0"])
 
 
-def test_a_nested_model_that_hands_out_its_input():
+def test_a_nested_model_that_returns_its_input():
     through = functional("through", {"i": (None, 4)}, call(dense("a"), "i"), outputs=["i", "a"])
     net = functional(
         "net", X, call(dense("p"), "x"), call(through, "p"), call(add(), ["through", ("through", 0, 1)]), outputs="sum"
@@ -365,7 +365,7 @@ def test_a_bare_name_finds_the_one_nested_layer_that_has_it():
     assert find_layer(read(net), "b") == "inner/b"
 
 
-def test_a_name_at_the_top_goes_before_the_same_name_in_a_nested_model():
+def test_a_top_level_name_wins_over_a_nested_one():
     net = functional("net", X, call(dense("a"), "x"), call(inner(), "a"), outputs="inner")
     assert find_layer(read(net), "a") == "a"
 
@@ -375,19 +375,19 @@ def test_a_name_of_several_nested_layers_is_ambiguous_and_the_paths_are_named(gr
         find_layer(graph, "a")
 
 
-def test_an_unknown_name_is_answered_with_the_closest_one(graph):
+def test_an_unknown_name_suggests_the_closest_one(graph):
     with pytest.raises(UnknownLayer, match=r"no layer named 'cnov_1' among \d+ layers; did you mean 'conv_1'\?"):
         find_layer(graph, "cnov_1")
 
 
-def test_an_unknown_name_like_no_other_is_answered_with_what_there_is(graph):
+def test_an_unknown_name_without_a_close_match_lists_all_names(graph):
     with pytest.raises(
         UnknownLayer, match=r"no layer named 'zzz' among 11 layers; there are x, conv_1, left, right, .*, \.\.\."
     ):
         find_layer(graph, "zzz")
 
 
-def test_a_name_that_is_no_name_is_unknown(graph):
+def test_an_invalid_name_is_unknown(graph):
     with pytest.raises(UnknownLayer, match="no layer named 7 among 11"):
         find_layer(graph, 7)
 
@@ -462,15 +462,15 @@ def test_an_empty_sequential_model_is_a_broken_snapshot():
         read(net)
 
 
-def test_a_sequential_model_of_an_input_alone_hands_it_through():
+def test_a_sequential_model_of_an_input_alone_returns_it():
     assert ends(sequential("net", (None, 6))) == (["net_input"], ["net_input"])
 
 
-def test_what_waits_in_vain_is_named():
+def test_a_call_with_missing_inputs_is_named():
     with pytest.raises(BrokenSnapshot, match="the calls of a, c, inner wait for tensors that nothing makes"):
         read(broken(BROKEN["a circle"]))
 
 
-def test_an_input_nobody_uses_is_an_input_all_the_same():
+def test_an_unused_input_is_an_input():
     net = functional("net", XY, call(dense("a"), "x"), outputs="a")
     assert ends(net) == (["x", "y"], ["a"])

@@ -28,7 +28,7 @@ def test_no_changes_give_the_very_same_record():
     assert rewire(net, Rewiring()) is net
 
 
-def test_a_layer_is_taken_out_and_its_reader_reads_what_it_read():
+def test_a_layer_is_removed_and_its_reader_reads_its_input():
     before = functional(
         "net", X, call(dense("a"), "x"), call(layer("ReLU", "r"), "a"), call(dense("b"), "r"), outputs="b"
     )
@@ -79,7 +79,7 @@ def test_outputs_keep_their_structure():
     assert rewire(before, Rewiring({("r", 0)}, replaced={("r", 0, 0): ("a", 0, 0)})) == after
 
 
-def test_the_calls_of_a_shared_layer_are_counted_anew():
+def test_the_calls_of_a_shared_layer_are_renumbered():
     def net(*sources):
         inputs = dict.fromkeys("xyz", (None, 4))
         calls = [call(dense("a") if i == 0 else "a", source) for i, source in enumerate(sources)]
@@ -90,7 +90,7 @@ def test_the_calls_of_a_shared_layer_are_counted_anew():
     assert rewire(three, Rewiring({("a", 1)})) == net("x", "z")
 
 
-def test_readers_of_a_later_call_read_it_under_its_new_number():
+def test_readers_of_a_later_call_use_its_new_number():
     def net(*sources):
         calls = [call(dense("a") if i == 0 else "a", source) for i, source in enumerate(sources)]
         last = ("a", len(sources) - 1, 0)
@@ -111,14 +111,14 @@ def test_tensors_deep_in_arguments_and_keyword_arguments_are_renamed():
     assert rewire(before, Rewiring({("r", 0)}, replaced={("r", 0, 0): ("a", 0, 0)})) == net("a")
 
 
-def test_operations_go_like_layers():
+def test_operations_are_removed_like_layers():
     double = call(operation("Multiply", "mul"), "a", 2.0, out=(None, 4))
     before = functional("net", X, call(dense("a"), "x"), double, call(dense("b"), "mul"), outputs="b")
     after = functional("net", X, call(dense("a"), "x"), call(dense("b"), "a"), outputs="b")
     assert rewire(before, Rewiring({("mul", 0)}, replaced={("mul", 0, 0): ("a", 0, 0)})) == after
 
 
-def test_inputs_stay_even_if_nothing_reads_them():
+def test_unread_inputs_stay():
     before = functional(
         "net", {"x": (None, 4), "y": (None, 4)}, call(dense("a"), "x"), call(dense("b"), "y"), outputs="a"
     )
@@ -160,7 +160,7 @@ def test_a_layer_of_the_same_name_outside_stays():
     assert rewire(net("a", "b"), changes) == net("a")
 
 
-def test_a_whole_nested_model_goes_and_the_calls_after_it_are_counted_anew():
+def test_a_nested_model_is_removed_and_later_calls_are_renumbered():
     def net(*sources):
         calls = [call(inner("a") if i == 0 else "inner", source) for i, source in enumerate(sources)]
         return functional("net", {"x": (None, 4), "y": (None, 4)}, *calls, outputs=("inner", len(sources) - 1, 0))
@@ -218,6 +218,6 @@ def test_layers_and_nested_models_that_do_not_change_are_shared(net):
     assert new["c"]["config"] is old["c"]["config"]
 
 
-def test_what_comes_out_can_be_read(net):
+def test_the_rewired_record_can_be_read(net):
     made = rewire(net, Rewiring({("r", 0)}, replaced={("r", 0, 0): ("tail", 0, 0)}))
     assert [call.path for call in read_graph(Snapshot(made, {})).calls][-2:] == ["c", "d"]

@@ -72,7 +72,7 @@ def test_a_selector_names_layers_in_the_order_of_the_model(selector, paths):
     assert find_layers(GRAPH, selector, LAYERS) == paths
 
 
-def test_a_name_with_marks_in_it_is_a_name_first():
+def test_a_name_with_wildcards_is_tried_as_a_name_first():
     record = functional("net", {"x": (None, 4)}, call(dense("a*"), "x"), call(dense("ab"), "a*"), outputs="ab")
     graph = read_graph(Snapshot(record, {}))
     assert find_layers(graph, "a*") == ["a*"]
@@ -80,7 +80,7 @@ def test_a_name_with_marks_in_it_is_a_name_first():
     assert find_layers(graph, "?b") == ["ab"]
 
 
-def test_a_bare_name_that_several_have_is_no_pattern():
+def test_an_ambiguous_bare_name_is_not_a_pattern():
     with pytest.raises(AmbiguousLayer, match="left/conv, right/conv"):
         find_layers(GRAPH, "conv")
 
@@ -89,7 +89,7 @@ def test_without_records_only_layers_that_are_called_are_looked_at():
     assert find_layers(GRAPH, "left*") == ["left/conv", "left/drop", "left/out"]
 
 
-def test_what_fits_nothing_is_refused():
+def test_a_selector_without_a_match_is_refused():
     with pytest.raises(
         UnknownLayer, match=r"'\*@LSTM' among 11 layers of the classes InputLayer, Dense, ReLU, Dropout"
     ):
@@ -98,7 +98,7 @@ def test_what_fits_nothing_is_refused():
         find_layers(GRAPH, "rellu")
 
 
-def test_layers_lists_and_classes_become_data():
+def test_layers_lists_and_classes_are_stored_as_data():
     class Dropout:
         name = "drop"
 
@@ -139,6 +139,6 @@ def test_an_edit_of_no_layers_is_the_identity(edit):
 
 
 @pytest.mark.parametrize("edit", ONE.values(), ids=ONE)
-def test_an_edit_that_needs_one_layer_refuses_none(edit):
+def test_an_edit_of_one_layer_refuses_an_empty_selector(edit):
     with pytest.raises(UnknownLayer, match=r"\[\] names no layer, and one is needed"):
         edit(chain())

@@ -16,11 +16,12 @@ import keras
 import numpy as np
 import pytest
 
-from helpers.filling import random_inputs, randomise
+from helpers.filling import random_inputs
+from helpers.filling import randomise as randomise
 from helpers.filling import without_momentum as without_momentum
 from helpers.judging import judge
-from helpers.running import captured, remember, set_weights
 from helpers.running import compute as compute
+from helpers.running import filled, remember, set_weights
 from kerassurgery_fn import analyse, capture, rebuild
 from kerassurgery_fn.analysis.channel_flow import Flow
 from kerassurgery_fn.channels import FIXED, has_ids, size
@@ -94,9 +95,8 @@ def measure_law(
         pinned: the rules must leave nothing to cut.
         opaque: paths of the layers that must be opaque.
     """
-    randomise(model, seed)
+    snapshot = filled(model, seed)
     inputs = random_inputs(model, seed) if inputs is None else inputs
-    snapshot = captured(model)
     flow = analyse(snapshot)
     edit = warned(edit or (lambda before: random_cut(before, seed, inexact=inexact)), inexact)
     assert set(flow.opaque) == set(opaque), flow.opaque

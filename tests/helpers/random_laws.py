@@ -216,5 +216,5 @@ def report(seed: int, finding: Finding) -> str:
     model = told(random_model(seed, without))
     return (
         f"{finding}\nmodel of seed {seed} without steps {without}:\n{model}\n"
-        f"alone: python -m pytest tests/test_random_models.py --random-models 1 --random-seed {seed}\n"
+        f"alone: python -m pytest tests/laws/test_random_models.py --random-models 1 --random-seed {seed}\n"
     )

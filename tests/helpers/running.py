@@ -7,15 +7,18 @@ snapshot is computed by a model that was rebuilt from an equal record, with the 
 from __future__ import annotations
 
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import keras
 import numpy as np
 
+from helpers.filling import randomise
 from kerassurgery_fn import capture, rebuild
 from kerassurgery_fn.keras_io.sublayers import layers_of
 from kerassurgery_fn.values.snapshot import Snapshot
 
 _rebuilt: list[tuple[Snapshot, keras.Model]] = []  # a few models, and the snapshot whose weights each of them has
+_filled: WeakKeyDictionary[keras.Model, tuple[int, Snapshot]] = WeakKeyDictionary()  # and the seed of its weights
 
 
 def compute(snapshot: Snapshot, inputs: Any) -> list[np.ndarray]:
@@ -46,10 +49,27 @@ def captured(model: keras.Model) -> Snapshot:
     A model in which a layer has two paths is not used: it has one set of weights where the snapshot has two.
     """
     snapshot = capture(model)
+    reuse(snapshot, model)
+    return snapshot
+
+
+def filled(model: keras.Model, seed: int = 0) -> Snapshot:
+    """The snapshot of a model with random weights; several checks of one model fill and capture it once."""
+    if _filled.get(model, (None,))[0] != seed:
+        randomise(model, seed)
+        _filled[model] = seed, captured(model)
+        return _filled[model][1]
+    _, snapshot = _filled[model]
+    set_weights(model, snapshot)
+    reuse(snapshot, model)
+    return snapshot
+
+
+def reuse(snapshot: Snapshot, model: keras.Model) -> None:
+    """Computes snapshots with a model from now on, unless a layer of it has two paths."""
     layers = [id(layer) for _, layer, _ in layers_of(model, snapshot.record, "")]
     if len(set(layers)) == len(layers):
         remember(snapshot, model)
-    return snapshot
 
 
 def remember(snapshot: Snapshot, model: keras.Model) -> keras.Model:

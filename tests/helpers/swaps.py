@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from helpers.laws import TOLERANCE, VISIBLE, deviation, free_ids, random_inputs, randomise
-from helpers.running import captured, compute, outputs_of
+from helpers.laws import TOLERANCE, VISIBLE, deviation, free_ids, random_inputs
+from helpers.running import compute, filled, outputs_of
 from kerassurgery_fn import analyse
 from kerassurgery_fn.analysis.channel_flow import Flow
 from kerassurgery_fn.channels import FIXED, has_ids
@@ -30,9 +30,8 @@ class Trade(NamedTuple):
 
 def check_swaps(model: keras.Model, seed: int = 0, inputs: Any = None, tolerance: float = TOLERANCE) -> Trade:
     """Swaps channels of a model, which gets random weights, in pairs; the outputs must stay what they are."""
-    randomise(model, seed)
+    snapshot = filled(model, seed)
     inputs = random_inputs(model, seed) if inputs is None else inputs
-    snapshot = captured(model)
     flow = analyse(snapshot)
     partner = partners(flow, np.random.default_rng(seed))
     truth = outputs_of(model, inputs)

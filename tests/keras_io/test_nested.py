@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import pytest
 from keras import layers as L
-from test_laws_layers import FRAMES, convnet, frames
 
+from helpers.film_models import FRAMES, convnet, frames
 from kerassurgery_fn import DeleteChannels, SurgeryError, analyse, capture, cost, diff, groups, patch, rebuild
 from kerassurgery_fn.errors import AmbiguousLayer, NoChannels, NotAGraph, UnknownLayer
 from kerassurgery_fn.graph import find_layer, is_model, wrapped_model

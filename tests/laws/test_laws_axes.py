@@ -7,9 +7,9 @@ import keras
 import numpy as np
 import pytest
 from keras import layers as L
-from test_laws_graphs import read
 
 from helpers.laws import check_law
+from helpers.small_models import dense_head
 from kerassurgery_fn import analyse, capture
 
 pytestmark = pytest.mark.keras
@@ -21,7 +21,7 @@ def laid(layer, shape, axis):
     order = list(range(1, len(shape)))
     order.insert(axis - 1, len(shape))
     y = layer(L.Permute(order)(L.Dense(8, name="made", activation="tanh")(x)))
-    y = [read(L.Dense(5)(one) if one.ndim > 2 else one) for one in keras.tree.flatten(y)]
+    y = [dense_head(L.Dense(5)(one) if one.ndim > 2 else one) for one in keras.tree.flatten(y)]
     return keras.Model(x, L.Dense(4)(y[0] if len(y) == 1 else L.Concatenate()(y)))
 
 
@@ -156,7 +156,7 @@ def hands_its_mask_on(layer):
 
 
 @pytest.mark.parametrize("name", MASKS)
-def test_channels_that_mask_are_held(name):
+def test_channels_used_as_a_mask_are_pinned(name):
     if name == "time distributed" and not hands_its_mask_on(L.TimeDistributed(L.Dense(4))):
         pytest.skip("TimeDistributed of this Keras keeps a mask that it is called with to itself")
     model = masked(MASKS[name]())

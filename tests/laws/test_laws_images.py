@@ -4,9 +4,9 @@ import keras
 import numpy as np
 import pytest
 from keras import layers as L
-from test_laws_graphs import read
 
 from helpers.laws import check_law
+from helpers.small_models import dense_head
 from kerassurgery_fn import analyse, capture
 
 pytestmark = pytest.mark.keras
@@ -79,7 +79,7 @@ def on_features(layer, rank=2):
     x = keras.Input((8, 5)[-rank + 1 :])
     y = L.Dense(8, activation="tanh")(x)
     y = keras.ops.cast(layer(y), "float32")
-    return keras.Model(x, L.Dense(3)(L.Concatenate()([read(L.Dense(4)(y)), L.Dense(5)(L.Flatten()(x))])))
+    return keras.Model(x, L.Dense(3)(L.Concatenate()([dense_head(L.Dense(4)(y)), L.Dense(5)(L.Flatten()(x))])))
 
 
 @pytest.mark.parametrize("name", ALONE)
@@ -88,14 +88,14 @@ def test_the_law_on_layers_of_images(name):
 
 
 @pytest.mark.parametrize("name", MIXED)
-def test_layers_that_mix_colours_hold_them(name):
+def test_layers_that_mix_colours_pin_channels(name):
     model = on_images(MIXED[name](), 3)
     check_law(model, opaque={model.layers[2].name})
 
 
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("name", ALONE)
-def test_each_channel_alone_while_training(name, training):
+def test_image_layers_treat_each_channel_alone(name, training):
     """A layer on some of the channels makes the same of them as on all, random numbers included."""
     images = np.random.default_rng(0).random((4, 6, 7, 3)).astype("float32")
     kept = [0, 2]
@@ -104,7 +104,7 @@ def test_each_channel_alone_while_training(name, training):
     assert not np.allclose(whole[..., [1, 0]], part)
 
 
-def test_a_colour_that_is_filled_in_is_of_three_channels():
+def test_a_fill_colour_pins_its_three_channels():
     model = on_images(L.RandomErasing(1.0, fill_value=[0.1, 0.2, 0.3]), 3)
     flow = analyse(capture(model))
     assert not flow.opaque
@@ -112,11 +112,11 @@ def test_a_colour_that_is_filled_in_is_of_three_channels():
 
 
 @pytest.mark.parametrize("name", CODES)
-def test_codes_of_each_feature_alone(name):
+def test_encodings_of_each_feature_are_cut_exactly(name):
     check_law(on_features(CODES[name]()))
 
 
 @pytest.mark.parametrize("name", READ_TOGETHER)
-def test_features_that_are_read_together_are_held(name):
+def test_features_encoded_together_are_pinned(name):
     model = on_features(READ_TOGETHER[name](), 3 if name == "stft spectrogram" else 2)
     check_law(model, opaque={model.layers[2].name})

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from keras import layers as L
 from keras import ops
-from test_laws import chain
-from test_laws_graphs import read
 
+from helpers.film_models import FRAMES
 from helpers.laws import check_law
+from helpers.small_models import chain, dense_head
 from kerassurgery_fn import analyse, capture
 
 pytestmark = pytest.mark.keras
@@ -23,29 +23,29 @@ def attend(layer, *units, steps=(5, 4), then=None, **options):
     made = [L.Dense(n)(x) for n, x in zip(units, (query, value, value), strict=False)]
     result = layer(*made, **options)
     result = then(*result) if then else result
-    return keras.Model([query, value], read(L.Dense(5)(result)))
+    return keras.Model([query, value], dense_head(L.Dense(5)(result)))
 
 
 def self_attention(layer, units=8, **options):
     x = keras.Input((5, 6))
     y = L.Dense(units)(x)
     y = L.Add()([y, layer(y, y, **options)])
-    return keras.Model(x, read(L.Dense(5)(y)))
+    return keras.Model(x, dense_head(L.Dense(5)(y)))
 
 
 def both(y, scores):
-    return L.Concatenate()([read(y), read(scores)])
+    return L.Concatenate()([dense_head(y), dense_head(scores)])
 
 
 def attention_of_rows(layer):
     x = keras.Input((3, 4, 6))
-    return keras.Model(x, read(L.Dense(5)(layer([L.Dense(8)(x), L.Dense(7)(x), L.Dense(8)(x)]))))
+    return keras.Model(x, dense_head(L.Dense(5)(layer([L.Dense(8)(x), L.Dense(7)(x), L.Dense(8)(x)]))))
 
 
 def attention_of_images(axes, **options):
     x = keras.Input((3, 4, 6))
     y = L.Dense(8)(x)
-    return keras.Model(x, read(L.Dense(5)(L.MultiHeadAttention(2, 3, attention_axes=axes)(y, y, **options))))
+    return keras.Model(x, dense_head(L.Dense(5)(L.MultiHeadAttention(2, 3, attention_axes=axes)(y, y, **options))))
 
 
 def attention_under_masks(layer):
@@ -58,7 +58,7 @@ def attention_under_a_given_mask():
     x, mask = keras.Input((5, 6)), keras.Input((5, 5))
     y = L.Dense(8)(x)
     y = L.MultiHeadAttention(2, 3)(y, y, attention_mask=mask > 0)
-    return keras.Model([x, mask], read(L.Dense(5)(y)))
+    return keras.Model([x, mask], dense_head(L.Dense(5)(y)))
 
 
 MHA, GQA = L.MultiHeadAttention, L.GroupQueryAttention
@@ -142,11 +142,11 @@ def test_attention_without_weights_of_its_own(name):
     check_law(PLAIN_ATTENTION[name]())
 
 
-def test_scores_that_keras_gives_another_rank_than_they_have_make_attention_opaque():
+def test_attention_whose_scores_have_a_wrong_rank_is_opaque():
     x = keras.Input((3, 4, 6))
     y = L.Dense(8)(x)
     y, scores = MHA(2, 3, attention_axes=(1,), name="mha")(y, y, return_attention_scores=True)
-    model = keras.Model(x, [read(L.Dense(5)(y)), keras.ops.mean(scores)])
+    model = keras.Model(x, [dense_head(L.Dense(5)(y)), keras.ops.mean(scores)])
     assert "mha" in analyse(capture(model)).opaque
 
 
@@ -240,7 +240,7 @@ NORMS = {
 
 
 @pytest.mark.parametrize("name", NORMS)
-def test_norms_that_leave_every_channel_alone(name):
+def test_normalisations_of_each_channel_alone(name):
     check_law(NORMS[name]())
 
 
@@ -291,7 +291,7 @@ def cells(cell, **options):
 def encoder_and_decoder(layer, decoder, cells=1):
     x, z = keras.Input((5, 4)), keras.Input((3, 6))
     _, *states = layer(x)
-    return keras.Model([x, z], read(L.Dense(4)(decoder(L.Dense(6)(z), initial_state=states))))
+    return keras.Model([x, z], dense_head(L.Dense(4)(decoder(L.Dense(6)(z), initial_state=states))))
 
 
 def masked(*layers):
@@ -356,7 +356,7 @@ def conv_lstm_states():
     x = keras.Input((3, 6, 2))
     y, *states = L.ConvLSTM1D(5, 3, padding="same", return_sequences=True, return_state=True)(x)
     z = L.ConvLSTM1D(5, 3, padding="same")(L.Dense(4)(y), initial_state=states)
-    return keras.Model(x, L.Concatenate()([read(z), *map(read, states)]))
+    return keras.Model(x, L.Concatenate()([dense_head(z), *map(dense_head, states)]))
 
 
 @pytest.mark.parametrize("name", RECURRENT)
@@ -375,7 +375,7 @@ def test_convolutional_recurrent_layers(name):
 def both_ways(layer, merge_mode="concat", backward=None, **options):
     x = keras.Input((5, 4))
     y = L.Bidirectional(layer, merge_mode=merge_mode, backward_layer=backward, **options)(L.Dense(6)(x))
-    return keras.Model(x, L.Concatenate()([read(part) for part in keras.tree.flatten(y)]))
+    return keras.Model(x, L.Concatenate()([dense_head(part) for part in keras.tree.flatten(y)]))
 
 
 def both_ways_with_states(layer, states):
@@ -454,72 +454,6 @@ def test_reversible_embeddings(name):
 
 
 # --- a whole model inside TimeDistributed
-
-
-def frames(inner, shape=(3, 6, 6, 2), units=6):
-    """A model of images on every frame of a film."""
-    x = keras.Input(shape)
-    y = L.TimeDistributed(inner, name="frames")(L.Dense(4)(x))
-    return keras.Model(x, L.Dense(3)(L.LSTM(5)(y if len(y.shape) == 3 else L.TimeDistributed(L.Flatten())(y))))
-
-
-def convnet(name="convnet", channels=4):
-    x = keras.Input((6, 6, channels))
-    y = L.ReLU()(L.BatchNormalization(name="norm")(L.Conv2D(6, 3, name="conv_1")(x)))
-    y = L.Add()([L.Conv2D(7, 2, name="conv_2")(y), L.Conv2D(7, 4, name="conv_3")(x)])
-    return keras.Model(x, L.GlobalAveragePooling2D()(y), name=name)
-
-
-def tower():
-    layers = [keras.Input((6, 6, 4)), L.Conv2D(6, 3, name="conv_1"), L.BatchNormalization(), L.Flatten()]
-    return keras.Sequential(layers, name="tower")
-
-
-def nested_in_frames():
-    x = keras.Input((6, 6, 4))
-    return keras.Model(x, L.Dense(8)(convnet("inner")(L.Conv2D(4, 3, padding="same")(x))))
-
-
-def frames_of_films():
-    x = keras.Input((2, 3, 6, 6, 2))
-    y = L.TimeDistributed(L.TimeDistributed(convnet()))(L.Dense(4)(x))
-    return keras.Model(x, read(L.Dense(5)(y)))
-
-
-def frames_inside_frames():
-    x = keras.Input((3, 6, 6, 4))
-    films = keras.Model(x, L.LSTM(6)(L.TimeDistributed(convnet(), name="frames")(x)), name="films")
-    z = keras.Input((2, 3, 6, 6, 2))
-    return keras.Model(z, L.Dense(3)(L.GRU(5)(L.TimeDistributed(films, name="films")(L.Dense(4)(z)))))
-
-
-def frames_in_a_nested_model():
-    x = keras.Input((3, 6, 6, 4))
-    films = keras.Model(x, L.LSTM(6)(L.TimeDistributed(convnet(), name="frames")(x)), name="films")
-    a, b = keras.Input((3, 6, 6, 2)), keras.Input((3, 6, 6, 2))
-    return keras.Model([a, b], L.Dense(3)(L.Subtract()([films(L.Dense(4)(a)), films(L.Dense(4)(b))])))
-
-
-def shared_frames(inner):
-    a, b = keras.Input((3, 6, 6, 2)), keras.Input((2, 6, 6, 2))
-    shared = L.TimeDistributed(inner, name="frames")
-    return keras.Model([a, b], L.Dense(3)(L.Concatenate()([read(shared(L.Dense(4)(a))), read(shared(L.Dense(4)(b)))])))
-
-
-FRAMES = {
-    "functional": lambda: frames(convnet()),
-    "sequential": lambda: frames(tower()),
-    "any number of frames": lambda: frames(convnet(), (None, 6, 6, 2)),
-    "a model in a model": lambda: frames(nested_in_frames()),
-    "twice": frames_of_films,
-    "frames inside frames": frames_inside_frames,
-    "in a nested model": frames_in_a_nested_model,
-    "shared": lambda: shared_frames(convnet()),
-    "shared sequential": lambda: shared_frames(tower()),
-    "in a sequential": lambda: keras.Sequential(
-        [keras.Input((3, 6, 6, 4)), L.TimeDistributed(convnet(), name="frames"), L.GRU(5), L.Dense(3)]
-    ),
-}
 
 
 @pytest.mark.parametrize("name", FRAMES)

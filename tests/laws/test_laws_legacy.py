@@ -27,7 +27,7 @@ def around(name, *args):
     "name, argument",
     [("AlphaDropout", 0.5), ("ThresholdedReLU", 0.1), ("RandomHeight", 0.2), ("RandomWidth", (-0.1, 0.3))],
 )
-def test_legacy_layers_pass_every_channel(name, argument):
+def test_legacy_layers_keep_channels_in_place(name, argument):
     model = around(name, argument)
     assert type(model.get_layer("legacy")).__module__.startswith("keras.src.legacy")
     check_law(model)

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from keras import layers as L
 from keras import ops
-from test_laws_operations import apply, array, read
 
 from helpers.laws import (
     TOLERANCE,
@@ -20,6 +19,8 @@ from helpers.laws import (
 )
 from helpers.needs import NEEDS_CHANNELS_FIRST
 from helpers.older import IS_OLDER
+from helpers.operation_models import apply, constant
+from helpers.small_models import dense_head
 from kerassurgery_fn import DeleteChannels, WidenChannels, capture
 
 pytestmark = pytest.mark.keras
@@ -29,7 +30,7 @@ def image(operation, units=8, shape=(6, 6, 3), head=True):
     """A model of a convolution, an operation on what it makes, and layers that read every position."""
     x = keras.Input(shape)
     y = operation(L.Conv2D(units, 1)(x))
-    return keras.Model(x, read(L.Dense(4)(y)) if head else read(y))
+    return keras.Model(x, dense_head(L.Dense(4)(y)) if head else dense_head(y))
 
 
 AXES = {
@@ -183,7 +184,7 @@ IMAGES = {
     "rgb to hsv": lambda x: x[..., 3:6] * ops.image.rgb_to_hsv(ops.sigmoid(x[..., :3])),
     "unfold": lambda x: ops.unfold(ops.moveaxis(x, -1, 1), 2),
     "fold": lambda x: ops.fold(ops.unfold(ops.moveaxis(x, -1, 1), 2, stride=2), 6, 2, stride=2),
-    "convolution": lambda x: ops.conv(x, array(2, 2, 8, 5), strides=2),
+    "convolution": lambda x: ops.conv(x, constant(2, 2, 8, 5), strides=2),
     "convolution by a kernel that is made": lambda x: ops.conv(x, ops.reshape(ops.mean(x[:, :4, :4], 0), (4, 4, 8, 1))),
 }
 
@@ -197,7 +198,7 @@ CHANNELS_FIRST = {
     "blur": lambda x: ops.image.gaussian_blur(x, (3, 3), (1.0, 1.0), data_format="channels_first"),
     "crop images": lambda x: ops.image.crop_images(x, 1, 2, 0, 1, data_format="channels_first"),
     "gray": lambda x: ops.image.rgb_to_grayscale(x[:, :3], "channels_first"),
-    "convolution": lambda x: ops.conv(x, array(2, 2, 8, 5), data_format="channels_first"),
+    "convolution": lambda x: ops.conv(x, constant(2, 2, 8, 5), data_format="channels_first"),
 }
 
 ANY_LENGTH = {
@@ -250,20 +251,20 @@ def fixed_batch(operation):
     """A model of an operation on a batch of known size."""
     x = keras.Input(batch_shape=(4, 7, 4))
     y = operation(L.Dense(8)(x))
-    return keras.Model(x, read(L.Dense(4)(y)))
+    return keras.Model(x, dense_head(L.Dense(4)(y)))
 
 
 def gated(operation):
     """A model of channels and of gates for them, which are copies of one."""
     x = keras.Input(batch_shape=(4, 7, 4))
     gates = operation(L.Dense(1)(x))
-    return keras.Model(x, read(L.Dense(4)(L.Dense(8, name="gated")(x) * gates)))
+    return keras.Model(x, dense_head(L.Dense(4)(L.Dense(8, name="gated")(x) * gates)))
 
 
-def test_padding_goes_with_what_it_is_added_to():
+def test_padding_is_deleted_with_the_channels_it_is_added_to():
     x = keras.Input((6, 6, 3))
     short = ops.pad(L.Conv2D(5, 1)(x), ((0, 0), (0, 0), (0, 0), (1, 2)))
-    model = keras.Model(x, read(L.Conv2D(4, 1)(L.Conv2D(8, 1, name="long")(x) + short)))
+    model = keras.Model(x, dense_head(L.Conv2D(4, 1)(L.Conv2D(8, 1, name="long")(x) + short), units=3))
     assert check_law(model).prunable > 0.8
     smaller = check_law(model, DeleteChannels("long", [0, 2, 7])).smaller
     pad = next(one["config"]["pad_width"] for one in smaller.config["layers"] if one["class_name"] == "Pad")
@@ -277,7 +278,7 @@ def channels_first(operation):
     """
     conv = {"data_format": "channels_first", "use_bias": False}
     x = keras.Input((8, 6, 6))
-    return keras.Model(x, read(L.Conv2D(4, 1, **conv)(operation(L.Conv2D(8, 1, **conv)(x)))))
+    return keras.Model(x, dense_head(L.Conv2D(4, 1, **conv)(operation(L.Conv2D(8, 1, **conv)(x)))))
 
 
 FRAMES = {
@@ -310,27 +311,27 @@ def test_copies_of_a_shared_layer_are_counted_once():
     x, again = keras.Input((7, 4)), L.RepeatVector(8, name="again")
     gates = [L.Permute((2, 1))(again(L.Flatten()(L.Dense(1)(x)))) for _ in range(2)]
     dense = L.Dense(8, name="dense")
-    model = keras.Model(x, read(L.Dense(4)(dense(x) * gates[0] + dense(2 * x) * gates[1])))
+    model = keras.Model(x, dense_head(L.Dense(4)(dense(x) * gates[0] + dense(2 * x) * gates[1])))
     smaller = check_law(model, DeleteChannels("dense", [0, 3])).smaller
     assert next(one for one in smaller.config["layers"] if one["name"] == "again")["config"]["n"] == 6
 
 
-def test_all_copies_go_with_the_branch_that_they_are_multiplied_with():
+def test_copies_are_deleted_with_the_branch_they_multiply():
     x = keras.Input((7, 4))
     gate = ops.tile(L.Dense(1, name="gate")(x), (1, 1, 8))
-    model = keras.Model(x, read(L.Concatenate()([L.Dense(5)(x), L.Dense(8, name="gated")(x) * gate])))
+    model = keras.Model(x, dense_head(L.Concatenate()([L.Dense(5)(x), L.Dense(8, name="gated")(x) * gate])))
     smaller = check_law(model, DeleteChannels("gated", range(8))).smaller
     assert not {"gated", "gate"} & set(smaller.weights)
 
 
-def test_there_are_more_copies_where_channels_are_widened():
+def test_copies_grow_with_widened_channels():
     check_wider(gated(COPIES["repeat vector"]), {"gated": 11})
 
 
 def test_a_window_over_all_channels_is_widened():
     x = keras.Input((7, 4))
     y = L.Conv1D(5, 8)(L.Permute((2, 1))(L.Dense(8, name="a")(x)))
-    check_wider(keras.Model(x, read(y)), {"a": 11})
+    check_wider(keras.Model(x, dense_head(y)), {"a": 11})
 
 
 def check_wider(model, widths):

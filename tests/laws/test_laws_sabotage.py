@@ -7,10 +7,10 @@ import keras
 import numpy as np
 import pytest
 from keras import layers as L
-from test_laws import chain
 
 from helpers import filling, judging, laws
 from helpers.laws import check_law
+from helpers.small_models import chain
 from kerassurgery_fn import DeleteChannels, KeepChannels
 from kerassurgery_fn.channels import join, merge, repeat
 from kerassurgery_fn.errors import BrokenSnapshot
@@ -177,7 +177,7 @@ def test_a_wrong_edit_is_found(name):
         check_law(conv(L.ReLU)(), EDIT_MISTAKES[name])
 
 
-def test_a_model_that_does_not_listen_is_found():
+def test_a_model_whose_outputs_ignore_its_channels_is_found():
     """Where two channels can be swapped and nothing is to be seen, the comparison would have passed anything."""
     x = keras.Input((6,))
     y = L.Dense(3, kernel_initializer="zeros")(L.Dense(8)(x))

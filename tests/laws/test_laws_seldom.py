@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from keras import layers as L
 from keras import ops
-from test_laws_operations import apply, combine, positive, whole
 
 from helpers.laws import check_law
 from helpers.needs import marked
+from helpers.operation_models import apply, combine, positive, whole
 
 pytestmark = pytest.mark.keras
 
@@ -63,7 +63,7 @@ EXACT = {
 
 
 @pytest.mark.parametrize("name", EXACT)
-def test_seldom_operations(name):
+def test_rare_operations(name):
     check_law(EXACT[name]())
 
 
@@ -83,12 +83,12 @@ SLOW = dict.fromkeys(("nanpercentile", "nanquantile"), pytest.mark.slow)  # seco
 
 
 @pytest.mark.parametrize("name", marked(list(INEXACT), SLOW))
-def test_seldom_reductions_over_channels_are_called_inexact(name):
+def test_rare_reductions_over_channels_are_inexact(name):
     reduce = INEXACT[name]
     check_law(apply(lambda x: x * ops.cast(reduce(x, axis=-1), "float32")[:, :, None]), inexact=True)
     check_law(apply(lambda x: x * ops.cast(reduce(x, axis=1), "float32")[:, None]))
 
 
-def test_colours_are_held():
+def test_colour_channels_are_pinned():
     model = images(ops.image.hsv_to_rgb, 3)
     check_law(model)

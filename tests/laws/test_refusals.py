@@ -74,7 +74,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("given, error, words", REFUSED.values(), ids=REFUSED)
-def test_what_is_given_wrong_is_refused(given, error, words):
+def test_invalid_arguments_are_refused(given, error, words):
     with pytest.raises(error, match=words):
         given()
 
@@ -93,12 +93,12 @@ TAKEN = {
 
 
 @pytest.mark.parametrize("given, meant", TAKEN.values(), ids=TAKEN)
-def test_numbers_of_numpy_are_numbers(given, meant):
+def test_numpy_numbers_are_accepted(given, meant):
     assert given == meant
     assert repr(given) == repr(meant)
 
 
-def test_a_document_is_held_to_what_an_edit_takes():
+def test_a_document_is_validated_like_an_edit():
     data = encode(WidenChannels("a", 9))
     with pytest.raises(BadDocument, match="a seed is a whole number from 0 on, not -1"):
         decode({**data, "plan": {**data["plan"], "seed": -1}})

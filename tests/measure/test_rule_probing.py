@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 from keras import layers as L
 from keras import ops
-from test_laws import chain
-from test_laws_graphs import read
 
 import kerassurgery_fn
 from helpers.laws import check_law, prunable
+from helpers.small_models import chain, dense_head
 from kerassurgery_fn import analyse, capture, probe_rule
 from kerassurgery_fn.errors import NotIndependent, WrongShape
 from kerassurgery_fn.rules.registry import RULES
@@ -138,7 +137,7 @@ def function(of):
 def image_model(layer, channels=8):
     x = keras.Input((6, 6, 3))
     y = layer(L.Conv2D(channels, 1, activation="tanh")(x))
-    return keras.Model(x, read(L.Dense(4)(y)))
+    return keras.Model(x, dense_head(L.Dense(4)(y)))
 
 
 ALONE = {"gate": Gate, "statistics": Statistics, "spread": Spread, "halved": Halved, "a mode": Mode}
@@ -158,7 +157,7 @@ def test_two_layers_of_one_class_with_different_configs():
     y = Mode("alone", name="a")(L.Conv2D(5, 1)(x))
     y = L.Conv2D(5, 1, name="held")(y)
     y = L.Conv2D(6, 1)(Mode("together", name="b")(y))
-    model = keras.Model(x, read(Mode("alone", name="c")(L.Dense(4)(L.Flatten()(y)))))
+    model = keras.Model(x, dense_head(Mode("alone", name="c")(L.Dense(4)(L.Flatten()(y)))))
     probe_rule(model.get_layer("a"))
     opaque = analyse(capture(model)).opaque
     assert opaque.keys() == {"b", "c"}
@@ -186,7 +185,7 @@ def test_probing_an_activation_does_not_affect_other_activations():
 def test_other_axes_are_pinned():
     x = keras.Input((6, 6, 3))
     y = Mode(name="layer")(L.Permute((3, 1, 2))(L.Conv2D(5, 1, name="conv")(x)))
-    model = keras.Model(x, read(y))
+    model = keras.Model(x, dense_head(y))
     probe_rule(model.get_layer("layer"))
     flow = analyse(capture(model))
     assert flow.solution.pinned()[flow.solution.resolve(flow.producer("conv").axis)].all()

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from keras import layers as L
 from keras import ops
-from test_laws import chain
 
 from helpers.laws import check_law, compute, deviation, judge, random_inputs, randomise
 from helpers.older import IS_OLDER
+from helpers.small_models import chain
 from kerassurgery_fn import ConvertDtype, DeleteChannels, SetConfig, analyse, capture, cost, rebuild
 from kerassurgery_fn.errors import BadValue, HiddenState, PinnedChannels
 
@@ -64,7 +64,7 @@ ALPHAS = ["dense", "einsum", "reversible embedding", "conv1d"]
 
 
 @pytest.mark.parametrize("name", ALPHAS)
-def test_lora_is_scaled_as_it_was(name):
+def test_the_scale_of_lora_stays(name):
     """Some layers of Keras build themselves with an alpha equal to the rank, whatever their config says."""
     model = (MODELS | CONVOLUTIONS)[name]()
     model.get_layer("layer").enable_lora(2, lora_alpha=9)
@@ -82,7 +82,7 @@ def test_lora_is_scaled_as_it_was(name):
     assert IS_OLDER or capture(rebuild(half)) == half  # an older Keras makes the adapters in half precision
 
 
-def test_lora_inside_wrappers_is_scaled_as_it_was():
+def test_the_scale_of_lora_inside_wrappers_stays():
     model = chain((3, 6), L.TimeDistributed(L.Dense(7), name="steps"), L.Dense(4))
     model.get_layer("steps").layer.enable_lora(2, lora_alpha=9)
     randomise(model)
@@ -91,12 +91,12 @@ def test_lora_inside_wrappers_is_scaled_as_it_was():
     assert [one.dtype.name for one in ConvertDtype("float16")(snapshot).weights["steps"][-2:]] == ["float32"] * 2
 
 
-def test_an_alpha_that_is_no_number_is_refused():
+def test_an_invalid_alpha_is_refused():
     with pytest.raises(BadValue, match="lora_alpha cannot be 'x'"):
         SetConfig("layer", lora_alpha="x")(capture(chain((6,), L.Dense(8, name="layer", lora_rank=2))))
 
 
-def test_what_keras_cannot_rebuild_is_said():
+def test_an_impossible_rebuild_is_explained():
     """A ReversibleEmbedding with two matrices cannot be built with LoRA, it can only be changed to it later."""
     model = reversible(tie_weights=False)
     model.get_layer("layer").enable_lora(2)
@@ -112,7 +112,7 @@ def test_the_kernel_under_lora_is_frozen():
     assert cost(capture(model)).trainable == sum(np.prod(v.shape) for v in model.trainable_variables)
 
 
-def test_lora_that_no_config_tells_is_refused():
+def test_lora_that_is_not_in_the_config_is_refused():
     """Attention writes nothing of the adapters inside it, and Keras cannot load its own file of such a model."""
     x = keras.Input((5, 8))
     attention = L.MultiHeadAttention(2, 4, name="attention")
@@ -127,7 +127,7 @@ def test_lora_that_no_config_tells_is_refused():
 
 @pytest.mark.parametrize("mode", ["int8", "int4"])
 @pytest.mark.parametrize("name", MODELS)
-def test_quantized_layers_are_held(name, mode):
+def test_quantized_layers_are_pinned(name, mode):
     model = MODELS[name]()
     randomise(model)
     model.get_layer("layer").quantize(mode)
@@ -138,7 +138,7 @@ def test_quantized_layers_are_held(name, mode):
     check_law(model, opaque={"layer"})
 
 
-def test_what_is_around_a_quantized_layer_can_be_cut():
+def test_layers_around_a_quantized_layer_can_be_cut():
     model = chain((6,), L.Dense(8, name="a"), L.Dense(9, name="b"), L.Dense(7, name="layer"), L.Dense(6, name="c"))
     model.get_layer("layer").quantize("int8")
     with pytest.raises(PinnedChannels, match=r"'layer' \(Dense\) is quantized \(int8\).*cut the model before quantize"):
@@ -230,7 +230,7 @@ def test_text_keeps_its_vocabulary(options):
     assert deviation(compute(smaller, text), compute(judge(before, smaller), text)) < 2e-5
 
 
-def test_bins_that_a_layer_has_found_are_kept():
+def test_adapted_bins_are_kept():
     bins = L.Discretization(num_bins=4)
     bins.adapt(np.random.default_rng(0).standard_normal(200))
     x = keras.Input((6,))
@@ -238,7 +238,7 @@ def test_bins_that_a_layer_has_found_are_kept():
     check_law(model)
 
 
-def test_normalization_keeps_what_it_has_measured():
+def test_adapted_normalization_keeps_its_statistics():
     norm = L.Normalization()
     norm.adapt(np.random.default_rng(0).standard_normal((200, 6)) * 3 + 2)
     x = keras.Input((6,))
@@ -262,7 +262,7 @@ class Secretive(L.Layer):
         pass
 
 
-def test_files_of_a_layer_are_not_lost_in_silence():
+def test_assets_of_a_layer_are_not_lost_silently():
     x = keras.Input((6,))
     with pytest.raises(HiddenState, match=r"'secret' \(Secretive\) saves files of its own"):
         capture(keras.Model(x, L.Dense(3)(Secretive(name="secret")(x))))
@@ -302,7 +302,7 @@ FIRST = {
 
 
 @pytest.mark.parametrize("name", FIRST)
-def test_first_values_are_cut_with_the_weight(name, tmp_path):
+def test_initial_values_are_cut_with_the_weight(name, tmp_path):
     """Keras builds the layer with them before it loads its weights from a file."""
     model = FIRST[name]()
     inputs = random_inputs(model)

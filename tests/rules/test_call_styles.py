@@ -6,8 +6,8 @@ import keras
 import numpy as np
 import pytest
 from keras import layers as L
-from test_support import layer_classes, operation_classes, written
 
+from helpers.keras_classes import key_of_class, layer_classes, operation_classes
 from helpers.records import call, functional, layer, tensor
 from kerassurgery_fn import DeleteChannels, KeepChannels, Plan, Snapshot, analyse, capture, cost, rebuild
 from kerassurgery_fn.analysis.cost_table import MACS
@@ -36,7 +36,7 @@ def agree(function, call):
 def test_rules_name_arguments_as_keras_does():
     wrong = {}
     for cls in layer_classes() | operation_classes():
-        key = written(cls)
+        key = key_of_class(cls)
         if key in RULES and (channels := RULES[key].channels) and not agree(channels, cls.call):
             wrong[key] = (named(channels), named(cls.call))
     assert wrong == {}
@@ -46,9 +46,9 @@ def test_rules_name_arguments_as_keras_does():
 def test_entries_of_costs_name_arguments_as_keras_does():
     wrong = {}
     for cls in layer_classes() | operation_classes():
-        entry = MACS.get(written(cls))
+        entry = MACS.get(key_of_class(cls))
         if entry and not agree(entry, cls.call):
-            wrong[written(cls)] = (named(entry), named(cls.call))
+            wrong[key_of_class(cls)] = (named(entry), named(cls.call))
     assert wrong == {}
 
 

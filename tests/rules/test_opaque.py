@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from keras import layers as L
 from keras import ops
-from test_laws_graphs import read
 
 from helpers.laws import check_law, free_ids
 from helpers.records import call, functional, layer
+from helpers.small_models import dense_head
 from kerassurgery_fn import DeleteChannels, Snapshot, analyse, capture
 from kerassurgery_fn.channels import has_ids
 from kerassurgery_fn.errors import PinnedChannels
@@ -73,7 +73,7 @@ def branches(at):
     y = at(L.Add()([at(y), z]))
     y = at(L.Concatenate()([y, at(L.DepthwiseConv2D(3, padding="same")(at(L.Conv2D(4, 1, name="c")(y))))]))
     y = at(L.Conv2D(8, 2, groups=2, name="d")(y))
-    return keras.Model(x, read(at(y)))
+    return keras.Model(x, dense_head(at(y)))
 
 
 def sequences(at):
@@ -127,7 +127,7 @@ def test_an_opaque_layer_anywhere(name, place, kind):
 
 @pytest.mark.keras
 @pytest.mark.parametrize("name", MODELS)
-def test_a_model_without_one_can_be_cut_everywhere(name):
+def test_a_model_without_an_opaque_layer_can_be_cut_everywhere(name):
     model = MODELS[name][0](lambda tensor: tensor)
     assert check_law(model).prunable > 0.75
 
@@ -146,7 +146,7 @@ def test_a_cell_without_a_rule():
 @pytest.mark.keras
 def test_a_wrapper_around_an_opaque_layer():
     x = keras.Input((5, 4))
-    model = keras.Model(x, read(L.Dense(6)(L.TimeDistributed(Mirror(), name="wrapper")(L.Dense(7)(x)))))
+    model = keras.Model(x, dense_head(L.Dense(6)(L.TimeDistributed(Mirror(), name="wrapper")(L.Dense(7)(x)))))
     check_law(model, opaque={"wrapper"})
 
 

@@ -87,7 +87,7 @@ def test_a_wrong_rule_is_named(rule, monkeypatch):
     assert "defect" not in str(caught.value)
 
 
-def test_a_rule_that_is_right_is_used(monkeypatch):
+def test_a_right_rule_is_used(monkeypatch):
     before = model(right, monkeypatch)
     assert analyse(before).opaque == {}
     smaller = DeleteChannels("a", [0])(before)
@@ -104,7 +104,7 @@ def test_a_rule_that_makes_too_few_tensors(monkeypatch):
     assert re.search("more tensors than the 1 .*line", analyse(snapshot(record, {})).opaque["t"])
 
 
-def test_a_rule_of_the_library_that_is_wrong_is_a_defect_of_it(monkeypatch):
+def test_a_wrong_rule_of_the_library_is_a_defect(monkeypatch):
     record = functional("net", {"x": (None, 5)}, call(layer("Dense", "a", units=4), "x"), outputs="a")
     odd = analyse(snapshot(record, {"a": (np.zeros((5, 4)), np.zeros(3))})).opaque["a"]
     assert re.search(

@@ -8,12 +8,12 @@ import contextlib
 import importlib
 import inspect
 import itertools
-import pkgutil
 from collections import defaultdict
 from pathlib import Path
 
 import pytest
 
+from helpers.keras_classes import key_of_class, layer_classes, operation_classes
 from helpers.older import IS_OLDER
 from kerassurgery_fn import analyse, capture
 from kerassurgery_fn.graph import Record
@@ -32,50 +32,16 @@ UNTRIED = {  # called exact without a law test
 }
 
 
+LAWS = Path(__file__).parents[1] / "laws"
 # law tests that say nothing of single classes where channels are where the class expects them
 OTHER = {"test_laws_axes", "test_laws_grids", "test_laws_sabotage"}
-
-
-def layer_classes():
-    import keras
-    from keras.src.legacy import layers as legacy  # tf.keras.layers has them
-
-    found = (getattr(module, name) for module in (keras.layers, legacy) for name in dir(module))
-    return {one for one in found if isinstance(one, type) and issubclass(one, keras.layers.Layer)}
-
-
-def operation_classes():
-    import keras.src
-    from keras.src.ops.operation import Operation
-
-    for package in (keras.src.ops, keras.src.activations, keras.src.quantizers):
-        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-            if not module.name.endswith("_test"):
-                importlib.import_module(module.name)
-    return {one for one in subclasses(Operation) if not issubclass(one, keras.layers.Layer)} | {Operation}
-
-
-def subclasses(cls):
-    for one in cls.__subclasses__():
-        if one.__module__.startswith("keras.src."):
-            yield one
-            yield from subclasses(one)
-
-
-def written(cls):
-    """The name under which a class stands in a config, as Keras writes it."""
-    from keras.src.api_export import get_name_from_symbol
-
-    name = get_name_from_symbol(cls) or ""
-    module, _, name = (name if name.count(".") > 1 else f"{cls.__module__}.{cls.__name__}").rpartition(".")
-    return key_of({"module": module, "class_name": name, "registered_name": None})
 
 
 @pytest.mark.keras
 def test_every_layer_of_keras_is_in_the_table():
     classes = layer_classes()
     assert IS_OLDER or len(classes) >= 147
-    assert {written(cls) for cls in classes} - {row.name for row in support()} == set()
+    assert {key_of_class(cls) for cls in classes} - {row.name for row in support()} == set()
 
 
 @pytest.mark.keras
@@ -83,13 +49,13 @@ def test_every_layer_of_keras_is_in_the_table():
 def test_every_operation_of_keras_is_in_the_table():
     classes = operation_classes()
     assert len(classes) >= 330
-    assert {written(cls) for cls in classes} - {row.name for row in support()} == set()
+    assert {key_of_class(cls) for cls in classes} - {row.name for row in support()} == set()
 
 
 @pytest.mark.keras
 @pytest.mark.skipif(IS_OLDER, reason="an older Keras has fewer classes than the table")
 def test_every_row_of_the_table_is_a_class_of_keras():
-    known = {written(cls) for cls in layer_classes() | operation_classes()}
+    known = {key_of_class(cls) for cls in layer_classes() | operation_classes()}
     assert {row.name for row in support()} - known == set()
 
 
@@ -152,9 +118,11 @@ def across(record: Record):
 def evidence():
     """What comes of every parametrised law test, called with `check_law` replaced."""
     found = Evidence()
-    files = {file.stem for file in Path(__file__).parent.glob("test_laws*.py")} - OTHER
-    for module in map(importlib.import_module, sorted(files)):
+    files = {file.stem for file in LAWS.glob("test_laws*.py")} - OTHER
+    for file in sorted(files):
         with pytest.MonkeyPatch.context() as patch:
+            patch.syspath_prepend(LAWS)
+            module = importlib.import_module(file)
             patch.setattr(module, "check_law", found.take, raising=False)
             for name, test in list(vars(module).items()):
                 for arguments in cases(test) if name.startswith("test_") else ():

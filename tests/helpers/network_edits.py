@@ -1,41 +1,17 @@
-"""Parts, deeper layers and other classes of networks as people build them: the record is what Keras writes after a
-rebuild, and what is computed is what was computed before."""
+"""Edits of whole networks that keep what they compute: parts of them, deeper layers, other classes."""
 
 import numpy as np
-import pytest
 
-from helpers import architectures_of_sequences  # noqa: F401 (lists its networks)
-from helpers.architectures import NETWORKS
-from helpers.laws import check_rebuilt_record, compute, deviation, random_inputs, randomise
-from helpers.running import captured, model_of
-from kerassurgery_fn import DeepenLayer, ExtractModel, Plan, ReplaceHead, analyse
+from helpers.laws import check_rebuilt_record, compute, deviation
+from helpers.running import model_of
+from kerassurgery_fn import ExtractModel, ReplaceHead, analyse
 from kerassurgery_fn.errors import BadValue, NoHead, NothingLeft, PinnedChannels
 from kerassurgery_fn.graph import is_input
 
-pytestmark = pytest.mark.keras
 
-
-@pytest.fixture(params=NETWORKS)
-def network(request):
-    model = NETWORKS[request.param]()
-    randomise(model)
-    return model
-
-
-def picked(names, count):
+def choose(names, count):
     """Some of several names, different ones for different networks, and the same ones each time."""
     return np.random.default_rng(len(names)).permutation(sorted(names))[:count].tolist()
-
-
-def test_parts_deeper_layers_and_other_classes(network):
-    before, inputs = captured(network), random_inputs(network)
-    truth, flow = compute(before, inputs), analyse(before)
-    for path in picked(flow.graph.places, 1):
-        check_parts(before, path, inputs, truth)
-    if paths := picked(deepened(before), 3):
-        check_deeper(before, Plan(*map(DeepenLayer, paths)), inputs, truth)
-    for path in picked({path for path, _ in flow.producers}, 20):
-        check_head(before, path, inputs, truth)
 
 
 def check_parts(before, path, inputs, truth):
@@ -69,7 +45,7 @@ def ends(snapshot):
     return f"{name}:{call - (record['class_name'] == 'Functional')}:{number}"
 
 
-def deepened(snapshot):
+def deepenable(snapshot):
     """The layers that can be deepened."""
     graph = analyse(snapshot).graph
     return {call.path for call in graph.calls if call.record["class_name"] in ("Dense", "Conv1D", "Conv2D")}

@@ -1,0 +1,17 @@
+"""Every small model of the tests of the laws, by name: each is built once in a session."""
+
+from functools import cache
+
+import keras
+
+from helpers import chain_models, merging_models, nested_models
+
+TABLES = (
+    chain_models.EXACT, chain_models.INEXACT, chain_models.PINNED, merging_models.MERGES, merging_models.STATES,
+    nested_models.SHARED, nested_models.STRUCTURES, nested_models.NESTED,
+)  # fmt: skip
+
+
+@cache
+def small_models() -> dict[str, keras.Model]:
+    return {name: build() for table in TABLES for name, build in table.items()}
