@@ -183,7 +183,7 @@ REFUSED = {
     "no last layer": (ReplaceHead(3, layer="a"), chain(), NoHead, "what 'a' makes is no output"),
     "a layer that is read, too": (ReplaceHead(3, layer="a"), read(), NoHead, "'b' reads what 'a' makes, which is no h"),
     "a constant for each class": (ReplaceHead(3), weighed(), NoHead, "an array with a number for each class that 'a'"),
-    "classes that are held": (ReplaceHead(3), picked(), PinnedChannels, "of a cannot be replaced: 'sort'"),
+    "classes that are held": (ReplaceHead(3), picked(), PinnedChannels, "of 'a' cannot be replaced: 'sort'"),
     "an unknown layer": (ReplaceHead(3), odd(), NoHead, "what 'odd' makes .*: 'odd' is of the class mine>Odd, which h"),
     "an unknown layer after it": (ReplaceHead(3, layer="a"), odd(), NoHead, "what 'a' makes is no output"),
     "no such old class": (ReplaceHead(3, keep=[2]), chain(), ChannelOutOfRange, r"'c' makes 2 classes \(0 to 1\)"),

@@ -65,7 +65,7 @@ def test_functions_that_preview_an_edit_do_not_warn():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert explain(edit, model()).warnings == (
-            "'soft' normalises over the channels: what is left is not computed as before",
+            "'soft' normalises over the channels: the remaining channels are not computed as before",
         )
         assert simplify(Plan(edit, DeleteChannels("a", [0])), model()) == Plan(DeleteChannels("a", [0, 1]))
     with pytest.warns(InexactCut):
