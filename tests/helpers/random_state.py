@@ -19,10 +19,9 @@ def reset() -> None:
     """
     import keras
     from keras.src.backend.common import global_state
-    from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
 
     if _seeded and tensorflow_state() == _seeded[0]:
-        global_state.set_global_attribute(GLOBAL_SEED_GENERATOR, None)
+        global_state.set_global_attribute("global_seed_generator", None)
         random.seed(SEED)
         np.random.seed(SEED)  # noqa: NPY002 (Keras and its layers draw from it)
         return
