@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from kerassurgery_fn.arguments import as_snapshot, nearest, takes
-from kerassurgery_fn.channels import Solution, size
+from kerassurgery_fn.channels import Reason, Solution, size
 from kerassurgery_fn.errors import NoChannels
 from kerassurgery_fn.graph import (
     Call,
@@ -158,7 +158,9 @@ class _Walk:
                 self.hold(call)
         for ref in graph.outputs:
             for axis in self.tensors.get(ref) or ():
-                findings.constraints.pin(axis, f"it is an output of the model, made by {ref.path!r}", output=True)
+                findings.constraints.pin(
+                    axis, Reason(f"it is an output of the model, made by {ref.path!r}"), output=True
+                )
         return Flow(
             graph, self.tensors, findings.weights, findings.constants, findings.sizes, findings.builds,
             findings.producers, findings.inexact, findings.narrow, findings.additions, findings.opaque,
@@ -256,7 +258,7 @@ class _Walk:
             recorded = self.graph.recorded.get(ref)
             held = None if recorded is None else tuple(constraints.fresh(n) if n and n > 1 else n for n in recorded)
             self.tensors[ref] = held
-        constraints.pin(np.arange(first, constraints.count)[None], layer.says(reason))
+        constraints.pin(np.arange(first, constraints.count)[None], layer.reason(reason))
 
     def hold(self, call: Call) -> None:
         """Pins all that an opaque layer touches at a call: what it reads, its channels and weights, those of a model
@@ -271,15 +273,14 @@ class _Walk:
     def tie_twins(self, first: Ref, later: Ref) -> None:
         """The same tensor of a nested model in two calls, or all that a layer of it makes: what is recorded of their
         shapes holds for both."""
+        reason = Reason("is called several times, on different channels", later.path)
         for index in range(64 if first.path == later.path else 1):
             a, b = (self.tensors.get(ref._replace(output=ref.output + index)) for ref in (first, later))
             if a is None or b is None:
                 break
             for x, y in zip(a, b, strict=False):
                 if size(x) == size(y):
-                    self.findings.constraints.tie(
-                        x, y, f"{later.path!r} is called several times, on different channels"
-                    )
+                    self.findings.constraints.tie(x, y, reason)
 
     def check_weights(self, path: str, arrays: Sequence[np.ndarray]) -> None:
         """A layer whose weights are not as its rule says is opaque after all. Weights yet to be drawn always are."""

@@ -281,7 +281,7 @@ def _reasons(flow: Flow) -> dict[Any, np.ndarray]:
     """(reason, whether it is the model's output) -> the final ids that are pinned for it, sorted."""
     found: dict[tuple[str, bool], list[int]] = defaultdict(list)
     for one, pins in flow.solution.reasons.items():
-        for key in {(pin.reason, pin.output) for pin in pins}:
+        for key in {(str(pin.reason), pin.output) for pin in pins}:
             found[key].append(one)
     return {key: np.unique(ids) for key, ids in found.items()}
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from kerassurgery_fn.analysis.call_keywords import strange
 from kerassurgery_fn.analysis.requirements import Misfit
-from kerassurgery_fn.channels import Axis, Constraints, size
+from kerassurgery_fn.channels import Axis, Constraints, Reason, size
 from kerassurgery_fn.errors import MisfitTensor
 from kerassurgery_fn.graph import Arguments, Record, Spec
 from kerassurgery_fn.rules.layer import Weight
@@ -20,13 +20,13 @@ from kerassurgery_fn.rules.rule_checks import source_of
 
 
 class Strict(Constraints):
-    """A constraints that raises Misfit where sizes that must agree do not."""
+    """Constraints that raise Misfit where sizes that must agree do not."""
 
-    def tie(self, a: Axis, b: Axis, reason: str = "") -> None:
+    def tie(self, a: Axis, b: Axis, reason: Reason) -> None:
         if None not in (size(a), size(b)) and size(a) != size(b):
             raise Misfit(f"sizes {size(a)} and {size(b)} would have to be the same")
 
-    def reshape(self, axes: Sequence[Axis], sizes: Sequence[int | None], reason: str) -> list[Axis]:
+    def reshape(self, axes: Sequence[Axis], sizes: Sequence[int | None], reason: Reason) -> list[Axis]:
         old, new = product([size(axis) for axis in axes]), product(list(sizes))
         if None not in (old, new) and old != new:
             raise Misfit(f"{old} numbers cannot be laid out as {list(sizes)}")

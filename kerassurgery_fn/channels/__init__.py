@@ -20,9 +20,9 @@ from kerassurgery_fn.channels.axes import (
     tile,
 )
 from kerassurgery_fn.channels.constraints import Constraints
-from kerassurgery_fn.channels.solution import Pin, Solution, Tie
+from kerassurgery_fn.channels.solution import Pin, Reason, Solution, Tie
 
 __all__ = [
-    "FIXED", "Axis", "Constraints", "Pin", "Solution", "Tie", "as_map", "has_ids", "join", "merge", "repeat",
-    "same_axis", "select", "size", "tile",
+    "FIXED", "Axis", "Constraints", "Pin", "Reason", "Solution", "Tie", "as_map", "has_ids", "join", "merge",
+    "repeat", "same_axis", "select", "size", "tile",
 ]  # fmt: skip

@@ -8,7 +8,7 @@ from math import prod
 import numpy as np
 
 from kerassurgery_fn.channels.axes import FIXED, Axis, merge, size
-from kerassurgery_fn.channels.solution import Pin, Solution, Tie
+from kerassurgery_fn.channels.solution import Pin, Reason, Solution, Tie
 from kerassurgery_fn.channels.solver import Equalities, solve
 from kerassurgery_fn.errors import BadValue
 
@@ -18,7 +18,7 @@ class Constraints:
 
     >>> constraints = Constraints()
     >>> a, b = constraints.fresh(3), constraints.fresh(3)
-    >>> constraints.tie(a, b, "an Add joins them")
+    >>> constraints.tie(a, b, Reason("adds them", "sum_1", "Add"))
     >>> constraints.solve().resolve(b)
     array([[0, 1, 2]])
     """
@@ -41,12 +41,12 @@ class Constraints:
         self.count += n
         return np.arange(self.count - n, self.count)[None]
 
-    def pin(self, axis: Axis, reason: str, output: bool = False) -> None:
+    def pin(self, axis: Axis, reason: Reason, output: bool = False) -> None:
         """Forbids the deletion of all ids of an axis."""
         if isinstance(axis, np.ndarray):
             self.pins.append(Pin(axis, reason, output))
 
-    def tie(self, a: Axis, b: Axis, reason: str) -> None:
+    def tie(self, a: Axis, b: Axis, reason: Reason) -> None:
         """Makes the positions of two axes be deleted together, one by one. An axis that meets an axis without ids or of
         another size is pinned."""
         if a is b:
@@ -59,7 +59,7 @@ class Constraints:
         single_rows = len(a) == len(b) == 1
         (self._equalities.pairs if single_rows else self._equalities.composite).append((a, b))
 
-    def grid(self, axis: Axis, sizes: Sequence[int], reason: str) -> list[Axis]:
+    def grid(self, axis: Axis, sizes: Sequence[int], reason: Reason) -> list[Axis]:
         """An axis seen as a grid: one axis for each of `sizes`. The product of `sizes` is the size of the axis.
 
         Four channels as a grid of two heads with two places each. A channel has the ids of its head and of its place
@@ -67,7 +67,7 @@ class Constraints:
 
         >>> constraints = Constraints()
         >>> channels = constraints.fresh(4)
-        >>> constraints.grid(channels, [2, 2], "it is reshaped to heads")
+        >>> constraints.grid(channels, [2, 2], Reason("reshapes it to heads"))
         [array([[4, 5]]), array([[6, 7]])]
         >>> constraints.solve().resolve(channels)
         array([[4, 4, 5, 5],
@@ -116,7 +116,9 @@ class Constraints:
         split_axes = [axis for last in rows if len(varying := _varying_axes(last, sizes)) > 1 for axis in varying]
         return rows if len(split_axes) == len(set(split_axes)) else [row]
 
-    def _split(self, row: np.ndarray, sizes: Sequence[int], axes: Sequence[int], reason: str) -> dict[int, np.ndarray]:
+    def _split(
+        self, row: np.ndarray, sizes: Sequence[int], axes: Sequence[int], reason: Reason
+    ) -> dict[int, np.ndarray]:
         """Fresh ids for some axes of a grid, which become the parts of the ids of a row."""
         grid_ids = {i: self.fresh(sizes[i]) for i in axes}
         # Along the other axes the row is constant, so that they get no ids, only their size.
@@ -127,7 +129,7 @@ class Constraints:
         self.ties.append(Tie(row[None], parts, reason))
         return grid_ids
 
-    def reshape(self, axes: Sequence[Axis], sizes: Sequence[int | None], reason: str) -> list[Axis]:
+    def reshape(self, axes: Sequence[Axis], sizes: Sequence[int | None], reason: Reason) -> list[Axis]:
         """The axes of a reshaped tensor.
 
         The shortest runs of old and new axes with equal products are reshaped on their own: each is merged and then
@@ -148,7 +150,7 @@ class Constraints:
                 reshaped += new_sizes
         return reshaped
 
-    def _reshape_around_unknown(self, axes: Sequence[Axis], sizes: Sequence[int | None], reason: str) -> list[Axis]:
+    def _reshape_around_unknown(self, axes: Sequence[Axis], sizes: Sequence[int | None], reason: Reason) -> list[Axis]:
         """Reshapes the longest trailing axes with known and equal products; pins the axes before them."""
         old_sizes = [size(axis) for axis in axes]
         tails = [

@@ -8,20 +8,38 @@ from typing import NamedTuple
 import numpy as np
 
 
+class Reason(NamedTuple):
+    """Why ids are tied or pinned: the words, and the layer that is the cause, if it is a layer.
+
+    >>> str(Reason("joins it with positions that are no channels", "sum_1", "Add"))
+    "'sum_1' (Add) joins it with positions that are no channels"
+    >>> str(Reason("its grid is tied to itself"))
+    'its grid is tied to itself'
+    """
+
+    words: str
+    layer: str = ""
+    class_name: str = ""
+
+    def __str__(self) -> str:
+        class_name = f"({self.class_name})" if self.class_name else ""
+        return " ".join(filter(None, [repr(self.layer) if self.layer else "", class_name, self.words]))
+
+
 class Pin(NamedTuple):
-    """Ids that cannot be deleted, and the reason in words. `output`: the reason is only that an output would change."""
+    """Ids that cannot be deleted, and the reason. `output`: the reason is only that an output would change."""
 
     ids: np.ndarray
-    reason: str
+    reason: Reason
     output: bool = False
 
 
 class Tie(NamedTuple):
-    """Two maps whose positions are deleted together, one by one, and the reason in words."""
+    """Two maps whose positions are deleted together, one by one, and the reason."""
 
     a: np.ndarray
     b: np.ndarray
-    reason: str
+    reason: Reason
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kerassurgery_fn.channels.axes import FIXED
-from kerassurgery_fn.channels.solution import Pin, Solution, Tie
+from kerassurgery_fn.channels.solution import Pin, Reason, Solution, Tie
 
 Pair = tuple[np.ndarray, np.ndarray]
 
@@ -55,7 +55,7 @@ class Equality(NamedTuple):
 
     left: tuple[int, ...]
     right: tuple[int, ...]
-    reason: str
+    reason: Reason
 
 
 Mismatch = tuple[list[int], list[int], Equality]
@@ -90,14 +90,14 @@ class _Solver:
         positions: list[Equality] = []
         for row, parts in equalities.grids:
             has_id = row != FIXED
-            reason = "it is split into two grids that do not fit each other"
+            reason = Reason("it is split into two grids that do not fit each other")
             positions += _equalities(row[None, has_id], parts[:, has_id], reason)
             if not has_id.all():
                 # A position without an id is never deleted, and neither are the head and the place that it has.
-                reason = "its head or group also has positions that are not channels"
+                reason = Reason("its head or group also has positions that are not channels")
                 self.pins.append(Pin(parts[:, ~has_id], reason))
         for a, b in equalities.composite:
-            positions += _equalities(a, b, "it is tied to positions of another grid")
+            positions += _equalities(a, b, Reason("it is tied to positions of another grid"))
         return positions
 
     def _unite(self, pairs: Sequence[Pair]) -> None:
@@ -126,7 +126,7 @@ class _Solver:
         fixed = (a == FIXED) | (b == FIXED)
         if fixed.any():
             ids = np.concatenate([a[fixed], b[fixed]])
-            self._pin(ids[ids != FIXED], "it is tied to positions that are not channels")
+            self._pin(ids[ids != FIXED], Reason("it is tied to positions that are not channels"))
         return a[~fixed], b[~fixed]
 
     def _missing_ties(self) -> list[tuple[int, int]]:
@@ -197,7 +197,7 @@ class _Solver:
         """The roots of ids, each once, in order; without `FIXED`."""
         return list(dict.fromkeys(int(self.root[i]) for i in ids if i != FIXED))
 
-    def _pin(self, ids: Iterable[int], reason: str) -> None:
+    def _pin(self, ids: Iterable[int], reason: Reason) -> None:
         self.pins.append(Pin(np.array([list(ids)], int), reason))
 
     def solution(self) -> Solution:
@@ -217,7 +217,7 @@ class _Solver:
         if root in final_parts:
             return final_parts[root]
         if root in above:
-            self._pin([root], "its grid is tied to itself")
+            self._pin([root], Reason("its grid is tied to itself"))
         if root in above or root not in self.parts:
             return (root,)
         parts = [last for part in self.parts[root] for last in self._follow(part, final_parts, above | {root})]
@@ -244,7 +244,7 @@ class _Solver:
         return dict(reasons)
 
 
-def _equalities(a: np.ndarray, b: np.ndarray, reason: str) -> list[Equality]:
+def _equalities(a: np.ndarray, b: np.ndarray, reason: Reason) -> list[Equality]:
     """The equality of each position of two maps."""
     return [Equality(tuple(left), tuple(right), reason) for left, right in zip(a.T.tolist(), b.T.tolist(), strict=True)]
 

@@ -184,7 +184,7 @@ def _merged(edits: list[Edit], before: Snapshot, after: Snapshot) -> list[Edit]:
         state = remaining.after(edit, state)
     merged = DeleteChannels(
         _one_layer_per_group(analyse(before), remaining.positions),
-        allow_output_change=any(deletion.allow_output_change for edit in edits for deletion in _deletions(edit)),
+        allow_output_change=any(deletion.allow_output_change for edit in edits for deletion in deletions_of(edit)),
     )
     return [merged] if merged(before) == after else edits
 
@@ -238,7 +238,7 @@ class _RemainingChannels:
         return edited
 
     def _delete(self, edit: Edit, flow: Flow) -> None:
-        dead = removed(flow, np.logical_or.reduce([deletion.dying(flow) for deletion in _deletions(edit)])).dead
+        dead = removed(flow, np.logical_or.reduce([deletion.dying(flow) for deletion in deletions_of(edit)])).dead
         for key, positions in self.positions.items():
             if key in flow.producers:
                 kept = flow.solution.kept(flow.producers[key].axis, dead)  # type: ignore[arg-type]
@@ -246,10 +246,10 @@ class _RemainingChannels:
 
 
 def _is_deletion(edit: Edit) -> bool:
-    return bool(_deletions(edit))
+    return bool(deletions_of(edit))
 
 
-def _deletions(edit: Edit) -> list[_ChannelEdit]:
+def deletions_of(edit: Edit) -> list[_ChannelEdit]:
     """The deletions of channels that an edit consists of; empty if the edit does anything else."""
     edits: Sequence[Edit] = edit.edits if isinstance(edit, AtOnce) else [edit]
     deletions = [each for each in edits if isinstance(each, _ChannelEdit)]

@@ -182,7 +182,7 @@ def refuse_pinned(flow: Flow, dead: np.ndarray, allow_output_change: bool, verb:
         return
     pins = [pin for one in held.tolist() for pin in flow.solution.reasons[one]]
     reasons = list(dict.fromkeys(pin.reason for pin in pins if not (pin.output and allow_output_change)))
-    reasons.sort(key=lambda reason: not reason.endswith(tuple(flow.opaque.values())))  # what can be taught comes first
+    reasons.sort(key=lambda reason: flow.opaque.get(reason.layer) != reason.words)  # what can be taught comes first
     producers = located(flow, held)
     hint = (
         " Pass allow_output_change=True if the model's output is to change."
@@ -191,7 +191,7 @@ def refuse_pinned(flow: Flow, dead: np.ndarray, allow_output_change: bool, verb:
     )
     raise PinnedChannels(
         f"{counted(len(held), 'channel')} of {', '.join(map(repr, producers)) or 'the model'} cannot be {verb}: "
-        f"{'; '.join(reasons[:4])}.{hint}"
+        f"{'; '.join(map(str, reasons[:4]))}.{hint}"
     )
 
 

@@ -14,7 +14,7 @@ from kerassurgery_fn.analysis.layer_costs import Cost, cost
 from kerassurgery_fn.arguments import as_snapshot, takes
 from kerassurgery_fn.channels import FIXED, size
 from kerassurgery_fn.differences import Diff, diff
-from kerassurgery_fn.documents.plan_algebra import _deletions
+from kerassurgery_fn.documents.plan_algebra import deletions_of
 from kerassurgery_fn.documents.preconditions import MadeFor
 from kerassurgery_fn.edits import DeleteChannels
 from kerassurgery_fn.edits.base import Edit
@@ -174,7 +174,7 @@ def _explain_edit(edit: Edit, snapshot: Snapshot) -> Explanation:
 
 def _state_before_the_cut(edit: Edit, snapshot: Snapshot) -> tuple[Snapshot, list[Any]]:
     """The snapshot after the layer edits of `Plan.at_once` and before its deletions, and the deletions."""
-    return edit.before_the_cut(snapshot) if isinstance(edit, AtOnce) else (snapshot, _deletions(edit))
+    return edit.before_the_cut(snapshot) if isinstance(edit, AtOnce) else (snapshot, deletions_of(edit))
 
 
 def _without_arrays(snapshot: Snapshot) -> Snapshot:

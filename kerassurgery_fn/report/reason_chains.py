@@ -10,7 +10,6 @@ A breadth-first search from the selected ids finds a shortest chain for every id
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
 from itertools import product
@@ -19,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kerassurgery_fn.analysis.channel_flow import Flow
-from kerassurgery_fn.channels import FIXED, Tie
+from kerassurgery_fn.channels import FIXED, Reason, Tie
 
 
 class Link(NamedTuple):
@@ -75,17 +74,15 @@ def producers_of_ids(flow: Flow) -> dict[int, tuple[str, int]]:
     return producers
 
 
-def tying_layer(reason: str) -> str:
-    """The layer that added a tie, from the reason of the tie.
+def tying_layer(reason: Reason) -> str:
+    """The layer that added a tie.
 
-    >>> tying_layer("'res_3' (Add) joins it with positions that are no channels"), tying_layer("'a' is called twice")
+    >>> tying_layer(Reason("adds them", "res_3", "Add")), tying_layer(Reason("is called several times", "a"))
     ("Add 'res_3'", "'a' (called several times)")
     """
-    match = re.match(r"('.+?') (?:\((.+?)\))?", reason) or re.match(r"('.+?')", reason)
-    if match is None:
+    if not reason.layer:
         return "the model"
-    name, class_name = match.group(1), match.group(2) if match.re.groups > 1 else None
-    return f"{class_name} {name}" if class_name else f"{name} (called several times)"
+    return f"{reason.class_name} {reason.layer!r}" if reason.class_name else f"{reason.layer!r} (called several times)"
 
 
 def _neighbours(flow: Flow, dead: np.ndarray) -> dict[int, list[tuple[int, int]]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from kerassurgery_fn.channels import Axis, has_ids, same_axis, size
+from kerassurgery_fn.channels import Axis, Reason, has_ids, same_axis, size
 from kerassurgery_fn.graph import TRAINED, Record, leaves
 from kerassurgery_fn.rules.built_axes import built_axes
 from kerassurgery_fn.rules.call_arguments import placed, signature_of
@@ -143,7 +143,7 @@ class Layer:
 
     def tie(self, a: Axis, b: Axis, reason: str = "joins it with positions that are no channels") -> None:
         """Position by position the same fate. If that cannot be, both are pinned for the reason."""
-        self.findings.constraints.tie(a, b, self.says(reason))
+        self.findings.constraints.tie(a, b, self.reason(reason))
 
     def pin(self, axes: Axis | Sequence[Any], reason: str) -> None:
         """No position of an axis, or of any of several, can be cut."""
@@ -151,15 +151,15 @@ class Layer:
             if isinstance(axis, (tuple, list)):
                 self.pin(axis, reason)
             elif not isinstance(axis, Sequence):
-                self.findings.constraints.pin(axis, self.says(reason))
+                self.findings.constraints.pin(axis, self.reason(reason))
 
     def grid(self, axis: Axis, sizes: Sequence[int]) -> list[Axis]:
         """The axes of an axis seen as a grid."""
-        return self.findings.constraints.grid(axis, sizes, self.says("sees it as a grid across another grid"))
+        return self.findings.constraints.grid(axis, sizes, self.reason("sees it as a grid across another grid"))
 
     def reshape(self, axes: Sequence[Axis], sizes: Sequence[int | None]) -> list[Axis]:
         """The axes of a reshaped tensor, sizes without the -1."""
-        return self.findings.constraints.reshape(axes, sizes, self.says("reshapes it in a way that mixes channels"))
+        return self.findings.constraints.reshape(axes, sizes, self.reason("reshapes it in a way that mixes channels"))
 
     def inexact(self, axis: Axis, reason: str) -> None:
         """Cutting this axis changes more than what reads the channels that go."""
@@ -176,8 +176,9 @@ class Layer:
         if any(map(has_ids, (*x1, *x2))):
             self.findings.additions.append(Addition(self.path, x1, x2, what))
 
-    def says(self, reason: str) -> str:
-        return f"{self.path!r} ({self.record['class_name']}) {reason}"
+    def reason(self, words: str) -> Reason:
+        """This layer as the reason for a tie or a pin."""
+        return Reason(words, self.path, self.record["class_name"])
 
     def inner(self, name: str | Location, part: str = "", kind: type[Layer] | None = None) -> Layer:
         """The layer that stands in a field of this one's config. Its weights follow those named so far.

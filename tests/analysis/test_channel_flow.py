@@ -70,7 +70,7 @@ def reasons(flow, path):
     """Why channels of a layer are pinned, outputs aside."""
     final = np.unique(flow.solution.resolve(flow.producer(path).axis)).tolist()
     pins = [pin for one in final for pin in flow.solution.reasons.get(one, []) if not pin.output]
-    return list(dict.fromkeys(pin.reason for pin in pins))
+    return list(dict.fromkeys(str(pin.reason) for pin in pins))
 
 
 def groups(flow, path, *dead):
@@ -411,7 +411,7 @@ def test_outputs_of_the_model_are_pinned_as_such():
     final = flow.solution.resolve(flow.producer("b").axis)
     assert flow.solution.pinned()[final].all()
     assert not flow.solution.pinned(output=False)[final].any()
-    assert [pin.reason for pin in flow.solution.reasons[int(final[0, 0])]] == [
+    assert [str(pin.reason) for pin in flow.solution.reasons[int(final[0, 0])]] == [
         "it is an output of the model, made by 'b'"
     ]
     assert not flow.solution.pinned()[flow.producer("a").axis].any()

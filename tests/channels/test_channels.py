@@ -58,7 +58,7 @@ def survivors(solution, axis, *dead):
 def why(solution, axis):
     """The reasons of the pins of an axis, each once."""
     pins = [pin for final in np.unique(solution.resolve(axis)) for pin in solution.reasons.get(int(final), [])]
-    return list(dict.fromkeys(pin.reason for pin in pins))
+    return list(dict.fromkeys(str(pin.reason) for pin in pins))
 
 
 # --- axes

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from helpers.records import call, functional, layer, numbers, sequential, snapshot
 from kerassurgery_fn.analysis.layer_costs import cost
+from kerassurgery_fn.channels import Reason
 from kerassurgery_fn.documents.plan_algebra import lost_channels
 from kerassurgery_fn.documents.preconditions import made_for
 from kerassurgery_fn.edits import DeleteChannels, InsertLayer, KeepChannels
@@ -198,9 +199,9 @@ def test_a_plan_for_another_model_is_not_explained():
 @pytest.mark.parametrize(
     "reason, words",
     [
-        ("'res_3' (Add) joins it with positions that are no channels", "Add 'res_3'"),
-        ("'body/conv' is called several times, on different channels", "'body/conv' (called several times)"),
-        ("something else", "the model"),
+        (Reason("joins it with positions that are no channels", "res_3", "Add"), "Add 'res_3'"),
+        (Reason("is called several times, on different channels", "body/conv"), "'body/conv' (called several times)"),
+        (Reason("something else"), "the model"),
     ],
 )
 def test_a_tie_is_named_by_its_layer(reason, words):
