@@ -9,7 +9,11 @@ from typing import Any
 import numpy as np
 
 from kerassurgery_fn.arguments import as_snapshot, nearest, takes
+<<<<<<< HEAD
 from kerassurgery_fn.channels import Reason, Solution, size
+=======
+from kerassurgery_fn.channels import Axis, Solution, size
+>>>>>>> 6462d66 (WidenChannels copies the rows of a repeated vector that is joined with the vector itself)
 from kerassurgery_fn.errors import NoChannels
 from kerassurgery_fn.graph import (
     Call,
@@ -44,6 +48,8 @@ class Flow:
     - `constants`: the axes of each array that stands in a call or an operation's config, by its place in the record;
     - `sizes`, `builds`: the places in the record that state something of an axis, or repeat the shapes of inputs;
     - `producers`: which channels a layer makes, by (layer path, kind);
+    - `copies`: the axes of equal positions that layers such as RepeatVector make, by the place in the record that
+      counts them;
     - `inexact`: channels whose deletion changes more than their consumers;
     - `narrow`: the only positions of axes that are broadcast;
     - `additions`: tensors that layers add with Keras' `ops.add`;
@@ -58,6 +64,7 @@ class Flow:
     sizes: Mapping[Location, Count] = field(repr=False)
     builds: Mapping[Location, Any] = field(repr=False)
     producers: Mapping[tuple[str, str], Producer] = field(repr=False)
+    copies: Mapping[Location, Axis] = field(repr=False)
     inexact: list[Inexact] = field(repr=False)
     narrow: list[Narrow] = field(repr=False)
     additions: list[Addition] = field(repr=False)
@@ -163,8 +170,8 @@ class _Walk:
                 )
         return Flow(
             graph, self.tensors, findings.weights, findings.constants, findings.sizes, findings.builds,
-            findings.producers, findings.inexact, findings.narrow, findings.additions, findings.opaque,
-            findings.constraints.solve(),
+            findings.producers, findings.copies, findings.inexact, findings.narrow, findings.additions,
+            findings.opaque, findings.constraints.solve(),
         )  # fmt: skip
 
     def visit(self, call: Call) -> None:

@@ -294,6 +294,11 @@ def channels_first(x):
     return L.Conv2D(4, 3, data_format="channels_first", name="b")(y)
 
 
+def repeated_and_once(x):
+    y = L.Dense(4, name="a")(x)
+    return L.Concatenate()([L.Flatten()(L.RepeatVector(3)(y)), y])
+
+
 def split_by_einsums(x):
     y = L.EinsumDense("abc,cde->abde", (6, 3, 4), name="a")(x)
     return L.EinsumDense("abde,def->abf", (6, 5), bias_axes="f", name="b")(y)
@@ -353,6 +358,7 @@ LIVE = {
         {"inner/a": 8},
     ),
     "einsums": (lambda: one(split_by_einsums, STEPS), {"a:d": 5, "a:e": 6, "b": 8}),
+    "a vector that is repeated": (lambda: one(repeated_and_once, (5,)), {"a": 7}),
 }  # fmt: skip
 HALVES = [1, 3, 0, 2, 7, 5, 6, 4]  # an order that leaves each half where it is
 ONEDNN = {"channels first": NEEDS_CHANNELS_FIRST}

@@ -44,6 +44,8 @@ def matched(old: np.ndarray, new: np.ndarray, origins: np.ndarray) -> np.ndarray
     seen: dict[Key, int] = defaultdict(int)
     found = []
     for key in _keys(new):
+        if any(one != FIXED and origins[one] == FIXED for one in key):  # an id of which nobody knows the origin
+            raise NotTogether
         own = places.get(tuple(sorted({int(origins[one]) for one in key})), [])
         if seen[key] >= len(own):
             raise NotTogether
@@ -142,7 +144,7 @@ def widener(flow: Flow, wider: Flow, copies: np.ndarray) -> Sources:
 def origins_of(flow: Flow, wider: Flow, copies: np.ndarray) -> np.ndarray:
     """For each final id of the wider model the one that it is a copy of, or still is; a last one for `FIXED`."""
     origins = np.full(wider.solution.ids + 1, FIXED)
-    for one, other in [*_pairs(flow.producers, wider.producers), *_constants(flow, wider), *_held(flow, wider)]:
+    for one, other in _alike(flow, wider):
         old, new = flow.solution.resolve(one), wider.solution.resolve(other)
         for before, after in zip(old, new, strict=False):
             lines, made = unique(before), unique(after)
@@ -166,6 +168,14 @@ def unique(row: np.ndarray) -> np.ndarray:
     _, first = np.unique(row, return_index=True)
     found = row[np.sort(first)]
     return found[found != FIXED]
+
+
+def _alike(flow: Flow, wider: Flow) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The same axis in both flows, for all axes on which ids appear first."""
+    yield from _pairs(flow.producers, wider.producers)
+    yield from _both([*flow.copies.values()], [wider.copies[place] for place in flow.copies])
+    yield from _constants(flow, wider)
+    yield from _held(flow, wider)
 
 
 def _pairs(ours: Producers, theirs: Producers) -> Iterator[tuple[np.ndarray, np.ndarray]]:
