@@ -9,11 +9,7 @@ from typing import Any
 import numpy as np
 
 from kerassurgery_fn.arguments import as_snapshot, nearest, takes
-<<<<<<< HEAD
-from kerassurgery_fn.channels import Reason, Solution, size
-=======
-from kerassurgery_fn.channels import Axis, Solution, size
->>>>>>> 6462d66 (WidenChannels copies the rows of a repeated vector that is joined with the vector itself)
+from kerassurgery_fn.channels import Axis, Reason, Solution, size
 from kerassurgery_fn.errors import NoChannels
 from kerassurgery_fn.graph import (
     Call,
