@@ -130,6 +130,19 @@ def test_a_sequential_model_casts_to_the_dtype_of_its_input():
 
 
 @pytest.mark.keras
+@pytest.mark.parametrize("optimizer", [keras.optimizers.Adam, lambda: keras.optimizers.SGD(momentum=0.9)])
+def test_the_optimizer_of_a_sequential_model_scales_the_loss_in_mixed_precision(optimizer):
+    model = keras.Sequential([keras.Input((4,)), L.Dense(3, name="a"), L.Dense(2)])
+    model.compile(optimizer(), "mse", run_eagerly=True)
+    model.fit(np.ones((2, 4)), np.ones((2, 2)), verbose=0)
+    before = capture(model)
+    mixed = ConvertDtype("mixed_float16")(before)
+    assert capture(rebuild(mixed)) == mixed
+    assert mixed.training != before.training
+    assert ConvertDtype("float32")(mixed) == before
+
+
+@pytest.mark.keras
 @pytest.mark.parametrize("layer", [L.RMSNormalization(name="n"), L.LayerNormalization(name="n")])
 def test_axes_are_a_list_once_a_layer_is_built(layer):
     snapshot = capture(keras.Sequential([keras.Input((4,)), layer]))

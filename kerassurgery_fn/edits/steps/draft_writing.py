@@ -11,6 +11,7 @@ from kerassurgery_fn.analysis.masks import with_masks
 from kerassurgery_fn.analysis.shapes import Facts, settled
 from kerassurgery_fn.edits.steps.compile_config import following_outputs
 from kerassurgery_fn.edits.steps.draft import Draft, parted, within
+from kerassurgery_fn.edits.steps.loss_scale import with_loss_scale
 from kerassurgery_fn.errors import MisfitTensor, NameTaken, NothingLeft
 from kerassurgery_fn.graph import (
     Net,
@@ -119,7 +120,8 @@ class _Folding:
     def snapshot(self) -> Snapshot:
         alive = set(paths_in(self.record, ""))
         weights = {path: arrays for path, arrays in self.arrays().items() if path in alive}
-        return Snapshot(self.record, weights, self.training(weights))
+        training = with_loss_scale(self.training(weights), self.draft.snapshot.record, self.record)
+        return Snapshot(self.record, weights, training)
 
     def training(self, weights: Weights) -> Training | None:
         """The optimizer's state less that of weights that are gone or new, and with copies for those of copied
