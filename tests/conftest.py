@@ -7,12 +7,17 @@ from helpers import environment  # noqa: F401, I001 (comes first: what is import
 
 import gc
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from functools import cache
 from typing import Any
 
 from helpers import older, random_state
 import pytest
+
+from kerassurgery_fn.rules.strictness import strict_rules
+
+_STRICT_RULES = ExitStack()
 
 pytest.register_assert_rewrite("helpers.laws", "helpers.swaps", "helpers.trials")
 
@@ -52,6 +57,13 @@ def _no_models_of_other_tests() -> None:
         running.forget()
 
 
+@pytest.fixture
+def lenient_rules() -> Iterator[None]:
+    """Rules that fail make their layers opaque, as they do for users; other tests run in strict mode."""
+    with strict_rules(False):
+        yield
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skips what the machine cannot do; every test starts from the same random state, whatever ran before it."""
@@ -78,4 +90,5 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    _STRICT_RULES.enter_context(strict_rules())
     config.pluginmanager.register(older, "older")

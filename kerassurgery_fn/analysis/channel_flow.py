@@ -31,6 +31,7 @@ from kerassurgery_fn.rules.counts import Count
 from kerassurgery_fn.rules.findings import Addition, Findings, Inexact, Narrow, Producer, Tensor, Weight
 from kerassurgery_fn.rules.registry import rule_for
 from kerassurgery_fn.rules.rule_checks import shape_fault, source_of, tensor_fault, weights_fault
+from kerassurgery_fn.rules.strictness import is_strict
 from kerassurgery_fn.values.frozen import Location, get_in
 from kerassurgery_fn.values.snapshot import Snapshot
 
@@ -184,6 +185,8 @@ class _Walk:
         except NoRule as reason:
             self.shut(layer, call, str(reason), first)
         except Exception as error:  # a rule that fails on a config nobody thought of must not be trusted
+            if is_strict():
+                raise
             why = f"is used in a way that its rule cannot follow ({type(error).__name__}: {error})"
             self.shut(layer, call, f"{why}; {self.source(call.record)}", first)
 

@@ -19,6 +19,7 @@ from kerassurgery_fn.arguments import as_snapshot, optional, takes
 from kerassurgery_fn.channels import Axis, size
 from kerassurgery_fn.graph import Call, Constant, Record, Ref, leaves, map_leaves, refs
 from kerassurgery_fn.rules.layer import ADAPTERS
+from kerassurgery_fn.rules.strictness import is_strict
 from kerassurgery_fn.values.snapshot import Snapshot
 from kerassurgery_fn.values.tables import Table
 
@@ -252,6 +253,8 @@ def _macs(flow: Flow, call: Call, weights: list[tuple[str, Shape]], measure: Mea
     try:
         return use(*args, **kwargs), note
     except Exception as error:  # an entry that fails on a config nobody thought of must not stop the count
+        if is_strict():
+            raise
         return _estimate(use, leaves([args, kwargs])), note or f"its entry fails ({type(error).__name__}: {error})"
 
 

@@ -43,6 +43,7 @@ from kerassurgery_fn.rules import Layer, NoRule
 from kerassurgery_fn.rules.constants import given as given_array
 from kerassurgery_fn.rules.layer import Findings, Tensor, Weight, listed
 from kerassurgery_fn.rules.registry import key_of
+from kerassurgery_fn.rules.strictness import is_strict
 from kerassurgery_fn.values.frozen import Location, get_in
 from kerassurgery_fn.values.snapshot import Weights
 
@@ -196,6 +197,8 @@ class _Walk:
         except NoRule:
             raise
         except Exception as error:
+            if is_strict() and not isinstance(error, Misfit):
+                raise
             raise misfit(self.named(node), record, call, reads, error) from error
         if node == self.net.nodes(node[0])[0]:
             self.facts.layers[node[0]] = with_builds(record, layer.findings)

@@ -224,8 +224,8 @@ class Layer:
         for ignored in leaves([surplus, bound.arguments.get("_"), bound.arguments.get("__")]):
             self.pin(ignored, "reads it in a way that is not known to treat every channel alone")
         made = rule(self, *args, **kwargs)
-        if rank := self.get("lora_rank"):
-            self.adapters(rank)
+        if self._kernel:
+            self.adapters(self["lora_rank"])
         return made
 
     def adapters(self, rank: int) -> None:

@@ -539,6 +539,7 @@ def test_constants_of_an_opaque_layer_are_unchanged():
     assert pinned(flow, "a") == [0, 1]
 
 
+@pytest.mark.usefixtures("lenient_rules")
 @pytest.mark.parametrize("known", [{}, {"s": [(2, 2), (2,)]}])
 def test_a_layer_that_fails_at_its_second_call_is_opaque_at_both(known):
     net = functional(
@@ -553,6 +554,7 @@ def test_a_layer_that_fails_at_its_second_call_is_opaque_at_both(known):
     assert pinned(flow, "p") == pinned(flow, "s") == [0, 1]
 
 
+@pytest.mark.usefixtures("lenient_rules")
 @pytest.mark.parametrize(
     "change, reason",
     [
@@ -569,6 +571,13 @@ def test_a_config_that_does_not_fit_its_rule_makes_a_layer_opaque(change, reason
     flow = flow_of(net)
     assert list(flow.opaque) == ["b"]
     assert flow.opaque["b"].startswith(reason)
+
+
+def test_a_rule_that_raises_something_unexpected_fails_the_tests():
+    net = functional("net", X, call(dense("a"), "x"), outputs="a")
+    del net["config"]["layers"][1]["config"]["units"]
+    with pytest.raises(KeyError, match="units"):
+        flow_of(net)
 
 
 def test_weights_that_do_not_fit_the_rule_make_a_layer_opaque():

@@ -96,6 +96,7 @@ def as_json(data):
     return json.loads(json.dumps(data))
 
 
+@pytest.mark.usefixtures("lenient_rules")
 @pytest.mark.parametrize("edit", PLANS.values(), ids=PLANS)
 def test_a_modified_plan_loads_or_raises_a_named_error(edit):
     assert isinstance(decode(as_json(encode(edit)))(NET), Snapshot)
@@ -110,6 +111,7 @@ def used(data):
     cost(patched), groups(patched)
 
 
+@pytest.mark.usefixtures("lenient_rules")
 @pytest.mark.parametrize("result", RESULTS.values(), ids=RESULTS)
 def test_a_modified_difference_loads_or_raises_a_named_error(result):
     assert patch(NET, decode_diff(as_json(encode_diff(diff(NET, result))))) == result
