@@ -15,7 +15,7 @@ Edit the model        ReplaceHead, ExtractModel, FoldBatchNorm, SetConfig, SetTr
 Several edits         Plan: a sequence of edits is an edit; Plan.at_once: indices refer to the first snapshot
 Select layers         of_class; names, paths and patterns such as "block_*/conv"
 What depends on what  analyse, groups, explain
-How much, how useful  cost, score_by_apoz
+How much, how useful  cost, score_by_apoz, importance, Scores, save_scores, load_scores, criterion
 Look at results       show, report_html, plot_widths
 Save and replay       save_plan, load_plan, encode, decode, made_for, simplify, concatenate, diff_plans
 Compare two models    diff, patch, save_diff, load_diff
@@ -61,13 +61,16 @@ if TYPE_CHECKING:
         BadData,
         BadDocument,
         BadFile,
+        BadScores,
         BadValue,
         BrokenSnapshot,
+        BudgetMissed,
         CannotWiden,
         ChannelOutOfRange,
         HiddenState,
         InexactCut,
         MisfitTensor,
+        MissingData,
         NameTaken,
         NoChannels,
         NoHead,
@@ -84,12 +87,15 @@ if TYPE_CHECKING:
         SurgeryError,
         TakenNode,
         UnknownCall,
+        UnknownCriterion,
         UnknownEdit,
         UnknownField,
+        UnknownGroup,
         UnknownJob,
         UnknownLayer,
         UnknownNode,
         UnknownVersion,
+        UnreachableBudget,
         WrongShape,
     )
     from kerassurgery_fn.graph import of_class
@@ -98,6 +104,10 @@ if TYPE_CHECKING:
     from kerassurgery_fn.keras_surgeon.job_collector import Surgeon
     from kerassurgery_fn.measure.apoz_scoring import score_by_apoz
     from kerassurgery_fn.measure.rule_probing import probe_rule
+    from kerassurgery_fn.pruning.channel_scores import Scores
+    from kerassurgery_fn.pruning.criterion_registry import criterion
+    from kerassurgery_fn.pruning.importance_scoring import importance
+    from kerassurgery_fn.pruning.score_files import load_scores, save_scores
     from kerassurgery_fn.report import plot_widths, report_html, show
     from kerassurgery_fn.report.explanation import explain
     from kerassurgery_fn.rules import rule
@@ -121,6 +131,10 @@ _EXPORTS = {
     "analysis.coupled_groups": "groups",
     "analysis.layer_costs": "cost",
     "measure.apoz_scoring": "score_by_apoz",
+    "pruning.channel_scores": "Scores",
+    "pruning.criterion_registry": "criterion",
+    "pruning.importance_scoring": "importance",
+    "pruning.score_files": "load_scores save_scores",
     "report.explanation": "explain",
     "report": "plot_widths report_html show",
     "documents.plan_files": "decode encode load_plan save_plan",
@@ -131,27 +145,29 @@ _EXPORTS = {
     "measure.rule_probing": "probe_rule",
     "keras_surgeon.job_collector": "Surgeon",
     "errors": (
-        "AmbiguousLayer BadData BadDocument BadFile BadValue BrokenSnapshot CannotWiden ChannelOutOfRange "
-        "HiddenState InexactCut MisfitTensor NameTaken NoChannels NoHead NotAGraph NotALayer NotASnapshot "
-        "NotEncodable NotFoldable NotIndependent NothingLeft OtherModel PartialGroup PinnedChannels "
-        "SurgeryError TakenNode UnknownCall UnknownEdit UnknownField UnknownJob UnknownLayer UnknownNode "
-        "UnknownVersion WrongShape"
+        "AmbiguousLayer BadData BadDocument BadFile BadScores BadValue BrokenSnapshot BudgetMissed "
+        "CannotWiden ChannelOutOfRange HiddenState InexactCut MisfitTensor MissingData NameTaken NoChannels "
+        "NoHead NotAGraph NotALayer NotASnapshot NotEncodable NotFoldable NotIndependent NothingLeft "
+        "OtherModel PartialGroup PinnedChannels SurgeryError TakenNode UnknownCall UnknownCriterion "
+        "UnknownEdit UnknownField UnknownGroup UnknownJob UnknownLayer UnknownNode UnknownVersion "
+        "UnreachableBudget WrongShape"
     ),
 }
 _MODULES = {name: module for module, names in _EXPORTS.items() for name in names.split()}
 
 __all__ = [
-    "AmbiguousLayer", "BadData", "BadDocument", "BadFile", "BadValue", "BrokenSnapshot", "CannotWiden",
-    "ChannelOutOfRange", "ConvertDtype", "DeepenLayer", "DeleteChannels", "DeleteLayer", "ExtractModel",
-    "FoldBatchNorm", "HiddenState", "InexactCut", "InsertLayer", "KeepChannels", "MisfitTensor", "NameTaken",
-    "NoChannels", "NoHead", "NotAGraph", "NotALayer", "NotASnapshot", "NotEncodable", "NotFoldable", "NotIndependent",
-    "NothingLeft", "OtherModel", "PartialGroup", "PinnedChannels", "Plan", "RenameLayer", "ReorderChannels",
-    "ReplaceHead", "ReplaceLayer", "SetConfig", "SetTrainable", "Snapshot", "Surgeon", "SurgeryError", "TakenNode",
-    "UnknownCall", "UnknownEdit", "UnknownField", "UnknownJob", "UnknownLayer", "UnknownNode", "UnknownVersion",
-    "UnshareLayer", "WidenChannels", "WrongShape", "analyse", "capture", "concatenate", "cost", "decode", "diff",
-    "diff_plans", "encode", "explain", "groups", "load_diff", "load_plan", "made_for", "of_class", "patch",
-    "plot_widths", "probe_rule", "rebuild", "report_html", "rule", "save_diff", "save_plan", "score_by_apoz", "show",
-    "simplify",
+    "AmbiguousLayer", "BadData", "BadDocument", "BadFile", "BadScores", "BadValue", "BrokenSnapshot", "BudgetMissed",
+    "CannotWiden", "ChannelOutOfRange", "ConvertDtype", "DeepenLayer", "DeleteChannels", "DeleteLayer", "ExtractModel",
+    "FoldBatchNorm", "HiddenState", "InexactCut", "InsertLayer", "KeepChannels", "MisfitTensor", "MissingData",
+    "NameTaken", "NoChannels", "NoHead", "NotAGraph", "NotALayer", "NotASnapshot", "NotEncodable", "NotFoldable",
+    "NotIndependent", "NothingLeft", "OtherModel", "PartialGroup", "PinnedChannels", "Plan", "RenameLayer",
+    "ReorderChannels", "ReplaceHead", "ReplaceLayer", "Scores", "SetConfig", "SetTrainable", "Snapshot", "Surgeon",
+    "SurgeryError", "TakenNode", "UnknownCall", "UnknownCriterion", "UnknownEdit", "UnknownField", "UnknownGroup",
+    "UnknownJob", "UnknownLayer", "UnknownNode", "UnknownVersion", "UnreachableBudget", "UnshareLayer",
+    "WidenChannels", "WrongShape", "analyse", "capture", "concatenate", "cost", "criterion", "decode", "diff",
+    "diff_plans", "encode", "explain", "groups", "importance", "load_diff", "load_plan", "load_scores", "made_for",
+    "of_class", "patch", "plot_widths", "probe_rule", "rebuild", "report_html", "rule", "save_diff", "save_plan",
+    "save_scores", "score_by_apoz", "show", "simplify",
 ]  # fmt: skip
 
 

@@ -17,6 +17,10 @@ class InexactCut(UserWarning):
     """
 
 
+class BudgetMissed(UserWarning):
+    """A budget cannot be reached; the plan is the closest that can be reached."""
+
+
 class UnknownLayer(SurgeryError):
     """No layer of the model has this name."""
 
@@ -143,3 +147,25 @@ class NotFoldable(SurgeryError):
 
 class NoHead(SurgeryError):
     """The layer is not a head: its channels are not the classes of an output, or are used elsewhere, too."""
+
+
+class UnknownCriterion(SurgeryError):
+    """There is no criterion of this name; the message lists the names."""
+
+
+class UnknownGroup(SurgeryError, KeyError):
+    """No coupled group has this name."""
+
+    __str__ = SurgeryError.__str__  # a KeyError prints the repr of its message
+
+
+class MissingData(SurgeryError):
+    """The criterion needs data, or statistics of data, and has none."""
+
+
+class BadScores(SurgeryError):
+    """Scores are NaN or infinite, or belong to another model."""
+
+
+class UnreachableBudget(SurgeryError):
+    """The budget cannot be reached; the message names the groups that hold most of the cost, and why."""

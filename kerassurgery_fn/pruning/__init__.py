@@ -1,5 +1,7 @@
-"""Criteria for pruning: the importance of each channel as a pure function of arrays, one criterion per file."""
+"""Pruning without Keras: criteria as functions of arrays, scores of channels, and plans that meet a budget."""
 
 from kerassurgery_fn.pruning.apoz_scores import ZeroCounts, count_zeros, high_apoz
+from kerassurgery_fn.pruning.criterion_registry import CRITERIA, Criterion, criterion
+from kerassurgery_fn.pruning.group_weights import GroupWeights, Member
 
-__all__ = ["ZeroCounts", "count_zeros", "high_apoz"]
+__all__ = ["CRITERIA", "Criterion", "GroupWeights", "Member", "ZeroCounts", "count_zeros", "criterion", "high_apoz"]

@@ -1,0 +1,122 @@
+"""Scores: how important each channel of each coupled group is, as an immutable value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kerassurgery_fn.arguments import meant, shortened
+from kerassurgery_fn.errors import BadScores, BadValue, UnknownGroup
+from kerassurgery_fn.values.frozen import FrozenDict
+from kerassurgery_fn.values.tables import Table, spans
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Scores(Mapping[str, np.ndarray]):
+    """The importance of each channel of each coupled group. Low means that the channel can be deleted.
+
+    It is a mapping: name of a group -> float64 scores of shape (channels,), read-only, in the order of the group's
+    channels. The name of a group is the address of the first layer that creates its channels. Two values are equal if
+    all their scores and their criteria are.
+
+    Args:
+        scores: name of a group -> scores of its channels.
+        criterion: the name of the criterion, for the table.
+
+    Raises:
+        BadScores: a score is NaN or infinite; the message names the layer.
+        BadValue: the scores are not a mapping from names to numbers of shape (channels,).
+
+    >>> scores = Scores({"conv_1": [0.5, 2.0]}, "magnitude")
+    >>> scores["conv_1"]
+    array([0.5, 2. ])
+    >>> print(scores)
+    scores by magnitude
+    group   channels  lowest  mean  highest
+    conv_1         2     0.5  1.25        2
+    """
+
+    scores: Mapping[str, np.ndarray]
+    criterion: str = "a criterion"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.scores, Mapping):
+            raise BadValue(f"scores are a mapping from groups to arrays, not {shortened(self.scores)}")
+        arrays = {str(name): _as_scores(name, values) for name, values in self.scores.items()}
+        refuse_not_finite(arrays, self.criterion)
+        object.__setattr__(self, "scores", FrozenDict(arrays))
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        try:
+            return self.scores[name]
+        except KeyError:
+            raise UnknownGroup(f"no group {shortened(name)} has scores; {meant(name, self.scores)}") from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.scores)
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Scores):
+            return NotImplemented
+        return (
+            self.criterion == other.criterion
+            and self.scores.keys() == other.scores.keys()
+            and all(np.array_equal(values, other.scores[name]) for name, values in self.scores.items())
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def table(self) -> Table:
+        """A row for each group: the number of its channels, the lowest, mean and highest score."""
+        rows = tuple(
+            (name, values.size, f"{values.min():.4g}", f"{values.mean():.4g}", f"{values.max():.4g}")
+            for name, values in self.scores.items()
+            if values.size
+        )
+        return Table(f"scores by {self.criterion}", ("group", "channels", "lowest", "mean", "highest"), rows)
+
+    def __repr__(self) -> str:
+        return str(self.table())
+
+    def __rich__(self) -> Any:
+        return self.table().__rich__()
+
+    def _repr_html_(self) -> str:
+        return self.table()._repr_html_()
+
+
+def _as_scores(name: Any, values: Any) -> np.ndarray:
+    """Scores as a read-only array.
+
+    Raises:
+        BadValue: the values are not numbers of shape (channels,).
+    """
+    try:
+        array = np.array(values, np.float64)
+    except (TypeError, ValueError) as error:
+        raise BadValue(f"the scores of the group {name!r} are not numbers: {shortened(values)}") from error
+    if array.ndim != 1:
+        raise BadValue(
+            f"the scores of the group {name!r} have the shape {array.shape}; give one score for each channel"
+        )
+    array.flags.writeable = False
+    return array
+
+
+def refuse_not_finite(scores: Mapping[str, np.ndarray], criterion: str) -> None:
+    """Raises BadScores if a score is NaN or infinite."""
+    wrong = {name: np.flatnonzero(~np.isfinite(values)).tolist() for name, values in scores.items()}
+    wrong = {name: channels for name, channels in wrong.items() if channels}
+    if wrong:
+        layers = "; ".join(f"{name!r} (channels {spans(channels)})" for name, channels in [*wrong.items()][:5])
+        more = f" and {len(wrong) - 5} more groups" * (len(wrong) > 5)
+        raise BadScores(
+            f"scores by {criterion} are NaN or infinite in {layers}{more}: look for NaN or infinite weights or data "
+            "there, or leave these groups out of the scores"
+        )

@@ -1,0 +1,95 @@
+"""The registry of criteria: name -> function, with the data that it needs."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kerassurgery_fn.arguments import meant, shortened
+from kerassurgery_fn.errors import BadValue, UnknownCriterion
+from kerassurgery_fn.pruning.score_arithmetic import NORMALISATIONS
+
+CriterionFunction = Callable[..., np.ndarray | None]
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """A criterion: how important each channel of a coupled group is.
+
+    - `name`: its name for `by=`;
+    - `function`: `function(group, **options)`: a `GroupWeights` -> scores of shape (channels,), or of shape
+      (members, channels), which a reduction combines; None for a group of which the criterion says nothing;
+    - `needs`: the statistics that it reads besides the weights, such as "activations"; empty if it reads weights only;
+    - `normalisation`: how its scores are normalised unless the caller says.
+    """
+
+    name: str
+    function: CriterionFunction
+    needs: str = ""
+    normalisation: str = "none"
+
+    @property
+    def options(self) -> list[str]:
+        """The names of the options of the function."""
+        return [*inspect.signature(self.function).parameters][1:]
+
+
+CRITERIA: dict[str, Criterion] = {}
+
+
+def criterion(
+    name: str, *, needs: str = "", normalisation: str = "none"
+) -> Callable[[CriterionFunction], CriterionFunction]:
+    """Registers a criterion under a name for `importance(snapshot, by=name)`.
+
+    The function takes a `GroupWeights` and options, and returns scores of shape (channels,), or (members, channels).
+    Low means that the channel can be deleted.
+
+    Args:
+        name: the name for `by=`. A criterion of the same name is replaced.
+        needs: the statistics that it reads besides the weights; empty if it reads weights only.
+        normalisation: how its scores are normalised unless the caller says.
+
+    Raises:
+        BadValue: the name is not a string, or there is no such normalisation.
+
+    >>> @criterion("largest weight", normalisation="mean")
+    ... def largest_weight(group):
+    ...     return np.stack([np.abs(member.rows()).max(axis=1) for member in group.members])
+    >>> CRITERIA.pop("largest weight").normalisation
+    'mean'
+    """
+    if not isinstance(name, str) or not name:
+        raise BadValue(
+            f'a criterion is registered under a name, as in @criterion("my_norm"), not under {shortened(name)}'
+        )
+    if normalisation not in NORMALISATIONS:
+        raise BadValue(f"no normalisation {normalisation!r}; {meant(normalisation, NORMALISATIONS)}")
+
+    def register(function: CriterionFunction) -> CriterionFunction:
+        CRITERIA[name] = Criterion(name, function, needs, normalisation)
+        return function
+
+    return register
+
+
+def as_criterion(value: Any, name: str = "by") -> Criterion:
+    """The criterion of a name, or of a function of one's own.
+
+    Raises:
+        UnknownCriterion: there is no criterion of that name; the message lists all of them.
+    """
+    if isinstance(value, Criterion):
+        return value
+    if isinstance(value, str) and value in CRITERIA:
+        return CRITERIA[value]
+    if callable(value):
+        return Criterion(getattr(value, "__name__", "criterion"), value)
+    raise UnknownCriterion(
+        f"{name}: no criterion {shortened(value)}; {meant(value, CRITERIA, len(CRITERIA))} "
+        "(a function from the weights of a group to scores is a criterion, too)"
+    )

@@ -1,0 +1,188 @@
+"""The weights of coupled groups as criteria see them: for each channel, all values that are deleted with it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from kerassurgery_fn.analysis.channel_flow import Flow
+from kerassurgery_fn.analysis.coupled_groups import Carrier, Group
+from kerassurgery_fn.errors import BrokenSnapshot
+from kerassurgery_fn.rules.layer import STATE
+from kerassurgery_fn.values.snapshot import Snapshot
+
+BLOCK = 1 << 16  # elements that are transformed at once: they fit in the cache, so that each weight is read once
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Member:
+    """An axis of a weight that carries the channels of a group.
+
+    - `path`, `class_name`: the layer; `name`: its weight; `axis`: the number of the axis;
+    - `array`: the whole weight;
+    - `positions`: where on the axis each channel is, shape (channels, n);
+    - `role`: "output" if the axis has what the weight makes, "input" if the weight sums over it;
+    - `produces`: whether the layer is one of those that create the channels of the group.
+    """
+
+    path: str
+    class_name: str
+    name: str
+    axis: int
+    array: np.ndarray
+    positions: np.ndarray
+    role: str
+    produces: bool
+    _sums: AxisSums
+
+    @property
+    def is_kernel(self) -> bool:
+        """Whether it is a kernel that creates the channels: each channel is a filter of it."""
+        return self.produces and self.role == "output" and self.array.ndim > 1
+
+    def rows(self) -> np.ndarray:
+        """The values of each channel, floats of shape (channels, values)."""
+        moved = np.moveaxis(self.array, self.axis, 0)[self.positions]
+        return as_floats(moved.reshape(len(self.positions), -1))
+
+    def power_sums(self, p: float) -> np.ndarray:
+        """The sum of |value| ** p over the values of each channel, float64, shape (channels,)."""
+        sums = self._sums.of(self.array, p)[self.axis]
+        return sums[self.positions].sum(axis=1)
+
+    def __repr__(self) -> str:
+        return f"<{self.role} axis {self.axis} of {self.path} {self.name}: {len(self.positions)} channels>"
+
+
+@dataclass(frozen=True, eq=False)
+class GroupWeights:
+    """A coupled group with its weights: what a criterion is a function of.
+
+    - `name`: the address of the first layer that creates the channels, `conv_1`, and `conv_1#2` for a second group
+      of that address;
+    - `members`: the axes of weights that carry the channels, statistics of normalisations left out.
+    """
+
+    name: str
+    group: Group
+    members: tuple[Member, ...]
+
+    def __len__(self) -> int:
+        return len(self.group)
+
+    @property
+    def kernels(self) -> tuple[Member, ...]:
+        """The kernels that create the channels."""
+        return tuple(member for member in self.members if member.is_kernel)
+
+
+@dataclass
+class AxisSums:
+    """The sums of powers of each array along each of its axes, computed once for an array and a power."""
+
+    known: dict[tuple[int, float], list[np.ndarray]] = field(default_factory=dict)
+
+    def of(self, array: np.ndarray, p: float) -> list[np.ndarray]:
+        """For each axis, the sums of |value| ** p over all other axes."""
+        key = (id(array), p)
+        if key not in self.known:
+            self.known[key] = axis_sums(array, _power(p))
+        return self.known[key]
+
+
+def axis_sums(array: np.ndarray, function: Callable[..., np.ndarray]) -> list[np.ndarray]:
+    """For each axis of an array, the sums of a function of its elements over all other axes, float64.
+
+    The array is read once, block by block; rows are all axes but the last laid flat.
+
+    Args:
+        array: an array of one axis or more.
+        function: `function(block, out)` writes its value for each element of a block into `out`.
+
+    >>> axis_sums(np.array([[1, -2, 3], [-4, 5, 6]]), np.abs)
+    [array([ 6., 15.]), array([5., 7., 9.])]
+    """
+    table = as_floats(array.reshape(-1, array.shape[-1]))
+    rows, columns = np.empty(len(table)), np.zeros(table.shape[1])
+    height = max(1, BLOCK // max(1, table.shape[1]))
+    ones, buffer = np.ones(max(height, table.shape[1]), table.dtype), np.empty((height, table.shape[1]), table.dtype)
+    for start in range(0, len(table), height):
+        block = table[start : start + height]
+        values = buffer[: len(block)]
+        function(block, values)
+        rows[start : start + height] = values @ ones[: table.shape[1]]
+        columns += ones[: len(block)] @ values
+    leading = rows.reshape(array.shape[:-1])
+    axes = range(array.ndim - 1)
+    return [*(leading.sum(axis=tuple(other for other in axes if other != axis)) for axis in axes), columns]
+
+
+def _power(p: float) -> Callable[..., np.ndarray]:
+    """|x| ** p as a function of a block and its output; without a call of `pow` where that is slow and not needed."""
+    if p == 2:
+        return lambda block, out: np.multiply(block, block, out=out)
+    if p == 1:
+        return lambda block, out: np.abs(block, out=out)
+    return lambda block, out: np.power(np.abs(block, out=out), p, out=out)
+
+
+def as_floats(array: np.ndarray) -> np.ndarray:
+    """The array itself if it has floats of 32 or 64 bits, else a copy that has."""
+    if array.dtype in (np.float32, np.float64):
+        return array
+    return array.astype(np.float64 if array.dtype.kind in "iub" else np.float32)
+
+
+def named_groups(groups: Iterable[Group]) -> dict[str, Group]:
+    """The groups whose channels layers create, by name: the address of the first of these layers.
+
+    A second group of an address has the name `address#2`.
+    """
+    seen: Counter[str] = Counter()
+    named: dict[str, Group] = {}
+    for group in groups:
+        if address := next(iter(group.made), None):
+            seen[address] += 1
+            named[address if seen[address] == 1 else f"{address}#{seen[address]}"] = group
+    return named
+
+
+def group_weights(snapshot: Snapshot, flow: Flow, groups: Mapping[str, Group]) -> list[GroupWeights]:
+    """The groups with their weights.
+
+    Raises:
+        BrokenSnapshot: the snapshot has no arrays for a layer.
+    """
+    sums = AxisSums()
+    classes = {call.path: call.record["class_name"] for call in flow.graph.all_calls}
+    return [
+        GroupWeights(name, group, tuple(_members(snapshot, flow, group, classes, sums)))
+        for name, group in groups.items()
+    ]
+
+
+def _members(
+    snapshot: Snapshot, flow: Flow, group: Group, classes: Mapping[str, str], sums: AxisSums
+) -> Iterable[Member]:
+    producers = {address.rpartition(":")[0] or address for address in group.made} | set(group.made)
+    for carrier in group.carried:
+        if carrier.name in STATE:
+            continue
+        if not (arrays := snapshot.weights.get(carrier.path)):
+            raise BrokenSnapshot(
+                f"the snapshot has no weights for the layer {carrier.path!r}: criteria read the weights of a model; "
+                "take the snapshot of a built model by capture(model)"
+            )
+        yield Member(
+            carrier.path, classes.get(carrier.path, ""), carrier.name, carrier.axis, arrays[carrier.slot],
+            carrier.positions, _role(flow, carrier), carrier.path in producers, sums,
+        )  # fmt: skip
+
+
+def _role(flow: Flow, carrier: Carrier) -> str:
+    """Whether a weight sums over the axis. Where the rule does not say, the axis counts as an output."""
+    summed = flow.weights[carrier.path][carrier.slot].summed or ()
+    return "input" if carrier.axis in summed else "output"
