@@ -8,6 +8,7 @@ from typing import Any
 
 from kerassurgery_fn.channels import size
 from kerassurgery_fn.graph import Record
+from kerassurgery_fn.rules.findings import First
 from kerassurgery_fn.rules.layer import Findings, Tensor, listed
 from kerassurgery_fn.rules.registry import key_of
 from kerassurgery_fn.values.frozen import Location, get_in, set_in
@@ -53,7 +54,7 @@ def unstated(record: Record, args: Sequence[Any], kwargs: Mapping[str, Any]) -> 
 
 def with_builds(record: Record, findings: Findings) -> Record:
     """A layer's record that states for what it, and the layers in it, are built, given what its rule has noted."""
-    missing = {place: unstated(*call) for place, call in findings.first.items() if "build_config" not in call[0]}
+    missing = {place: unstated(*call) for place, call in findings.first.items() if is_built_anew(call)}
     for place, shapes in [*((place[:-1], shapes) for place, shapes in findings.builds.items()), *missing.items()]:
         owner = get_in(record, place)
         config: dict[str, Any] = dict(owner.get("build_config") or {})
@@ -66,6 +67,16 @@ def with_builds(record: Record, findings: Findings) -> Record:
             made = worked_out(unbuilt["config"], next(iter([*args, *kwargs.values()])))
             record = set_in(record, (*place, "config"), {**unbuilt["config"], **made})
     return record
+
+
+def is_built_anew(call: First) -> bool:
+    """Whether a layer is to be built for what it reads now: one that is not built, or a merge layer.
+
+    A merge layer has no weights. When Keras builds it, it notes whether its tensors have the same number of axes, and
+    aligns them by that note at every call.
+    """
+    record, args, kwargs = call
+    return "build_config" not in record or isinstance(next(iter([*args, *kwargs.values()]), None), list)
 
 
 def _sizes(axes: Any) -> Any:

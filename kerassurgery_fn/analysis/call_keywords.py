@@ -24,6 +24,7 @@ LISTED = re.compile(
 )
 OPEN = re.compile("Lambda|ops[.].*|.*>.*")  # what they take only they know
 ATTENTION = ("query", "value", "key", "query_mask", "value_mask", "key_mask", "attention_mask")
+OF_MODELS = ("inputs", "training", "mask")  # what Sequential and Functional models take
 # What layers of Keras take beside tensors by position and `training`.
 TAKEN = {
     "mask": re.compile(rf"{MASKED.pattern}|{LISTED.pattern}|Pipeline"),
@@ -57,7 +58,10 @@ def takes(record: Record, name: str) -> bool:
     True
     """
     key = key_of(record)
-    if is_model(record) or OPEN.fullmatch(key):
+    if is_model(record):
+        is_user_class = ">" in (record.get("registered_name") or "")
+        return is_user_class or name in OF_MODELS
+    if OPEN.fullmatch(key):
         return True
     return name in ("inputs", "training") or (name in TAKEN and bool(TAKEN[name].fullmatch(key)))
 
@@ -73,10 +77,10 @@ def strange(record: Record, args: list[Any], kwargs: dict[str, Any]) -> str:
         return ""
     if words := misplaced(key, args, kwargs):
         return words
-    if is_model(record):
-        return ""
     if odd := [name for name in kwargs if not takes(record, name)]:
         return f"it takes no argument {odd[0]!r}"
+    if is_model(record):
+        return ""
     if args and LISTED.fullmatch(key) and not isinstance(args[0], list):
         return "it takes a list of tensors"
     if args and isinstance(args[0], list) and not LISTED.fullmatch(key) and key != "Identity":

@@ -88,7 +88,9 @@ def automatic_kwargs(kwargs: Mapping[str, Any]) -> dict[str, Any]:
 
 def with_usual_kwargs(net: Net, nodes: Iterable[Node], specs: Mapping[Port, Spec]) -> Net:
     """The model with the arguments that Keras adds to calls, a mask among them, where it added none because the layer
-    cast what it read, and the layer does not cast any more."""
+    cast what it read, and the layer does not cast any more. Sequential models state no arguments."""
+    if not is_functional(net.record):
+        return net
     before = {name_of(layer): layer for layer in net.record["config"]["layers"]}
     calls = dict(net.calls)
     for node in nodes:

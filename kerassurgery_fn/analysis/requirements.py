@@ -16,11 +16,12 @@ import numpy as np
 
 from kerassurgery_fn.channels import size
 from kerassurgery_fn.graph import Record, leaves
+from kerassurgery_fn.rules.elementwise import TOGETHER
+from kerassurgery_fn.rules.findings import First
 from kerassurgery_fn.rules.layer import Weight, listed
 from kerassurgery_fn.rules.registry import key_of
 
 Sizes = tuple[int | None, ...]
-First = tuple[Record, Any, Any]  # a layer's record, and the arguments of its first call
 
 RANKS = {"LSTM": 3, "GRU": 3, "SimpleRNN": 3, "RepeatVector": 2}
 LEAST = {"Dense": 2, "RNN": 3, "TimeDistributed": 3}
@@ -28,6 +29,7 @@ STATES_OF_VECTORS = {"LSTM", "GRU", "SimpleRNN"}
 PLACES = ("axis", "axis1", "axis2", "source", "destination")  # fields that name axes of what a layer reads
 AXES_OF_THEIR_OWN = {"ops.ExpandDims", "ops.OneHot", "ops.Stack"}  # an axis that the tensor does not have yet
 WITH_NOISE = {"Dropout", "AlphaDropout"}
+ELEMENTWISE = {"ops.Add", *(f"ops.{name}" for name in TOGETHER)}
 BUILT_FOR_ONE_RANK = {"BatchNormalization", "EinsumDense"}  # `build` writes the rank into the `input_spec`
 
 
@@ -209,6 +211,30 @@ def check_calls(first: Iterable[First]) -> None:
         elif isinstance(given, list) and all(isinstance(one, tuple) for one in given):
             shapes = [tuple(map(size, one)) for one in given]
             OF_SEVERAL.get(key_of(record), lambda *_: None)(record, shapes)
+
+
+def check_aligned(record: Record, before: Sequence[Sequence[Any] | None], shapes: Sequence[Sizes]) -> None:
+    """Raises Misfit where an operation would align the batch axis of a tensor with another axis than a batch axis.
+
+    Operations align tensors at their last axes, merge layers at the batch axis. Tensors whose numbers of axes are as
+    they were are not looked at: an unknown size at the beginning need not be the batch.
+
+    Args:
+        record: the operation.
+        before: the shapes that the operation read before; None where it read no such tensor.
+        shapes: the shapes that it reads now.
+    """
+    is_new = None in before or [len(shape or ()) for shape in before] != [len(shape) for shape in shapes]
+    if key_of(record) not in ELEMENTWISE or not is_new:
+        return
+    longest = max(shapes, key=len)
+    for shape in shapes:
+        if shape and shape[0] is None and len(shape) < len(longest) and longest[-len(shape)] != 1:
+            raise Misfit(
+                f"it aligns tensors at their last axes, so that the batch axis of shape {shape} would meet axis "
+                f"{len(longest) - len(shape)} of shape {longest}; put a Reshape before it that gives both tensors the "
+                "same number of axes"
+            )
 
 
 def check_made(record: Record, made: Sequence[Any]) -> None:

@@ -16,7 +16,15 @@ from kerassurgery_fn.analysis.build_config import with_builds
 from kerassurgery_fn.analysis.dtypes import NUMBER, dtype_made
 from kerassurgery_fn.analysis.input_checks import Strict, check_arguments, check_axes, check_weights, misfit, shown
 from kerassurgery_fn.analysis.nested_inputs import admits, bound, refuse_unbound
-from kerassurgery_fn.analysis.requirements import Misfit, check_calls, check_known, check_made, check_shared, describe
+from kerassurgery_fn.analysis.requirements import (
+    Misfit,
+    check_aligned,
+    check_calls,
+    check_known,
+    check_made,
+    check_shared,
+    describe,
+)
 from kerassurgery_fn.channels import size
 from kerassurgery_fn.errors import MisfitTensor
 from kerassurgery_fn.graph import (
@@ -189,6 +197,8 @@ class _Walk:
             check_arguments(record, call)
             args, kwargs = (self.axes(part, layer.findings) for part in call)
             check_calls([(record, args, kwargs)])  # of a layer without a rule, too
+            before = [use.spec and use.spec.shape for use in call.uses]
+            check_aligned(record, before, [spec.shape for spec in reads])
             made = leaves(layer(*args, **kwargs))
             own = layer.findings.weights.get(path, [])
             check_axes([*made, *(weight.axes for weight in own)])

@@ -13,6 +13,7 @@ from kerassurgery_fn.rules.counts import Count
 from kerassurgery_fn.values.frozen import Location
 
 Tensor = tuple[Axis, ...]
+First = tuple[Record, Any, Any]  # a layer's record, and the arguments of its first call
 
 
 class Weight(NamedTuple):
@@ -73,7 +74,7 @@ class Findings:
     weights: dict[str, list[Weight]] = field(default_factory=dict)
     sizes: dict[Location, Count] = field(default_factory=dict)
     builds: dict[Location, Any] = field(default_factory=dict)
-    first: dict[Location, tuple[Record, Any, Any]] = field(default_factory=dict)
+    first: dict[Location, First] = field(default_factory=dict)
     constants: dict[Location, Tensor] = field(default_factory=dict)
     copies: dict[Location, Axis] = field(default_factory=dict)
     inexact: list[Inexact] = field(default_factory=list)

@@ -12,7 +12,7 @@ from kerassurgery_fn.rules.registry import rule
 
 @rule("Subtract", "Multiply", "Maximum", "Minimum")
 def elementwise(layer: Layer, inputs: list[Tensor], **_: Any) -> Tensor:
-    return broadcast(layer, aligned(inputs))
+    return merged(layer, aligned(inputs))
 
 
 @rule("Add", "Average")
@@ -22,7 +22,14 @@ def summed(layer: Layer, inputs: list[Tensor], **_: Any) -> Tensor:
     for term in terms[1:]:
         layer.adds(total, term, "what it adds")
         total = tuple(b if size(a) == 1 else a for a, b in zip(total, term, strict=True))
-    return broadcast(layer, terms)
+    return merged(layer, terms)
+
+
+def merged(layer: Layer, terms: Sequence[Tensor]) -> Tensor:
+    """What a merge layer makes of tensors of one rank. Keras takes the size of an axis for unknown if that of any term
+    is, where its operations take the size of the others."""
+    made = broadcast(layer, terms)
+    return tuple(None if None in map(size, axes) else axis for axis, *axes in zip(made, *terms, strict=True))
 
 
 def aligned(inputs: Sequence[Tensor]) -> list[Tensor]:
@@ -67,8 +74,9 @@ def concatenated(layer: Layer, inputs: Sequence[Tensor], axis: int) -> Tensor:
 
 
 def agreeing(layer: Layer, inputs: Sequence[Tensor]) -> Tensor:
-    """The axes of tensors of one shape, which are not broadcast."""
-    return tuple(tied(layer, axes) for axes in zip(*inputs, strict=True))
+    """The axes of tensors of one shape, which are not broadcast. The sizes that Keras knows are those of the first."""
+    shared = [tied(layer, axes) for axes in zip(*inputs, strict=True)]
+    return tuple(None if size(first) is None else axis for first, axis in zip(inputs[0], shared, strict=True))
 
 
 def broadcast(layer: Layer, inputs: Sequence[Tensor]) -> Tensor:

@@ -139,6 +139,21 @@ def test_the_shapes_of_operations():
     assert fold(net, facts.specs.__getitem__) == snapshot.record
 
 
+MEETING = {
+    **{cls.__name__: lambda pair, cls=cls: cls()(pair) for cls in (L.Add, L.Multiply, L.Subtract, L.Concatenate)},
+    "Concatenate along it": lambda pair: L.Concatenate(axis=1)(pair), "ops.add": lambda pair: keras.ops.add(*pair),
+    "ops.concatenate": lambda pair: keras.ops.concatenate(pair, -1), "ops.stack": keras.ops.stack,
+    "ops.append": lambda pair: keras.ops.append(*pair, axis=-1), "ops.vstack": keras.ops.vstack,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("join", MEETING.values(), ids=MEETING)
+@pytest.mark.parametrize("sizes", [(None, 5), (5, None), (None, 1), (1, None)])
+def test_an_unknown_size_that_meets_a_known_one(join, sizes):
+    snapshot = capture(one(join, *[(size, 4) for size in sizes]))
+    assert remembered(snapshot) == snapshot.record
+
+
 def test_shared_layers_are_built_for_their_first_call():
     layer, x, y = L.Dense(3), keras.Input((5, 4)), keras.Input((7, 4))
     snapshot = capture(keras.Model([x, y], [L.ReLU()(layer(x)), L.ReLU()(layer(y))]))

@@ -494,6 +494,9 @@ REFUSED = {
     "a state for a layer without": (
         ReplaceLayer("lstm", dense("n")), masked(), MisfitTensor, "it takes no argument 'initial_state'",
     ),
+    "a state for a model": (
+        ReplaceLayer("lstm", row("a")), masked(), MisfitTensor, "'row'.* it takes no argument 'initial_state'",
+    ),
     "two states for a layer of one": (
         ReplaceLayer("lstm", layer("GRU", "n", units=4)), masked(), MisfitTensor, "state of 1 tensors, not of 2",
     ),

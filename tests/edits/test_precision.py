@@ -12,7 +12,7 @@ from keras import ops
 from helpers.laws import differences
 from helpers.pictures import chain, nested
 from kerassurgery_fn import capture, rebuild
-from kerassurgery_fn.edits import ConvertDtype, DeleteLayer, SetConfig
+from kerassurgery_fn.edits import ConvertDtype, DeleteLayer, ReplaceLayer, SetConfig
 from kerassurgery_fn.edits.plan import Plan
 from kerassurgery_fn.errors import BadValue
 
@@ -127,6 +127,14 @@ def test_a_sequential_model_casts_to_the_dtype_of_its_input():
     for edit in (ConvertDtype("float32", "r"), ConvertDtype("bfloat16", "inner"), DeleteLayer("r")):
         after = edit(snapshot)
         assert differences(after.record, capture(rebuild(after)).record) == []
+
+
+@pytest.mark.keras
+def test_a_sequential_model_stays_one_where_a_layer_casts_no_more():
+    layers = [L.Dense(4, dtype="float64", name="a"), L.LSTM(3, dtype="float64", name="b")]
+    before = capture(keras.Sequential([keras.Input((5, 4)), *layers]))
+    after = ReplaceLayer("a", L.Dropout(0.1, name="c"))(before)
+    assert after.record["class_name"] == "Sequential"
 
 
 @pytest.mark.keras

@@ -178,6 +178,26 @@ def test_tensors_that_are_not_broadcast_have_the_same_shape():
             ReplaceLayer("d", L.Dense(2))(capture(keras.Model([x, y], joined)))
 
 
+@pytest.mark.parametrize("pooling, axis", [(L.GlobalMaxPooling2D(), 2), (L.Reshape((-1, 4)), 1)])
+def test_a_batch_axis_meets_no_other_axis(pooling, axis):
+    x = keras.Input((6, 6, 4))
+    y = L.Dense(4, name="d")(x)
+    snapshot = capture(keras.Model(x, [ops.minimum(x, y), ops.add(y, 1.0)]))
+    with pytest.raises(MisfitTensor, match=rf"batch axis of shape \(None,.* meet axis {axis} of shape \(None, 6, 6, 4"):
+        InsertLayer(pooling, after="d")(snapshot)
+    kept = InsertLayer(L.GlobalMaxPooling2D(keepdims=True), after="d")(snapshot)
+    assert capture(rebuild(kept)) == kept
+
+
+def test_a_merge_layer_is_built_for_tensors_of_other_ranks():
+    x = keras.Input((None, None, 4))
+    y = L.Reshape((1, 1, 4), name="r")(L.GlobalMaxPooling2D()(x))
+    made = SetConfig("r", target_shape=(1, 4))(capture(keras.Model(x, L.Multiply(name="m")([x, y]))))
+    built = made.record["config"]["layers"][-1]["build_config"]
+    assert built == {"input_shape": [[None, None, None, 4], [None, 1, 4]]}
+    assert rebuild(made)(np.ones((2, 5, 3, 4))).shape == (2, 5, 3, 4)
+
+
 @pytest.mark.parametrize(
     "new, words",
     [
