@@ -16,6 +16,7 @@ Several edits         Plan: a sequence of edits is an edit; Plan.at_once: indice
 Select layers         of_class; names, paths and patterns such as "block_*/conv"
 What depends on what  analyse, groups, explain
 How much, how useful  cost, score_by_apoz, importance, Scores, save_scores, load_scores, criterion
+Prune to a budget     plan_pruning
 Look at results       show, report_html, plot_widths
 Save and replay       save_plan, load_plan, encode, decode, made_for, simplify, concatenate, diff_plans
 Compare two models    diff, patch, save_diff, load_diff
@@ -107,6 +108,7 @@ if TYPE_CHECKING:
     from kerassurgery_fn.pruning.channel_scores import Scores
     from kerassurgery_fn.pruning.criterion_registry import criterion
     from kerassurgery_fn.pruning.importance_scoring import importance
+    from kerassurgery_fn.pruning.pruning_plans import plan_pruning
     from kerassurgery_fn.pruning.score_files import load_scores, save_scores
     from kerassurgery_fn.report import plot_widths, report_html, show
     from kerassurgery_fn.report.explanation import explain
@@ -134,6 +136,7 @@ _EXPORTS = {
     "pruning.channel_scores": "Scores",
     "pruning.criterion_registry": "criterion",
     "pruning.importance_scoring": "importance",
+    "pruning.pruning_plans": "plan_pruning",
     "pruning.score_files": "load_scores save_scores",
     "report.explanation": "explain",
     "report": "plot_widths report_html show",
@@ -166,8 +169,8 @@ __all__ = [
     "UnknownJob", "UnknownLayer", "UnknownNode", "UnknownVersion", "UnreachableBudget", "UnshareLayer",
     "WidenChannels", "WrongShape", "analyse", "capture", "concatenate", "cost", "criterion", "decode", "diff",
     "diff_plans", "encode", "explain", "groups", "importance", "load_diff", "load_plan", "load_scores", "made_for",
-    "of_class", "patch", "plot_widths", "probe_rule", "rebuild", "report_html", "rule", "save_diff", "save_plan",
-    "save_scores", "score_by_apoz", "show", "simplify",
+    "of_class", "patch", "plan_pruning", "plot_widths", "probe_rule", "rebuild", "report_html", "rule",
+    "save_diff", "save_plan", "save_scores", "score_by_apoz", "show", "simplify",
 ]  # fmt: skip
 
 

@@ -158,7 +158,18 @@ def cost_of(snapshot: Snapshot, flow: Flow, dead: np.ndarray | None = None) -> C
         flow: its channels.
         dead: which final ids die, shaped as by `flow.solution.none_dead()`; none by default.
     """
-    measure = _measure(flow, dead)
+    return cost_by(snapshot, flow, _measure(flow, dead))
+
+
+def cost_by(snapshot: Snapshot, flow: Flow, measure: Measure) -> Cost:
+    """The cost of a snapshot whose flow is known, with the sizes of axes that a function gives.
+
+    Args:
+        snapshot: the model.
+        flow: its channels.
+        measure: axis -> the number of its positions, 1 where it is unknown. An int of a subclass is as good: the
+            figures are sums of products of the sizes.
+    """
     calls = list(_calls(flow, flow.graph.calls, measure))
     weights = {path: _shapes(snapshot, flow, path, measure) for path in dict.fromkeys(call.path for call, _ in calls)}
     totals = dict.fromkeys(weights, 0)

@@ -157,11 +157,16 @@ def group_weights(snapshot: Snapshot, flow: Flow, groups: Mapping[str, Group]) -
         BrokenSnapshot: the snapshot has no arrays for a layer.
     """
     sums = AxisSums()
-    classes = {call.path: call.record["class_name"] for call in flow.graph.all_calls}
+    classes = class_names(flow)
     return [
         GroupWeights(name, group, tuple(_members(snapshot, flow, group, classes, sums)))
         for name, group in groups.items()
     ]
+
+
+def class_names(flow: Flow) -> dict[str, str]:
+    """Path of each layer -> the name of its class."""
+    return {call.path: call.record["class_name"] for call in flow.graph.all_calls}
 
 
 def _members(

@@ -1,0 +1,89 @@
+"""The search for widths that meet budgets: along the order of removal, by arithmetic on widths alone."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from kerassurgery_fn.pruning.budget_targets import Budget
+from kerassurgery_fn.pruning.cost_by_width import CostByWidth
+from kerassurgery_fn.pruning.removal_order import Steps
+
+
+@dataclass(frozen=True, eq=False)
+class Figures:
+    """The figures that budgets are given for, as functions of the widths of groups.
+
+    - `costs`: parameters, MACs and bytes;
+    - `free`: which groups count for the number of channels, boolean, shape (groups,).
+    """
+
+    costs: CostByWidth
+    free: np.ndarray
+
+    def __call__(self, widths: np.ndarray) -> dict[str, int]:
+        """The figures for some widths."""
+        return {"channels": int(widths[self.free].sum()), **self.costs(widths)}
+
+    def slopes(self, widths: np.ndarray) -> dict[str, np.ndarray]:
+        """What one more channel of each group adds to each figure, shape (groups,)."""
+        return {"channels": self.free.astype(int), **self.costs.slopes(widths)}
+
+
+def met(figures: Mapping[str, int], budgets: Sequence[Budget]) -> bool:
+    """Whether all budgets are met."""
+    return all(figures[budget.figure] <= budget.target for budget in budgets)
+
+
+def fewest_steps(steps: Steps, figures: Figures, budgets: Sequence[Budget]) -> np.ndarray | None:
+    """The counts after as few steps of the sequence as meet the budgets; None if all steps do not.
+
+    Costs never grow along the sequence, so that bisection finds the number of steps.
+    """
+
+    def enough(taken: int) -> bool:
+        return met(figures(steps.widths_at(steps.counts(taken))), budgets)
+
+    least = int(steps.least.sum())
+    taken = bisect_left(range(least, len(steps) + 1), True, key=enough) + least
+    return steps.counts(taken) if taken <= len(steps) else None
+
+
+def given_back(steps: Steps, counts: np.ndarray, figures: Figures, budgets: Sequence[Budget]) -> np.ndarray:
+    """The counts after steps are taken back as long as the budgets stay met, those of the highest scores first.
+
+    The last step of the sequence may have removed more than the budgets asked for. No single step of any group can be
+    taken back from the result.
+
+    The loop ends: each round takes a step back or excludes a group.
+    """
+    excluded = np.zeros(len(counts), bool)
+    while True:
+        widths = steps.widths_at(counts)
+        wider = steps.widths_at(np.maximum(counts - 1, steps.least))
+        fits = (wider > widths) & ~excluded & _fitting(wider - widths, widths, figures, budgets)
+        if not fits.any():
+            return counts
+        group = int(np.argmax(np.where(fits, steps.last(counts), -1)))
+        attempt = counts.copy()
+        attempt[group] -= 1
+        if met(figures(steps.widths_at(attempt)), budgets):
+            counts = attempt
+        else:  # its slope is not exact
+            excluded[group] = True
+
+
+def _fitting(growth: np.ndarray, widths: np.ndarray, figures: Figures, budgets: Sequence[Budget]) -> np.ndarray:
+    """Which groups may grow on their own without a budget being missed, by the slopes of the figures."""
+    now, slopes = figures(widths), figures.slopes(widths)
+    each = [growth * slopes[budget.figure] <= budget.target - now[budget.figure] for budget in budgets]
+    return np.logical_and.reduce([np.ones(len(growth), bool), *each])
+
+
+def search(steps: Steps, figures: Figures, budgets: Sequence[Budget]) -> np.ndarray | None:
+    """The counts of steps with which the budgets are met as closely as single steps allow; None if they cannot be."""
+    counts = fewest_steps(steps, figures, budgets)
+    return None if counts is None else given_back(steps, counts, figures, budgets)

@@ -1,0 +1,157 @@
+"""The cost of a model as a function of the widths of its groups."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import numpy as np
+from toolz import merge_with
+
+from kerassurgery_fn.analysis.channel_flow import Flow
+from kerassurgery_fn.analysis.coupled_groups import Group
+from kerassurgery_fn.analysis.layer_costs import Cost, cost_by
+from kerassurgery_fn.channels import Axis
+from kerassurgery_fn.pruning.cost_polynomials import Polynomials, Size, Terms, terms_of
+from kerassurgery_fn.values.snapshot import Snapshot
+
+FIGURES = ("parameters", "macs", "bytes")
+
+
+@dataclass
+class AxisSizes:
+    """A function from an axis to its number of positions as a `Size`, whose variables are the widths of groups.
+
+    An axis that joins the channels of several groups is a variable of its own, so that the products of the sizes of
+    two such axes stay short: `joined` has their polynomials, the variables after those of the groups.
+
+    - `irregular`: groups on an axis whose size does not follow from their widths.
+    """
+
+    flow: Flow
+    groups: Sequence[Group]
+    joined: dict[tuple[Any, ...], tuple[int, Terms]] = field(default_factory=dict)
+    irregular: set[int] = field(default_factory=set)
+    known: dict[int, tuple[Axis, int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        owners = np.full(self.flow.solution.ids + 1, -1)
+        for number, group in enumerate(self.groups):
+            owners[group.ids] = number
+        self.owners = owners
+
+    def __call__(self, axis: Axis) -> int:
+        if not isinstance(axis, np.ndarray):
+            return 1 if axis is None else axis
+        if id(axis) not in self.known:
+            self.known[id(axis)] = axis, self.size(axis)
+        return self.known[id(axis)][1]
+
+    def size(self, axis: np.ndarray) -> int:
+        """The size of a channel map."""
+        n = axis.shape[1]
+        terms = self.terms(self.flow.solution.resolve(axis))
+        if terms is None:
+            return n
+        if len(terms) < 2:
+            return Size(n, terms)
+        key = tuple(sorted(terms.items()))
+        number, _ = self.joined.setdefault(key, (len(self.groups) + len(self.joined), terms))
+        return Size(n, {(number,): 1})
+
+    def terms(self, ids: np.ndarray) -> Terms | None:
+        """The number of positions with some final ids as a polynomial of the widths, from shape (ids of a position, n).
+
+        A position with the ids of two groups, a head and a place in it, is counted by the product of their widths.
+        None if it is not that regular: the groups are then noted as irregular.
+        """
+        owners = self.owners[ids]
+        terms: Terms = {}
+        for position_owners, positions in _by_owners(owners):
+            key = tuple(sorted({owner for owner in position_owners if owner >= 0}))
+            widths = [len(self.groups[owner]) for owner in key]
+            if not _is_regular(ids[:, positions], owners[:, positions], widths):
+                self.irregular |= {int(owner) for owner in np.unique(owners) if owner >= 0}
+                return None
+            terms[key] = terms.get(key, 0) + len(positions) // prod(widths)
+        return terms
+
+
+def _by_owners(owners: np.ndarray) -> list[tuple[tuple[int, ...], np.ndarray]]:
+    """The positions of an axis by the groups that own their ids."""
+    if len(owners) == 1:
+        return [((int(owner),), np.flatnonzero(owners[0] == owner)) for owner in np.unique(owners[0])]
+    columns, inverse = np.unique(owners, axis=1, return_inverse=True)
+    places = [np.flatnonzero(inverse.ravel() == number) for number in range(columns.shape[1])]
+    return [(tuple(column.tolist()), positions) for column, positions in zip(columns.T, places, strict=True)]
+
+
+def _is_regular(ids: np.ndarray, owners: np.ndarray, widths: Sequence[int]) -> bool:
+    """Whether each combination of channels of the groups has equally many of some positions.
+
+    Args:
+        ids, owners: the final ids of the positions and the groups that own them, -1 for none, shape (rows, n).
+        widths: the widths of the groups. Each position has one id of each of them.
+    """
+    live = np.sort(np.where(owners >= 0, ids, -1), axis=0)
+    live[1:][live[1:] == live[:-1]] = -1  # an id that stands twice counts once
+    if ((live >= 0).sum(axis=0) != len(widths)).any():
+        return False
+    if len(live) == 1:
+        counts = np.unique(live[0], return_counts=True)[1]
+    else:
+        counts = np.unique(np.sort(live, axis=0), axis=1, return_counts=True)[1]
+    return len(counts) == prod(widths) and int(counts.min()) == int(counts.max())
+
+
+class CostByWidth:
+    """The cost of a model as a function of the widths of its groups, shape (groups,).
+
+    - `cost`: the cost of the model as it is;
+    - `full`: the widths as they are;
+    - `irregular`: the groups whose widths do not say what a model would cost.
+    """
+
+    def __init__(self, snapshot: Snapshot, flow: Flow, groups: Sequence[Group]) -> None:
+        sizes = AxisSizes(flow, groups)
+        self.cost: Cost = cost_by(snapshot, flow, sizes)
+        self.full = np.array([len(group) for group in groups], np.int64)
+        self.irregular = frozenset(sizes.irregular)
+        self._layers = [[terms_of(getattr(row, figure)) for row in self.cost.layers] for figure in FIGURES]
+        self._joined = Polynomials([terms for _, terms in sizes.joined.values()])
+        self._totals = Polynomials([merge_with(sum, {}, *layers) for layers in self._layers])
+        self._variables = [{v for key in terms for v in key} for _, terms in sizes.joined.values()]
+
+    def __call__(self, widths: np.ndarray) -> dict[str, int]:
+        """The parameters, MACs and bytes for some widths."""
+        return dict(zip(FIGURES, self._totals(self._values(widths)).tolist(), strict=True))
+
+    def slopes(self, widths: np.ndarray) -> dict[str, np.ndarray]:
+        """What one more channel of each group would add to each figure, shape (groups,): exact where no product has
+        the width of the group twice."""
+        slopes, groups = self._totals.slopes(self._values(widths)), len(widths)
+        if slopes.shape[1] > groups:
+            through_joined = slopes[:, groups:] @ self._joined.slopes(widths)
+            slopes = slopes[:, :groups] + through_joined
+        return dict(zip(FIGURES, slopes, strict=True))
+
+    def unlike(self, widths: np.ndarray, cost: Cost) -> dict[str, set[int]]:
+        """The layers whose polynomials differ from their cost for some widths, with the groups that they depend on."""
+        values = self._values(widths)
+        found: dict[str, set[int]] = {}
+        for figure, layers in zip(FIGURES, self._layers, strict=True):
+            for row, terms, number in zip(cost.layers, layers, Polynomials(layers)(values).tolist(), strict=True):
+                if getattr(row, figure) != number:
+                    found.setdefault(row.path, set()).update(self._groups({v for key in terms for v in key}))
+        return found
+
+    def _groups(self, variables: set[int]) -> set[int]:
+        """The groups behind some variables."""
+        n = len(self.full)
+        joined = (self._variables[variable - n] for variable in variables if variable >= n)
+        return {variable for variable in variables if variable < n}.union(*joined)
+
+    def _values(self, widths: np.ndarray) -> np.ndarray:
+        return np.concatenate([widths, self._joined(widths)])

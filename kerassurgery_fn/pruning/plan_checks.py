@@ -1,0 +1,113 @@
+"""Whether a cut to some widths is possible and costs what the plan says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from toolz import merge
+
+from kerassurgery_fn.analysis.layer_costs import cost_of
+from kerassurgery_fn.channels import Axis, has_ids
+from kerassurgery_fn.edits import DeleteChannels
+from kerassurgery_fn.edits.steps.additions import refuse_misplaced
+from kerassurgery_fn.edits.steps.cutting import Sources, keeper
+from kerassurgery_fn.errors import PartialGroup, PinnedChannels
+from kerassurgery_fn.graph import refs
+from kerassurgery_fn.pruning.pruning_problem import PrunableModel
+
+Removed = Mapping[int, np.ndarray]  # number of a group -> which of its channels go
+
+
+def deletions(model: PrunableModel, removed: Removed) -> dict[int, DeleteChannels]:
+    """Number of each group that is cut -> the edit that deletes its channels, by the first layer that creates them."""
+    edits: dict[int, DeleteChannels] = {}
+    for number, channels in removed.items():
+        address, positions = next(iter(model.groups[number].made.items()))
+        edits[number] = DeleteChannels(address, np.unique(positions[channels]))
+    return edits
+
+
+def refused_widths(model: PrunableModel, removed: Removed, widths: np.ndarray) -> dict[int, str]:
+    """Groups that must be left alone because a cut to these widths is refused, or costs something else than planned.
+
+    Returns:
+        Number of the group -> the reason. Only groups that are cut.
+    """
+    dead = model.flow.solution.none_dead()
+    for number, channels in removed.items():
+        dead[model.groups[number].ids[channels]] = True
+    sources = keeper(model.flow, dead)
+    found = merge(
+        inseparable(model, removed),
+        misplaced_additions(model, sources),
+        emptied_tensors(model, sources),
+        other_costs(model, dead, widths),
+    )
+    return {number: reason for number, reason in found.items() if number in removed}
+
+
+def inseparable(model: PrunableModel, removed: Removed) -> dict[int, str]:
+    """Groups of which no deletion removes just the chosen channels."""
+    found: dict[int, str] = {}
+    for number, edit in deletions(model, removed).items():
+        ids = np.sort(model.groups[number].ids[removed[number]])
+        try:
+            exact = np.array_equal(np.flatnonzero(edit.dying(model.flow)), ids)
+        except PartialGroup:
+            exact = False
+        if not exact:
+            found[number] = "its channels cannot be deleted without others"
+    return found
+
+
+def misplaced_additions(model: PrunableModel, sources: Sources) -> dict[int, str]:
+    """Groups on axes that Keras would add along another axis after the cut."""
+    found: dict[int, str] = {}
+    for addition in model.flow.additions:
+        try:
+            refuse_misplaced(_Additions([addition]), sources)  # type: ignore[arg-type]
+        except PinnedChannels as error:
+            found |= dict.fromkeys(groups_on(model, [*addition.x1, *addition.x2]), str(error))
+    return found
+
+
+class _Additions:
+    """As much of a flow as the check of additions reads."""
+
+    def __init__(self, additions: list[object]) -> None:
+        self.additions = additions
+
+
+def emptied_tensors(model: PrunableModel, sources: Sources) -> dict[int, str]:
+    """Groups whose cut would leave a tensor without any channel, so that a branch of the model would go."""
+    found: dict[int, str] = {}
+    for ref, axes in model.flow.tensors.items():
+        for axis in axes or ():
+            if (kept := sources(axis)) is not None and not len(kept):
+                reason = f"a tensor that {ref.path!r} makes would lose all its channels"
+                found |= dict.fromkeys(groups_on(model, [axis]), reason)
+    return found
+
+
+def other_costs(model: PrunableModel, dead: np.ndarray, widths: np.ndarray) -> dict[int, str]:
+    """Groups of layers that would cost something else than their polynomials say."""
+    after = cost_of(model.snapshot, model.flow, dead)
+    unlike = model.costs.unlike(widths, after)
+    found: dict[int, str] = {}
+    for path in unlike:
+        calls = [call for call in model.flow.graph.all_calls if call.path == path]
+        tensors = [model.flow.tensors.get(ref) or () for call in calls for ref in refs([call.args, call.kwargs])]
+        outputs = [axes or () for ref, axes in model.flow.tensors.items() if ref.path == path]
+        weights = [weight.axes for weight in model.flow.weights.get(path, ())]
+        axes = [axis for tensor in (*tensors, *outputs, *weights) for axis in tensor]
+        reason = f"the cost of {path!r} does not follow from its width"
+        found |= dict.fromkeys({*groups_on(model, axes), *unlike[path]}, reason)
+    return found
+
+
+def groups_on(model: PrunableModel, axes: Iterable[Axis]) -> list[int]:
+    """The numbers of the groups that have channels on some axes."""
+    maps = [model.owners[model.flow.solution.resolve(axis)].ravel() for axis in axes if has_ids(axis)]  # type: ignore[arg-type]
+    numbers = np.unique(np.concatenate([np.zeros(0, int), *maps]))
+    return numbers[numbers >= 0].tolist()

@@ -1,0 +1,174 @@
+"""`plan_pruning`: from scores and a budget to a plan of deletions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from kerassurgery_fn.analysis.input_shapes import Shapes, as_shapes, with_shapes
+from kerassurgery_fn.arguments import as_count, as_flag, as_snapshot, optional, shortened, takes
+from kerassurgery_fn.edits.plan import AtOnce
+from kerassurgery_fn.errors import BadScores, BadValue, UnreachableBudget
+from kerassurgery_fn.pruning.budget_search import search
+from kerassurgery_fn.pruning.budget_targets import BUDGETS, Budget, budgets
+from kerassurgery_fn.pruning.channel_scores import Scores
+from kerassurgery_fn.pruning.group_limits import Limits, Wishes, as_patterns, as_ratio, by_pattern, fitting
+from kerassurgery_fn.pruning.importance_scoring import one_of
+from kerassurgery_fn.pruning.plan_checks import deletions, refused_widths
+from kerassurgery_fn.pruning.pruning_problem import (
+    PrunableModel,
+    limits_of,
+    prunable_model,
+    refuse_other_scores,
+    removed_ids,
+    steps_of,
+)
+from kerassurgery_fn.pruning.removal_order import SCOPES
+from kerassurgery_fn.pruning.unreachable_budgets import report_unreachable
+from kerassurgery_fn.values.snapshot import Snapshot
+
+
+def as_scores(value: Any, name: str = "scores") -> Scores:
+    """The scores.
+
+    Raises:
+        BadScores: the value is not `Scores`.
+    """
+    if isinstance(value, Scores):
+        return value
+    raise BadScores(
+        f"{name}: expected Scores, got {shortened(value)}; importance(snapshot) gives them, and Scores(mapping) makes "
+        "them of one array for each group"
+    )
+
+
+@takes(
+    snapshot=as_snapshot, scores=as_scores, scope=one_of(SCOPES), round_to=as_count, inexact=as_flag, closest=as_flag,
+    shapes=optional(as_shapes),
+)  # fmt: skip
+def plan_pruning(
+    snapshot: Snapshot,
+    scores: Scores,
+    *,
+    channels: float | None = None,
+    parameters: float | None = None,
+    macs: float | None = None,
+    bytes: float | None = None,
+    ratios: float | Mapping[str, float] | None = None,
+    scope: str = "global",
+    max_ratio: float | Mapping[str, float] = 1.0,
+    min_channels: int | Mapping[str, int] = 1,
+    round_to: int = 1,
+    ignore: Any = (),
+    inexact: bool = False,
+    closest: bool = False,
+    shapes: Shapes | None = None,
+) -> AtOnce:
+    """The deletions that bring a model within a budget and keep the channels with the highest scores.
+
+    Channels are removed in the order of their scores until the budgets are met; what was removed beyond them is given
+    back, as far as single channels allow. Costs are computed from the widths of the layers and agree exactly with
+    `cost(plan(snapshot))`. No trial model is built.
+
+    Groups that cannot be cut, or not exactly, are left alone. Heads of attention and groups of convolutions are deleted
+    as a whole.
+
+    Args:
+        snapshot: the model.
+        scores: the importance of its channels; groups without scores are left alone.
+        channels, parameters, macs, bytes: budgets, several may be given. A number between 0 and 1 is the fraction that
+            may be left, a whole number is absolute. `channels` counts the channels that can be cut, coupled ones once.
+        ratios: the fraction of channels to remove from each group, or a mapping from patterns to fractions. Groups with
+            a ratio of their own lose just that; the budgets are met by the others.
+        scope: `global`: one ranking of all channels; `local`: every group loses the same fraction; `isomorphic`: every
+            structure of groups loses the same fraction, with one ranking for all groups of that structure.
+        max_ratio: the largest fraction of channels to remove from a group, or a mapping from patterns to fractions.
+        min_channels: the number of channels that a group keeps at least, or a mapping from patterns to numbers.
+        round_to: widths that change become multiples of it: of layers, of the groups of convolutions, and of the size
+            of attention heads. Numbers of attention heads are not rounded.
+        ignore: patterns of layers whose groups are left alone.
+        inexact: whether channels may be cut that go through a softmax or a normalisation over channels.
+        closest: whether a budget that cannot be reached gives the closest plan with a warning, in place of an error.
+        shapes: the shape of one sample, for models with variable input size, as for `cost`.
+
+    Patterns are addresses as in `DeleteChannels`: `block*_conv`, `*@Dense`, `attention:num_heads`, `*:key_dim`.
+
+    Returns:
+        A plan of one `DeleteChannels` for each group that is cut, whose indices all refer to the snapshot.
+
+    Raises:
+        UnreachableBudget: the budget cannot be reached; the message names the groups that hold most of the cost.
+        BadScores: the scores are of another model.
+        BadValue: a ratio is outside [0, 1), a budget is not a number, budgets and ratios contradict each other, nothing
+            would be cut, or `round_to` is larger than a layer.
+        UnknownLayer, NoChannels: a pattern fits nothing.
+
+    Warns:
+        BudgetMissed: the budget cannot be reached and `closest` is True.
+    """
+    model = prunable_model(snapshot if shapes is None else with_shapes(snapshot, shapes))
+    refuse_other_scores(model, scores)
+    values = dict(zip(BUDGETS, (channels, parameters, macs, bytes), strict=True))
+    wanted = budgets(values, model.figures(model.costs.full))
+    wishes = _wishes(model, ratios, max_ratio, min_channels, round_to, ignore, inexact)
+    refuse_idle(model, wanted, wishes)
+    frozen: dict[int, str] = {}
+    while True:  # each round leaves at least one group alone that the last round cut
+        limits = limits_of(model, scores, wishes, frozen)
+        steps = steps_of(model, scores, limits, scope)
+        counts = search(steps, model.figures, wanted)
+        widths = steps.widths_at(steps.counts(len(steps)) if counts is None else counts)
+        removed = removed_ids(model, scores, widths)
+        if not (refused := refused_widths(model, removed, widths)):
+            break
+        frozen |= refused
+    if counts is None:
+        report_unreachable(model, wanted, widths, limits, closest)
+    elif not removed:
+        raise UnreachableBudget(_nothing_cut(model, limits))
+    return AtOnce(tuple(deletions(model, removed).values()))
+
+
+def _wishes(
+    model: PrunableModel, ratios: Any, max_ratio: Any, min_channels: Any, round_to: int, ignore: Any, inexact: bool
+) -> Wishes:
+    """What the caller says of each group, by name.
+
+    Raises:
+        BadValue: a value is not valid, or two patterns contradict each other.
+        UnknownLayer, NoChannels: a pattern fits nothing.
+    """
+
+    def most(value: Any, name: str) -> float:
+        return as_ratio(value, name, np.nextafter(1, 2))
+
+    flow, named = model.flow, model.named
+    return Wishes(
+        fitting(flow, named, as_patterns(ignore)),
+        {} if ratios is None else by_pattern(flow, named, ratios, as_ratio, "ratios"),
+        by_pattern(flow, named, max_ratio, most, "max_ratio"),
+        by_pattern(flow, named, min_channels, as_count, "min_channels"),
+        round_to,
+        inexact,
+    )
+
+
+def refuse_idle(model: PrunableModel, wanted: Sequence[Budget], wishes: Wishes) -> None:
+    """Raises BadValue if nothing is asked for, or the model is within all budgets as it is."""
+    if not wanted and not any(wishes.ratios.values()):
+        raise BadValue(
+            "nothing would be cut: give a budget, such as macs=0.5, or ratios=0.5; budgets are channels, parameters, "
+            "macs and bytes"
+        )
+    if wanted and not wishes.ratios and all(budget.before <= budget.target for budget in wanted):
+        says = " and ".join(budget.says(budget.before) for budget in wanted)
+        raise BadValue(
+            f"nothing would be cut: {model.snapshot.name!r} has {says}, within the budget; give a smaller one"
+        )
+
+
+def _nothing_cut(model: PrunableModel, limits: Sequence[Limits]) -> str:
+    reasons = dict.fromkeys(f"{name!r}: {limit.reason}" for name, limit in zip(model.names, limits, strict=True))
+    return f"nothing would be cut of {model.snapshot.name!r}: {'; '.join([*reasons][:5])}"

@@ -1,0 +1,128 @@
+"""What planning works on: the groups of a model with their scores, limits and costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from kerassurgery_fn.analysis.channel_flow import Flow, analyse
+from kerassurgery_fn.analysis.coupled_groups import Group, groups_of
+from kerassurgery_fn.arguments import counted, meant
+from kerassurgery_fn.errors import BadScores
+from kerassurgery_fn.pruning.budget_search import Figures
+from kerassurgery_fn.pruning.channel_scores import Scores
+from kerassurgery_fn.pruning.cost_by_width import CostByWidth
+from kerassurgery_fn.pruning.group_limits import Limits, Wishes, group_limits, positions_by_address, refuse_narrow
+from kerassurgery_fn.pruning.group_weights import class_names, named_groups
+from kerassurgery_fn.pruning.removal_order import Steps, priorities, removal_steps, structure
+from kerassurgery_fn.values.snapshot import Snapshot
+
+
+@dataclass(frozen=True, eq=False)
+class PrunableModel:
+    """A model as planning sees it. Arrays of shape (groups,) follow the order of `groups`.
+
+    - `named`: name -> group, of the groups that layers create; `names`: the name of each group, empty for others;
+    - `figures`: the costs as functions of widths.
+    """
+
+    snapshot: Snapshot
+    flow: Flow
+    groups: Sequence[Group]
+    named: Mapping[str, Group]
+    names: Sequence[str]
+    figures: Figures
+
+    @property
+    def costs(self) -> CostByWidth:
+        return self.figures.costs
+
+    @cached_property
+    def owners(self) -> np.ndarray:
+        """The number of the group of each final id, -1 for none, shape (ids + 1,)."""
+        owners = np.full(self.flow.solution.ids + 1, -1)
+        for number, group in enumerate(self.groups):
+            owners[group.ids] = number
+        return owners
+
+
+def prunable_model(snapshot: Snapshot) -> PrunableModel:
+    """A snapshot as planning sees it."""
+    flow = analyse(snapshot)
+    groups = groups_of(flow)
+    named = named_groups(groups)
+    by_group = {id(group): name for name, group in named.items()}
+    free = np.array([bool(group.made) and not group.pinned for group in groups], bool)
+    figures = Figures(CostByWidth(snapshot, flow, groups), free)
+    return PrunableModel(snapshot, flow, groups, named, [by_group.get(id(group), "") for group in groups], figures)
+
+
+def refuse_other_scores(model: PrunableModel, scores: Scores) -> None:
+    """Raises BadScores if the scores are not those of the groups of the model."""
+    for name, values in scores.items():
+        if name not in model.named:
+            raise BadScores(
+                f"the scores are of another model: {model.snapshot.name!r} has no group {name!r}; "
+                f"{meant(name, model.named)}"
+            )
+        if len(values) != (channels := len(model.named[name])):
+            raise BadScores(
+                f"the scores are of another model: the group {name!r} has {counted(channels, 'channel')} in "
+                f"{model.snapshot.name!r}, and {counted(len(values), 'score')}"
+            )
+
+
+def left_alone(model: PrunableModel, number: int, scores: Scores, wishes: Wishes) -> str:
+    """Why a group is not cut, in words; empty if it is."""
+    group, name = model.groups[number], model.names[number]
+    reasons: list[tuple[Any, str]] = [
+        (group.pinned, str(next(iter(group.reasons), ""))),
+        (not name, "no layer creates its channels"),
+        (group.inexact and not wishes.inexact, f"not exact, and inexact=False: {next(iter(group.inexact), '')}"),
+        (name in wishes.ignored, f"ignored by {wishes.ignored.get(name)!r}"),
+        (name not in scores, f"it has no score by {scores.criterion}"),
+        (len(group) < 2, "it has a single channel"),
+        (number in model.costs.irregular, "the cost of the model does not follow from its width"),
+    ]
+    return next((reason for holds, reason in reasons if holds), "")
+
+
+def limits_of(model: PrunableModel, scores: Scores, wishes: Wishes, frozen: Mapping[int, str]) -> list[Limits]:
+    """The widths that each group may have.
+
+    Raises:
+        BadValue: the wishes contradict each other, or a layer has fewer channels than the multiple.
+    """
+    reasons = {
+        number: frozen.get(number) or left_alone(model, number, scores, wishes) for number in range(len(model.groups))
+    }
+    parts = positions_by_address(model.groups)
+    free = {model.names[number]: model.groups[number] for number, reason in reasons.items() if not reason}
+    refuse_narrow(free, parts, wishes.round_to)
+    return [
+        Limits(np.array([len(group)]), reasons[number])
+        if reasons[number]
+        else group_limits(model.names[number], group, wishes, parts)
+        for number, group in enumerate(model.groups)
+    ]
+
+
+def steps_of(model: PrunableModel, scores: Scores, limits: Sequence[Limits], scope: str) -> Steps:
+    """The order in which channels are removed."""
+    free = {name: scores[name] for name, limit in zip(model.names, limits, strict=True) if len(limit.widths) > 1}
+    classes = class_names(model.flow)
+    kinds = {name: structure(model.named[name], classes) for name in free}
+    ranked = priorities(free, scope, kinds)
+    return removal_steps([np.sort(ranked.get(name, np.zeros(0))) for name in model.names], limits)
+
+
+def removed_ids(model: PrunableModel, scores: Scores, widths: np.ndarray) -> dict[int, np.ndarray]:
+    """The channels with the lowest scores: number of each group that is cut -> indices into the group, sorted."""
+    return {
+        number: np.sort(np.argsort(scores[model.names[number]], kind="stable")[: -widths[number]])
+        for number in np.flatnonzero(widths < model.costs.full).tolist()
+    }
