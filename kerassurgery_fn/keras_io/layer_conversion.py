@@ -12,13 +12,14 @@ from types import FunctionType
 from typing import Any, NamedTuple
 
 import numpy as np
+from toolz import dissoc
 
 from kerassurgery_fn.arguments import is_keras, shortened
 from kerassurgery_fn.errors import BadValue, MisfitTensor, NotALayer
 from kerassurgery_fn.graph import Record, Spec, check_record, is_input, is_model, leaves, model_in
 from kerassurgery_fn.keras_io.scopes import without_weights
-from kerassurgery_fn.values.frozen import thaw
-from kerassurgery_fn.values.snapshot import Snapshot
+from kerassurgery_fn.values.frozen import freeze, set_in, thaw
+from kerassurgery_fn.values.snapshot import Snapshot, Weights
 
 COMPLETE = {"module", "class_name", "config", "registered_name"}
 
@@ -54,16 +55,39 @@ def as_layer(value: Any) -> Snapshot:
             return value
         case {"class_name": str(), "config": Mapping()}:
             is_complete = value.keys() >= COMPLETE and ("name" in value or "name" in value["config"])
-            return as_layer(Snapshot(value if is_complete else complete_record(value), {}))
+            record = _without_compile_config(freeze(value if is_complete else complete_record(value)))
+            return as_layer(Snapshot(record, {} if model_in(record) is None else _weights_of(_built(record), record)))
         case _ if is_keras(value, "Model"):
             raise NotALayer(f"{shortened(value)} is a model: pass capture(model) to use it as one layer")
         case _ if is_keras(value, "Layer"):
-            arrays = tuple(map(np.array, value.get_weights())) if value.built else ()
-            return as_layer(Snapshot(_serialize(value), {"": arrays} if arrays else {}))
+            record = _serialize(value)
+            refuse_unbuilt(record)
+            return as_layer(Snapshot(record, _weights_of(value, record)))
     raise NotALayer(
         f"{shortened(value)} is not a layer: pass a Keras layer, its record as keras.saving.serialize_keras_object "
         "writes it, or a snapshot"
     )
+
+
+def _built(record: Record) -> Any:
+    """The layer of a record that is, or wraps, a model: Keras builds the model as it revives it."""
+    check_record(record, "the record of the layer")
+    refuse_unbuilt(record)
+    return _revive(record)
+
+
+def _weights_of(layer: Any, record: Record) -> Weights:
+    """The weights of a layer under the path "", those of a model or of a model inside a wrapper by the paths in it.
+
+    A wrapper of a model may have no weights yet where the model has: Keras tracks them once the wrapper is built.
+    """
+    if model_in(record) is None:
+        arrays = {"": layer.get_weights()} if layer.built else {}
+    else:
+        from kerassurgery_fn.keras_io.sublayers import layers_of, unwrap
+
+        arrays = {path: inner.get_weights() for path, inner, _ in layers_of(*unwrap(layer, record), "")}
+    return {path: tuple(map(np.array, own)) for path, own in arrays.items() if own}
 
 
 def refuse_unbuilt(record: Record) -> None:
@@ -124,8 +148,14 @@ def complete_record(record: Record) -> Record:
 def _serialize(layer: Any) -> Record:
     import keras
 
-    record = json.loads(json.dumps(keras.saving.serialize_keras_object(layer)))
+    record = _without_compile_config(json.loads(json.dumps(keras.saving.serialize_keras_object(layer))))
     return record if not hasattr(layer, "name") or "name" in record["config"] else {**record, "name": layer.name}
+
+
+def _without_compile_config(record: Any) -> Any:
+    """A record whose model inside, if it wraps one, says nothing of training: `capture` writes the record so, too."""
+    inner, place = model_in(record) or (record, ())
+    return set_in(record, place, dissoc(inner, "compile_config")) if place else record
 
 
 def _revive(record: Record) -> Any:

@@ -237,6 +237,24 @@ def test_only_layers_are_accepted_as_layers():
         InsertLayer(L.TimeDistributed(keras.Sequential([L.Dense(2)])), after="drop")
 
 
+@pytest.mark.parametrize("form", ["unbuilt", "built", "a record"])
+@pytest.mark.parametrize("depth", [1, 2])
+def test_a_wrapper_brings_the_weights_of_the_model_in_it(form, depth):
+    wrapper = keras.Sequential([keras.Input((4,)), L.Dense(4, name="in"), L.Dropout(0.1)])
+    for _ in range(depth):
+        wrapper = L.TimeDistributed(wrapper, name="steps")
+    shape = (3,) * depth + (4,)
+    if form == "built":
+        wrapper(keras.Input(shape))
+    new = keras.saving.serialize_keras_object(wrapper) if form == "a record" else wrapper
+    made = InsertLayer(new, after="r")(capture(keras.Sequential([keras.Input(shape), L.ReLU(name="r")])))
+    assert [array.shape for array in made.weights["steps/in"]] == [(4, 4), (4,)]
+    assert capture(rebuild(made)) == made
+    if form != "a record":
+        x = np.random.default_rng(0).uniform(size=(2, *shape))
+        assert np.allclose(rebuild(made)(x), wrapper(x))
+
+
 # --- masks
 
 

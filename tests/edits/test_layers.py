@@ -15,6 +15,7 @@ from kerassurgery_fn.edits import (
     RenameLayer,
     ReplaceLayer,
     SetConfig,
+    SetTrainable,
     UnshareLayer,
 )
 from kerassurgery_fn.edits.plan import Plan
@@ -366,6 +367,18 @@ def test_call_numbers_at_once_refer_to_the_first_model():
     assert all(same_arrays(one.weights["t"], before.weights["s"]) for one in made)
     with pytest.raises(UnknownCall, match="call 0 of layer 's' has become one of another"):
         Plan.at_once(edits[0], DeleteLayer("s", calls=[0]))(before)
+
+
+@pytest.mark.parametrize("new", [relu("new"), row("a")], ids=["a layer", "a model"])
+def test_a_model_that_is_replaced_at_once_with_edits_of_its_layers(new):
+    before, replaced = nested("b", "r"), ReplaceLayer("inner", new)
+    inside = [SetTrainable("inner", False), RenameLayer("inner/b", "c"), DeleteLayer("inner/r")]
+    for edit in inside:
+        assert Plan.at_once(edit, replaced)(before) == replaced(before)
+        with pytest.raises(UnknownLayer, match="'inner.*' is not there any more.*one edit after the other, in a Plan"):
+            Plan.at_once(replaced, edit)(before)
+    frozen = Plan.at_once(replaced, SetTrainable("*", False))(before)
+    assert frozen == SetTrainable(("a", "z"), False)(replaced(before))
 
 
 def test_names_can_be_exchanged_at_once():

@@ -12,7 +12,7 @@ from functools import cached_property
 
 from kerassurgery_fn.analysis.masks import with_masks, without_masks
 from kerassurgery_fn.analysis.shapes import Facts, settled
-from kerassurgery_fn.errors import UnknownCall
+from kerassurgery_fn.errors import UnknownCall, UnknownLayer
 from kerassurgery_fn.graph import (
     Graph,
     Net,
@@ -45,7 +45,8 @@ class Draft:
     - `fresh`: paths of new layers whose weights are yet to be drawn;
     - `copies`: path of a new layer -> that of the layer whose optimizer state it begins with;
     - `restarted`: paths of layers whose optimizer state is no longer that of their weights;
-    - `gone`: paths of weights of layers that others have taken the place of.
+    - `gone`: paths of weights of layers that others have taken the place of;
+    - `replaced`: paths of models that other layers have taken the place of, and of layers that models have.
     """
 
     snapshot: Snapshot
@@ -55,6 +56,7 @@ class Draft:
     copies: Mapping[str, str] = field(default_factory=dict)
     restarted: frozenset[str] = frozenset()
     gone: frozenset[str] = frozenset()
+    replaced: frozenset[str] = frozenset()
 
     @cached_property
     def graph(self) -> Graph:
@@ -71,8 +73,30 @@ class Draft:
         return record
 
     def find(self, selector: Selector) -> list[str]:
-        """The paths of the layers that a selector names."""
-        return find_layers(self.graph, selector, {path: self.record(path) for path in self.graph.places})
+        """The paths of the layers that a selector names.
+
+        Raises:
+            UnknownLayer, AmbiguousLayer: it names none, or several where one is meant; another edit has replaced it.
+        """
+        return self.present(find_layers(self.graph, selector, self.records))
+
+    @property
+    def records(self) -> dict[str, Record]:
+        return {path: self.record(path) for path in self.graph.places}
+
+    def present(self, paths: list[str]) -> list[str]:
+        """The paths less those of models that another edit has replaced, and of layers in them.
+
+        Raises:
+            UnknownLayer: none is left.
+        """
+        left = [path for path in paths if not any(within(path, model) for model in self.replaced)]
+        if paths and not left:
+            raise UnknownLayer(
+                f"layer {paths[0]!r} is not there any more: at once with this edit, another one replaces it, or the "
+                "model that it is in; do one edit after the other, in a Plan"
+            )
+        return left
 
     def find_one(self, selector: Selector) -> str:
         """The path of the one layer that a selector names.
@@ -80,13 +104,13 @@ class Draft:
         Raises:
             UnknownLayer, AmbiguousLayer: it names none, or several.
         """
-        return find_one(self.graph, selector, {path: self.record(path) for path in self.graph.places})
+        return self.present([find_one(self.graph, selector, self.records)])[0]
 
     def within(self, selector: Selector) -> list[str]:
         """The paths of the layers that a selector names, and of those in them if they are models."""
         chosen = self.find(selector)
         inside = tuple(f"{path}/" for path in chosen)
-        return [path for path in self.graph.places if path in chosen or path.startswith(inside)]
+        return self.present([path for path in self.graph.places if path in chosen or path.startswith(inside)])
 
     def net(self, scope: str) -> Net:
         """The calls of a model, by its path or that of the layer that wraps it. Their masks are yet to be found."""
@@ -117,6 +141,13 @@ class Draft:
         arrays = {one: own for one, own in self.arrays.items() if one not in gone}
         return replace(self, arrays=arrays, fresh=self.fresh - gone, gone=self.gone | gone)
 
+    def without_model(self, path: str, new: Record) -> Draft:
+        """The draft in which a layer takes a path, if a model had that path or the layer is a model."""
+        if path not in self.graph.places or not (model_in(new) or model_in(self.record(path))):
+            return self
+        nets = {scope: net for scope, net in self.nets.items() if not within(scope, path)}
+        return replace(self, nets=nets, replaced=self.replaced | {path})
+
     def facts(self, scope: str) -> Facts:
         """The specs of a model's tensors as far as they are known now."""
         return settled(self.net(scope), self.weights, scope)
@@ -138,7 +169,7 @@ class Draft:
         record = {key: value for key, value in own_record(layer.record).items() if key != "compile_config"}
         record = freeze(with_name(record, name))
         net = replace(net, layers={**net.layers, key: record}, changed=net.changed | {key})
-        draft = self.without(path).with_net(scope, net)
+        draft = self.without(path).without_model(path, record).with_net(scope, net)
         draft = draft.with_arrays({join_path(path, own): a for own, a in layer.weights.items()})
         fresh = frozenset(() if model_in(record) or "" in layer.weights else [path])
         return replace(draft, fresh=(draft.fresh - {path}) | fresh, restarted=draft.restarted | {path}), key
