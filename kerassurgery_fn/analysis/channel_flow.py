@@ -17,6 +17,8 @@ from kerassurgery_fn.graph import (
     Graph,
     Record,
     Ref,
+    Shape,
+    Trace,
     find_layer,
     find_layers,
     is_pattern,
@@ -24,6 +26,7 @@ from kerassurgery_fn.graph import (
     map_leaves,
     read_graph,
     refs,
+    trace,
 )
 from kerassurgery_fn.rules import Layer, NoRule
 from kerassurgery_fn.rules.constants import given
@@ -40,7 +43,8 @@ from kerassurgery_fn.values.snapshot import Snapshot
 class Flow:
     """What is known of every channel of a model.
 
-    - `tensors`: the axes of each tensor of the graph; None where nothing is known of a tensor;
+    - `trace`: the calls of the model;
+    - `tensors`: the axes of each tensor of the trace; None where nothing is known of a tensor;
     - `weights`: the axes of each weight, by layer path, in the order of `get_weights()`;
     - `constants`: the axes of each array that stands in a call or an operation's config, by its place in the record;
     - `sizes`, `builds`: the places in the record that state something of an axis, or repeat the shapes of inputs;
@@ -54,7 +58,7 @@ class Flow:
     - `solution`: what lives and dies together, and what is pinned.
     """
 
-    graph: Graph
+    trace: Trace
     tensors: Mapping[Ref, Tensor | None] = field(repr=False)
     weights: Mapping[str, list[Weight]] = field(repr=False)
     constants: Mapping[Location, Tensor] = field(repr=False)
@@ -67,6 +71,10 @@ class Flow:
     additions: list[Addition] = field(repr=False)
     opaque: Mapping[str, str]
     solution: Solution = field(repr=False)
+
+    @property
+    def graph(self) -> Graph:
+        return self.trace.graph
 
     def producer(self, address: Any) -> Producer:
         """The channels at an address: a layer's own (`conv_1`), or those of one kind (`attention:num_heads`, for
@@ -103,7 +111,7 @@ class Flow:
         name, kind = self._parted(address)
         if not is_pattern(name, self.graph):
             return [self.producer(address)]
-        records = {call.path: call.record for call in self.graph.all_calls}
+        records = {call.path: call.record for call in self.trace.all_calls}
         paths = find_layers(self.graph, name, records)
         wanted = {path: [self._spelled(path, kind)] if kind else self._kinds(path)[:1] for path in paths}
         found = [producer for (path, own), producer in self.producers.items() if own in wanted.get(path, ())]
@@ -144,29 +152,29 @@ class _Walk:
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
-        self.graph = read_graph(snapshot)
+        self.trace = trace(read_graph(snapshot))
         self.findings = Findings(enter=self.enter)
         self.visited: list[Call] = []
         self.tensors: dict[Ref, Tensor | None] = {}
 
     def flow(self) -> Flow:
-        findings, graph = self.findings, self.graph
-        for call in graph.calls:
+        findings, trace = self.findings, self.trace
+        for call in trace.calls:
             self.visit(call)
-        for first, later in graph.twins:
+        for first, later in trace.twins:
             self.tie_twins(first, later)
         for path, arrays in self.snapshot.weights.items():
             self.check_weights(path, arrays)
         for call in self.visited:
             if call.path in findings.opaque:
                 self.hold(call)
-        for ref in graph.outputs:
+        for ref in trace.outputs:
             for axis in self.tensors.get(ref) or ():
                 findings.constraints.pin(
                     axis, Reason(f"it is an output of the model, made by {ref.path!r}"), output=True
                 )
         return Flow(
-            graph, self.tensors, findings.weights, findings.constants, findings.sizes, findings.builds,
+            trace, self.tensors, findings.weights, findings.constants, findings.sizes, findings.builds,
             findings.producers, findings.copies, findings.inexact, findings.narrow, findings.additions,
             findings.opaque, findings.constraints.solve(),
         )  # fmt: skip
@@ -196,7 +204,7 @@ class _Walk:
         Raises:
             NoRule: nothing is known of what the model makes.
         """
-        inner = self.graph.inner[place, node]
+        inner = self.trace.inner[place, node]
         self.tensors[inner.step] = step
         for call in inner.calls:
             self.visit(call)
@@ -219,31 +227,37 @@ class _Walk:
         Raises:
             NoRule: that is no tensors, or the record states more of them, or other shapes.
         """
-        refs_made = dict(zip(_outputs(call), made, strict=False))
-        faults = [tensor_fault(axes) or self.fault(ref, axes) for ref, axes in refs_made.items()]
-        if any(Ref(call.path, call.node, len(made) + i) in self.graph.recorded for i in range(3)):
-            faults.append(f"makes more tensors than the {len(made)} that its rule makes")
-        if fault := next(filter(None, faults), ""):
-            raise NoRule(f"{fault}; {self.source(call.record)}")
-        return {ref: self.filled(ref, axes) for ref, axes in refs_made.items()}
+        tensors = {ref: self.as_recorded(call, ref, axes) for ref, axes in zip(_outputs(call), made, strict=False)}
+        if any(Ref(call.path, call.node, len(made) + i) in self.trace.recorded for i in range(3)):
+            raise self.defect(call, f"makes more tensors than the {len(made)} that its rule makes")
+        return tensors
 
-    def fault(self, ref: Ref, axes: Tensor) -> str:
-        """How the shape that is recorded of a tensor differs from what a rule makes, in words; empty if it does not. A
-        nested model may be called on other sizes than it was recorded for."""
-        recorded = self.graph.recorded.get(ref)
-        same_rank = recorded is not None and len(axes) == len(recorded)
-        if recorded is None or (len(ref.node) > 1 and same_rank):
-            return ""
-        if not same_rank and ref not in self.graph.shapes.values():
-            return ""  # in a Sequential model, the next layer was built on a tensor of another rank
-        return shape_fault(axes, recorded)
+    def as_recorded(self, call: Call, ref: Ref, axes: Any) -> Tensor:
+        """The axes that a rule makes for a tensor, with unknown sizes taken from the record, if that states these axes.
 
-    def filled(self, ref: Ref, axes: Tensor) -> Tensor:
-        """The axes with unknown sizes taken from the record, if that states these axes."""
-        recorded = self.graph.recorded.get(ref)
-        if recorded is None or shape_fault(axes, recorded):
+        Raises:
+            NoRule: they are none, or the record states another shape.
+        """
+        if fault := tensor_fault(axes):
+            raise self.defect(call, fault)
+        recorded = self.trace.recorded.get(ref)
+        if recorded is None:
             return axes
+        if fault := shape_fault(axes, recorded):
+            if self.may_differ(ref, axes, recorded):
+                return axes
+            raise self.defect(call, fault)
         return tuple(stated if axis is None else axis for axis, stated in zip(axes, recorded, strict=True))
+
+    def may_differ(self, ref: Ref, axes: Tensor, recorded: Shape) -> bool:
+        """Whether a tensor may have another shape than its reader was recorded to read: a nested model may be called on
+        other sizes than it was recorded for, and a layer of a Sequential model may be built on another rank."""
+        if len(axes) == len(recorded):
+            return len(ref.node) > 1
+        return ref not in self.trace.shapes.values()
+
+    def defect(self, call: Call, fault: str) -> NoRule:
+        return NoRule(f"{fault}; {self.source(call.record)}")
 
     def source(self, record: Record) -> str:
         return source_of(rule_for(record).channels)
@@ -261,7 +275,7 @@ class _Walk:
         reason = self.findings.opaque.setdefault(call.path, reason)
         constraints = self.findings.constraints
         for ref in _outputs(call, 64):
-            recorded = self.graph.recorded.get(ref)
+            recorded = self.trace.recorded.get(ref)
             held = None if recorded is None else tuple(constraints.fresh(n) if n and n > 1 else n for n in recorded)
             self.tensors[ref] = held
         constraints.pin(np.arange(first, constraints.count)[None], layer.reason(reason))
@@ -292,7 +306,7 @@ class _Walk:
         """A layer whose weights are not as its rule says is opaque after all. Weights yet to be drawn always are."""
         weights = self.findings.weights.get(path, [])
         if path not in self.findings.opaque and arrays and (fault := weights_fault(weights, arrays)):
-            record = get_in(self.snapshot.record, self.graph.places[path])
+            record = get_in(self.snapshot.record, self.trace.graph.places[path])
             self.findings.opaque[path] = f"cannot be followed: {fault}; {self.source(record)}"
 
 

@@ -12,12 +12,12 @@ from typing import Any
 from kerassurgery_fn.analysis.mask_rules import MAKERS, PASSING, is_foreign, is_source
 from kerassurgery_fn.analysis.masks import first_argument, has_mask
 from kerassurgery_fn.errors import MisfitTensor
-from kerassurgery_fn.graph import Net, Node, Record, Use, arranged, leaves
+from kerassurgery_fn.graph import Graph, Node, Record, Use, arranged, leaves
 from kerassurgery_fn.keras_io.layer_conversion import computes_masks
 from kerassurgery_fn.rules.registry import key_of
 
 
-def refuse_left_masks(before: Net, after: Net) -> None:
+def refuse_left_masks(before: Graph, after: Graph) -> None:
     """Raises MisfitTensor where a call still states a mask that a layer computed which has gone or changed.
 
     Args:
@@ -38,7 +38,7 @@ def refuse_left_masks(before: Net, after: Net) -> None:
             )
 
 
-def masked_by(net: Net, node: Node) -> Iterator[str]:
+def masked_by(net: Graph, node: Node) -> Iterator[str]:
     """The layers that may have made or handed on the mask of what a call reads first, the nearest first."""
     for leaf in leaves(first_argument(net.calls[node])):
         if not isinstance(leaf, Use) or leaf.port.node not in net.calls:
@@ -57,7 +57,7 @@ def computes(record: Record) -> bool:
     return is_foreign(record) and computes_masks(record)
 
 
-def is_changed(before: Net, after: Net, key: str, used: set[Node]) -> bool:
+def is_changed(before: Graph, after: Graph, key: str, used: set[Node]) -> bool:
     """Whether a layer is not called any more, or is another one."""
     if not any(node in used for node in after.nodes(key)):
         return True

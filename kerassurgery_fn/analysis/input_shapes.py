@@ -27,7 +27,7 @@ def with_shapes(snapshot: Snapshot, shapes: Shapes) -> Snapshot:
         UnknownLayer: the model has no input of that name.
     """
     graph = read_graph(snapshot)
-    places = {ref.path: (*graph.places[ref.path], "config", "batch_shape") for ref in graph.inputs}
+    places = {key: (*graph.places[key], "config", "batch_shape") for key, _ in graph.sources}
     if not isinstance(shapes, Mapping):
         if len(places) > 1:
             raise WrongShape(f"the model has {len(places)} inputs; give a mapping of {', '.join(places)} to shapes")

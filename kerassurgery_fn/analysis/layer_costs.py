@@ -170,7 +170,7 @@ def cost_by(snapshot: Snapshot, flow: Flow, measure: Measure) -> Cost:
         measure: axis -> the number of its positions, 1 where it is unknown. An int of a subclass is as good: the
             figures are sums of products of the sizes.
     """
-    calls = list(_calls(flow, flow.graph.calls, measure))
+    calls = list(_calls(flow, flow.trace.calls, measure))
     weights = {path: _shapes(snapshot, flow, path, measure) for path in dict.fromkeys(call.path for call, _ in calls)}
     totals = dict.fromkeys(weights, 0)
     notes: dict[str, str] = {}
@@ -179,7 +179,7 @@ def cost_by(snapshot: Snapshot, flow: Flow, measure: Measure) -> Cost:
         totals[call.path] += times * macs
         if note:
             notes[call.path] = note
-    batch = max([1, *(measure(axes[0]) for axes in map(flow.tensors.get, flow.graph.inputs) if axes)])
+    batch = max([1, *(measure(axes[0]) for axes in map(flow.tensors.get, flow.trace.inputs) if axes)])
     trains = bool(snapshot.config.get("trainable", True))
     records = {call.path: call.record for call, _ in calls}
     return Cost(
@@ -194,7 +194,7 @@ def _calls(flow: Flow, calls: Sequence[Call], measure: Measure, times: int = 1) 
     """All calls and how often each is made: those of a model that a layer wraps at every step of time."""
     for call in calls:
         yield call, times
-        if inner := flow.graph.within(call):
+        if inner := flow.trace.within(call):
             whole, step = (flow.tensors.get(ref) or () for ref in (*refs(call.args)[:1], inner.step))
             steps = prod(map(measure, whole[1 : 1 + len(whole) - len(step)]))
             yield from _calls(flow, inner.calls, measure, times * steps)

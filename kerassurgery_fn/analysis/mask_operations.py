@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kerassurgery_fn.analysis.mask_rules import Computed, Mask
-from kerassurgery_fn.graph import Arguments, Net, Node, Port, Record, Spec, Use, leaves, map_leaves, unused
+from kerassurgery_fn.graph import Arguments, Graph, Node, Port, Record, Spec, Use, leaves, map_leaves, unused
 from kerassurgery_fn.rules.registry import key_of
 from kerassurgery_fn.values.frozen import freeze
 
@@ -34,7 +34,7 @@ class Placing:
     that it keeps its name, and a new one where there is no such operation.
     """
 
-    def __init__(self, net: Net, specs: Mapping[Port, Spec], live: Iterable[Node]) -> None:
+    def __init__(self, net: Graph, specs: Mapping[Port, Spec], live: Iterable[Node]) -> None:
         self.known, self.live = specs, set(live)
         self.layers, self.calls = dict(net.layers), dict(net.calls)
         self.placed: dict[Computed, Port] = {}

@@ -22,7 +22,7 @@ from kerassurgery_fn.analysis.mask_rules import Computed, Mask, Masked, is_forei
 from kerassurgery_fn.graph import (
     AUTOMATIC,
     Arguments,
-    Net,
+    Graph,
     Node,
     Port,
     Record,
@@ -38,7 +38,7 @@ from kerassurgery_fn.graph import (
 from kerassurgery_fn.keras_io.layer_conversion import passes_masks_on
 
 
-def without_masks(net: Net) -> Net:
+def without_masks(net: Graph) -> Graph:
     """The model with `AUTOMATIC` in place of each mask that Keras found itself, None among them."""
     masks = _Masks(net, {use.port: use.spec for call in net.calls.values() for use in call.uses if use.spec})
     calls = dict(net.calls)
@@ -47,7 +47,7 @@ def without_masks(net: Net) -> Net:
     return replace(net, calls=calls, passing=frozenset(masks.passing)) if masks.found else net
 
 
-def with_masks(net: Net, specs: Mapping[Port, Spec]) -> tuple[Net, dict[Port, Spec]]:
+def with_masks(net: Graph, specs: Mapping[Port, Spec]) -> tuple[Graph, dict[Port, Spec]]:
     """The model with the masks that Keras finds, and the specs of the tensors that compute them.
 
     Args:
@@ -86,7 +86,7 @@ def automatic_kwargs(kwargs: Mapping[str, Any]) -> dict[str, Any]:
     return {name: AUTOMATIC if name == "mask" and value is None else value for name, value in kwargs.items()}
 
 
-def with_usual_kwargs(net: Net, nodes: Iterable[Node], specs: Mapping[Port, Spec]) -> Net:
+def with_usual_kwargs(net: Graph, nodes: Iterable[Node], specs: Mapping[Port, Spec]) -> Graph:
     """The model with the arguments that Keras adds to calls, a mask among them, where it added none because the layer
     cast what it read, and the layer does not cast any more. Sequential models state no arguments."""
     if not is_functional(net.record):
@@ -120,7 +120,7 @@ class _Masks:
     - `passing`: layers of foreign classes that hand masks on, as the masks of calls behind them prove.
     """
 
-    def __init__(self, net: Net, specs: Mapping[Port, Spec | None]) -> None:
+    def __init__(self, net: Graph, specs: Mapping[Port, Spec | None]) -> None:
         self.net, self.specs = net, specs
         self.made: dict[Port, Mask] = {}
         self.via: dict[Port, frozenset[str]] = {}

@@ -8,14 +8,6 @@ from kerassurgery_fn.errors import MisfitTensor
 from kerassurgery_fn.graph import Spec, Use, leaves
 
 
-def bound(inputs: Any, given: Any) -> dict[str, Use]:
-    """The key of each input of a model -> the tensor that a call gives for it."""
-    keys = [port.layer for port in leaves(inputs)]
-    if isinstance(given, dict) and not isinstance(inputs, dict):
-        return {key: given[key] for key in keys}
-    return dict(zip(keys, [leaf for leaf in leaves(given) if isinstance(leaf, Use)], strict=True))
-
-
 def refuse_unbound(path: str, inputs: Any, given: Any) -> None:
     """Raises MisfitTensor where a model would be called on other tensors than it has inputs: more, fewer, or such of
     other names."""

@@ -15,7 +15,7 @@ import numpy as np
 from kerassurgery_fn.analysis.build_config import with_builds
 from kerassurgery_fn.analysis.dtypes import NUMBER, dtype_made
 from kerassurgery_fn.analysis.input_checks import Strict, check_arguments, check_axes, check_weights, misfit, shown
-from kerassurgery_fn.analysis.nested_inputs import admits, bound, refuse_unbound
+from kerassurgery_fn.analysis.nested_inputs import admits, refuse_unbound
 from kerassurgery_fn.analysis.requirements import (
     Misfit,
     check_aligned,
@@ -29,7 +29,7 @@ from kerassurgery_fn.channels import size
 from kerassurgery_fn.errors import MisfitTensor
 from kerassurgery_fn.graph import (
     Arguments,
-    Net,
+    Graph,
     Node,
     Port,
     Record,
@@ -38,13 +38,15 @@ from kerassurgery_fn.graph import (
     Unfound,
     Use,
     arranged,
+    bound,
+    given_to_model,
     is_functional,
     is_model,
     join_path,
     leaves,
     map_leaves,
     model_in,
-    unfold,
+    nested,
 )
 from kerassurgery_fn.keras_io.layer_conversion import infer_call
 from kerassurgery_fn.rules import Layer, NoRule
@@ -52,7 +54,7 @@ from kerassurgery_fn.rules.constants import given as given_array
 from kerassurgery_fn.rules.layer import Findings, Tensor, Weight, listed
 from kerassurgery_fn.rules.registry import key_of
 from kerassurgery_fn.rules.strictness import is_strict
-from kerassurgery_fn.values.frozen import Location, get_in
+from kerassurgery_fn.values.frozen import Location
 from kerassurgery_fn.values.snapshot import Weights
 
 
@@ -70,7 +72,7 @@ class Facts:
     weights: dict[str, list[Weight] | None] = field(default_factory=dict)
 
 
-def settled(net: Net, weights: Weights, scope: str = "", given: Mapping[str, Spec] | None = None) -> Facts:
+def settled(net: Graph, weights: Weights, scope: str = "", given: Mapping[str, Spec] | None = None) -> Facts:
     """The facts of a model.
 
     Args:
@@ -86,7 +88,7 @@ def settled(net: Net, weights: Weights, scope: str = "", given: Mapping[str, Spe
 
 
 class _Walk:
-    def __init__(self, net: Net, weights: Weights, scope: str, given: Mapping[str, Spec]) -> None:
+    def __init__(self, net: Graph, weights: Weights, scope: str, given: Mapping[str, Spec]) -> None:
         self.net, self.weights, self.scope, self.given = net, weights, scope, given
         self.facts = Facts()
         _, order = arranged(net)
@@ -160,8 +162,8 @@ class _Walk:
                     f"layer {self.named(node)!r} would read a tensor of {use.port.layer!r} whose shape is not known; "
                     "teach the library what that layer makes by a rule for its class"
                 )
-        if is_model(record):
-            return self.nested(path, self.named(node), record, call)
+        if is_model(record) and (inner := nested(self.net, node[0])):
+            return self.nested(inner, path, self.named(node), call)
         try:
             return self.ruled(node, path, record, call)
         except NoRule as reason:
@@ -192,7 +194,7 @@ class _Walk:
 
     def ruled(self, node: Node, path: str, record: Record, call: Arguments) -> list[Spec]:
         """What a call makes by its layer's rule, which also says for what the layer is built and with which weights."""
-        layer, reads = self.layer(path, record), self.reads(call)
+        layer, reads = self.layer(node[0], path), self.reads(call)
         try:
             check_arguments(record, call)
             args, kwargs = (self.axes(part, layer.findings) for part in call)
@@ -231,16 +233,17 @@ class _Walk:
                 "layer that makes one tensor of several, such as Add or Concatenate"
             )
 
-    def layer(self, path: str, record: Record) -> Layer:
+    def layer(self, key: str, path: str) -> Layer:
         """A call as its rule sees it. A model that the layer wraps is walked through like one that is nested."""
 
         def enter(place: Location, node: tuple[int, ...], step: Tensor) -> Tensor:
-            inner = unfold(get_in(record, place))
+            inner = nested(self.net, key)
+            assert inner is not None  # a rule enters only a layer that wraps a model
             first, shape = inner.inputs.layer, tuple(map(size, step))
             given = {first: Spec(shape, inner.stated[Port(first)].dtype)}
             return settled(inner, self.weights, path, given).specs[inner.outputs].shape
 
-        return Layer(Findings(enter, Strict()), path, (), record)
+        return Layer(Findings(enter, Strict()), path, (), self.net.layers[key])
 
     def axes(self, tree: Any, findings: Findings) -> Any:
         """Arguments with the sizes of every tensor, and the axes of every array, in its place."""
@@ -269,14 +272,13 @@ class _Walk:
         """The path of a call's layer by the name that it has now."""
         return join_path(self.scope, self.net.name(node[0]))
 
-    def nested(self, path: str, named: str, record: Record, call: Arguments) -> list[Spec]:
+    def nested(self, inner: Graph, path: str, named: str, call: Arguments) -> list[Spec]:
         """What a nested model makes of what it is called on."""
-        inner, given = unfold(record), {}
         try:
-            check_arguments(record, call)
+            check_arguments(inner.record, call)
         except Misfit as error:
-            raise misfit(named, record, call, self.reads(call), error) from error
-        first = call.args[0] if call.args else call.kwargs.get("inputs", next(iter(call.kwargs.values())))
+            raise misfit(named, inner.record, call, self.reads(call), error) from error
+        given, first = {}, given_to_model(*call)
         refuse_unbound(named, inner.inputs, first)
         for key, use in bound(inner.inputs, first).items():
             spec, own = self.facts.specs[use.port], inner.stated.get(Port(key))

@@ -15,7 +15,7 @@ from kerassurgery_fn.edits.steps.draft_writing import finish
 from kerassurgery_fn.errors import BadValue, MisfitTensor, UnknownCall
 from kerassurgery_fn.graph import (
     Arguments,
-    Net,
+    Graph,
     Port,
     Spec,
     Use,
@@ -174,7 +174,7 @@ def the_scope(scopes: list[str]) -> str:
     return first
 
 
-def refuse_beyond(net: Net, specs: Mapping[Port, Spec]) -> None:
+def refuse_beyond(net: Graph, specs: Mapping[Port, Spec]) -> None:
     """Raises UnknownCall for an output of a model that the call in question does not make."""
     for port in leaves(net.outputs):
         made = [one.output for one in specs if one.node == port.node]
@@ -196,7 +196,7 @@ def alone(draft: Draft, scope: str) -> Snapshot:
 # --- inputs
 
 
-def with_needed_inputs(net: Net) -> Net:
+def with_needed_inputs(net: Graph) -> Graph:
     """The model with those of its inputs that its outputs depend on."""
     used = {key for key, _ in arranged(net)[1]}
     needed = [port for port in leaves(net.inputs) if port.layer in used]
@@ -209,7 +209,7 @@ def with_needed_inputs(net: Net) -> Net:
     return replace(net, inputs=needed[0] if len(needed) == 1 else needed)
 
 
-def begun_with_masks(net: Net, inputs: Any, specs: Mapping[Port, Spec]) -> Net:
+def begun_with_masks(net: Graph, inputs: Any, specs: Mapping[Port, Spec]) -> Graph:
     """The model that is called on some of its tensors, with the masks that it has now if these are computed from its
     inputs; otherwise with the masks that Keras finds from there on."""
     masked, of_masks = with_masks(net, specs)
@@ -219,7 +219,7 @@ def begun_with_masks(net: Net, inputs: Any, specs: Mapping[Port, Spec]) -> Net:
         return begun(net, inputs, specs)
 
 
-def begun(net: Net, inputs: Any, specs: Mapping[Port, Spec]) -> Net:
+def begun(net: Graph, inputs: Any, specs: Mapping[Port, Spec]) -> Graph:
     """The model that is called on some of its tensors.
 
     Raises:
@@ -242,7 +242,7 @@ def begun(net: Net, inputs: Any, specs: Mapping[Port, Spec]) -> Net:
     return net if is_functional(net.record) or not isinstance(given, Port) else built_for(net, given)
 
 
-def with_entry(net: Net, port: Port, spec: Spec | None, name: str) -> tuple[Net, Port]:
+def with_entry(net: Graph, port: Port, spec: Spec | None, name: str) -> tuple[Graph, Port]:
     """The model with a new input for what makes a tensor no longer, and that input.
 
     Raises:
@@ -258,14 +258,14 @@ def with_entry(net: Net, port: Port, spec: Spec | None, name: str) -> tuple[Net,
     return replace(net, layers=layers, stated={**net.stated, Port(key): spec}), Port(key)
 
 
-def built_for(net: Net, given: Port) -> Net:
+def built_for(net: Graph, given: Port) -> Graph:
     """A Sequential model that says what it is built for."""
     shape = list(net.layers[given.layer]["config"]["batch_shape"])
     record = set_in(net.record, ("config", "build_input_shape"), shape)
     return replace(net, record=set_in(record, ("build_config",), {"input_shape": shape}))
 
 
-def as_functional(net: Net) -> Net:
+def as_functional(net: Graph) -> Graph:
     """A model that was Sequential and is no chain any more, with what Functional models say and Sequential ones do
     not."""
     if is_functional(net.record) or is_chain(net, arranged(net)[1]):
@@ -277,7 +277,7 @@ def as_functional(net: Net) -> Net:
     return half_unsaid(replace(net, calls=calls))
 
 
-def half_unsaid(net: Net) -> Net:
+def half_unsaid(net: Graph) -> Graph:
     """The model with nothing stated of tensors of which Sequential models state the shape and not the dtype, so that
     both are worked out."""
 

@@ -88,7 +88,7 @@ class ReplaceHead:
         refuse_confused(flow, Snapshot(record, {}), head)
         weights = self.weights(snapshot, flow, lambda axis: head.sources(flow, axis, self.units, kept))
         changed = {path for path in weights if weights[path] is not snapshot.weights[path]}
-        if len(set(flow.graph.outputs)) == 1:
+        if len(set(flow.trace.outputs)) == 1:
             record = recompiled(record, len(head.ids), self.units)
         return Snapshot(record, weights, without(snapshot.training, changed))
 

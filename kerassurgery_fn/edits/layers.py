@@ -15,7 +15,7 @@ from kerassurgery_fn.edits.steps.indices import as_indices, is_index
 from kerassurgery_fn.errors import BadValue, MisfitTensor, UnknownCall
 from kerassurgery_fn.graph import (
     Arguments,
-    Net,
+    Graph,
     Node,
     Port,
     Record,
@@ -183,13 +183,13 @@ class InsertLayer(Rewrite):
             draft = draft.with_net(scope, net)
         return draft
 
-    def put_before(self, net: Net, path: str, node: Node, new: str) -> Net:
+    def put_before(self, net: Graph, path: str, node: Node, new: str) -> Graph:
         read = the_read(net, path, node, PRECEDED, self.operand)
         net, made = with_call(net, new, new_call(net, new, read))
         places = [i for i, port in enumerate(net.reads(node)) if port == read]
         return reread(net, node, dict.fromkeys(places if self.operand is None else [self.operand], made))
 
-    def put_after(self, net: Net, path: str, node: Node, new: str) -> Net:
+    def put_after(self, net: Graph, path: str, node: Node, new: str) -> Graph:
         made = the_made(net, path, node, "followed by another")
         net, ours = with_call(net, new, new_call(net, new, made))
         return redirected(net, {made: ours}, but={ours.node})
@@ -300,18 +300,18 @@ class UnshareLayer(_OfCalls):
         return draft.with_net(scope, reduce(lambda net, node: moved(net, node, new), nodes, draft.net(scope)))
 
 
-def new_call(net: Net, key: str, port: Port) -> Arguments:
+def new_call(net: Graph, key: str, port: Port) -> Arguments:
     """What a call of a new layer on one tensor is given."""
     return Arguments([Use(port)], automatic_kwargs(usual_kwargs(net.layers[key])) if is_functional(net.record) else {})
 
 
-def refuse_input(net: Net, path: str, key: str, verb: str) -> None:
+def refuse_input(net: Graph, path: str, key: str, verb: str) -> None:
     """Raises UnknownCall for an input of the model."""
     if is_input(net.layers[key]):
         raise UnknownCall(f"{path!r} is an input of the model and cannot be {verb}; extract a model with other inputs")
 
 
-def the_read(net: Net, path: str, node: Node, verb: str, operand: int | None = None) -> Port:
+def the_read(net: Graph, path: str, node: Node, verb: str, operand: int | None = None) -> Port:
     """The one tensor that a call reads, or the one of several that is meant.
 
     Raises:
@@ -336,7 +336,7 @@ def without_masks(call: Arguments) -> Arguments:
     return Arguments(call.args, {name: given for name, given in call.kwargs.items() if not name.endswith("mask")})
 
 
-def the_made(net: Net, path: str, node: Node, verb: str) -> Port:
+def the_made(net: Graph, path: str, node: Node, verb: str) -> Port:
     """The one tensor that a call makes.
 
     Raises:

@@ -232,8 +232,8 @@ class _Touched:
 
 def _calls(flow: Flow) -> Iterator[Call]:
     """All calls, those in models that layers wrap among them."""
-    yield from flow.graph.calls
-    for inner in flow.graph.inner.values():
+    yield from flow.trace.calls
+    for inner in flow.trace.inner.values():
         yield from inner.calls
 
 

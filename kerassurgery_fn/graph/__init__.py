@@ -1,36 +1,19 @@
 """A model's config as calls on tensors: reading, selecting layers, rewiring, writing back.
 
-`read_graph` reads a snapshot as one flat list of calls: Sequential and Functional models, shared layers and operations
-all become calls in an order in which every tensor is made before it is used. A nested model leaves no trace but its
-layers' paths (`backbone/conv_1`): its inputs *are* the tensors it is called on, its outputs those that its layers make.
+`read_graph` reads the config of a snapshot as a `Graph`: the layers of the model, and their calls on tensors. What
+Keras derives from the calls (their numbers, order and shapes) is not part of it. A nested model, or a model that a
+layer wraps, is a graph inside the graph of its parent: `nested(graph, key)`.
 
-`unfold` reads the config of one model without what Keras derives from its calls (call numbers, order and shapes),
-functions like `redirected` connect its tensors differently, and `fold` writes a config exactly as Keras would.
+- Functions like `redirected` connect the tensors of a graph in another way, and `fold` writes the config exactly as
+  Keras would.
+- `trace` lists the calls of all layers in an order in which every tensor is made before it is used. A nested model
+  leaves no mark in it but its layers' paths (`backbone/conv_1`): its inputs *are* the tensors it is called on, its
+  outputs those that its layers make.
 """
 
-from kerassurgery_fn.graph.calls import Call, Constant, Graph, Inner, ModelCall, Ref, find_layer, refs
-from kerassurgery_fn.graph.model_graph import (
-    AUTOMATIC,
-    Arguments,
-    Net,
-    Node,
-    Port,
-    Shape,
-    Spec,
-    Unfound,
-    Use,
-    moved,
-    own_record,
-    redirected,
-    renamed,
-    reread,
-    shortened,
-    unfold,
-    unused,
-    with_call,
-    with_layer,
-)
-from kerassurgery_fn.graph.reading import read_graph
+from kerassurgery_fn.graph.calls import Call, Constant, Inner, ModelCall, Ref, Trace, refs
+from kerassurgery_fn.graph.model_graph import Graph
+from kerassurgery_fn.graph.reading import nested, own_record, read_graph, read_model
 from kerassurgery_fn.graph.record_schema import FORMS, check_record
 from kerassurgery_fn.graph.records import (
     TRAINED,
@@ -39,6 +22,7 @@ from kerassurgery_fn.graph.records import (
     is_input,
     is_model,
     join_path,
+    layers_in,
     leaves,
     map_leaves,
     model_in,
@@ -47,24 +31,49 @@ from kerassurgery_fn.graph.records import (
     with_name,
     wrapped_model,
 )
-from kerassurgery_fn.graph.rewiring import Rewiring, rewire
+from kerassurgery_fn.graph.removal import Rewiring, rewire
+from kerassurgery_fn.graph.rewiring import (
+    moved,
+    redirected,
+    renamed,
+    reread,
+    shortened,
+    unused,
+    with_call,
+    with_layer,
+)
 from kerassurgery_fn.graph.selectors import (
     Selector,
     as_selector,
     class_names,
+    find_layer,
     find_layers,
     find_one,
     is_pattern,
     of_class,
     selectors,
 )
+from kerassurgery_fn.graph.tensors import (
+    AUTOMATIC,
+    Arguments,
+    Node,
+    Port,
+    Shape,
+    Spec,
+    Unfound,
+    Use,
+    bound,
+    given_to_model,
+)
+from kerassurgery_fn.graph.tracing import trace
 from kerassurgery_fn.graph.writing import arranged, fold, in_order, is_chain, readers
 
 __all__ = [
-    "AUTOMATIC", "FORMS", "TRAINED", "Arguments", "Call", "Constant", "Graph", "Inner", "ModelCall", "Net", "Node",
-    "Port", "Record", "Ref", "Rewiring", "Selector", "Shape", "Spec", "Unfound", "Use", "arranged", "as_selector",
-    "check_record", "class_names", "find_layer", "find_layers", "find_one", "fold", "in_order", "is_chain",
-    "is_functional", "is_input", "is_model", "is_pattern", "join_path", "leaves", "map_leaves", "model_in", "moved",
-    "name_of", "of_class", "own_record", "read_graph", "readers", "redirected", "refs", "renamed", "reread", "rewire",
-    "selectors", "shortened", "triples", "unfold", "unused", "with_call", "with_layer", "with_name", "wrapped_model",
+    "AUTOMATIC", "FORMS", "TRAINED", "Arguments", "Call", "Constant", "Graph", "Inner", "ModelCall", "Node", "Port",
+    "Record", "Ref", "Rewiring", "Selector", "Shape", "Spec", "Trace", "Unfound", "Use", "arranged", "as_selector",
+    "bound", "check_record", "class_names", "find_layer", "find_layers", "find_one", "fold", "given_to_model",
+    "in_order", "is_chain", "is_functional", "is_input", "is_model", "is_pattern", "join_path", "layers_in",
+    "leaves", "map_leaves", "model_in", "moved", "name_of", "nested", "of_class", "own_record", "read_graph",
+    "read_model", "readers", "redirected", "refs", "renamed", "reread", "rewire", "selectors", "shortened", "trace",
+    "triples", "unused", "with_call", "with_layer", "with_name", "wrapped_model",
 ]  # fmt: skip

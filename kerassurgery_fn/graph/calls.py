@@ -1,4 +1,4 @@
-"""What a graph is made of: calls of layers on tensors."""
+"""The trace of a model: the calls of its layers one after the other, those of nested models among them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kerassurgery_fn.arguments import meant
-from kerassurgery_fn.errors import AmbiguousLayer, UnknownLayer
-from kerassurgery_fn.graph.records import Record, leaves, wrapped_model
+from kerassurgery_fn.graph.model_graph import Graph
+from kerassurgery_fn.graph.records import Record, leaves_of, wrapped_model
+from kerassurgery_fn.graph.tensors import Shape
 from kerassurgery_fn.values.frozen import Location
 
 
@@ -30,7 +30,7 @@ class Constant(NamedTuple):
 
 class Inner(NamedTuple):
     """What happens inside a layer that wraps a whole model, in one call of it: the calls of that model, the tensor that
-    stands for one step of what the layer is called on, and what the model makes of it."""
+    stands for one step of what the layer is called on, and the output of the model."""
 
     calls: list[Call]
     step: Ref
@@ -53,7 +53,7 @@ class Call(NamedTuple):
 
 
 class ModelCall(NamedTuple):
-    """One call of a nested model: the tensors that it is given, and those that it makes."""
+    """One call of a nested model: the tensors among its arguments, and its outputs."""
 
     path: str
     node: tuple[int, ...]
@@ -62,10 +62,13 @@ class ModelCall(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Graph:
+class Trace:
     """The calls of a model in topological order, its inputs and outputs, and where its facts stand in the record.
 
-    - `places`: path of every layer, nested models included -> place of its record;
+    A call of a nested model is in it as the calls of the model's layers: the model's inputs *are* the tensors it is
+    called on.
+
+    - `graph`: the model;
     - `shapes`: place of every shape that the record states of a tensor -> that tensor;
     - `structures`: place of every `build_config` or `build_input_shape` of a model -> the tensors it is called on;
     - `recorded`: tensor -> the shape that the record states where the tensor is first used;
@@ -74,21 +77,26 @@ class Graph:
     - `inner`: place of a model that a layer wraps, and node of the layer's call -> what happens inside it.
     """
 
-    calls: list[Call]
-    inputs: list[Ref]
-    outputs: list[Ref]
-    places: dict[str, Location]
-    shapes: dict[Location, Ref] = field(repr=False)
-    structures: dict[Location, Any] = field(repr=False)
-    recorded: dict[Ref, list[int | None]] = field(repr=False)
-    twins: list[tuple[Ref, Ref]] = field(repr=False)
-    models: list[ModelCall] = field(repr=False)
-    inner: dict[tuple[Location, tuple[int, ...]], Inner] = field(repr=False)
+    graph: Graph = field(repr=False)
+    calls: list[Call] = field(default_factory=list)
+    inputs: list[Ref] = field(default_factory=list)
+    outputs: list[Ref] = field(default_factory=list)
+    shapes: dict[Location, Ref] = field(default_factory=dict, repr=False)
+    structures: dict[Location, Any] = field(default_factory=dict, repr=False)
+    recorded: dict[Ref, Shape] = field(default_factory=dict, repr=False)
+    twins: list[tuple[Ref, Ref]] = field(default_factory=list, repr=False)
+    models: list[ModelCall] = field(default_factory=list, repr=False)
+    inner: dict[tuple[Location, tuple[int, ...]], Inner] = field(default_factory=dict, repr=False)
 
     @property
     def all_calls(self) -> list[Call]:
         """The calls, and those inside models that layers wrap after them."""
         return [*self.calls, *(call for inner in self.inner.values() for call in inner.calls)]
+
+    @property
+    def records(self) -> dict[str, Record]:
+        """Path -> record of every layer that is called, nested models and what layers wrap excepted."""
+        return {call.path: call.record for call in self.calls}
 
     def within(self, call: Call) -> Inner | None:
         """What happens inside a layer in a call of it, if it wraps a model."""
@@ -98,22 +106,4 @@ class Graph:
 
 def refs(tree: Any) -> list[Ref]:
     """The tensors among the leaves of a call's arguments."""
-    return [leaf for leaf in leaves(tree) if isinstance(leaf, Ref)]
-
-
-def find_layer(graph: Graph, name: Any) -> str:
-    """The path of a layer, given its path, its name where that is unambiguous, or a Keras layer.
-
-    Raises:
-        UnknownLayer: no layer has that name.
-        AmbiguousLayer: layers of several nested models have it.
-    """
-    name = name if isinstance(name, str) else getattr(name, "name", name)
-    if isinstance(name, str) and name in graph.places:
-        return name
-    matches = [path for path in graph.places if path.endswith(f"/{name}")]
-    if len(matches) == 1:
-        return matches[0]
-    if matches:
-        raise AmbiguousLayer(f"{len(matches)} layers are named {name!r}: {', '.join(matches)}; give one of these paths")
-    raise UnknownLayer(f"no layer named {name!r} among {len(graph.places)} layers; {meant(name, graph.places)}")
+    return leaves_of(Ref, tree)

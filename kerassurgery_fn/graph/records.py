@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from contextlib import contextmanager
+from typing import Any, NamedTuple, TypeVar
 
+from kerassurgery_fn.errors import BrokenSnapshot, SurgeryError
 from kerassurgery_fn.values.frozen import Location
 from kerassurgery_fn.values.snapshot import Record as Record
+
+Leaf = TypeVar("Leaf")
 
 # A key beside a layer's config: the indices of the weights that training changes, where the config does not tell.
 TRAINED = "trainable_weights"
@@ -46,6 +50,44 @@ def model_in(record: Record) -> tuple[Record, Location] | None:
     ({'class_name': 'Sequential', 'config': {'layers': []}}, ())
     """
     return (record, ()) if is_model(record) else wrapped_model(record)
+
+
+class Placed(NamedTuple):
+    """A layer of a model or of a model nested in it: its path, its record, and the place of that."""
+
+    path: str
+    record: Record
+    place: Location
+
+
+def layers_in(record: Record, place: Location = (), path: str = "") -> Iterator[Placed]:
+    """The layers of a model, and after them those of each model that is nested in it or that one of them wraps.
+
+    >>> model = {"class_name": "Sequential", "config": {"layers": [{"class_name": "ReLU", "config": {"name": "r"}}]}}
+    >>> [(layer.path, layer.place) for layer in layers_in(model, path="net")]
+    [('net/r', ('config', 'layers', 0))]
+    """
+    layers = [
+        Placed(join_path(path, name_of(layer)), layer, (*place, "config", "layers", index))
+        for index, layer in enumerate(record["config"]["layers"])
+    ]
+    yield from layers
+    for layer in layers:
+        if inner := model_in(layer.record):
+            yield from layers_in(inner[0], (*layer.place, *inner[1]), layer.path)
+
+
+@contextmanager
+def reading_config() -> Iterator[None]:
+    """A context in which whatever fails, because a config may be broken in any way, is a BrokenSnapshot."""
+    try:
+        yield
+    except SurgeryError:
+        raise
+    except Exception as error:
+        raise BrokenSnapshot(
+            f"the config is not as Keras 3 writes it ({type(error).__name__}: {error}); take snapshots with capture()"
+        ) from error
 
 
 def is_functional(record: Record) -> bool:
@@ -93,6 +135,28 @@ def leaves(tree: Any) -> list[Any]:
     if isinstance(tree, list):
         return [leaf for item in tree for leaf in leaves(item)]
     return [tree]
+
+
+def leaves_of(kind: type[Leaf], tree: Any) -> list[Leaf]:
+    """The leaves of one type, in the order of `leaves`. Analyses ask every call for its tensors, so this is fast.
+
+    >>> leaves_of(int, {"b": 1, "a": ["x", 3]})
+    [3, 1]
+    """
+    found: list[Leaf] = []
+    _gather(kind, tree, found)
+    return found
+
+
+def _gather(kind: type[Leaf], tree: Any, found: list[Leaf]) -> None:
+    if isinstance(tree, kind):
+        found.append(tree)
+    elif isinstance(tree, list):
+        for item in tree:
+            _gather(kind, item, found)
+    elif isinstance(tree, dict):
+        for key in sorted(tree):
+            _gather(kind, tree[key], found)
 
 
 def map_leaves(function: Callable[[Any], Any], tree: Any) -> Any:

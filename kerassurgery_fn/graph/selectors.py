@@ -15,9 +15,9 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
-from kerassurgery_fn.arguments import as_string, items_of, shortened, takes
+from kerassurgery_fn.arguments import as_string, items_of, meant, shortened, takes
 from kerassurgery_fn.errors import AmbiguousLayer, BadValue, UnknownLayer
-from kerassurgery_fn.graph.calls import Graph, find_layer
+from kerassurgery_fn.graph.model_graph import Graph
 from kerassurgery_fn.graph.records import Record
 
 Selector = str | tuple[str, ...]
@@ -86,13 +86,31 @@ def is_pattern(selector: Selector, graph: Graph) -> bool:
     )
 
 
+def find_layer(graph: Graph, name: Any) -> str:
+    """The path of a layer, given its path, its name where that is unambiguous, or a Keras layer.
+
+    Raises:
+        UnknownLayer: no layer has that name.
+        AmbiguousLayer: layers of several nested models have it.
+    """
+    name = name if isinstance(name, str) else getattr(name, "name", name)
+    if isinstance(name, str) and name in graph.places:
+        return name
+    matches = [path for path in graph.places if path.endswith(f"/{name}")]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        raise AmbiguousLayer(f"{len(matches)} layers are named {name!r}: {', '.join(matches)}; give one of these paths")
+    raise UnknownLayer(f"no layer named {name!r} among {len(graph.places)} layers; {meant(name, graph.places)}")
+
+
 def find_layers(graph: Graph, selector: Selector, records: Mapping[str, Record] | None = None) -> list[str]:
     """The paths of the layers that a selector names, in the order of the config.
 
     Args:
         graph: the model.
         selector: see above.
-        records: path -> record of the layers to choose among; all that are called by default.
+        records: path -> record of the layers to choose among; all by default, those in nested models included.
 
     Raises:
         UnknownLayer: it names none.
@@ -103,7 +121,7 @@ def find_layers(graph: Graph, selector: Selector, records: Mapping[str, Record] 
     if isinstance(selector, tuple):
         chosen = {path for one in selector for path in find_layers(graph, one, records)}
         return sorted(chosen, key=graph.places.__getitem__)
-    records = {call.path: call.record for call in graph.calls} if records is None else records
+    records = graph.records if records is None else records
     pattern, _, classes = selector.partition("@")
     found = [path for path, record in records.items() if _fits(path, record, pattern, classes.split(","))]
     if not found:

@@ -6,8 +6,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from kerassurgery_fn.graph.model_graph import Net, Node, Port, Spec, Use, unfold
+from kerassurgery_fn.graph.model_graph import Graph
+from kerassurgery_fn.graph.reading import read_model
 from kerassurgery_fn.graph.records import Record, is_functional, leaves, map_leaves, name_of
+from kerassurgery_fn.graph.tensors import Node, Port, Spec, Use
 from kerassurgery_fn.values.frozen import freeze, set_in
 from kerassurgery_fn.values.warning_origin import warn
 
@@ -17,104 +19,104 @@ FUNCTIONAL = {
 }  # fmt: skip
 
 
-def arranged(net: Net) -> tuple[list[str], list[Node]]:
+def arranged(graph: Graph) -> tuple[list[str], list[Node]]:
     """The layers in the order in which Keras lists them, and the calls that the outputs depend on, each after those
     that it reads.
 
     Keras lists layers by their distance from the outputs, the farthest first, and among equals as they are met on a
     walk from the outputs to the inputs.
     """
-    met, finished = _walk(net)
+    met, finished = _walk(graph)
     depths: dict[Node, int] = {}
     depth_of: dict[str, int] = {}
     for node in reversed(finished):
         depth_of[node[0]] = depths[node] = max(depths.get(node, 0), depth_of.get(node[0], 0))
-        for port in net.reads(node):
+        for port in graph.reads(node):
             depths[port.node] = max(depths[node] + 1, depths.get(port.node, 0))
-    for port in leaves(net.inputs):
+    for port in leaves(graph.inputs):
         depth_of.setdefault(port.layer, 0)
     place = {key: index for index, key in enumerate(met)}
     return sorted(depth_of, key=lambda key: (-depth_of[key], place.get(key, -1))), finished
 
 
-def _walk(net: Net) -> tuple[list[str], list[Node]]:
+def _walk(graph: Graph) -> tuple[list[str], list[Node]]:
     """Layers as they are met on a depth-first walk from the outputs, and calls as the walk is done with them."""
     met: dict[str, None] = {}
     started: set[Node] = set()
     finished: list[Node] = []
-    stack: list[tuple[Node | None, Iterator[Port]]] = [(None, iter(leaves(net.outputs)))]
+    stack: list[tuple[Node | None, Iterator[Port]]] = [(None, iter(leaves(graph.outputs)))]
     while stack:
         here, ahead = stack[-1]
         node = next((port.node for port in ahead if port.node not in started), None)
         if node is not None:
             started.add(node)
             met.setdefault(node[0])
-            stack.append((node, iter(net.reads(node))))
+            stack.append((node, iter(graph.reads(node))))
         else:
             stack.pop()
             finished += [] if here is None else [here]
     return list(met), finished
 
 
-def readers(net: Net) -> Counter[Port]:
+def readers(graph: Graph) -> Counter[Port]:
     """How often each tensor is read, by calls that the outputs depend on and as an output."""
-    return Counter([*(port for node in arranged(net)[1] for port in net.reads(node)), *leaves(net.outputs)])
+    return Counter([*(port for node in arranged(graph)[1] for port in graph.reads(node)), *leaves(graph.outputs)])
 
 
 def in_order(config: Mapping[str, Any]) -> list[Record]:
     """The layers of a Functional model's config in the order in which Keras writes them; those of no call are left
     out."""
     layers = {name_of(layer): layer for layer in config["layers"]}
-    return [layers[key] for key in arranged(unfold({"config": config}))[0]]
+    return [layers[key] for key in arranged(read_model({"config": config}))[0]]
 
 
-def fold(net: Net, spec: Callable[[Port], Spec]) -> Record:
+def fold(graph: Graph, spec: Callable[[Port], Spec]) -> Record:
     """The record of a model as Keras would write it: what no output depends on goes, but for the model's inputs.
 
     A model that was Sequential stays so as long as it is a chain of single calls from one input to one output. Parts of
     the record that do not change are shared.
 
     Args:
-        net: the model.
+        graph: the model.
         spec: the spec of each tensor.
     """
-    keys, order = arranged(net)
-    if not is_functional(net.record) and is_chain(net, order):
-        return set_in(net.record, ("config", "layers"), [net.layers[key] for key, _ in order if key])
-    made = _Writer(net, keys, order, spec).model()
-    return net.record if made == net.record else freeze(made)
+    keys, order = arranged(graph)
+    if not is_functional(graph.record) and is_chain(graph, order):
+        return set_in(graph.record, ("config", "layers"), [graph.layers[key] for key, _ in order if key])
+    made = _Writer(graph, keys, order, spec).model()
+    return graph.record if made == graph.record else freeze(made)
 
 
-def is_chain(net: Net, order: list[Node]) -> bool:
+def is_chain(graph: Graph, order: list[Node]) -> bool:
     """Whether each call reads what the one before it made and nothing else, from the input to the output."""
-    port = net.inputs
+    port = graph.inputs
     for node in order:
-        if node in net.calls:
-            call = net.calls[node]
+        if node in graph.calls:
+            call = graph.calls[node]
             if call.kwargs or [getattr(arg, "port", None) for arg in call.args] != [port]:
                 return False
             port = Port(*node)
-    return port == net.outputs and len({key for key, _ in order}) == len(order)
+    return port == graph.outputs and len({key for key, _ in order}) == len(order)
 
 
 class _Writer:
     """What it takes to write a Functional model."""
 
-    def __init__(self, net: Net, keys: list[str], order: list[Node], spec: Callable[[Port], Spec]) -> None:
-        self.net, self.keys, self.spec = net, keys, spec
+    def __init__(self, graph: Graph, keys: list[str], order: list[Node], spec: Callable[[Port], Spec]) -> None:
+        self.graph, self.keys, self.spec = graph, keys, spec
         live = set(order)
-        self.live = {key: [node for node in net.nodes(key) if node in live] for key in keys}
+        self.live = {key: [node for node in graph.nodes(key) if node in live] for key in keys}
         self.numbers = {node: n for nodes in self.live.values() for n, node in enumerate(nodes)}
-        self.old = {name_of(layer): layer for layer in net.record["config"]["layers"]}
+        self.old = {name_of(layer): layer for layer in graph.record["config"]["layers"]}
 
     def model(self) -> Record:
-        record, functional = self.net.record, is_functional(self.net.record)
+        record, functional = self.graph.record, is_functional(self.graph.record)
         config = record["config"] if functional else {key: record["config"][key] for key in ("name", "trainable")}
         made = {
             **config,
             "layers": [self.layer(key) for key in self.keys],
-            "input_layers": map_leaves(self.history, self.net.inputs),
-            "output_layers": map_leaves(self.output, self.net.outputs),
+            "input_layers": map_leaves(self.history, self.graph.inputs),
+            "output_layers": map_leaves(self.output, self.graph.outputs),
         }
         if not functional and record["class_name"] != "Sequential":
             warn(
@@ -124,9 +126,9 @@ class _Writer:
         return {**record, **({} if functional else FUNCTIONAL), "config": made}
 
     def layer(self, key: str) -> Record:
-        calls = [self.net.calls[node] for node in self.live[key] if node in self.net.calls]
+        calls = [self.graph.calls[node] for node in self.live[key] if node in self.graph.calls]
         nodes = [{"args": self.tensors(call.args), "kwargs": self.tensors(call.kwargs)} for call in calls]
-        made = {**self.net.layers[key], "name": self.net.name(key), "inbound_nodes": nodes}
+        made = {**self.graph.layers[key], "name": self.graph.name(key), "inbound_nodes": nodes}
         return self.old[key] if self.old.get(key) == made else freeze(made)
 
     def tensors(self, tree: Any) -> Any:
@@ -138,8 +140,8 @@ class _Writer:
         return {"class_name": "__keras_tensor__", "config": config}
 
     def history(self, port: Port) -> list[Any]:
-        return [self.net.name(port.layer), self.numbers.get(port.node, 0), port.output]
+        return [self.graph.name(port.layer), self.numbers.get(port.node, 0), port.output]
 
     def output(self, port: Port) -> list[Any]:
         name, call, output = self.history(port)
-        return [name, call + is_functional(self.net.layers[port.layer]), output]
+        return [name, call + is_functional(self.graph.layers[port.layer]), output]

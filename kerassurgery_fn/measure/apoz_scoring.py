@@ -95,7 +95,7 @@ def score_by_apoz(
         {(view.tensor, view.axis) for calls in views_by_layer.values() for call in calls for view in call}
     )
     input_batches = _with_progress(data, batch_size, steps, progress)
-    counts = _count_batches(ZeroCounter(live_model, snapshot, flow.graph, channel_axes), input_batches)
+    counts = _count_batches(ZeroCounter(live_model, snapshot, flow.trace, channel_axes), input_batches)
     scores = {
         name: _pooled(calls, counts, size(flow.producer(name).axis) or 0).apoz for name, calls in views_by_layer.items()
     }

@@ -13,9 +13,9 @@ import keras
 
 from kerassurgery_fn.graph import (
     Constant,
-    Graph,
     Record,
     Ref,
+    Trace,
     is_input,
     is_model,
     join_path,
@@ -30,16 +30,16 @@ from kerassurgery_fn.values.snapshot import Snapshot
 RunGraph = Callable[[list[Any], bool], dict[Ref, Any]]
 
 
-def graph_runner(model: keras.Model, snapshot: Snapshot, graph: Graph) -> RunGraph:
+def graph_runner(model: keras.Model, snapshot: Snapshot, trace: Trace) -> RunGraph:
     """A function from the inputs of a model, and the flag `training`, to all tensors of its graph.
 
     As in `predict`, the flag overrides a `training` argument that is written in a call of the graph.
     """
     # "input_layers" is a flat list of (name, node, tensor) triples; a Sequential model has no such field.
     input_names = leaves(snapshot.config.get("input_layers", []))[::3]
-    inputs = [Ref(name, (0,), 0) for name in input_names] or graph.inputs
+    inputs = [Ref(name, (0,), 0) for name in input_names] or trace.inputs
     operations = dict(_operations_by_path(model, snapshot.record, ""))
-    calls = [call for call in graph.calls if not is_input(call.record)]
+    calls = [call for call in trace.calls if not is_input(call.record)]
     arguments = [_revive_arguments([call.args, call.kwargs], snapshot) for call in calls]
 
     def run(input_tensors: list[Any], training: bool) -> dict[Ref, Any]:

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from kerassurgery_fn.errors import BadData
-from kerassurgery_fn.graph import Graph, Ref
+from kerassurgery_fn.graph import Ref, Trace
 from kerassurgery_fn.keras_io.rebuilding import root_cause
 from kerassurgery_fn.measure.graph_execution import graph_runner
 from kerassurgery_fn.measure.input_batches import check_batch
@@ -26,13 +26,13 @@ class ZeroCounter(keras.Model):
     As a Keras model it is compiled into one function, in which activations are freed as soon as they are counted.
     """
 
-    def __init__(self, model: keras.Model, snapshot: Snapshot, graph: Graph, channel_axes: list[ChannelAxis]) -> None:
+    def __init__(self, model: keras.Model, snapshot: Snapshot, trace: Trace, channel_axes: list[ChannelAxis]) -> None:
         super().__init__(name="counter")
         self.source, self.channel_axes = model, channel_axes
         inputs = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
         # An identity model converts a batch as `model` would: it picks inputs from a dict by name, and casts them.
         self.entry = keras.Model(inputs, inputs)
-        self.run_graph = graph_runner(model, snapshot, graph)
+        self.run_graph = graph_runner(model, snapshot, trace)
         self.jit_compile = keras.backend.backend() == "jax"  # with TensorFlow, XLA compiles longer than the model runs
 
     def build(self, *_: Any) -> None:

@@ -42,7 +42,7 @@ class View(NamedTuple):
 def views(flow: Flow, producer: Producer) -> list[list[View]]:
     """The views of the channels for each call of a layer. Empty if the channels are on no output of the layer."""
     walk = _Walk(flow, producer)
-    calls = [call for call in flow.graph.calls if call.path == producer.path]
+    calls = [call for call in flow.trace.calls if call.path == producer.path]
     return [call_views for call in calls if (call_views := walk.views(call))]
 
 
@@ -84,7 +84,7 @@ class _Walk:
         self.flow, self.producer = flow, producer
         self.final = flow.solution.resolve(as_map(producer.axis))
         self.readers: dict[Ref, list[Call]] = defaultdict(list)
-        for call in flow.graph.calls:
+        for call in flow.trace.calls:
             for ref in dict.fromkeys(refs([call.args, call.kwargs])):
                 self.readers[ref].append(call)
 
@@ -102,7 +102,7 @@ class _Walk:
             view = waiting.pop()
             branches = [(reader, self.after(reader, view)) for reader in self.readers[view.tensor]]
             # An output of the model, or a reader that the channels do not pass, reads the linear values.
-            if view.tensor in self.flow.graph.outputs or not all(after for _, after in branches):
+            if view.tensor in self.flow.trace.outputs or not all(after for _, after in branches):
                 ends[output[0]] = None
             for reader, after in branches:
                 if nonlinear(reader.record):

@@ -166,7 +166,7 @@ def group_weights(snapshot: Snapshot, flow: Flow, groups: Mapping[str, Group]) -
 
 def class_names(flow: Flow) -> dict[str, str]:
     """Path of each layer -> the name of its class."""
-    return {call.path: call.record["class_name"] for call in flow.graph.all_calls}
+    return {call.path: call.record["class_name"] for call in flow.trace.all_calls}
 
 
 def _members(

@@ -96,7 +96,7 @@ def other_costs(model: PrunableModel, dead: np.ndarray, widths: np.ndarray) -> d
     unlike = model.costs.unlike(widths, after)
     found: dict[int, str] = {}
     for path in unlike:
-        calls = [call for call in model.flow.graph.all_calls if call.path == path]
+        calls = [call for call in model.flow.trace.all_calls if call.path == path]
         tensors = [model.flow.tensors.get(ref) or () for call in calls for ref in refs([call.args, call.kwargs])]
         outputs = [axes or () for ref, axes in model.flow.tensors.items() if ref.path == path]
         weights = [weight.axes for weight in model.flow.weights.get(path, ())]

@@ -50,7 +50,7 @@ def diagram_of(snapshot: Snapshot, flow: Flow | None = None) -> Diagram:
     """The diagram of a model."""
     flow = flow or analyse(snapshot)
     layers = {cost.path: _layer(snapshot, flow, cost) for cost in cost_of(snapshot, flow).layers}
-    edges = dict.fromkeys((ref.path, call.path) for call in flow.graph.calls for ref in refs([call.args, call.kwargs]))
+    edges = dict.fromkeys((ref.path, call.path) for call in flow.trace.calls for ref in refs([call.args, call.kwargs]))
     first_layers = _first_layers_of_boxes(flow, layers, [*edges])
     boxes: dict[str, list[str]] = defaultdict(list)
     for path in layers:
@@ -79,7 +79,7 @@ def channel_axis(flow: Flow, path: str) -> Axis:
 
 
 def first_output(flow: Flow, path: str) -> Ref:
-    node = next(call.node for call in flow.graph.all_calls if call.path == path)
+    node = next(call.node for call in flow.trace.all_calls if call.path == path)
     return Ref(path, node, 0)
 
 
@@ -93,9 +93,9 @@ def _first_layers_of_boxes(flow: Flow, layers: Mapping[str, DiagramLayer], edges
     for source, target in edges:
         inputs_of[target].append(source)
         consumers_of[source].append(target)
-    calls = {call.path: call for call in flow.graph.calls}
+    calls = {call.path: call for call in flow.trace.calls}
     producers = {path for path, _ in flow.producers}
-    outputs = {ref.path for ref in flow.graph.outputs}
+    outputs = {ref.path for ref in flow.trace.outputs}
 
     def joins_its_input(path: str) -> bool:
         if path in producers or len(inputs_of[path]) != 1:
@@ -130,7 +130,7 @@ def lost_channels_by_layer(flow: Flow, difference: Diff) -> dict[str, list[int]]
             dead[flow.solution.resolve(producer.axis)[:, lost]] = True  # type: ignore[arg-type]
     dead[-1] = False  # the last entry stands for positions without an id, which nothing deletes
     channels = {}
-    for path in dict.fromkeys(call.path for call in flow.graph.all_calls):
+    for path in dict.fromkeys(call.path for call in flow.trace.all_calls):
         axis = channel_axis(flow, path)
         if isinstance(axis, np.ndarray):
             channels[path] = np.setdiff1d(np.arange(axis.shape[1]), flow.solution.kept(axis, dead)).tolist()

@@ -11,7 +11,7 @@ from helpers.older import IS_OLDER
 from kerassurgery_fn import capture
 from kerassurgery_fn.analysis.call_keywords import takes, usual_kwargs
 from kerassurgery_fn.analysis.shapes import settled
-from kerassurgery_fn.graph import fold, is_input, is_model, leaves, unfold
+from kerassurgery_fn.graph import fold, is_input, is_model, leaves, read_model
 from kerassurgery_fn.rules import RULES
 from kerassurgery_fn.values.frozen import get_in, set_in
 
@@ -31,7 +31,7 @@ def forgetful(record):
 
 def remembered(snapshot):
     """The record of a model of which all facts but the specs of its inputs were forgotten, and worked out again."""
-    net = unfold(snapshot.record)
+    net = read_model(snapshot.record)
     net = replace(
         net,
         layers={key: forgetful(record) for key, record in net.layers.items()},
@@ -134,7 +134,7 @@ def test_the_shapes_of_operations():
     z = keras.ops.einsum("bij,bkj->bik", left, keras.ops.transpose(right, (0, 1, 2)))
     z = keras.ops.reshape(z, (-1, 9)) > 0.5
     snapshot = capture(keras.Model([x, y], L.Dense(2)(keras.ops.cast(z, "float16"))))
-    net = unfold(snapshot.record)
+    net = read_model(snapshot.record)
     facts = settled(replace(net, changed=frozenset(net.layers)), snapshot.weights)
     assert fold(net, facts.specs.__getitem__) == snapshot.record
 

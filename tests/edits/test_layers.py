@@ -375,7 +375,7 @@ def test_a_model_that_is_replaced_at_once_with_edits_of_its_layers(new):
     inside = [SetTrainable("inner", False), RenameLayer("inner/b", "c"), DeleteLayer("inner/r")]
     for edit in inside:
         assert Plan.at_once(edit, replaced)(before) == replaced(before)
-        with pytest.raises(UnknownLayer, match="'inner.*' is not there any more.*one edit after the other, in a Plan"):
+        with pytest.raises(UnknownLayer, match=r"'inner.*' is not there any more.*one edit after the other, in a Plan"):
             Plan.at_once(replaced, edit)(before)
     frozen = Plan.at_once(replaced, SetTrainable("*", False))(before)
     assert frozen == SetTrainable(("a", "z"), False)(replaced(before))

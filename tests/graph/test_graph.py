@@ -1,18 +1,19 @@
-"""A model's config read as a flat list of calls."""
+"""A model's config read as a graph, and its trace: the list of its calls."""
 
 import copy
+from time import perf_counter
 
 import numpy as np
 import pytest
 
 from helpers.records import call, constant, functional, layer, operation, sequential, snapshot
 from kerassurgery_fn.errors import AmbiguousLayer, BrokenSnapshot, UnknownLayer
-from kerassurgery_fn.graph import Constant, Ref, find_layer, leaves, read_graph, refs
+from kerassurgery_fn.graph import Constant, Ref, find_layer, leaves, nested, read_graph, refs, trace, with_layer
 from kerassurgery_fn.values.frozen import get_in
 
 
 def read(record):
-    return read_graph(snapshot(record))
+    return trace(read_graph(snapshot(record)))
 
 
 def dense(name, units=4):
@@ -68,10 +69,27 @@ def test_calls_are_sorted_after_their_inputs():
     assert picture(net) == ["x", "a <- x", "b <- a", "c <- b"]
 
 
+def test_calls_are_sorted_in_linear_time_in_whatever_order_they_are_listed():
+    names = [f"l{i}" for i in range(1500)]
+    chain = [call(dense(name, 6), below) for name, below in zip(names, ["x", *names], strict=False)]
+    net = functional("net", X, *chain, call(layer("Concatenate", "all"), names), outputs="all")
+    reverse = copy.deepcopy(net)
+    reverse["config"]["layers"].reverse()
+    forwards, backwards = (min(time_to_read(snapshot(record)) for _ in range(3)) for record in (net, reverse))
+    assert [node[0] for node in read_graph(snapshot(reverse)).order] == [*names, "all"]
+    assert backwards < 5 * forwards
+
+
+def time_to_read(model):
+    start = perf_counter()
+    read_graph(model)
+    return perf_counter() - start
+
+
 def test_a_layer_called_twice_is_two_calls():
     net = functional("net", XY, call(dense("a"), "x"), call("a", "y"), call(add(), ["a", ("a", 1, 0)]), outputs="sum")
     assert picture(net) == ["x", "y", "a <- x", "a@1 <- y", "sum <- a <- a@1"]
-    assert list(read(net).places) == ["x", "y", "a", "sum"]
+    assert list(read(net).graph.places) == ["x", "y", "a", "sum"]
 
 
 @pytest.mark.parametrize("depths", [(1, 3), (3, 1), (2, 2)])
@@ -135,7 +153,7 @@ def inner(name="inner"):
 def test_a_nested_model_is_flattened_into_calls_with_paths():
     net = functional("net", X, call(dense("a"), "x"), call(inner(), "a"), call(dense("c"), "inner"), outputs="c")
     assert picture(net) == ["x", "a <- x", "inner/a <- a", "inner/b <- inner/a", "c <- inner/b"]
-    assert set(read(net).places) == {"x", "a", "inner", "inner/i", "inner/a", "inner/b", "c"}
+    assert set(read(net).graph.places) == {"x", "a", "inner", "inner/i", "inner/a", "inner/b", "c"}
 
 
 def test_a_nested_model_called_twice_is_its_calls_twice():
@@ -174,6 +192,18 @@ def test_a_model_called_twice_in_a_model_called_twice():
     assert nodes == [(0, 0, 0), (0, 1, 0), (1, 0, 0), (1, 1, 0)]
     later = [written(b) for a, b in read(net).twins if a.path == b.path == "middle/inner/b"]
     assert later == ["middle/inner/b@0.1.0", "middle/inner/b@1.0.0", "middle/inner/b@1.1.0"]
+
+
+def test_a_nested_model_is_a_graph_that_is_read_when_it_is_asked_for_and_once():
+    net = functional("net", X, call(dense("a"), "x"), call(inner(), "a"), call(dense("c"), "inner"), outputs="c")
+    graph = read_graph(snapshot(net))
+    assert not graph.read_models
+    assert [*nested(graph, "inner").layers] == ["i", "a", "b"]
+    assert nested(graph, "a") is None
+    later = with_layer(graph, "a", graph.layers["a"])
+    assert nested(later, "inner") is nested(graph, "inner")
+    other = with_layer(graph, "inner", snapshot(inner("other")).record)
+    assert nested(other, "inner").record["config"]["name"] == "other"
 
 
 def test_a_sequential_model_in_a_functional_one_and_the_other_way_round():
@@ -307,14 +337,14 @@ def test_every_place_that_states_a_shape_is_known():
     assert sum("batch_shape" in place for place in graph.shapes) == 2
     assert len(graph.shapes) == 2 + 5
     assert {written(ref): shape for ref, shape in graph.recorded.items()} == {
-        "x": [None, 6], "a": [None, 4], "inner/a": [None, 4], "inner/b": [None, 6],
+        "x": (None, 6), "a": (None, 4), "inner/a": (None, 4), "inner/b": (None, 6),
     }  # fmt: skip
 
 
 def test_the_shapes_of_a_sequential_model_are_those_its_layers_were_built_on():
     net = sequential("net", (None, 6), dense("a"), layer("ReLU", "r"), dense("b", 2))
     graph = read(net)
-    assert {written(ref): shape for ref, shape in graph.recorded.items()} == {"net_input": [None, 6], "r": [None, 4]}
+    assert {written(ref): shape for ref, shape in graph.recorded.items()} == {"net_input": (None, 6), "r": (None, 4)}
     assert {place: written(ref) for place, ref in graph.structures.items()} == {
         ("config", "build_input_shape"): "net_input", ("build_config", "input_shape"): "net_input",
     }  # fmt: skip
@@ -322,7 +352,7 @@ def test_the_shapes_of_a_sequential_model_are_those_its_layers_were_built_on():
 
 def test_every_layer_is_found_at_its_place():
     net = functional("net", X, call(sequential("tail", (None, 6), dense("s"), inner()), "x"), outputs="tail")
-    for path, place in read(net).places.items():
+    for path, place in read(net).graph.places.items():
         assert get_in(net, place)["config"]["name"] == path.split("/")[-1]
 
 
@@ -348,7 +378,7 @@ def graph():
             call(layer("Concatenate", "cat"), ["left", "right"]),
             outputs="cat",
         )
-    )
+    ).graph
 
 
 def test_a_layer_is_found_by_path_by_name_or_by_itself(graph):
@@ -362,12 +392,12 @@ def test_a_layer_is_found_by_path_by_name_or_by_itself(graph):
 
 def test_a_bare_name_finds_the_one_nested_layer_that_has_it():
     net = functional("net", X, call(dense("p"), "x"), call(inner(), "p"), outputs="inner")
-    assert find_layer(read(net), "b") == "inner/b"
+    assert find_layer(read(net).graph, "b") == "inner/b"
 
 
 def test_a_top_level_name_wins_over_a_nested_one():
     net = functional("net", X, call(dense("a"), "x"), call(inner(), "a"), outputs="inner")
-    assert find_layer(read(net), "a") == "a"
+    assert find_layer(read(net).graph, "a") == "a"
 
 
 def test_a_name_of_several_nested_layers_is_ambiguous_and_the_paths_are_named(graph):

@@ -22,7 +22,7 @@ from kerassurgery_fn.edits import (
     WidenChannels,
 )
 from kerassurgery_fn.errors import AmbiguousLayer, UnknownLayer
-from kerassurgery_fn.graph import as_selector, find_layers, is_pattern, of_class, read_graph
+from kerassurgery_fn.graph import as_selector, find_layers, is_pattern, of_class, read_graph, trace
 from kerassurgery_fn.values.frozen import get_in
 from kerassurgery_fn.values.snapshot import Snapshot
 
@@ -85,13 +85,14 @@ def test_an_ambiguous_bare_name_is_not_a_pattern():
         find_layers(GRAPH, "conv")
 
 
-def test_without_records_only_layers_that_are_called_are_looked_at():
-    assert find_layers(GRAPH, "left*") == ["left/conv", "left/drop", "left/out"]
+def test_layers_are_chosen_among_all_or_among_some():
+    assert find_layers(GRAPH, "left*") == ["left", "left/i", "left/conv", "left/drop", "left/out"]
+    assert find_layers(GRAPH, "left*", trace(GRAPH).records) == ["left/conv", "left/drop", "left/out"]
 
 
 def test_a_selector_without_a_match_is_refused():
     with pytest.raises(
-        UnknownLayer, match=r"'\*@LSTM' among 11 layers of the classes InputLayer, Dense, ReLU, Dropout"
+        UnknownLayer, match=r"'\*@LSTM' among 15 layers of the classes InputLayer, Dense, ReLU, Functional"
     ):
         find_layers(GRAPH, "*@LSTM")
     with pytest.raises(UnknownLayer, match="did you mean 'relu'"):

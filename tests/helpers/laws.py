@@ -231,7 +231,7 @@ def check_shapes(model: keras.Model, flow: Flow) -> None:
 
     Tensors within it are compared with the record by the analysis itself, which calls a layer opaque that differs.
     """
-    for ref, tensor in zip(flow.graph.outputs, model.outputs, strict=True):
+    for ref, tensor in zip(flow.trace.outputs, model.outputs, strict=True):
         axes = flow.tensors[ref]
         assert axes is None or [size(axis) for axis in axes] == list(tensor.shape), (ref, axes, tensor.shape)
 

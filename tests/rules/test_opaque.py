@@ -114,7 +114,7 @@ def test_an_opaque_layer_anywhere(name, place, kind):
     flow = analyse(snapshot := capture(model))
     if len(free_ids(flow)):
         check_law(model, opaque={"opaque"})
-    read = [flow.tensors[ref] for call in flow.graph.calls if call.path == "opaque" for ref in refs(call.args)]
+    read = [flow.tensors[ref] for call in flow.trace.calls if call.path == "opaque" for ref in refs(call.args)]
     ids = [flow.solution.resolve(axis).ravel() for axis in read[0] if has_ids(axis)]
     held = np.concatenate([np.array([], int), *ids])
     assert flow.solution.pinned(output=False)[held].all()

@@ -88,7 +88,7 @@ class Evidence:
 
         flow = analyse(snapshot := capture(model))
         named = {one.path for one in flow.inexact}
-        calls = itertools.chain(flow.graph.calls, *(inner.calls for inner in flow.graph.inner.values()))
+        calls = itertools.chain(flow.trace.calls, *(inner.calls for inner in flow.trace.inner.values()))
         for call in calls:
             layers = list(records(call.record))
             if call.path in named and len(layers) == 1 and not across(call.record):

@@ -38,7 +38,7 @@ def cut_branches(snapshot: Snapshot, flow: Flow, removal: Removal) -> Snapshot:
     Raises:
         NothingLeft: an output of the model, or the inside of a layer, would be left without channels.
     """
-    for ref in flow.graph.outputs:
+    for ref in flow.trace.outputs:
         if ref in removal.gone:
             raise NothingLeft(
                 f"nothing would be left of the output that {ref.path!r} makes: every channel on a way to it would go; "
@@ -60,7 +60,7 @@ def removed(flow: Flow, dead: np.ndarray) -> Removal:
     while True:
         removal = Removal(dead.copy())
         empty = _Emptiness(flow, removal.dead)
-        for call in flow.graph.calls:
+        for call in flow.trace.calls:
             _follow(flow, call, removal, empty)
         if (removal.dead == dead).all():
             return removal
@@ -96,7 +96,7 @@ def _spares(flow: Flow, call: Call, missing: Set[Ref], removal: Removal) -> bool
         return False
     if key in SUMS:
         return _spans(flow, call, set(refs(operands(call))) - missing)
-    if not spares_masks(flow.graph, call, missing):
+    if not spares_masks(flow.trace, call, missing):
         return False
     lost = [(flow.tensors[ref] or ())[call.record["config"]["axis"]] for ref in missing]
     if not all(map(has_ids, lost)):
@@ -140,10 +140,10 @@ def rewiring_of(flow: Flow, removal: Removal) -> Rewiring:
         return Rewiring()
     used = _used(flow, removal)
     _refuse_broken_models(flow, removal, used)
-    dropped = {(c.path, c.node) for c in flow.graph.calls if not is_input(c.record) and (c.path, c.node) not in used}
-    dropped |= {(m.path, m.node) for m in flow.graph.models if not any((ref.path, ref.node) in used for ref in m.made)}
+    dropped = {(c.path, c.node) for c in flow.trace.calls if not is_input(c.record) and (c.path, c.node) not in used}
+    dropped |= {(m.path, m.node) for m in flow.trace.models if not any((ref.path, ref.node) in used for ref in m.made)}
     shortened, replaced = {}, {}
-    for call in flow.graph.calls:
+    for call in flow.trace.calls:
         if (call.path, call.node) in dropped or (call.path, call.node) not in removal.lost:
             continue
         lost = removal.lost[call.path, call.node]
@@ -159,12 +159,12 @@ def rewiring_of(flow: Flow, removal: Removal) -> Rewiring:
 def _used(flow: Flow, removal: Removal) -> set[tuple[str, tuple[int, ...]]]:
     """The calls that outputs of the model still depend on. A nested model that is used needs all of its inputs and
     outputs."""
-    ends = {(ref.path, ref.node) for ref in flow.graph.outputs}
+    ends = {(ref.path, ref.node) for ref in flow.trace.outputs}
     while True:
         used = _above(flow, removal, ends)
         more = {
             (ref.path, ref.node)
-            for model in flow.graph.models
+            for model in flow.trace.models
             if any((ref.path, ref.node) in used for ref in model.made)
             for ref in model.given + model.made
         }
@@ -175,7 +175,7 @@ def _used(flow: Flow, removal: Removal) -> set[tuple[str, tuple[int, ...]]]:
 
 def _refuse_broken_models(flow: Flow, removal: Removal, used: Set[tuple[str, tuple[int, ...]]]) -> None:
     """Raises NothingLeft where a nested model that stays would lose one of its inputs or outputs."""
-    for model in flow.graph.models:
+    for model in flow.trace.models:
         if not any((ref.path, ref.node) in used for ref in model.made):
             continue
         for kind, refs_of_kind in (("input", model.given), ("output", model.made)):
@@ -189,7 +189,7 @@ def _refuse_broken_models(flow: Flow, removal: Removal, used: Set[tuple[str, tup
 def _above(flow: Flow, removal: Removal, ends: set[tuple[str, tuple[int, ...]]]) -> set[tuple[str, tuple[int, ...]]]:
     """The calls that some calls depend on, themselves among them."""
     used = set(ends)
-    for call in reversed(flow.graph.calls):
+    for call in reversed(flow.trace.calls):
         if (call.path, call.node) in used:
             lost = removal.lost.get((call.path, call.node), set())
             kept = [arg for i, arg in enumerate(operands(call)) if i not in lost] if lost else [call.args, call.kwargs]
@@ -209,7 +209,7 @@ def _port(call: Call, index: int) -> tuple[str, int, int]:
 
 def _in_every_call(flow: Flow, dropped: set[tuple[str, tuple[int, ...]]]) -> set[tuple[str, int]]:
     """Calls that go, as their records count them. Inside a nested model they must go in every call of it that stays."""
-    every = [(c.path, c.node) for c in flow.graph.calls] + [(m.path, m.node) for m in flow.graph.models]
+    every = [(c.path, c.node) for c in flow.trace.calls] + [(m.path, m.node) for m in flow.trace.models]
     every = [(path, node) for path, node in every if not dropped & set(_around(path, node))]
     names = {(path, node[-1]) for path, node in every if (path, node) in dropped}
     for path, node in every:

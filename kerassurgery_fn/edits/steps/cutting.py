@@ -112,9 +112,9 @@ def recounted(snapshot: Snapshot, flow: Flow, keep: Sources) -> dict[Location, A
         if (kept := keep(what.axis)) is not None:
             changes[place] = what.after(kept)
     shapes: dict[Location, Any] = {}
-    for place, ref in flow.graph.shapes.items():
+    for place, ref in flow.trace.shapes.items():
         shapes |= reshaped(place, flow.tensors.get(ref), keep)
-    for place, refs in flow.graph.structures.items():
+    for place, refs in flow.trace.structures.items():
         shapes |= reshaped(place, map_leaves(flow.tensors.get, refs), keep)
     for place, built in flow.builds.items():
         for inner, axes in built.items():

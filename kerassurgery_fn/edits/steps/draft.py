@@ -15,7 +15,6 @@ from kerassurgery_fn.analysis.shapes import Facts, settled
 from kerassurgery_fn.errors import UnknownCall, UnknownLayer
 from kerassurgery_fn.graph import (
     Graph,
-    Net,
     Node,
     Record,
     Selector,
@@ -26,12 +25,12 @@ from kerassurgery_fn.graph import (
     model_in,
     own_record,
     read_graph,
-    unfold,
+    read_model,
     unused,
     with_name,
 )
 from kerassurgery_fn.rules.registry import key_of
-from kerassurgery_fn.values.frozen import freeze, get_in
+from kerassurgery_fn.values.frozen import freeze
 from kerassurgery_fn.values.snapshot import Snapshot, Weights
 
 
@@ -50,7 +49,7 @@ class Draft:
     """
 
     snapshot: Snapshot
-    nets: Mapping[str, Net] = field(default_factory=dict)
+    nets: Mapping[str, Graph] = field(default_factory=dict)
     arrays: Weights = field(default_factory=dict)
     fresh: frozenset[str] = frozenset()
     copies: Mapping[str, str] = field(default_factory=dict)
@@ -69,8 +68,7 @@ class Draft:
 
     def record(self, path: str) -> Record:
         """The record of a layer as it was when the work began."""
-        record: Record = get_in(self.snapshot.record, self.graph.places[path])
-        return record
+        return self.graph.records[path]
 
     def find(self, selector: Selector) -> list[str]:
         """The paths of the layers that a selector names.
@@ -78,11 +76,7 @@ class Draft:
         Raises:
             UnknownLayer, AmbiguousLayer: it names none, or several where one is meant; another edit has replaced it.
         """
-        return self.present(find_layers(self.graph, selector, self.records))
-
-    @property
-    def records(self) -> dict[str, Record]:
-        return {path: self.record(path) for path in self.graph.places}
+        return self.present(find_layers(self.graph, selector))
 
     def present(self, paths: list[str]) -> list[str]:
         """The paths less those of models that another edit has replaced, and of layers in them.
@@ -104,7 +98,7 @@ class Draft:
         Raises:
             UnknownLayer, AmbiguousLayer: it names none, or several.
         """
-        return self.present([find_one(self.graph, selector, self.records)])[0]
+        return self.present([find_one(self.graph, selector)])[0]
 
     def within(self, selector: Selector) -> list[str]:
         """The paths of the layers that a selector names, and of those in them if they are models."""
@@ -112,13 +106,13 @@ class Draft:
         inside = tuple(f"{path}/" for path in chosen)
         return self.present([path for path in self.graph.places if path in chosen or path.startswith(inside)])
 
-    def net(self, scope: str) -> Net:
+    def net(self, scope: str) -> Graph:
         """The calls of a model, by its path or that of the layer that wraps it. Their masks are yet to be found."""
         if scope in self.nets:
             return self.nets[scope]
         inner = model_in(self.record(scope)) if scope else (self.snapshot.record, ())
         assert inner is not None
-        return without_masks(unfold(inner[0]))
+        return without_masks(read_model(inner[0]))
 
     def exposed(self, path: str) -> Draft:
         """The draft in which calls state their masks, if a layer is an operation that only masks are computed by: an
@@ -129,7 +123,7 @@ class Draft:
             return self
         return self.with_net(scope, with_masks(net, self.facts(scope).specs)[0])
 
-    def with_net(self, scope: str, net: Net) -> Draft:
+    def with_net(self, scope: str, net: Graph) -> Draft:
         return replace(self, nets={**self.nets, scope: net})
 
     def with_arrays(self, arrays: Weights) -> Draft:

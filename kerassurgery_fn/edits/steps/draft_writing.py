@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
 
 from kerassurgery_fn.analysis.custom_masks import refuse_left_masks
@@ -14,7 +13,7 @@ from kerassurgery_fn.edits.steps.draft import Draft, parted, within
 from kerassurgery_fn.edits.steps.loss_scale import with_loss_scale
 from kerassurgery_fn.errors import MisfitTensor, NameTaken, NothingLeft
 from kerassurgery_fn.graph import (
-    Net,
+    Graph,
     Port,
     Record,
     Spec,
@@ -23,8 +22,8 @@ from kerassurgery_fn.graph import (
     is_functional,
     is_input,
     join_path,
+    layers_in,
     model_in,
-    name_of,
     with_layer,
 )
 from kerassurgery_fn.values.frozen import set_in
@@ -109,7 +108,7 @@ class _Folding:
         else:
             self.record = following_outputs(record, self.draft.snapshot.record)
 
-    def before(self, scope: str) -> Net:
+    def before(self, scope: str) -> Graph:
         """The calls of a model as they were when the work began."""
         return replace(self.draft, nets={}).net(scope)
 
@@ -118,7 +117,7 @@ class _Folding:
         return {self.paths[path]: arrays for path, arrays in self.weights.items()}
 
     def snapshot(self) -> Snapshot:
-        alive = set(paths_in(self.record, ""))
+        alive = {layer.path for layer in layers_in(self.record)}
         weights = {path: arrays for path, arrays in self.arrays().items() if path in alive}
         training = with_loss_scale(self.training(weights), self.draft.snapshot.record, self.record)
         return Snapshot(self.record, weights, training)
@@ -142,7 +141,7 @@ class _Folding:
         return Training(tuple(owner for owner, _ in kept), tuple(value for _, value in kept))
 
 
-def written(net: Net, facts: Facts, scope: str) -> Record:
+def written(net: Graph, facts: Facts, scope: str) -> Record:
     """The record of a model whose facts are known."""
     names = Counter(net.name(key) for key in arranged(net)[0] if key)
     if twice := [name for name, times in names.items() if times > 1]:
@@ -164,19 +163,10 @@ def written(net: Net, facts: Facts, scope: str) -> Record:
     return record
 
 
-def renamed_in(net: Net, scope: str, path: str) -> str:
+def renamed_in(net: Graph, scope: str, path: str) -> str:
     """A path with a layer's name in place of its key in one model."""
     inside = path.removeprefix(f"{scope}/") if scope else path
     key, slash, rest = inside.partition("/")
     if (scope and inside == path) or key not in net.layers:
         return path
     return join_path(scope, f"{net.name(key)}{slash}{rest}")
-
-
-def paths_in(record: Record, scope: str) -> Iterator[str]:
-    """The paths of all layers of a model and of those nested in it."""
-    for layer in record["config"]["layers"]:
-        path = join_path(scope, name_of(layer))
-        yield path
-        if inner := model_in(layer):
-            yield from paths_in(inner[0], path)

@@ -80,7 +80,9 @@ def found_head(flow: Flow, layer: Selector | None) -> Head:
         AmbiguousLayer: several layers make what is meant.
         NoHead: what the layer makes is no output.
     """
-    name, meant = of_the_output(flow) if layer is None else of_layer(flow, find_one(flow.graph, layer))
+    name, meant = (
+        of_the_output(flow) if layer is None else of_layer(flow, find_one(flow.graph, layer, flow.trace.records))
+    )
     producers = [producer for producer in flow.producers.values() if ids_on(flow, producer.axis) & meant]
     if not producers:
         why = f": {name!r} {flow.opaque[name]}" if name in flow.opaque else ""
@@ -102,7 +104,7 @@ def of_the_output(flow: Flow) -> tuple[str, set[int]]:
     Raises:
         AmbiguousLayer: the model has several outputs.
     """
-    outputs = list(dict.fromkeys(flow.graph.outputs))
+    outputs = list(dict.fromkeys(flow.trace.outputs))
     if len(outputs) > 1:
         producers = ", ".join(dict.fromkeys(repr(ref.path) for ref in outputs))
         raise AmbiguousLayer(
@@ -117,10 +119,10 @@ def of_layer(flow: Flow, path: str) -> tuple[str, set[int]]:
     if it makes none itself."""
     own = [producer.axis for producer in flow.producers.values() if producer.path == path]
     tensors = {ref for ref in flow.tensors if ref.path == path}
-    tensors |= {ref for call in flow.graph.models if call.path == path for ref in call.made}
+    tensors |= {ref for call in flow.trace.models if call.path == path for ref in call.made}
     passed = [axis for ref in tensors for axis in flow.tensors.get(ref) or ()]
     made = {one for axis in own or passed for one in ids_on(flow, axis)}
-    ends = [ids_on(flow, axis) & made for ref in flow.graph.outputs for axis in flow.tensors.get(ref) or ()]
+    ends = [ids_on(flow, axis) & made for ref in flow.trace.outputs for axis in flow.tensors.get(ref) or ()]
     return path, next(filter(None, ends), set())
 
 

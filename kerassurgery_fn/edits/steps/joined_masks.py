@@ -12,17 +12,17 @@ from __future__ import annotations
 
 from collections.abc import Set
 
-from kerassurgery_fn.graph import Call, Graph, Ref, refs
+from kerassurgery_fn.graph import Call, Ref, Trace, refs
 from kerassurgery_fn.rules.registry import key_of
 
 EVERY_STEP = "every step"
 
 
-def spares_masks(graph: Graph, join: Call, missing: Set[Ref]) -> bool:
+def spares_masks(trace: Trace, join: Call, missing: Set[Ref]) -> bool:
     """Whether the mask that a join computes stays the same without some of its operands; True if it computes none."""
     if key_of(join.record) != "ops.Concatenate":
         return True
-    calls = {(call.path, call.node): call for call in graph.calls}
+    calls = {(call.path, call.node): call for call in trace.calls}
     parts = {ref: mask_of(calls, ref) for ref in refs(join.args)}
     kept = {part for ref, part in parts.items() if ref not in missing}
     lost = {part for ref, part in parts.items() if ref in missing} - {None}

@@ -1,0 +1,74 @@
+"""Calls taken out of a model and of the models nested in it, and the tensors around them joined again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass, field, replace
+
+from kerassurgery_fn.graph.model_graph import Graph
+from kerassurgery_fn.graph.reading import read_model
+from kerassurgery_fn.graph.records import Record, is_functional, is_model, join_path, name_of
+from kerassurgery_fn.graph.rewiring import redirected, shortened
+from kerassurgery_fn.graph.tensors import Node, Port
+from kerassurgery_fn.graph.writing import fold
+from kerassurgery_fn.values.frozen import get_in, set_in
+
+
+@dataclass(frozen=True)
+class Rewiring:
+    """What changes in the calls of a model.
+
+    A call is named by its layer's path and its number among the layer's calls, one of its outputs by these and the
+    output's index.
+
+    - `dropped`: calls that go;
+    - `shortened`: calls whose first argument, a list, loses some of its items;
+    - `replaced`: outputs that are no more -> the output, in the same model, that takes their place.
+    """
+
+    dropped: Set[Node] = frozenset()
+    shortened: Mapping[Node, Set[int]] = field(default_factory=dict)
+    replaced: Mapping[tuple[str, int, int], tuple[str, int, int]] = field(default_factory=dict)
+
+
+def rewire(record: Record, changes: Rewiring, scope: str = "") -> Record:
+    """The record of a model after a rewiring: layers without calls go, calls are counted anew.
+
+    Parts of it that do not change are shared.
+    """
+    if not (changes.dropped or changes.shortened or changes.replaced):
+        return record
+    for index, layer in enumerate(record["config"]["layers"]):
+        path = join_path(scope, name_of(layer))
+        if is_model(layer) and any(touched.startswith(f"{path}/") for touched in _paths(changes)):
+            record = set_in(record, ("config", "layers", index), rewire(layer, changes, path))
+    graph = _shortened(read_model(record), changes, scope)
+    ports = {Port(_key(a[0], scope), *a[1:]): Port(_key(b[0], scope), *b[1:]) for a, b in changes.replaced.items()}
+    if not is_functional(record):
+        dropped = [node for node in graph.calls if (join_path(scope, node[0]), node[1]) in changes.dropped]
+        ports |= {Port(*node): graph.reads(node)[0] for node in dropped}
+    graph = redirected(graph, ports)
+    return fold(graph, graph.stated.__getitem__)
+
+
+def _paths(changes: Rewiring) -> Iterable[str]:
+    return {str(one[0]) for one in [*changes.dropped, *changes.shortened, *changes.replaced]}
+
+
+def _key(path: str, scope: str) -> str:
+    return path.removeprefix(f"{scope}/") if scope else path
+
+
+def _shortened(graph: Graph, changes: Rewiring, scope: str) -> Graph:
+    """The model with its shortened calls, and what the first call of a layer says of the shapes of what it reads."""
+    for (path, number), lost in changes.shortened.items():
+        node = (_key(path, scope), number)
+        if node not in graph.calls:
+            continue
+        graph = shortened(graph, node, lost)
+        layer = graph.layers[node[0]]
+        if number == 0 and (layer.get("build_config") or {}).get("input_shape"):
+            place = ("build_config", "input_shape")
+            left = [shape for i, shape in enumerate(get_in(layer, place)) if i not in lost]
+            graph = replace(graph, layers={**graph.layers, node[0]: set_in(layer, place, left)})
+    return graph

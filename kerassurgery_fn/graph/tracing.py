@@ -1,0 +1,179 @@
+"""The trace of a graph: nested models inlined, once for each of their calls."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kerassurgery_fn.errors import BrokenSnapshot
+from kerassurgery_fn.graph.calls import Call, Constant, Inner, ModelCall, Ref, Trace, refs
+from kerassurgery_fn.graph.model_graph import Graph
+from kerassurgery_fn.graph.reading import nested
+from kerassurgery_fn.graph.records import (
+    Record,
+    is_functional,
+    is_input,
+    is_model,
+    leaves,
+    map_leaves,
+    reading_config,
+    wrapped_model,
+)
+from kerassurgery_fn.graph.tensors import Arguments, Node, Port, Use, bound, given_to_model
+from kerassurgery_fn.values.frozen import Location
+
+
+def trace(graph: Graph) -> Trace:
+    """The calls of a model, and in place of each call of a nested model the calls of its layers.
+
+    Raises:
+        BrokenSnapshot: a nested model is broken, is called on other tensors than it has inputs, or does not make what
+            is read of it.
+    """
+    tracer = _Tracer()
+    with reading_config():
+        outputs = tracer.model(_Frame(graph, (), "", (), {}), None)
+    inputs = [Ref(call.path, call.node, 0) for call in tracer.calls if is_input(call.record)]
+    return Trace(
+        graph, tracer.calls, inputs, outputs, tracer.shapes, tracer.structures, tracer.recorded, tracer.twins,
+        tracer.models, tracer.inner,
+    )  # fmt: skip
+
+
+class _Frame(NamedTuple):
+    """A call of a model: its graph, the place of its record, its path, the numbers of the calls that lead to it.
+
+    `made` has the tensors so far: the first output of each call of a layer, all outputs of each call of a model.
+    """
+
+    graph: Graph
+    where: Location
+    path: str
+    node: tuple[int, ...]
+    made: dict[Node, Ref | list[Ref]]
+
+    def tensor(self, port: Port) -> Ref:
+        made = self.made[port.node]
+        if isinstance(made, Ref):
+            return Ref(made.path, made.node, port.output) if port.output else made
+        if not 0 <= port.output < len(made):
+            raise BrokenSnapshot(
+                f"output {port.output} of {port.layer!r} is read, but that model has {len(made)}; nothing makes it"
+            )
+        return made[port.output]
+
+    def path_of(self, key: str) -> str:
+        return f"{self.path}/{key}" if self.path else key
+
+    def place_of(self, key: str) -> Location:
+        return (*self.where, *self.graph.places[key])
+
+
+class _Tracer:
+    """What is gathered on the way through the graphs of a model and of the models nested in it."""
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+        self.shapes: dict[Location, Ref] = {}
+        self.structures: dict[Location, Any] = {}
+        self.recorded: dict[Ref, Any] = {}
+        self.twins: list[tuple[Ref, Ref]] = []
+        self.models: list[ModelCall] = []
+        self.inner: dict[tuple[Location, tuple[int, ...]], Inner] = {}
+
+    def model(self, frame: _Frame, given: Any) -> list[Ref]:
+        """Adds the calls of a model that is called on `given` (None: on its own inputs); its output tensors."""
+        graph, tensors = frame.graph, {} if given is None else bound(frame.graph.inputs, given)
+        for key, number in graph.sources:
+            frame.made[key, number] = self.input(frame, key, tensors.get(key))
+        self.note_structures(graph.record, frame.where, map_leaves(frame.tensor, graph.inputs))
+        for node in graph.order:
+            frame.made[node] = self.call(frame, node)
+        return [frame.tensor(port) for port in leaves(graph.outputs)]
+
+    def input(self, frame: _Frame, key: str, given: Ref | None) -> Ref:
+        """The tensor of an InputLayer: one of its own at the top, the one that is given inside a nested model."""
+        own = Ref(frame.path_of(key), (*frame.node, 0), 0)
+        if key not in frame.graph.layers:  # a Sequential model without an InputLayer
+            return given or own
+        place = frame.place_of(key)
+        if given is None:
+            self.calls.append(Call(own.path, own.node, frame.graph.records[key], place, [], {}))
+        tensor = given or own
+        first = self.shapes.setdefault((*place, "config", "batch_shape"), tensor)
+        if first != tensor:
+            self.twins.append((first, tensor))
+        return tensor
+
+    def call(self, frame: _Frame, node: Node) -> Ref | list[Ref]:
+        """Adds a call of a layer, or the calls within it if it is a model; its output tensors."""
+        key, number = node
+        record, place = frame.graph.records[key], frame.place_of(key)
+        made = Ref(frame.path_of(key), (*frame.node, number), 0)
+        args, kwargs = self.arguments(frame, node, place)
+        inner = nested(frame.graph, key)
+        if inner and is_model(record):
+            outputs = self.model(_Frame(inner, place, made.path, made.node, {}), given_to_model(args, kwargs))
+            self.models.append(ModelCall(made.path, made.node, refs([args, kwargs]), outputs))
+            return outputs
+        if inner:
+            self.inside(inner, record, place, made)
+        self.calls.append(Call(made.path, made.node, record, place, args, kwargs))
+        if any(frame.node):
+            self.twins.append((Ref(made.path, (*(0 for _ in frame.node), number), 0), made))
+        return made
+
+    def inside(self, inner: Graph, record: Record, place: Location, made: Ref) -> None:
+        """Adds the calls of the model that a layer wraps, which are no calls of the trace."""
+        _, where = wrapped_model(record, place) or (record, place)
+        calls, models = self.calls, self.models
+        self.calls, self.models = [], []
+        step = Ref(f"{made.path}/(step)", made.node, 0)
+        outputs = self.model(_Frame(inner, where, made.path, made.node, {}), step)
+        self.inner[where, made.node] = Inner(self.calls, step, outputs[0])
+        self.calls, self.models = calls, models
+
+    # --- arguments
+
+    def arguments(self, frame: _Frame, node: Node, place: Location) -> Arguments:
+        """The arguments of a call with a `Ref` for every tensor. A Sequential model states no calls."""
+        args, kwargs = frame.graph.calls[node]
+        if not is_functional(frame.graph.record):
+            return Arguments([self.read(frame, use) for use in args], {})
+        at = (*place, "inbound_nodes", node[1])
+        return Arguments(
+            [self.argument(frame, arg, (*at, "args", i)) for i, arg in enumerate(args)],
+            {name: self.argument(frame, arg, (*at, "kwargs", name)) for name, arg in kwargs.items()},
+        )
+
+    def argument(self, frame: _Frame, tree: Any, place: Location) -> Any:
+        """An argument of a call, at a place in the record, with tensors looked up and constants read."""
+        if isinstance(tree, Use):
+            self.shapes[(*place, "config", "shape")] = ref = self.read(frame, tree)
+            return ref
+        match tree:
+            case {"class_name": "__numpy__" | "__tensor__", "config": {"value": value}}:
+                array = np.asarray(value)
+                return Constant((*place, "config", "value"), array) if array.ndim else array.item()
+            case {"class_name": str()}:
+                return tree
+            case dict():
+                return {key: self.argument(frame, item, (*place, key)) for key, item in tree.items()}
+            case list():
+                return [self.argument(frame, item, (*place, i)) for i, item in enumerate(tree)]
+        return tree
+
+    def read(self, frame: _Frame, use: Use) -> Ref:
+        """The tensor that a call reads. Its first reader says what is recorded of its shape."""
+        ref = frame.tensor(use.port)
+        if use.spec is not None:
+            self.recorded.setdefault(ref, use.spec.shape)
+        return ref
+
+    def note_structures(self, record: Record, where: Location, tensors: Any) -> None:
+        """Where a nested model's record repeats the shapes of its inputs."""
+        if isinstance(record["config"].get("build_input_shape"), list):
+            self.structures[(*where, "config", "build_input_shape")] = tensors
+        if (record.get("build_config") or {}).get("input_shape") is not None:
+            self.structures[(*where, "build_config", "input_shape")] = tensors
