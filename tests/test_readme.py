@@ -69,6 +69,7 @@ def test_each_row_of_the_table_runs(code, scope, tmp_path, monkeypatch):
     """An edit is also applied, and the result rebuilt."""
     monkeypatch.chdir(tmp_path)
     kerassurgery_fn.save_plan(kerassurgery_fn.DeleteLayer("dropout"), "plan.json")
+    kerassurgery_fn.write_model(scope["snapshot"], "model.keras")
     result = eval(code.strip("`"), scope)
     if re.match(r"`(\w+)", code)[1] in {*EDITS, "Plan"}:
         smaller = kerassurgery_fn.rebuild(result(scope["snapshot"]))

@@ -264,6 +264,8 @@ def write_with(path: Path, write: Callable[[Path], Any]) -> None:
     ):
         temporary = Path(folder) / path.name
         write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())  # a crash of the machine must not leave a renamed file without content
         os.replace(temporary, path)
 
 

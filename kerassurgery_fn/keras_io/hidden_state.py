@@ -32,7 +32,8 @@ def with_vocabulary(layer: Any, config: dict[str, Any]) -> dict[str, Any]:
         return config
     idf = getattr(lookup, "idf_weights", None)
     special_tokens = lookup.vocabulary_size() - len(tokens)  # padding and out-of-vocabulary tokens come first
-    idf_of_tokens = None if idf is None else idf.numpy()[special_tokens:].tolist()
+    # Zeros for padding (pad_to_max_tokens) may follow.
+    idf_of_tokens = None if idf is None else idf.numpy()[special_tokens : special_tokens + len(tokens)].tolist()
     return {**config, "vocabulary": tokens, "idf_weights": idf_of_tokens}
 
 

@@ -4,16 +4,13 @@ It is true if the models of the law tests say so: a class is exact if such model
 approximate if its rule says so of one. Classes that pin have a test of their own, in test_opaque.py.
 """
 
-import contextlib
-import importlib
-import inspect
 import itertools
 from collections import defaultdict
-from pathlib import Path
 
 import pytest
 
 from helpers.keras_classes import key_of_class, layer_classes, operation_classes
+from helpers.law_models import call_law_tests
 from helpers.older import IS_OLDER
 from kerassurgery_fn import analyse, capture
 from kerassurgery_fn.graph import Record
@@ -30,11 +27,6 @@ UNTRIED = {  # called exact without a law test
     "ops.AdaptiveMaxPool": "states a shape of one axis too many, so that its rule is not used",
     "ops.ConvTranspose": "cannot be run: it hands its arguments on in another order",
 }
-
-
-LAWS = Path(__file__).parents[1] / "laws"
-# law tests that say nothing of single classes where channels are where the class expects them
-OTHER = {"test_laws_axes", "test_laws_grids", "test_laws_sabotage"}
 
 
 @pytest.mark.keras
@@ -118,35 +110,8 @@ def across(record: Record):
 def evidence():
     """What comes of every parametrised law test, called with `check_law` replaced."""
     found = Evidence()
-    files = {file.stem for file in LAWS.glob("test_laws*.py")} - OTHER
-    for file in sorted(files):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.syspath_prepend(LAWS)
-            module = importlib.import_module(file)
-            patch.setattr(module, "check_law", found.take, raising=False)
-            for name, test in list(vars(module).items()):
-                for arguments in cases(test) if name.startswith("test_") else ():
-                    with contextlib.suppress(Exception, pytest.fail.Exception):  # that is the test's own business
-                        test(**arguments)
+    call_law_tests(found.take)
     return found
-
-
-def cases(test):
-    """The arguments of each run of a test that takes none or is parametrised once."""
-    marks = [mark for mark in getattr(test, "pytestmark", ()) if mark.name == "parametrize"]
-    if not marks and not inspect.signature(test).parameters:
-        yield {}
-    if len(marks) == 1:
-        names = [name.strip() for name in marks[0].args[0].split(",")]
-        for case in marks[0].args[1]:
-            yield dict(zip(names, values_of(case, len(names)), strict=True))
-
-
-def values_of(case, count):
-    """The values of one run of a parametrised test, which may be a `pytest.param` with marks."""
-    if isinstance(case, type(pytest.param())):
-        return case.values
-    return (case,) if count == 1 else case
 
 
 @pytest.mark.slow

@@ -1,0 +1,123 @@
+"""The members of a `.keras` file: a zip archive that may be broken or hostile."""
+
+from __future__ import annotations
+
+import stat
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryFile
+from typing import IO
+
+from kerassurgery_fn.errors import BadFile
+
+CONFIG, METADATA, WEIGHTS, ASSETS = "config.json", "metadata.json", "model.weights.h5", "assets"
+MAX_MEMBERS = 100_000
+MAX_JSON = 1 << 28  # bytes of config.json, metadata.json or a vocabulary
+MAX_RATIO = 100  # of a member's size to its size in the archive: Keras does not compress, and DEFLATE reaches 1032
+RATIO_FLOOR = 1 << 26  # bytes; smaller members may have any ratio
+CHUNK = 1 << 20
+
+
+class Members:
+    """The checked members of an open archive.
+
+    Raises:
+        BadFile: a member has a name that leaves the archive, is a link, is there twice, or expands too much.
+    """
+
+    def __init__(self, archive: zipfile.ZipFile, path: str) -> None:
+        self.path, self._archive = path, archive
+        _check(archive.infolist(), path)
+        self.names = frozenset(archive.namelist())
+
+    def read(self, name: str) -> bytes:
+        """The content of a small member.
+
+        Raises:
+            BadFile: there is no such member, it is too large, or it is damaged.
+        """
+        size = self._info(name).file_size
+        if size > MAX_JSON:
+            raise BadFile(f"{self.path}: {name} has {size:,} bytes, more than the limit of {MAX_JSON:,}")
+        with _readable(self.path, name):
+            return self._archive.read(name)
+
+    @contextmanager
+    def open(self, name: str) -> Iterator[IO[bytes]]:
+        """A member as a file that can be sought in, after a check of its sum.
+
+        Raises:
+            BadFile: there is no such member, or it is damaged.
+        """
+        self._info(name)
+        with TemporaryFile() as unpacked:
+            with _readable(self.path, name), self._archive.open(name) as member:
+                while chunk := member.read(CHUNK):
+                    unpacked.write(chunk)
+            unpacked.seek(0)
+            yield unpacked
+
+    def _info(self, name: str) -> zipfile.ZipInfo:
+        try:
+            return self._archive.getinfo(name)
+        except KeyError:
+            raise BadFile(f"{self.path} has no member {name}, which every .keras file has") from None
+
+
+@contextmanager
+def open_members(path: str) -> Iterator[Members]:
+    """The members of a `.keras` file.
+
+    Raises:
+        BadFile: the file cannot be read or is no archive; or see `Members`.
+    """
+    if Path(path).is_dir():
+        raise BadFile(f"{path} is a folder, not a .keras file")
+    try:
+        archive = zipfile.ZipFile(path)
+    except OSError as error:
+        raise BadFile(f"{path} cannot be read: {error.strerror or error}") from error
+    except Exception as error:  # zipfile raises struct.error, UnicodeDecodeError, ... for archives that are mangled
+        raise BadFile(f"{path} is no .keras file: {error}; files of Keras 3 are zip archives") from error
+    with archive:
+        yield Members(archive, path)
+
+
+@contextmanager
+def _readable(path: str, name: str) -> Iterator[None]:
+    """Turns what zipfile raises for damaged, encrypted or unknown kinds of members into BadFile."""
+    try:
+        yield
+    except BadFile:
+        raise
+    except (OSError, EOFError, RuntimeError, NotImplementedError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise BadFile(f"{path}: {name} cannot be unpacked: {error}") from error
+    except Exception as error:  # struct.error, lzma.LZMAError, ...
+        raise BadFile(f"{path}: {name} is damaged: {error}") from error
+
+
+def _check(infos: list[zipfile.ZipInfo], path: str) -> None:
+    if len(infos) > MAX_MEMBERS:
+        raise BadFile(f"{path} has {len(infos):,} members, more than the limit of {MAX_MEMBERS:,}")
+    counts = Counter(info.filename for info in infos)
+    for info in infos:
+        if fault := _fault(info, counts):
+            raise BadFile(f"{path}: the member {info.filename[:100]!r} {fault}")
+
+
+def _fault(info: zipfile.ZipInfo, counts: Counter[str]) -> str:
+    """What is wrong with a member, in words; empty if nothing is."""
+    name = info.filename.replace("\\", "/")
+    if name.startswith("/") or ":" in name.split("/")[0] or ".." in PurePosixPath(name).parts:
+        return "has a name that leaves the archive"
+    if counts[info.filename] > 1:
+        return "is there twice"
+    if stat.S_ISLNK(info.external_attr >> 16):
+        return "is a link"
+    if info.file_size > max(RATIO_FLOOR, MAX_RATIO * info.compress_size):
+        return f"expands from {info.compress_size:,} to {info.file_size:,} bytes, more than {MAX_RATIO} times"
+    return ""

@@ -1,0 +1,142 @@
+"""The arrays of a weight file, read and written with h5py.
+
+A group of the file has its arrays under `vars`, as `vars/0`, `vars/1`, ... in the order of the variables. h5py does not
+know bfloat16: it is stored as two bytes with an attribute `dtype`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import IO, Any
+
+import h5py
+import ml_dtypes
+import numpy as np
+
+from kerassurgery_fn.archive.layer_groups import Arrays
+from kerassurgery_fn.errors import BadFile
+
+MAX_RATIO = 100  # of the bytes of an array to its bytes in the file
+RATIO_FLOOR = 1 << 26  # bytes; smaller arrays may have any ratio
+BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+
+
+class WeightFile:
+    """The groups and arrays of an open weight file."""
+
+    def __init__(self, file: h5py.File, source: str) -> None:
+        self._file, self._source = file, source
+
+    def arrays(self, group: str) -> Arrays:
+        """The numbered arrays of a group; none if the group does not exist.
+
+        Raises:
+            BadFile: the arrays are not numbered, or see `array`.
+        """
+        names = self._names(f"{group}/vars")
+        if sorted(names) != sorted(map(str, range(len(names)))):
+            raise BadFile(f"{self._source}: {group}/vars has {', '.join(sorted(names)[:4])}, not arrays 0, 1, ...")
+        return tuple(self.array(f"{group}/vars/{index}") for index in range(len(names)))
+
+    def array(self, name: str) -> np.ndarray:
+        """One array of the file.
+
+        Raises:
+            BadFile: it is no array of numbers, it is in another file, or it is larger than what the file has of it.
+        """
+        dataset = self._find(name)
+        if not isinstance(dataset, h5py.Dataset):
+            raise BadFile(f"{self._source}: {name} is no array")
+        if fault := _fault(dataset):
+            raise BadFile(f"{self._source}: the array {name} {fault}")
+        try:
+            return _native(np.asarray(dataset[()]), dataset.attrs.get("dtype"))
+        except Exception as error:  # h5py raises OSError, KeyError, ValueError, ... for damaged files
+            raise BadFile(f"{self._source}: the array {name} cannot be read: {error}") from error
+
+    def has(self, name: str) -> bool:
+        return self._find(name) is not None
+
+    def has_arrays(self, group: str) -> bool:
+        """Whether a group has arrays, at any depth."""
+        return bool(self._names(f"{group}/vars")) or bool(self.subgroups(group))
+
+    def subgroups(self, group: str) -> list[str]:
+        """The names of the groups of sublayers in a group that have arrays, at any depth."""
+        names = [name for name in self._names(group) if name != "vars"]
+        return [name for name in names if group.count("/") < MAX_GROUPS and self.has_arrays(f"{group}/{name}")]
+
+    def _names(self, group: str) -> list[str]:
+        found = self._find(group)
+        return list(found) if isinstance(found, h5py.Group) else []
+
+    def _find(self, name: str) -> Any:
+        """A group or a dataset of the file, None if there is none. Links to other places are not followed."""
+        found = self._file
+        for part in name.split("/"):
+            try:
+                link = found.get(part, getlink=True) if isinstance(found, h5py.Group) else None
+                if link is None:
+                    return None
+                if not isinstance(link, h5py.HardLink):
+                    raise BadFile(f"{self._source}: {name} is a link to another place")
+                found = found[part]
+            except BadFile:
+                raise
+            except Exception as error:  # h5py raises OSError, KeyError, RuntimeError, ... for damaged files
+                raise BadFile(f"{self._source}: {name} cannot be read: {error}") from error
+        return found
+
+
+MAX_GROUPS = 100  # levels of groups; a group may contain itself
+
+
+@contextmanager
+def open_weights(file: IO[bytes], source: str) -> Iterator[WeightFile]:
+    """The arrays of a weight file.
+
+    Raises:
+        BadFile: it is no HDF5 file.
+    """
+    try:
+        opened = h5py.File(file, "r")
+    except Exception as error:
+        raise BadFile(f"{source} is no HDF5 file: {error}") from error
+    with opened:
+        yield WeightFile(opened, source)
+
+
+def write_arrays(file: h5py.File, group: str, arrays: Sequence[np.ndarray]) -> None:
+    """Writes the arrays of a group."""
+    written = file.require_group(f"{group}/vars")
+    for index, array in enumerate(arrays):
+        dataset = written.create_dataset(str(index), data=array)
+        if array.dtype == BFLOAT16:
+            dataset.attrs["dtype"] = "bfloat16"
+
+
+def _fault(dataset: h5py.Dataset) -> str:
+    """Why a dataset is not read, in words; empty if it is fine."""
+    if dataset.shape is None or not (dataset.dtype.kind in "fiub" or _is_bfloat16(dataset)):
+        return f"is no array of numbers, but of {dataset.dtype}"
+    if dataset.external:
+        return "is in another file"
+    if dataset.is_virtual:
+        return "is put together from other arrays"
+    count, stored = math.prod(dataset.shape) * dataset.dtype.itemsize, dataset.id.get_storage_size()
+    if count > max(RATIO_FLOOR, MAX_RATIO * stored):
+        return f"has the shape {dataset.shape}, {count:,} bytes, but the file has only {stored:,} bytes of it"
+    return ""
+
+
+def _is_bfloat16(dataset: h5py.Dataset) -> bool:
+    return dataset.dtype == np.dtype("V2") and dataset.attrs.get("dtype") == "bfloat16"
+
+
+def _native(array: np.ndarray, dtype: Any) -> np.ndarray:
+    """An array as NumPy works with it: bfloat16 as such, and the bytes in the order of the machine."""
+    if dtype == "bfloat16":
+        return array.view(BFLOAT16) if array.dtype.itemsize == 2 else array.astype(BFLOAT16)
+    return array.astype(array.dtype.newbyteorder("="), copy=False)

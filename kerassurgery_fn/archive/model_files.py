@@ -1,0 +1,148 @@
+"""`read_model` and `write_model`: `.keras` files as snapshots and back, without Keras."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import zipfile
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from kerassurgery_fn.archive.archive_members import CONFIG, METADATA, WEIGHTS, Members, open_members
+from kerassurgery_fn.archive.h5_weights import open_weights
+from kerassurgery_fn.archive.json_limits import parse_json
+from kerassurgery_fn.archive.saved_config import to_record
+from kerassurgery_fn.archive.saved_training import read_training, write_training
+from kerassurgery_fn.archive.saved_weights import add_vocabularies, read_weights, write_weights
+from kerassurgery_fn.archive.weight_checks import check_groups, check_weights
+from kerassurgery_fn.arguments import as_file, as_flag, as_mapping, as_snapshot, optional, takes
+from kerassurgery_fn.documents.plan_files import write_with
+from kerassurgery_fn.errors import BadFile, NotEncodable
+from kerassurgery_fn.values.snapshot import Snapshot
+
+Path_ = str | os.PathLike[str]
+PACKAGE = "kerassurgery_fn"
+LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the time of all members, so that equal snapshots give equal bytes
+
+
+@takes(path=as_file)
+def read_model(path: Path_) -> Snapshot:
+    """The snapshot of the model in a `.keras` file, with the state of its optimizer. Keras is not needed.
+
+    It is the snapshot that `capture` takes of the model that was saved. Nothing of the file is imported or run: a
+    Lambda layer stays data.
+
+    Raises:
+        BadFile: the file cannot be read, is no `.keras` file, is damaged, or does not fit together.
+        NotAGraph: the model is subclassed and has no graph.
+        HiddenState: a layer is quantized in a way that only Keras can read.
+        BrokenSnapshot: the config is not as Keras 3 writes it.
+    """
+    with open_members(os.fspath(path)) as members:
+        config = _json(members, CONFIG)
+        record = to_record(config, f"{path}: {CONFIG}")
+        with members.open(WEIGHTS) as file, open_weights(file, f"{path}: {WEIGHTS}") as weights:
+            check_groups(config, weights, f"{path}: {WEIGHTS}")
+            add_vocabularies(record, members, weights)
+            snapshot = Snapshot(record, read_weights(config, weights))
+            check_weights(snapshot, str(path))  # and whether the calls of the config fit together
+            return Snapshot(snapshot.record, snapshot.weights, read_training(snapshot, weights))
+
+
+@takes(path=as_file)
+def read_metadata(path: Path_) -> Mapping[str, Any]:
+    """What a `.keras` file says of itself: the version of Keras, the date, and what `write_model` was given.
+
+    Raises:
+        BadFile: the file cannot be read or is no `.keras` file.
+    """
+    with open_members(os.fspath(path)) as members:
+        metadata = _json(members, METADATA)
+    if not isinstance(metadata, dict):
+        raise BadFile(f"{path}: {METADATA} is no JSON object")
+    return metadata
+
+
+@takes(snapshot=as_snapshot, path=as_file, overwrite=as_flag, metadata=optional(as_mapping))
+def write_model(
+    snapshot: Snapshot, path: Path_, *, overwrite: bool = False, metadata: Mapping[str, Any] | None = None
+) -> None:
+    """Writes a snapshot as a `.keras` file, which `keras.models.load_model` loads. Keras is not needed.
+
+    The file is written under another name first and then renamed, so that it is never incomplete. Equal snapshots give
+    equal bytes.
+
+    Args:
+        snapshot: the model as a value.
+        path: a path that ends in `.keras`.
+        overwrite: whether a file of this name may be replaced.
+        metadata: JSON data that is kept in the file beside the weights, for example `read_metadata(original)`. Keras
+            does not read it.
+
+    Raises:
+        BadFile: the path does not end in `.keras`, the file exists, or it cannot be written.
+        BrokenSnapshot: a layer has other weights than its config says, or none yet.
+        HiddenState: a layer is quantized in a way that only Keras can write.
+        NotEncodable: the metadata is not JSON.
+    """
+    target = _target(Path(path), overwrite)
+    texts = {METADATA: _dumps(_metadata(metadata or {})), CONFIG: json.dumps(snapshot.record)}
+
+    def write(temporary: Path) -> None:
+        weights = temporary.with_name(WEIGHTS)
+        with h5py.File(weights, "w") as file:
+            write_weights(file, snapshot)
+            write_training(file, snapshot)
+        with zipfile.ZipFile(temporary, "w") as archive:
+            for name, text in texts.items():
+                archive.writestr(zipfile.ZipInfo(name, LONG_AGO), text)
+            with weights.open("rb") as source, _new_member(archive, WEIGHTS) as member:
+                shutil.copyfileobj(source, member, 1 << 20)
+
+    write_with(target, write)
+
+
+def _new_member(archive: zipfile.ZipFile, name: str) -> Any:
+    return archive.open(zipfile.ZipInfo(name, LONG_AGO), "w", force_zip64=True)
+
+
+def _target(path: Path, overwrite: bool) -> Path:
+    """The path, checked before any work is done."""
+    if path.suffix != ".keras":
+        raise BadFile(f"{path} must end in .keras, or Keras will not load it")
+    if path.is_dir():
+        raise BadFile(f"{path} is a folder, and cannot be written")
+    if path.exists() and not overwrite:
+        raise BadFile(f"{path} exists; pass overwrite=True to replace it")
+    return path
+
+
+def _metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """The metadata of a new file: what is given, and who wrote the file."""
+    by = metadata.get(PACKAGE)
+    written_by = {**(by if isinstance(by, Mapping) else {}), "version": version_of("kerassurgery-fn")}
+    return {"keras_version": version_of("keras"), **metadata, PACKAGE: written_by}
+
+
+def version_of(distribution: str) -> str | None:
+    """The installed version of a package, None if it is not installed."""
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
+
+
+def _dumps(metadata: Mapping[str, Any]) -> str:
+    try:
+        return json.dumps(metadata)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise NotEncodable(f"the metadata is not JSON: {error}") from None
+
+
+def _json(members: Members, name: str) -> Any:
+    return parse_json(members.read(name), f"{members.path}: {name}")

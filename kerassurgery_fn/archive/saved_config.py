@@ -1,0 +1,44 @@
+"""`config.json` of a `.keras` file and the record of a snapshot: what the two have that the other has not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kerassurgery_fn.archive.layer_groups import SHARED_ID
+from kerassurgery_fn.errors import BadFile, NotAGraph
+from kerassurgery_fn.graph import check_record, is_model
+
+
+def to_record(config: Any, source: str) -> dict[str, Any]:
+    """The record of a model: its saved config without marks of shared objects and compile configs of nested models.
+
+    Raises:
+        BadFile: the config is no record of a model.
+        NotAGraph: the model is subclassed, so that its config is not a graph of layers.
+    """
+    if not isinstance(config, dict) or not isinstance(config.get("config"), dict) or "class_name" not in config:
+        raise BadFile(f"{source} is not the config of a model")
+    if not is_model(config):
+        raise NotAGraph(
+            f"{source}: the model is of the class {config['class_name']!r}, and its config is no graph of layers; load "
+            "it with Keras and capture the Functional models inside it"
+        )
+    record = _without_marks({**config, "config": _uncompiled(config["config"])})
+    check_record(record, f"{source}: the model")
+    return record
+
+
+def _without_marks(tree: Any) -> Any:
+    if isinstance(tree, dict):
+        return {key: _without_marks(item) for key, item in tree.items() if key != SHARED_ID}
+    return [_without_marks(item) for item in tree] if isinstance(tree, list) else tree
+
+
+def _uncompiled(tree: Any) -> Any:
+    """A config without the compile configs of the models in it."""
+    if isinstance(tree, list):
+        return [_uncompiled(item) for item in tree]
+    if not isinstance(tree, dict):
+        return tree
+    omitted = {"compile_config"} if isinstance(tree.get("config"), dict) and "class_name" in tree else set()
+    return {key: _uncompiled(item) for key, item in tree.items() if key not in omitted}

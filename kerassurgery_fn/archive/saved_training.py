@@ -1,0 +1,105 @@
+"""The state of an optimizer, read from and written to a weight file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import h5py
+import numpy as np
+
+from kerassurgery_fn.archive.h5_weights import WeightFile, write_arrays
+from kerassurgery_fn.archive.layer_groups import Arrays
+from kerassurgery_fn.archive.optimizer_variables import SCALE_VARIABLES, Owner, Variable, variables_of
+from kerassurgery_fn.archive.trained_weights import trained_owners
+from kerassurgery_fn.values.snapshot import Snapshot, Training
+from kerassurgery_fn.values.warning_origin import warn
+
+GROUP, INNER = "optimizer", "optimizer/inner_optimizer"
+
+
+def read_training(snapshot: Snapshot, weights: WeightFile) -> Training | None:
+    """The state of the optimizer of a model; None before its first step, or if it is not known what belongs to what."""
+    values = weights.arrays(GROUP)
+    optimizer = _optimizer(snapshot)
+    if optimizer is None or not _has_started(values):
+        return None
+    owners = trained_owners(snapshot)
+    training = _matched(snapshot, optimizer, owners, values)
+    if training is None:  # layers may have been frozen after the optimizer was built
+        training = _matched(snapshot, optimizer, trained_owners(snapshot, include_frozen=True), values)
+    if training is None:
+        warn(
+            f"the state of the optimizer ({optimizer['class_name']}) is not read: its {len(values)} variables are not "
+            "those that the class has for the weights of the model; training starts from zero"
+        )
+        return None
+    return _only(training, {None, *owners})
+
+
+def _optimizer(snapshot: Snapshot) -> Any:
+    """The record of the optimizer, None if the model is not compiled with one of known form."""
+    match snapshot.record.get("compile_config"):
+        case {"optimizer": {"class_name": str(), "config": dict()} as optimizer}:
+            return optimizer
+    return None
+
+
+def _has_started(values: Arrays) -> bool:
+    """Whether an optimizer has made a step: the integers before the first weight count steps."""
+    return any(value.any() for value in values[: SCALE_VARIABLES + 1] if value.ndim == 0 and value.dtype.kind == "i")
+
+
+def _matched(snapshot: Snapshot, optimizer: Any, owners: Sequence[Owner], values: Arrays) -> Training | None:
+    """The values with their weights, if they are as many as the optimizer has for these weights, in their shapes."""
+    for variables in variables_of(optimizer, owners):
+        slots = tuple(variable.owner for variable in variables)
+        if len(slots) == len(values) and all(map(_fits, slots, values, [snapshot] * len(values))):
+            return Training(slots, values)
+    return None
+
+
+def _fits(owner: Owner | None, value: np.ndarray, snapshot: Snapshot) -> bool:
+    return value.shape == (() if owner is None else snapshot.weights[owner[0]][owner[1]].shape)
+
+
+def _only(training: Training, kept: set[Owner | None]) -> Training:
+    pairs = [pair for pair in zip(training.slots, training.values, strict=True) if pair[0] in kept]
+    return Training(tuple(slot for slot, _ in pairs), tuple(value for _, value in pairs))
+
+
+def write_training(file: h5py.File, snapshot: Snapshot) -> None:
+    """Writes the state of the optimizer, with the variables that Keras will have for the trained weights.
+
+    The variables of new weights get the values that they start with. For optimizers that are not known, the values are
+    written in the order in which they were captured.
+    """
+    optimizer = _optimizer(snapshot)
+    if snapshot.training is None or optimizer is None:
+        return
+    values, scaled = snapshot.training.values, optimizer["class_name"] == "LossScaleOptimizer"
+    for variables in variables_of(optimizer, trained_owners(snapshot)):
+        if (filled := _filled(snapshot, snapshot.training, variables)) is not None:
+            values, scaled = filled, len(variables) > 4 and not any(v.owner for v in variables[:SCALE_VARIABLES])
+            break
+    write_arrays(file, GROUP, values)
+    if scaled:
+        write_arrays(file, INNER, values[SCALE_VARIABLES:])
+
+
+def _filled(snapshot: Snapshot, training: Training, variables: Sequence[Variable]) -> Arrays | None:
+    """The values of variables; None if the state has others for a weight, or for no weight."""
+    remaining = {owner: iter(values) for owner, values in training.by_owner().items()}
+    numbers = sum(slot is None for slot in training.slots)
+    if numbers != sum(variable.owner is None for variable in variables):
+        return None
+    return tuple(_values(snapshot, remaining, variables))
+
+
+def _values(snapshot: Snapshot, remaining: dict[Any, Iterator[np.ndarray]], variables: Any) -> Iterator[np.ndarray]:
+    for owner, initial in variables:
+        value = next(remaining.get(owner, iter(())), None)
+        if value is None:
+            weight = snapshot.weights[owner[0]][owner[1]]
+            value = weight if initial is None else np.full(weight.shape, initial, weight.dtype)
+        yield value

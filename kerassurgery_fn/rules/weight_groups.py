@@ -1,0 +1,159 @@
+"""Where a file of weights has the weights of a layer that is made of other layers.
+
+A weight file has one group for each layer, and in it a group for each sublayer, named by the attribute that holds it:
+
+    lstm/cell/vars/0                            an LSTM keeps all its weights in its cell
+    bidirectional/forward_layer/cell/vars/0     a sublayer may have sublayers
+    spectral_normalization/vars/0               the kernel of the wrapped layer: `layer/vars/0` is the same weight
+
+The groups are listed here in the order of `get_weights()`: the order in which Keras creates the sublayers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kerassurgery_fn.graph import Record
+from kerassurgery_fn.rules.registry import key_of
+
+Config = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Sublayer:
+    """A group of weights below the group of a layer.
+
+    - `group`: the name of the group, an attribute of the layer;
+    - `record`: the record of the sublayer;
+    - `count`: the number of its weights; None if the sublayers without a count have equally many;
+    - `shared`: how many of its first weights are weights of the layer itself, too.
+    """
+
+    group: str
+    record: Record
+    count: int | None = None
+    shared: int = 0
+
+
+@dataclass(frozen=True)
+class WeightGroups:
+    """The weights of a layer: `count` of its own, None for all if it has no sublayers; then those of `sublayers`."""
+
+    count: int | None
+    sublayers: tuple[Sublayer, ...] = ()
+
+
+def weight_groups(record: Record) -> WeightGroups:
+    """The groups of a layer's weights. A class that is not listed here has all its weights itself.
+
+    >>> weight_groups({"module": "keras.layers", "class_name": "LSTM", "config": {}}).sublayers[0].group
+    'cell'
+    """
+    groups, config = GROUPS.get(key_of(record)), record["config"]
+    if groups is None and isinstance(config.get("activation"), dict):
+        return _with_activation(record)
+    return groups(config) if groups else WeightGroups(None)
+
+
+def _with_activation(record: Record) -> WeightGroups:
+    """The groups of a layer whose activation is a layer: PReLU has a weight, as soon as Keras has run the layer."""
+    config = record["config"]
+    kernels = 2 if key_of(record).startswith("Separable") else 1
+    own = kernels + bool(config.get("use_bias", config.get("bias_axes")))
+    return WeightGroups(own, (Sublayer("activation", config["activation"]),))
+
+
+def _cell(config: Config) -> WeightGroups:
+    cell = config.get("cell") or {"module": "keras.layers", "class_name": "cell", "config": {}}
+    return WeightGroups(0, (Sublayer("cell", cell),))
+
+
+def _cells(config: Config) -> WeightGroups:
+    names = unique_names(cell["class_name"] for cell in config["cells"])
+    cells = zip(names, config["cells"], strict=True)
+    return WeightGroups(0, tuple(Sublayer(f"cells/{name}", cell, _recurrent_count(cell)) for name, cell in cells))
+
+
+def _both_directions(config: Config) -> WeightGroups:
+    forward = config["layer"]
+    backward = config.get("backward_layer") or forward
+    counts = _recurrent_count(forward), _recurrent_count(backward)
+    if None in counts:
+        counts = None, None
+    groups = zip(("forward_layer", "backward_layer"), (forward, backward), counts, strict=True)
+    return WeightGroups(0, tuple(Sublayer(*group) for group in groups))
+
+
+def _wrapped(config: Config) -> WeightGroups:
+    return WeightGroups(0, (Sublayer("layer", config["layer"]),))
+
+
+def _spectral_normalization(config: Config) -> WeightGroups:
+    """The kernel of the wrapped layer and the vector that normalises it; then the other weights of the layer."""
+    return WeightGroups(2, (Sublayer("layer", config["layer"], shared=1),))
+
+
+def _projections(*names: str, gate: str = "_gate_dense") -> Callable[[Config], WeightGroups]:
+    """The groups of an attention layer: projections with equally many weights, a gate before that of the values."""
+
+    def groups(config: Config) -> WeightGroups:
+        query, key, value, output = names
+        gates = [gate] if config.get("use_gate") else []
+        dense = {"module": "keras.layers", "class_name": "EinsumDense", "config": {}}
+        return WeightGroups(0, tuple(Sublayer(name, dense) for name in (query, key, *gates, value, output)))
+
+    return groups
+
+
+def _recurrent_count(record: Record) -> int | None:
+    """The number of weights of a recurrent layer or cell: kernel, recurrent kernel and bias. None if not known."""
+    config = record["config"]
+    if key_of(record) in RECURRENT:
+        return 2 + bool(config.get("use_bias", True))
+    inner = [config["cell"]] if "cell" in config else config.get("cells", ())
+    counts = [_recurrent_count(cell) for cell in inner]
+    return None if None in counts or not counts else sum(count for count in counts if count is not None)
+
+
+RECURRENT = {"SimpleRNN", "LSTM", "GRU", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"}
+RECURRENT |= {"SimpleRNNCell", "LSTMCell", "GRUCell"}
+
+GROUPS: dict[str, Callable[[Config], WeightGroups]] = {
+    **dict.fromkeys(("RNN", "SimpleRNN", "LSTM", "GRU", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"), _cell),
+    "StackedRNNCells": _cells,
+    "Bidirectional": _both_directions,
+    "TimeDistributed": _wrapped,
+    "SpectralNormalization": _spectral_normalization,
+    "MultiHeadAttention": _projections("query_dense", "key_dense", "value_dense", "output_dense"),
+    "GroupQueryAttention": _projections("_query_dense", "_key_dense", "_value_dense", "_output_dense"),
+}
+
+# A config has the exported name of a class, and a group the name in Keras' code: these classes have two names.
+PYTHON_NAMES = {"GroupQueryAttention": "GroupedQueryAttention"}
+
+
+def unique_names(class_names: Iterable[str]) -> list[str]:
+    """The names of the groups of several layers: their classes in snake case, numbered in order of appearance.
+
+    >>> unique_names(["Conv2D", "LSTMCell", "Conv2D"])
+    ['conv2d', 'lstm_cell', 'conv2d_1']
+    """
+    counts: dict[str, int] = {}
+    names = []
+    for name in (snake_case(PYTHON_NAMES.get(name, name)) for name in class_names):
+        counts[name] = counts.get(name, -1) + 1
+        names.append(f"{name}_{counts[name]}" if counts[name] else name)
+    return names
+
+
+def snake_case(class_name: str) -> str:
+    """
+    >>> [snake_case(name) for name in ("Conv2DTranspose", "GRUCell", "PReLU", "MyLayer2")]
+    ['conv2d_transpose', 'gru_cell', 'p_re_lu', 'my_layer2']
+    """
+    name = re.sub(r"\W+", "", class_name)
+    name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
+    return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()

@@ -1,0 +1,369 @@
+"""Files that are broken or made to do harm: each is refused in one line, and nothing is left behind."""
+
+import io
+import json
+import os
+import stat
+import zipfile
+
+import h5py
+import numpy as np
+import pytest
+
+from helpers.records import call as called
+from helpers.records import functional, layer, numbers, sequential, snapshot
+from kerassurgery_fn.archive.archive_members import CONFIG, METADATA, WEIGHTS
+from kerassurgery_fn.archive.model_files import read_metadata, read_model, write_model
+from kerassurgery_fn.errors import BadFile, BrokenSnapshot, NotAGraph, NotEncodable, SurgeryError
+
+RECORD = sequential("m", (None, 3), layer("Dense", "a", units=4), layer("Dense", "b", units=2))
+WEIGHTS_OF_M = {"a": (numbers(3, 4), numbers(4)), "b": (numbers(4, 2), numbers(2))}
+
+
+@pytest.fixture
+def path(tmp_path):
+    write_model(snapshot(RECORD, WEIGHTS_OF_M), tmp_path / "m.keras")
+    return tmp_path / "m.keras"
+
+
+def members(path):
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def rewritten(path, **options):
+    """Writes the archive anew; `options` are members, None for those that are left out."""
+    new = members(path) | {name.replace("__", "."): content for name, content in options.items()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in new.items():
+            if content is not None:
+                archive.writestr(name, content)
+
+
+def with_weights(path, change):
+    """Changes the weight file of an archive with h5py."""
+    content = io.BytesIO(members(path)[WEIGHTS])
+    with h5py.File(content, "r+") as file:
+        change(file)
+    rewritten(path, **{WEIGHTS: content.getvalue()})
+
+
+def with_config(path, **fields):
+    record = json.loads(members(path)[CONFIG])
+    rewritten(path, **{CONFIG: json.dumps(record | fields)})
+
+
+def check_refused(path, error, match):
+    before = sorted(path.parent.iterdir())
+    with pytest.raises(error, match=match) as refusal:
+        read_model(path)
+    assert "\n" not in str(refusal.value)
+    assert sorted(path.parent.iterdir()) == before
+
+
+def test_the_file_is_read_before_it_is_damaged(path):
+    assert read_model(path) == snapshot(RECORD, WEIGHTS_OF_M)
+
+
+# --- the archive
+
+
+def test_no_file(tmp_path):
+    check_refused(tmp_path / "none.keras", BadFile, "cannot be read: No such file")
+
+
+def test_a_folder(tmp_path):
+    (tmp_path / "m.keras").mkdir()
+    check_refused(tmp_path / "m.keras", BadFile, "is a folder")
+
+
+def test_no_archive(path):
+    path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(500))
+    check_refused(path, BadFile, "is no .keras file")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.99])
+def test_a_truncated_file(path, share):
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    check_refused(path, BadFile, "is no .keras file")
+
+
+@pytest.mark.parametrize("name", [CONFIG, WEIGHTS])
+def test_a_missing_member(path, name):
+    rewritten(path, **{name: None})
+    check_refused(path, BadFile, f"has no member {name}")
+
+
+def test_missing_metadata_does_no_harm_but_to_who_asks_for_it(path):
+    rewritten(path, **{METADATA: None})
+    assert read_model(path).name == "m"
+    with pytest.raises(BadFile, match=r"has no member metadata\.json"):
+        read_metadata(path)
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../m.txt", "assets/../../m.txt", "assets\\..\\..\\m.txt", "C:/m.txt"])
+def test_names_that_leave_the_archive(path, name):
+    rewritten(path, **{name: b"m"})
+    check_refused(path, BadFile, "has a name that leaves the archive")
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_member_twice(path):
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(CONFIG, "{}")
+    check_refused(path, BadFile, "'config.json' is there twice")
+
+
+def test_a_link(path):
+    info = zipfile.ZipInfo("assets/link")
+    info.external_attr = (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(info, "/etc/passwd")
+    check_refused(path, BadFile, "is a link")
+
+
+def test_a_bomb(path):
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("assets/zeros", bytes(100 << 20))
+    check_refused(path, BadFile, "expands from .* more than 100 times")
+
+
+def test_flipped_bits_are_noticed(path):
+    content = bytearray(path.read_bytes())
+    content[content.index(numbers(3, 4).tobytes())] ^= 1
+    path.write_bytes(content)
+    check_refused(path, BadFile, "model.weights.h5 cannot be unpacked: Bad CRC-32")
+
+
+def test_an_encrypted_member(path):
+    content = bytearray(path.read_bytes())
+    for mark, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        content[content.index(mark) + offset] |= 1
+        position = content.index(CONFIG.encode(), content.index(mark))
+        content[content.rindex(mark, 0, position) + offset] |= 1
+    path.write_bytes(content)
+    check_refused(path, BadFile, "cannot be unpacked")
+
+
+# --- the config
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"\xff\xfe{}", b"nonsense"])
+def test_no_json(path, text):
+    rewritten(path, **{CONFIG: text})
+    check_refused(path, BadFile, "is not valid JSON")
+
+
+@pytest.mark.parametrize("depth", [300, 100_000])
+def test_deep_json(path, depth):
+    rewritten(path, **{CONFIG: b"[" * depth + b"]" * depth})
+    check_refused(path, BadFile, "is nested more deeply than 200 levels")
+
+
+@pytest.mark.parametrize("value", [[], 3, None, {}, {"config": []}, {"config": {}, "name": "m"}])
+def test_no_config_of_a_model(path, value):
+    rewritten(path, **{CONFIG: json.dumps(value)})
+    check_refused(path, BadFile, "is not the config of a model")
+
+
+def test_a_model_without_a_graph(path):
+    with_config(path, class_name="Backbone", config={"width": 3})
+    check_refused(path, NotAGraph, "class 'Backbone', and its config is no graph")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"config": {"name": "m", "layers": [3]}},
+        {"config": {"name": "m", "layers": [{"class_name": "Dense", "config": {}}]}},
+        {"config": {"name": "m", "layers": [{"class_name": ["Dense"], "config": {"name": "a"}}]}},
+        {"config": {"name": 3, "layers": []}},
+    ],
+)
+def test_broken_records(path, fields):
+    with_config(path, **fields)
+    check_refused(path, SurgeryError, ".")
+
+
+def test_calls_that_do_not_fit_together(tmp_path):
+    record = functional("f", {"x": (None, 3)}, called(layer("Dense", "a", units=4), "x"), outputs="a")
+    write_model(snapshot(record, {"a": WEIGHTS_OF_M["a"]}), path := tmp_path / "f.keras")
+    config = json.loads(members(path)[CONFIG])
+    config["config"]["output_layers"] = [["nobody", 0, 0]]
+    rewritten(path, **{CONFIG: json.dumps(config)})
+    check_refused(path, SurgeryError, "nobody")
+
+
+# --- the weights
+
+
+def test_no_hdf5(path):
+    rewritten(path, **{WEIGHTS: b"nonsense"})
+    check_refused(path, BadFile, "is no HDF5 file")
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_truncated_hdf5(path, share):
+    content = members(path)[WEIGHTS]
+    rewritten(path, **{WEIGHTS: content[: int(share * len(content))]})
+    check_refused(path, BadFile, "is no HDF5 file")
+
+
+def replaced(name, **options):
+    def change(file):
+        del file[name]
+        file.create_dataset(name, **options)
+
+    return change
+
+
+def linked(name, link):
+    def change(file):
+        del file[name]
+        file[name] = link
+
+    return change
+
+
+def without(name):
+    def change(file):
+        del file[name]
+
+    return change
+
+
+def virtual(file):
+    del file["layers/dense/vars/0"]
+    layout = h5py.VirtualLayout((3, 4), "f4")
+    layout[:] = h5py.VirtualSource("other.h5", "w", (3, 4))
+    file.create_virtual_dataset("layers/dense/vars/0", layout)
+
+
+WRONG = {
+    "objects": (
+        replaced("layers/dense/vars/0", data=np.array([["a"]], object), dtype=h5py.string_dtype()),
+        "of object",
+    ),
+    "strings": (replaced("layers/dense/vars/0", data=np.array([b"abc"])), r"of \|S3"),
+    "opaque": (replaced("layers/dense/vars/0", data=np.zeros(3, "V2")), r"of \|V2"),
+    "records": (replaced("layers/dense/vars/0", data=np.zeros(2, [("a", "f4")])), "is no array of numbers"),
+    "complex": (replaced("layers/dense/vars/0", data=np.zeros((3, 4), "c8")), "of complex64"),
+    "empty": (replaced("layers/dense/vars/0", data=h5py.Empty("f4")), "is no array of numbers"),
+    "references": (replaced("layers/dense/vars/0", shape=(2,), dtype=h5py.ref_dtype), "is no array of numbers"),
+    "huge": (
+        replaced("layers/dense/vars/0", shape=(10**9, 10), chunks=(1, 10), dtype="f4"),
+        "but the file has only 0 bytes",
+    ),
+    "compressed bomb": (
+        replaced("layers/dense/vars/0", data=np.zeros(1 << 25, "f4"), compression="gzip"),
+        "but the file has only",
+    ),
+    "huge, never written": (
+        replaced("layers/dense/vars/0", shape=(10**9,), dtype="f4"),
+        "but the file has only 0 bytes",
+    ),
+    "other file": (linked("layers/dense/vars/0", h5py.ExternalLink("/etc/passwd", "/x")), "is a link"),
+    "soft link": (linked("layers/dense", h5py.SoftLink("/layers/dense_1")), "is a link"),
+    "data in another file": (
+        replaced("layers/dense/vars/0", shape=(3, 4), dtype="f4", external=[("/etc/passwd", 0, 48)]),
+        "is in another",
+    ),
+    "virtual": (virtual, "is put together from other arrays"),
+    "a group": (linked("layers/dense/vars/0", np.dtype("f4")), "is no array"),
+    "wrong names": (lambda file: file.move("layers/dense/vars/1", "layers/dense/vars/x"), "not arrays 0, 1"),
+    "a weight missing": (
+        without("layers/dense/vars/1"),
+        r"layer 'a' \(Dense\) has weights of shapes \[\(3, 4\)\], and by its config",
+    ),
+    "a layer missing": (without("layers/dense_1"), r"layer 'b' \(Dense\) has weights of shapes \[\]"),
+    "all layers missing": (without("layers"), "layer 'a' .*; 1 more layers differ"),
+    "a layer too many": (lambda file: file.copy("layers/dense", "layers/dense_2"), "in layers/dense_2, and its config"),
+    "another shape": (replaced("layers/dense/vars/0", data=np.zeros((3, 5), "f4")), r"\(3, 5\).*\(3, 4\)"),
+    "another rank": (replaced("layers/dense/vars/0", data=np.zeros(12, "f4")), r"\(12,\).*\(3, 4\)"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_weights(path, name):
+    change, match = WRONG[name]
+    with_weights(path, change)
+    check_refused(path, SurgeryError, match)
+
+
+def test_a_group_that_contains_itself(path):
+    def change(file):
+        file["layers/dense/again"] = file["layers/dense"]
+
+    with_weights(path, change)
+    check_refused(path, BadFile, "has weights in sublayers")
+
+
+@pytest.mark.parametrize("dtype", [">f4", "<f2", "<f8"])
+def test_other_kinds_of_numbers(path, dtype):
+    with_weights(path, replaced("layers/dense/vars/0", data=numbers(3, 4).astype(dtype)))
+    kernel = read_model(path).weights["a"][0]
+    np.testing.assert_array_equal(kernel, numbers(3, 4))
+    assert kernel.dtype.isnative
+
+
+# --- writing
+
+
+def test_a_file_is_not_overwritten_unless_told(path):
+    before = path.read_bytes()
+    other = snapshot(RECORD, WEIGHTS_OF_M | {"b": (numbers(4, 2) + 1, numbers(2))})
+    with pytest.raises(BadFile, match="exists; pass overwrite=True"):
+        write_model(other, path)
+    assert path.read_bytes() == before
+    write_model(other, path, overwrite=True)
+    assert read_model(path) == other
+
+
+def test_other_endings_and_folders(tmp_path):
+    (tmp_path / "folder.keras").mkdir()
+    for name, match in (
+        ("m.h5", "must end in .keras"),
+        ("folder.keras", "is a folder"),
+        ("no/m.keras", "No such file"),
+    ):
+        with pytest.raises(BadFile, match=match):
+            write_model(snapshot(RECORD, WEIGHTS_OF_M), tmp_path / name, overwrite=True)
+    assert [each.name for each in tmp_path.iterdir()] == ["folder.keras"]
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="the superuser may write everywhere")
+def test_a_read_only_folder(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(BadFile, match="Permission denied"):
+        write_model(snapshot(RECORD, WEIGHTS_OF_M), tmp_path / "m.keras")
+    tmp_path.chmod(0o700)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "No space left on device")])
+def test_nothing_is_left_of_a_write_that_fails(path, error, monkeypatch):
+    def fail(*_):
+        raise error
+
+    before = path.read_bytes()
+    monkeypatch.setattr("kerassurgery_fn.archive.model_files.write_training", fail)
+    with pytest.raises((KeyboardInterrupt, BadFile)):
+        write_model(snapshot(RECORD, WEIGHTS_OF_M), path, overwrite=True)
+    assert (path.read_bytes(), list(path.parent.iterdir())) == (before, [path])
+
+
+def test_metadata_that_is_no_json(tmp_path):
+    with pytest.raises(NotEncodable, match="the metadata is not JSON"):
+        write_model(snapshot(RECORD, WEIGHTS_OF_M), tmp_path / "m.keras", metadata={"a": object()})
+
+
+def test_weights_of_layers_that_are_not_there(tmp_path):
+    with pytest.raises(BrokenSnapshot, match="weights of 'c'"):
+        write_model(snapshot(RECORD, WEIGHTS_OF_M | {"c": (numbers(2),)}), tmp_path / "m.keras")
+
+
+def test_too_many_weights(tmp_path):
+    both = layer("Bidirectional", "b", layer=layer("GRU", "g", units=2), backward_layer=layer("GRU", "h", units=2))
+    record = functional("f", {"x": (None, 5, 3)}, called(both, "x", out=(None, 4)), outputs="b")
+    with pytest.raises(BrokenSnapshot, match=r"'b'.* has 5 arrays"):
+        write_model(snapshot(record, {"b": (numbers(2),) * 5}), tmp_path / "m.keras")

@@ -1,0 +1,421 @@
+"""`read_model` gives what `capture` gives, and Keras loads what `write_model` writes."""
+
+import warnings
+
+import keras
+import numpy as np
+import pytest
+from keras import layers as L
+
+from helpers.law_models import law_models
+from helpers.older import IS_OLDER
+from helpers.table_of_models import small_models
+from kerassurgery_fn import capture, rebuild
+from kerassurgery_fn.archive.model_files import read_metadata, read_model, write_model
+from kerassurgery_fn.errors import BadFile, BrokenSnapshot, NotAGraph
+
+pytestmark = pytest.mark.keras
+
+
+def check_file(model, path):
+    """Both laws on one model, whose snapshot is returned."""
+    model.save(path)
+    snapshot = read_model(path)
+    assert snapshot == capture(model)
+    check_written(snapshot, path.with_name("written.keras"))
+    return snapshot
+
+
+def check_written(snapshot, path):
+    """A written file is read as the same snapshot, and Keras loads it as the same model."""
+    write_model(snapshot, path, overwrite=True)
+    assert read_model(path) == snapshot
+    loaded = keras.models.load_model(path, safe_mode=False)
+    assert capture(loaded) == snapshot
+    return loaded
+
+
+def with_new_classes():
+    """Small models, each with a class of layers that no model before it has."""
+    seen = set()
+    for model in small_models().values():
+        classes = {type(layer) for layer in model._flatten_layers()}
+        if classes - seen:
+            yield model
+        seen |= classes
+
+
+def test_small_models(tmp_path):
+    for model in with_new_classes():
+        check_file(model, tmp_path / "model.keras")
+
+
+@pytest.mark.slow
+def test_all_models_of_the_law_tests(tmp_path):
+    """At least one model for each class of layers and operations that has a rule."""
+    models = law_models()
+    assert len(models) > 800 or IS_OLDER
+    for model in models:
+        model.save(tmp_path / "model.keras")
+        snapshot = read_model(tmp_path / "model.keras")
+        assert snapshot == capture(model), model.name
+        write_model(snapshot, tmp_path / "written.keras", overwrite=True)
+        assert read_model(tmp_path / "written.keras") == snapshot, model.name
+        loaded = rebuild(capture(keras.models.load_model(tmp_path / "written.keras")))
+        for a, b in zip(loaded.get_weights(), rebuild(snapshot).get_weights(), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@keras.saving.register_keras_serializable("archive")
+class Gate(L.Layer):
+    def build(self, shape):
+        self.scale = self.add_weight(shape=shape[-1:], initializer="ones")
+        self.steps = self.add_weight(shape=(), trainable=False)
+
+    def call(self, x):
+        return x * self.scale
+
+
+@keras.saving.register_keras_serializable("archive")
+class TwoLayers(L.Layer):
+    def build(self, shape):
+        self.second, self.first = L.Dense(4), L.Dense(4)
+        self.second.build(shape)
+        self.first.build(shape)
+
+    def call(self, x):
+        return self.second(self.first(x))
+
+
+def attention():
+    return L.MultiHeadAttention(2, 3, value_dim=4)
+
+
+def on_sequence(*layers):
+    x = keras.Input((6, 4))
+    y = x
+    for layer in layers:
+        y = layer(y, y) if isinstance(layer, L.MultiHeadAttention) else layer(y)
+    return keras.Model(x, y)
+
+
+def stacked():
+    return L.RNN([L.GRUCell(3), L.LSTMCell(2, use_bias=False), L.GRUCell(4)], return_sequences=True)
+
+
+COMPOSITE = {
+    "recurrent": lambda: on_sequence(L.LSTM(3, return_sequences=True), L.GRU(2, return_sequences=True), L.SimpleRNN(2)),
+    "cells": lambda: on_sequence(stacked()),
+    "both directions": lambda: on_sequence(L.Bidirectional(L.LSTM(3, return_sequences=True))),
+    "two kinds of directions": lambda: on_sequence(
+        L.Bidirectional(L.LSTM(3, use_bias=False), backward_layer=L.GRU(3, go_backwards=True))
+    ),
+    "cells in both directions": lambda: on_sequence(L.Bidirectional(stacked())),
+    "at every step": lambda: on_sequence(L.TimeDistributed(L.Dense(3)), L.TimeDistributed(L.BatchNormalization())),
+    "normalised": lambda: on_sequence(L.SpectralNormalization(L.Conv1D(5, 3)), L.SpectralNormalization(L.Dense(4))),
+    "normalised at every step": lambda: on_sequence(L.TimeDistributed(L.SpectralNormalization(L.Dense(3)))),
+    "attention": lambda: on_sequence(attention(), attention()),
+    "attention without bias": lambda: on_sequence(L.MultiHeadAttention(2, 3, use_bias=False)),
+    "convolutional recurrent": lambda: keras.Sequential([keras.Input((3, 5, 5, 2)), L.ConvLSTM2D(3, 2)]),
+    "stateful": lambda: keras.Sequential([keras.Input((4, 3), batch_size=2), L.LSTM(3, stateful=True)]),
+    "custom": lambda: on_sequence(L.Dense(3), Gate(name="gate")),
+    "lambda": lambda: on_sequence(L.Lambda(lambda x: x * 2, output_shape=(6, 4), name="lambda")),
+}
+
+
+def test_an_activation_has_weights_once_it_has_run(tmp_path):
+    x = keras.Input((4,))
+    model = keras.Model(x, L.Dense(3, activation=L.PReLU(), name="dense")(x))
+    model.save(tmp_path / "model.keras")
+    assert read_model(tmp_path / "model.keras") == capture(model)
+    model(np.zeros((1, 4)))
+    model.save(tmp_path / "model.keras")
+    assert read_model(tmp_path / "model.keras") == capture(model)
+    assert len(model.get_layer("dense").weights) == 3
+
+
+@pytest.mark.parametrize("name", [name for name in COMPOSITE if name != "lambda"])
+def test_layers_made_of_layers(name, tmp_path):
+    check_file(COMPOSITE[name](), tmp_path / "model.keras")
+
+
+def test_grouped_attention_has_two_names(tmp_path):
+    x = keras.Input((6, 4))
+    check_file(keras.Model(x, L.GroupQueryAttention(3, 4, 2)(x, x)), tmp_path / "model.keras")
+
+
+@pytest.mark.skipif(IS_OLDER, reason="an older Keras has no gates in attention")
+def test_gated_attention(tmp_path):
+    x = keras.Input((6, 4))
+    y = L.MultiHeadAttention(2, 3, use_gate=True)(x, x)
+    check_file(keras.Model(x, L.GroupQueryAttention(3, 4, 2, use_gate=True)(y, y)), tmp_path / "model.keras")
+
+
+def test_lambdas_stay_data(tmp_path):
+    model = COMPOSITE["lambda"]()
+    model.save(tmp_path / "model.keras")
+    assert read_model(tmp_path / "model.keras") == capture(model)
+
+
+def test_sublayers_of_unknown_order(tmp_path):
+    on_sequence(TwoLayers(name="two")).save(tmp_path / "model.keras")
+    with pytest.raises(BadFile, match=r"layer 'two' \(TwoLayers\) has weights in sublayers \(first, second\)"):
+        read_model(tmp_path / "model.keras")
+
+
+# --- nested models and shared layers
+
+
+def dense_model(name, width=4):
+    return keras.Sequential([keras.Input((4,)), L.Dense(width), L.Dense(4)], name=name)
+
+
+def test_nested_models(tmp_path):
+    x = keras.Input((4,))
+    inner = keras.Model(x, dense_model("deep")(L.Dense(4)(x)), name="inner")
+    x = keras.Input((5, 4))
+    check_file(keras.Model(x, L.TimeDistributed(inner)(L.Dense(4)(x))), tmp_path / "model.keras")
+
+
+@pytest.mark.filterwarnings("ignore:.*are one layer in two models")
+def test_a_layer_in_two_models_is_in_the_file_once(tmp_path):
+    shared, x = L.Dense(4, name="shared"), keras.Input((4,))
+    inner = keras.Sequential([keras.Input((4,)), shared, L.Dense(4)], name="inner")
+    check_file(keras.Model(x, inner(shared(x))), tmp_path / "model.keras")
+
+
+@pytest.mark.filterwarnings("ignore:.*are one layer in two models")
+def test_a_model_in_two_models_is_in_the_file_once(tmp_path):
+    shared, x = dense_model("shared"), keras.Input((4,))
+    outer = keras.Model(x, shared(x), name="outer")
+    x = keras.Input((4,))
+    check_file(keras.Model(x, [shared(x), outer(x)]), tmp_path / "model.keras")
+
+
+def test_a_compiled_model_inside(tmp_path):
+    inner = dense_model("inner")
+    inner.compile("sgd", "mse")
+    x = keras.Input((4,))
+    check_file(keras.Model(x, inner(x)), tmp_path / "model.keras")
+
+
+@pytest.mark.filterwarnings("ignore:.*without the call")
+def test_a_subclassed_model_is_refused(tmp_path):
+    class Subclassed(keras.Model):
+        def call(self, x):
+            return x
+
+    model = Subclassed()
+    model(np.zeros((1, 2)))
+    model.save(tmp_path / "model.keras")
+    with pytest.raises(NotAGraph, match="class 'Subclassed'"):
+        read_model(tmp_path / "model.keras")
+
+
+# --- state beside the weights
+
+LOOKUPS = {
+    "text": (L.TextVectorization, {"output_sequence_length": 3}),
+    "padded idf": (L.TextVectorization, {"output_mode": "tf_idf", "max_tokens": 9, "pad_to_max_tokens": True}),
+    "strings": (L.StringLookup, {"num_oov_indices": 2, "mask_token": "[m]"}),
+    "idf": (L.StringLookup, {"output_mode": "tf_idf"}),
+    "integers": (L.IntegerLookup, {"mask_token": 0}),
+}
+
+
+@pytest.mark.parametrize("name", LOOKUPS)
+def test_vocabularies(name, tmp_path):
+    cls, options = LOOKUPS[name]
+    dtype = "int64" if cls is L.IntegerLookup else "string"
+    layer, x = cls(**options), keras.Input((1,), dtype=dtype)
+    layer.adapt(np.array([5, 6, 5] if dtype == "int64" else ["a b c", "a b", "d", "é ü"]))
+    model = keras.Model(x, layer(x))
+    model.save(tmp_path / "model.keras")
+    snapshot = read_model(tmp_path / "model.keras")
+    assert snapshot == capture(model)
+    assert snapshot.config["layers"][1]["config"]["vocabulary"]
+    check_written(snapshot, tmp_path / "written.keras")
+
+
+def test_normalization_and_bins(tmp_path):
+    norm, bins, x = L.Normalization(), L.Discretization(num_bins=3), keras.Input((4,))
+    norm.adapt(np.random.default_rng(0).random((9, 4)))
+    bins.adapt(np.random.default_rng(0).random((9, 4)))
+    check_file(keras.Model(x, [norm(x), bins(x)]), tmp_path / "model.keras")
+
+
+def with_lora():
+    model = on_sequence(L.Dense(4, name="dense"), L.EinsumDense("abc,cd->abd", (6, 3), bias_axes="d"), L.Conv1D(3, 2))
+    for layer in model.layers[1:]:
+        layer.enable_lora(2)
+        layer.lora_kernel_b.assign(np.ones(layer.lora_kernel_b.shape))
+    return model
+
+
+def test_lora_weights_are_added_to_the_kernel(tmp_path):
+    model, x = with_lora(), np.random.default_rng(0).random((2, 6, 4))
+    write_model(capture(model), tmp_path / "model.keras")
+    snapshot = read_model(tmp_path / "model.keras")
+    kernel, _, _, b = snapshot.weights["dense"]
+    np.testing.assert_allclose(kernel, model.get_layer("dense").kernel, rtol=1e-6)
+    assert not b.any()
+    for other in (rebuild(snapshot), keras.models.load_model(tmp_path / "model.keras")):
+        np.testing.assert_allclose(other(x), model(x), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:Layer InputLayer does not have a `quantize`")
+@pytest.mark.parametrize("mode", ["int8", "int4"])
+@pytest.mark.parametrize("use_bias", [True, False])
+@pytest.mark.skipif(IS_OLDER, reason="an older Keras has other quantized weights")
+def test_quantized_layers(mode, use_bias, tmp_path):
+    model = on_sequence(
+        L.Dense(4, use_bias=use_bias), L.EinsumDense("abc,cd->abd", (6, 4), bias_axes="d" if use_bias else None)
+    )
+    model.quantize(mode)
+    check_file(model, tmp_path / "model.keras")
+
+
+def test_bfloat16(tmp_path):
+    snapshot = check_file(
+        keras.Sequential([keras.Input((4,), dtype="bfloat16"), L.Dense(3, dtype="bfloat16", name="a")], name="m"),
+        tmp_path / "model.keras",
+    )
+    assert snapshot.weights["a"][0].dtype == "bfloat16"
+
+
+# --- files
+
+
+def test_metadata_is_kept(tmp_path):
+    path = tmp_path / "model.keras"
+    snapshot = capture(dense_model("m"))
+    write_model(snapshot, path, metadata={"date_saved": "today", "note": [1], "kerassurgery_fn": {"plan": "p"}})
+    metadata = read_metadata(path)
+    assert (metadata["date_saved"], metadata["note"]) == ("today", [1])
+    assert metadata["kerassurgery_fn"].keys() == {"plan", "version"}
+    assert metadata["keras_version"] == keras.__version__
+
+
+def test_equal_snapshots_give_equal_bytes(tmp_path):
+    snapshot = capture(dense_model("m"))
+    for name in ("a.keras", "b.keras"):
+        write_model(snapshot, tmp_path / name)
+    assert (tmp_path / "a.keras").read_bytes() == (tmp_path / "b.keras").read_bytes()
+
+
+def test_weights_that_keras_is_still_to_draw(tmp_path):
+    snapshot = capture(dense_model("m"))
+    path = next(iter(snapshot.weights))
+    unfinished = type(snapshot)(snapshot.record, {**snapshot.weights, path: ()})
+    with pytest.raises(BrokenSnapshot, match=f"layer '{path}' has no weights yet"):
+        write_model(unfinished, tmp_path / "m.keras")
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- the state of the optimizer
+
+OPTIMIZERS = {
+    "Adam": lambda: keras.optimizers.Adam(),
+    "amsgrad and averages": lambda: keras.optimizers.Adam(amsgrad=True, use_ema=True),
+    "SGD": lambda: keras.optimizers.SGD(0.1),
+    "momentum": lambda: keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True),
+    "RMSprop": lambda: keras.optimizers.RMSprop(),
+    "centered": lambda: keras.optimizers.RMSprop(momentum=0.5, centered=True),
+    "AdamW on a schedule": lambda: keras.optimizers.AdamW(keras.optimizers.schedules.CosineDecay(0.01, 10)),
+    "Nadam": lambda: keras.optimizers.Nadam(),
+    "Adagrad": lambda: keras.optimizers.Adagrad(),
+    "Adadelta": lambda: keras.optimizers.Adadelta(),
+    "Adamax": lambda: keras.optimizers.Adamax(),
+    "Ftrl": lambda: keras.optimizers.Ftrl(),
+    "Lion": lambda: keras.optimizers.Lion(),
+    "Lamb": lambda: keras.optimizers.Lamb(),
+    "accumulated gradients": lambda: keras.optimizers.Adam(gradient_accumulation_steps=2),
+    "scaled loss": lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam()),
+}
+SELDOM = {"SGD", "Adadelta", "Adamax", "Ftrl", "Lion", "Lamb", "accumulated gradients"}
+X = np.random.default_rng(0).random((8, 6, 6, 3), dtype="float32")
+Y = np.random.default_rng(1).random((8, 2), dtype="float32")
+
+
+def trained(optimizer, frozen=()):
+    x = keras.Input((6, 6, 3))
+    y = L.BatchNormalization(name="norm")(L.Conv2D(3, 3, name="conv")(x))
+    model = keras.Model(x, L.Dense(2, name="dense")(L.Flatten()(y)))
+    for name in frozen:
+        model.get_layer(name).trainable = False
+    model.compile(optimizer, "mse", metrics=["mae"], run_eagerly=True)
+    step(model)
+    return model
+
+
+def step(model):
+    model.fit(X, Y, batch_size=8, shuffle=False, verbose=0)
+    return model.get_weights()
+
+
+def check_next_step(snapshot, path):
+    """The next training step of the file is that of the rebuilt model."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "Skipping variable loading")
+        loaded = check_written(snapshot, path)
+    for a, b in zip(step(loaded), step(rebuild(snapshot)), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SELDOM else name for name in OPTIMIZERS]
+)
+def test_training_goes_on(name, tmp_path):
+    model = trained(OPTIMIZERS[name]())
+    model.save(tmp_path / "model.keras")
+    snapshot = read_model(tmp_path / "model.keras")
+    assert snapshot.training is not None
+    assert snapshot == capture(model)
+    check_next_step(snapshot, tmp_path / "written.keras")
+
+
+def test_training_with_frozen_layers(tmp_path):
+    model = trained("adam", frozen=["conv"])
+    model.save(tmp_path / "model.keras")
+    assert read_model(tmp_path / "model.keras") == capture(model)
+    check_next_step(capture(model), tmp_path / "written.keras")
+
+
+def test_layers_frozen_after_training(tmp_path):
+    model = trained("adam")
+    model.get_layer("conv").trainable = False
+    model.save(tmp_path / "model.keras")
+    snapshot = read_model(tmp_path / "model.keras")
+    assert snapshot == capture(model)
+    check_next_step(snapshot, tmp_path / "written.keras")
+
+
+@pytest.mark.parametrize("name", ["Adam", "Adagrad", "Nadam"])
+def test_new_layers_start_as_the_optimizer_starts_them(name, tmp_path):
+    from kerassurgery_fn import InsertLayer
+
+    snapshot = InsertLayer(L.Dense(2, name="new"), after="dense")(capture(trained(OPTIMIZERS[name]())))
+    snapshot = capture(rebuild(snapshot))
+    assert ("new", 0) in snapshot.training.by_owner()
+    bare = [i for i, slot in enumerate(snapshot.training.slots) if slot is None or slot[0] != "new"]
+    training = type(snapshot.training)(
+        tuple(snapshot.training.slots[i] for i in bare), tuple(snapshot.training.values[i] for i in bare)
+    )
+    write_model(type(snapshot)(snapshot.record, snapshot.weights, training), tmp_path / "model.keras")
+    assert read_model(tmp_path / "model.keras") == snapshot
+
+
+def test_an_optimizer_without_a_step_has_no_state(tmp_path):
+    model = dense_model("m")
+    model.compile("adam", "mse")
+    model.save(tmp_path / "model.keras")
+    assert read_model(tmp_path / "model.keras") == capture(model)
+
+
+@pytest.mark.filterwarnings("ignore:the state of the optimizer .* is not captured")
+def test_the_state_of_adafactor_is_not_read(tmp_path):
+    model = trained(keras.optimizers.Adafactor())
+    model.save(tmp_path / "model.keras")
+    with pytest.warns(UserWarning, match=r"the state of the optimizer \(Adafactor\) is not read"):
+        snapshot = read_model(tmp_path / "model.keras")
+    assert snapshot == capture(model)
