@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from typing import Any
 
 import numpy as np
+from toolz import iterate
 
 from kerassurgery_fn.channels import size
-from kerassurgery_fn.graph import Record, leaves
+from kerassurgery_fn.graph import Record, is_model, leaves
 from kerassurgery_fn.rules.elementwise import TOGETHER
 from kerassurgery_fn.rules.findings import First
 from kerassurgery_fn.rules.layer import Weight, listed
@@ -31,6 +32,14 @@ AXES_OF_THEIR_OWN = {"ops.ExpandDims", "ops.OneHot", "ops.Stack"}  # an axis tha
 WITH_NOISE = {"Dropout", "AlphaDropout"}
 ELEMENTWISE = {"ops.Add", *(f"ops.{name}" for name in TOGETHER)}
 BUILT_FOR_ONE_RANK = {"BatchNormalization", "EinsumDense"}  # `build` writes the rank into the `input_spec`
+
+
+# Layers that TensorFlow cannot compute of integers, some of them in training only, and activations that it can.
+OF_FLOATS = re.compile(
+    r"ELU|PReLU|Softmax|UnitNormalization|(Alpha|Gaussian|Spatial)?Dropout(\dD)?|GaussianNoise|AveragePooling\dD|"
+    r"(Depthwise|Separable)?Conv\dD(Transpose)?|(Additive)?Attention"
+)
+OF_INTEGERS = ("linear", "relu", "relu6", "leaky_relu", "tanh", "exponential")
 
 
 class Misfit(Exception):
@@ -235,6 +244,30 @@ def check_aligned(record: Record, before: Sequence[Sequence[Any] | None], shapes
                 f"{len(longest) - len(shape)} of shape {longest}; put a Reshape before it that gives both tensors the "
                 "same number of axes"
             )
+
+
+def check_floats(record: Record, before: Sequence[str | None], dtypes: Sequence[str | None]) -> None:
+    """Raises Misfit where a layer that computes with floats would read integers, and has not done so before.
+
+    Args:
+        record: the layer, which may wrap another one.
+        before, dtypes: the dtypes of the tensors that the layer read before and reads now; None where not known.
+    """
+    integers = [now for old, now in zip(before, dtypes, strict=True) if now and now != old and "float" not in now]
+    layers = [*takewhile(bool, iterate(lambda layer: layer["config"].get("layer"), record))]
+    if integers and not is_model(layers[-1]) and needs_floats(layers[-1]):
+        raise Misfit(f"it computes with floats, and the tensor is of {integers[0]}; put it behind a layer of floats")
+
+
+def needs_floats(record: Record) -> bool:
+    """Whether Keras computes what a layer makes of floats alone.
+
+    >>> dropout, relu = ({"module": "keras.layers", "class_name": name, "config": {}} for name in ("Dropout", "ReLU"))
+    >>> needs_floats(dropout), needs_floats(relu)
+    (True, False)
+    """
+    key, activation = key_of(record), record["config"].get("activation")
+    return bool(OF_FLOATS.fullmatch(key)) or (key == "Activation" and activation not in OF_INTEGERS)
 
 
 def check_made(record: Record, made: Sequence[Any]) -> None:

@@ -20,6 +20,7 @@ from kerassurgery_fn.analysis.requirements import (
     Misfit,
     check_aligned,
     check_calls,
+    check_floats,
     check_known,
     check_made,
     check_shared,
@@ -199,8 +200,9 @@ class _Walk:
             check_arguments(record, call)
             args, kwargs = (self.axes(part, layer.findings) for part in call)
             check_calls([(record, args, kwargs)])  # of a layer without a rule, too
-            before = [use.spec and use.spec.shape for use in call.uses]
-            check_aligned(record, before, [spec.shape for spec in reads])
+            before = [use.spec for use in call.uses]
+            check_aligned(record, [spec and spec.shape for spec in before], [spec.shape for spec in reads])
+            check_floats(record, [spec and spec.dtype for spec in before], [spec.dtype for spec in reads])
             made = leaves(layer(*args, **kwargs))
             own = layer.findings.weights.get(path, [])
             check_axes([*made, *(weight.axes for weight in own)])

@@ -226,6 +226,8 @@ class ReplaceLayer(_OfCalls):
 
     def redraw(self, draft: Draft) -> Draft:
         for path in draft.find(self.layer):
+            if draft.is_replaced(path):  # with the model that it is in
+                continue
             scope, key = parted(path)
             draft = draft.exposed(path)
             net = draft.net(scope)

@@ -37,7 +37,7 @@ def built_for(shape: Any, axes: Any) -> Any:
     whose first call is gone. Then only the last axes of both are the same one, and the rest of the shape stays.
 
     Raises:
-        NoRule: the ranks differ, and channels lie along another axis than the last.
+        NoRule: the ranks differ, channels lie along another axis than the last, and the shape states its size, too.
 
     >>> built_for([None, 6], (None, 5, 6)), built_for([None, 5, 6], (None, 6)), built_for([None, 6], (None, 6))
     ((None, 6), (None, 5, 6), (None, 6))
@@ -46,6 +46,6 @@ def built_for(shape: Any, axes: Any) -> Any:
         return [built_for(*pair) for pair in zip(shape, axes, strict=True)]
     if not (isinstance(axes, tuple) and isinstance(shape, list)) or len(shape) == len(axes) or not (shape and axes):
         return axes
-    if any(map(has_ids, axes[:-1])):
+    if any(map(has_ids, axes[:-1])) and any(n is not None for n in shape[:-1]):
         raise NoRule(f"was built on a tensor of {len(shape)} axes and reads channels of one of {len(axes)} axes")
     return (*shape[:-1], axes[-1])

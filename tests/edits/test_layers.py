@@ -377,6 +377,8 @@ def test_a_model_that_is_replaced_at_once_with_edits_of_its_layers(new):
         assert Plan.at_once(edit, replaced)(before) == replaced(before)
         with pytest.raises(UnknownLayer, match=r"'inner.*' is not there any more.*one edit after the other, in a Plan"):
             Plan.at_once(replaced, edit)(before)
+    for layers in (("inner/b", "inner"), ("inner", "inner/b")):
+        assert ReplaceLayer(layers, new)(before) == replaced(before)
     frozen = Plan.at_once(replaced, SetTrainable("*", False))(before)
     assert frozen == SetTrainable(("a", "z"), False)(replaced(before))
 

@@ -189,6 +189,19 @@ def test_a_batch_axis_meets_no_other_axis(pooling, axis):
     assert capture(rebuild(kept)) == kept
 
 
+@pytest.mark.parametrize(
+    "layer", [L.Dropout(0.1), L.ELU(), L.Activation("gelu"), L.TimeDistributed(L.Dropout(0.1)), L.Softmax()]
+)
+def test_integers_are_not_what_layers_of_floats_read(layer):
+    x = keras.Input((3, 5), dtype="int32", name="x")
+    snapshot = capture(keras.Model(x, L.Embedding(9, 4, name="e")(x)))
+    with pytest.raises(MisfitTensor, match="it computes with floats, and the tensor is of int32"):
+        InsertLayer(layer, before="e")(snapshot)
+    for other in (L.ReLU(), L.Activation("relu"), L.Identity()):
+        made = InsertLayer(other, before="e")(snapshot)
+        assert capture(rebuild(made)) == made
+
+
 def test_a_merge_layer_is_built_for_tensors_of_other_ranks():
     x = keras.Input((None, None, 4))
     y = L.Reshape((1, 1, 4), name="r")(L.GlobalMaxPooling2D()(x))

@@ -12,6 +12,11 @@ OF_KERAS = {
     r"The `mask` must be broadcastable to `inputs`": "Softmax of a tensor with a mask of fewer axes",
     r"The total size of the tensor must be unchanged.*Reshape.call": "Reshape of a size that is open",
     r"Reshape.call.*requested shape requires a multiple of": "Reshape of a size that is open",
+    r"Embedding\.call.*indices\[[\d,]*\] = -?\d+ is not in \[0, \d+\)": "indices that a layer before it has changed",
+    r"ConcatOp : Dimension \d+ in both shapes must be equal": "Concatenate of an open size and another size",
+    r"'T' of double is not in the list of allowed values: half, bfloat16, float\s.*Op<name=MaxPool3D": (
+        "MaxPooling3D in float64 on TensorFlow"
+    ),
     r"cannot compute Pack as input .* expected to be a float tensor but is a (bfloat16|half|double)": (
         "a step of training, where a regularizer's loss is of a layer's dtype that is not float32"
     ),

@@ -84,13 +84,17 @@ class Draft:
         Raises:
             UnknownLayer: none is left.
         """
-        left = [path for path in paths if not any(within(path, model) for model in self.replaced)]
+        left = [path for path in paths if not self.is_replaced(path)]
         if paths and not left:
             raise UnknownLayer(
                 f"layer {paths[0]!r} is not there any more: at once with this edit, another one replaces it, or the "
                 "model that it is in; do one edit after the other, in a Plan"
             )
         return left
+
+    def is_replaced(self, path: str) -> bool:
+        """Whether a layer has gone with a model that another layer has replaced."""
+        return any(within(path, model) for model in self.replaced)
 
     def find_one(self, selector: Selector) -> str:
         """The path of the one layer that a selector names.
