@@ -17,7 +17,7 @@ Several edits         Plan: a sequence of edits is an edit; Plan.at_once: indice
 Select layers         of_class; names, paths and patterns such as "block_*/conv"
 What depends on what  analyse, groups, explain
 How much, how useful  cost, score_by_apoz, importance, Scores, save_scores, load_scores, criterion
-Prune to a budget     plan_pruning
+Prune to a budget     prune, plan_pruning
 Look at results       show, report_html, plot_widths
 Save and replay       save_plan, load_plan, encode, decode, made_for, simplify, concatenate, diff_plans
 Compare two models    diff, patch, save_diff, load_diff
@@ -106,6 +106,7 @@ if TYPE_CHECKING:
     from kerassurgery_fn.keras_io.rebuilding import rebuild
     from kerassurgery_fn.keras_surgeon.job_collector import Surgeon
     from kerassurgery_fn.measure.apoz_scoring import score_by_apoz
+    from kerassurgery_fn.measure.model_pruning import prune
     from kerassurgery_fn.measure.rule_probing import probe_rule
     from kerassurgery_fn.pruning.channel_scores import Scores
     from kerassurgery_fn.pruning.criterion_registry import criterion
@@ -136,6 +137,7 @@ _EXPORTS = {
     "analysis.coupled_groups": "groups",
     "analysis.layer_costs": "cost",
     "measure.apoz_scoring": "score_by_apoz",
+    "measure.model_pruning": "prune",
     "pruning.channel_scores": "Scores",
     "pruning.criterion_registry": "criterion",
     "pruning.importance_scoring": "importance",
@@ -162,19 +164,19 @@ _EXPORTS = {
 _MODULES = {name: module for module, names in _EXPORTS.items() for name in names.split()}
 
 __all__ = [
-    "AmbiguousLayer", "BadData", "BadDocument", "BadFile", "BadScores", "BadValue", "BrokenSnapshot",
-    "BudgetMissed", "CannotWiden", "ChannelOutOfRange", "ConvertDtype", "DeepenLayer", "DeleteChannels",
-    "DeleteLayer", "ExtractModel", "FoldBatchNorm", "HiddenState", "InexactCut", "InsertLayer", "KeepChannels",
-    "MisfitTensor", "MissingData", "NameTaken", "NoChannels", "NoHead", "NotAGraph", "NotALayer", "NotASnapshot",
-    "NotEncodable", "NotFoldable", "NotIndependent", "NothingLeft", "OtherModel", "PartialGroup", "PinnedChannels",
-    "Plan", "RenameLayer", "ReorderChannels", "ReplaceHead", "ReplaceLayer", "Scores", "SetConfig", "SetTrainable",
-    "Snapshot", "Surgeon", "SurgeryError", "TakenNode", "UnknownCall", "UnknownCriterion", "UnknownEdit",
-    "UnknownField", "UnknownGroup", "UnknownJob", "UnknownLayer", "UnknownNode", "UnknownVersion",
-    "UnreachableBudget", "UnshareLayer", "WidenChannels", "WrongShape", "analyse", "capture", "concatenate", "cost",
-    "criterion", "decode", "diff", "diff_plans", "encode", "explain", "groups", "importance", "load_diff",
-    "load_plan", "load_scores", "made_for", "of_class", "patch", "plan_pruning", "plot_widths", "probe_rule",
-    "read_metadata", "read_model", "rebuild", "report_html", "rule", "save_diff", "save_plan", "save_scores",
-    "score_by_apoz", "show", "simplify", "write_model",
+    "AmbiguousLayer", "BadData", "BadDocument", "BadFile", "BadScores", "BadValue", "BrokenSnapshot", "BudgetMissed",
+    "CannotWiden", "ChannelOutOfRange", "ConvertDtype", "DeepenLayer", "DeleteChannels", "DeleteLayer", "ExtractModel",
+    "FoldBatchNorm", "HiddenState", "InexactCut", "InsertLayer", "KeepChannels", "MisfitTensor", "MissingData",
+    "NameTaken", "NoChannels", "NoHead", "NotAGraph", "NotALayer", "NotASnapshot", "NotEncodable", "NotFoldable",
+    "NotIndependent", "NothingLeft", "OtherModel", "PartialGroup", "PinnedChannels", "Plan", "RenameLayer",
+    "ReorderChannels", "ReplaceHead", "ReplaceLayer", "Scores", "SetConfig", "SetTrainable", "Snapshot", "Surgeon",
+    "SurgeryError", "TakenNode", "UnknownCall", "UnknownCriterion", "UnknownEdit", "UnknownField", "UnknownGroup",
+    "UnknownJob", "UnknownLayer", "UnknownNode", "UnknownVersion", "UnreachableBudget", "UnshareLayer",
+    "WidenChannels", "WrongShape", "analyse", "capture", "concatenate", "cost", "criterion", "decode", "diff",
+    "diff_plans", "encode", "explain", "groups", "importance", "load_diff", "load_plan", "load_scores", "made_for",
+    "of_class", "patch", "plan_pruning", "plot_widths", "probe_rule", "prune", "read_metadata", "read_model",
+    "rebuild", "report_html", "rule", "save_diff", "save_plan", "save_scores", "score_by_apoz", "show", "simplify",
+    "write_model",
 ]  # fmt: skip
 
 

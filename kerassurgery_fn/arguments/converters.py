@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from kerassurgery_fn.arguments.decorator import Check
-from kerassurgery_fn.arguments.suggestions import is_keras, items_of, kind_of, shortened
+from kerassurgery_fn.arguments.suggestions import is_keras, items_of, kind_of, meant, shortened
 from kerassurgery_fn.errors import BadFile, BadValue, NotAGraph, NotALayer, NotASnapshot, WrongShape
 from kerassurgery_fn.values.snapshot import Snapshot
 
@@ -48,6 +48,15 @@ def as_model(value: Any, name: str = "model") -> Any:
         )
     hint = "; rebuild(snapshot) gives one" if isinstance(value, Snapshot) else ""
     raise NotAGraph(f"{name}: expected a keras.Model, got {kind_of(value)}{hint}")
+
+
+def as_model_or_snapshot(value: Any, name: str = "model") -> Any:
+    """A Keras model or a snapshot itself.
+
+    Raises:
+        NotAGraph: the value is neither.
+    """
+    return value if isinstance(value, Snapshot) else as_model(value, name)
 
 
 def as_live_layer(value: Any, name: str = "layer") -> Any:
@@ -150,3 +159,18 @@ def as_file(value: Any, name: str = "path") -> str:
 def optional(check: Check) -> Check:
     """The same check, which also accepts None."""
     return lambda value, name: None if value is None else check(value, name)
+
+
+def one_of(names: Collection[str]) -> Check:
+    """The check that a value is one of some names.
+
+    >>> one_of(("global", "local"))("local", "scope")
+    'local'
+    """
+
+    def check(value: Any, name: str) -> str:
+        if isinstance(value, str) and value in names:
+            return value
+        raise BadValue(f"{name}: no {name} {shortened(value)}; {meant(value, names)}")
+
+    return check

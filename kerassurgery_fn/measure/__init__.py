@@ -1,1 +1,1 @@
-"""Running models and layers: APoZ scores from data, rules found by experiments on a layer."""
+"""Models at work: pruning of a model, APoZ scores from data, rules found by experiments on a layer."""

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from kerassurgery_fn.analysis.channel_flow import Flow, analyse
-from kerassurgery_fn.arguments import as_count, as_function, as_model, optional, takes
+from kerassurgery_fn.arguments import as_count, as_function, as_model_or_snapshot, optional, takes
 from kerassurgery_fn.channels import FIXED, as_map, size
 from kerassurgery_fn.errors import BadData, NoChannels
 from kerassurgery_fn.graph import selectors
@@ -28,15 +28,6 @@ from kerassurgery_fn.values.warning_origin import warn
 
 Progress = Callable[..., Iterable[Any]]
 ViewsByLayer = dict[str, list[list[View]]]  # address of a layer's channels -> for each call, where they are seen
-
-
-def as_model_or_snapshot(value: Any, name: str = "model") -> Any:
-    """A Keras model or a snapshot itself.
-
-    Raises:
-        NotAGraph: the value is neither.
-    """
-    return value if isinstance(value, Snapshot) else as_model(value, name)
 
 
 @takes(model=as_model_or_snapshot, batch_size=as_count, steps=optional(as_count), progress=optional(as_function))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from kerassurgery_fn.arguments import meant, shortened
+from kerassurgery_fn.arguments import as_string, meant, shortened
 from kerassurgery_fn.errors import BadScores, BadValue, UnknownGroup
 from kerassurgery_fn.values.frozen import FrozenDict
 from kerassurgery_fn.values.tables import Table, spans
@@ -48,6 +48,7 @@ class Scores(Mapping[str, np.ndarray]):
         arrays = {str(name): _as_scores(name, values) for name, values in self.scores.items()}
         refuse_not_finite(arrays, self.criterion)
         object.__setattr__(self, "scores", FrozenDict(arrays))
+        object.__setattr__(self, "criterion", as_string(self.criterion, "criterion"))
 
     def __getitem__(self, name: str) -> np.ndarray:
         try:

@@ -41,6 +41,7 @@ class AxisSizes:
         for number, group in enumerate(self.groups):
             owners[group.ids] = number
         self.owners = owners
+        self.pinned = np.array([*(group.pinned for group in self.groups), True], bool)  # the last one: of no group
 
     def __call__(self, axis: Axis) -> int:
         if not isinstance(axis, np.ndarray):
@@ -65,15 +66,24 @@ class AxisSizes:
         """The number of positions with some final ids as a polynomial of the widths, from shape (ids of a position, n).
 
         A position with the ids of two groups, a head and a place in it, is counted by the product of their widths.
-        None if it is not that regular: the groups are then noted as irregular.
+        None if it is not that regular: the groups that can be cut are then noted as irregular. Groups that cannot be
+        cut do not count where they are not regular, as the rows and columns of an image that a Dense layer makes.
         """
         owners = self.owners[ids]
+        free = np.where(self.pinned[owners], -1, owners)
+        terms = self.regular_terms(ids, owners)
+        terms = self.regular_terms(ids, free) if terms is None else terms
+        if terms is None:
+            self.irregular |= {int(owner) for owner in np.unique(free) if owner >= 0}
+        return terms
+
+    def regular_terms(self, ids: np.ndarray, owners: np.ndarray) -> Terms | None:
+        """The number of positions as a polynomial of the widths of the owners of their ids; None if it is not one."""
         terms: Terms = {}
         for position_owners, positions in _by_owners(owners):
             key = tuple(sorted({owner for owner in position_owners if owner >= 0}))
             widths = [len(self.groups[owner]) for owner in key]
             if not _is_regular(ids[:, positions], owners[:, positions], widths):
-                self.irregular |= {int(owner) for owner in np.unique(owners) if owner >= 0}
                 return None
             terms[key] = terms.get(key, 0) + len(positions) // prod(widths)
         return terms

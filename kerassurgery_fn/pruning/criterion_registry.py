@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from kerassurgery_fn.arguments import meant, shortened
-from kerassurgery_fn.errors import BadValue, UnknownCriterion
+from kerassurgery_fn.arguments import as_string, meant, one_of, shortened, takes
+from kerassurgery_fn.errors import UnknownCriterion
 from kerassurgery_fn.pruning.score_arithmetic import NORMALISATIONS
 
 CriterionFunction = Callable[..., np.ndarray | None]
@@ -23,7 +23,8 @@ class Criterion:
     - `name`: its name for `by=`;
     - `function`: `function(group, **options)`: a `GroupWeights` -> scores of shape (channels,), or of shape
       (members, channels), which a reduction combines; None for a group of which the criterion says nothing;
-    - `needs`: the statistics that it reads besides the weights, such as "activations"; empty if it reads weights only;
+    - `needs`: what it reads besides the weights, in words, such as "activations"; empty if it reads weights only. A
+      function that needs something takes it as the keyword `statistics`;
     - `normalisation`: how its scores are normalised unless the caller says.
     """
 
@@ -34,13 +35,17 @@ class Criterion:
 
     @property
     def options(self) -> list[str]:
-        """The names of the options of the function."""
-        return [*inspect.signature(self.function).parameters][1:]
+        """The names of the options of the function; none where Python does not know them."""
+        try:
+            return [*inspect.signature(self.function).parameters][1:]
+        except (TypeError, ValueError):
+            return []
 
 
 CRITERIA: dict[str, Criterion] = {}
 
 
+@takes(name=as_string, needs=as_string, normalisation=one_of(NORMALISATIONS))
 def criterion(
     name: str, *, needs: str = "", normalisation: str = "none"
 ) -> Callable[[CriterionFunction], CriterionFunction]:
@@ -63,12 +68,6 @@ def criterion(
     >>> CRITERIA.pop("largest weight").normalisation
     'mean'
     """
-    if not isinstance(name, str) or not name:
-        raise BadValue(
-            f'a criterion is registered under a name, as in @criterion("my_norm"), not under {shortened(name)}'
-        )
-    if normalisation not in NORMALISATIONS:
-        raise BadValue(f"no normalisation {normalisation!r}; {meant(normalisation, NORMALISATIONS)}")
 
     def register(function: CriterionFunction) -> CriterionFunction:
         CRITERIA[name] = Criterion(name, function, needs, normalisation)

@@ -10,24 +10,13 @@ import numpy as np
 import kerassurgery_fn.pruning.weight_criteria  # noqa: F401 (fills the table of criteria)
 from kerassurgery_fn.analysis.channel_flow import analyse
 from kerassurgery_fn.analysis.coupled_groups import groups_of
-from kerassurgery_fn.arguments import Check, as_snapshot, meant, optional, shortened, takes
+from kerassurgery_fn.arguments import as_snapshot, meant, one_of, optional, takes
 from kerassurgery_fn.errors import BadScores, BadValue, MissingData, SurgeryError
 from kerassurgery_fn.pruning.channel_scores import Scores
 from kerassurgery_fn.pruning.criterion_registry import Criterion, CriterionFunction, as_criterion
 from kerassurgery_fn.pruning.group_weights import GroupWeights, group_weights, named_groups
 from kerassurgery_fn.pruning.score_arithmetic import NORMALISATIONS, REDUCTIONS, normalised, reduced
 from kerassurgery_fn.values.snapshot import Snapshot
-
-
-def one_of(names: Collection[str]) -> Check:
-    """The check that a value is one of some names."""
-
-    def check(value: Any, name: str) -> str:
-        if isinstance(value, str) and value in names:
-            return value
-        raise BadValue(f"{name}: no {name} {shortened(value)}; {meant(value, names)}")
-
-    return check
 
 
 @takes(
@@ -41,6 +30,7 @@ def importance(
     reduction: str = "mean",
     normalisation: str | None = None,
     over: str = "group",
+    statistics: Any = None,
     **options: Any,
 ) -> Scores:
     """The importance of each channel of a model. Low means that the channel can be deleted.
@@ -67,6 +57,8 @@ def importance(
         normalisation: how scores of different groups are made comparable: `none`, `mean`, `max`, `gaussian` or
             `standardised`; by default that of the criterion.
         over: whether the statistics of the normalisation are those of each `group`, or `global`.
+        statistics: what a criterion that needs data reads besides the weights, in the form that it asks for. It is
+            passed to the function as `statistics=`.
         **options: options of the criterion.
 
     Raises:
@@ -77,10 +69,13 @@ def importance(
     """
     criterion = as_criterion(by)
     refuse_options(criterion, options)
-    if criterion.needs:
+    if criterion.needs and statistics is None:
         raise MissingData(
-            f"the criterion {criterion.name!r} needs {criterion.needs} measured on data: call prune(model, data=...)"
+            f"the criterion {criterion.name!r} needs {criterion.needs} measured on data: give statistics=, or call "
+            "prune(model, data=...)"
         )
+    if criterion.needs:
+        options |= {"statistics": statistics}
     flow = analyse(snapshot)
     free = {name: group for name, group in named_groups(groups_of(flow)).items() if not group.pinned}
     scores = {

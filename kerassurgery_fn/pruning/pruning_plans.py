@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 
 from kerassurgery_fn.analysis.input_shapes import Shapes, as_shapes, with_shapes
-from kerassurgery_fn.arguments import as_count, as_flag, as_snapshot, optional, shortened, takes
+from kerassurgery_fn.arguments import as_count, as_flag, as_snapshot, one_of, optional, shortened, takes
 from kerassurgery_fn.edits.plan import AtOnce
 from kerassurgery_fn.errors import BadScores, BadValue, UnreachableBudget
 from kerassurgery_fn.pruning.budget_search import search
 from kerassurgery_fn.pruning.budget_targets import BUDGETS, Budget, budgets
 from kerassurgery_fn.pruning.channel_scores import Scores
 from kerassurgery_fn.pruning.group_limits import Limits, Wishes, as_patterns, as_ratio, by_pattern, fitting
-from kerassurgery_fn.pruning.importance_scoring import one_of
 from kerassurgery_fn.pruning.plan_checks import deletions, refused_widths
 from kerassurgery_fn.pruning.pruning_problem import (
     PrunableModel,

@@ -45,8 +45,11 @@ GOOD = {
     "record": SNAPSHOT.record,
     "weights": SNAPSHOT.weights,
     "apoz": np.array([0.1, 0.2]),
+    "scores": package.importance(SNAPSHOT),
+    "name": "mine",
 }
 OWN = {"progress"}  # a function of the caller's, which raises what it likes
+BUDGET = {"plan_pruning": {"channels": 2}, "prune": {"channels": 2}}  # what these functions need besides
 DOCUMENTS = {"decode": package.encode(EDIT), "decode_diff": encode_diff(GOOD["difference"])}
 EDITS_THAT_WORK = {
     "ConvertDtype": {"dtype": "float16"}, "DeepenLayer": {"layer": "h"},
@@ -97,8 +100,9 @@ def good_arguments(name, function, tmp_path):
             arguments[parameter] = tmp_path / "file"
         elif name in DOCUMENTS and parameter == "data":
             arguments[parameter] = DOCUMENTS[name]
-        elif spec.default is spec.empty or spec.kind is spec.VAR_POSITIONAL:
+        elif (spec.kind is not spec.VAR_KEYWORD and spec.default is spec.empty) or spec.kind is spec.VAR_POSITIONAL:
             arguments[parameter] = GOOD[parameter]
+    arguments |= BUDGET.get(name, {})
     if name in ("delete_layer", "insert_layer", "replace_layer", "delete_channels", "get_apoz"):
         arguments["layer"] = "h"
     return arguments
@@ -236,8 +240,9 @@ WRITERS = {
     "save_plan": lambda path: package.save_plan(EDIT, path),
     "save_diff": lambda path: package.save_diff(GOOD["difference"], path),
     "report_html": lambda path: package.report_html(SNAPSHOT, SNAPSHOT, path),
+    "save_scores": lambda path: package.save_scores(GOOD["scores"], path),
 }
-READERS = {"load_plan": package.load_plan, "load_diff": package.load_diff}
+READERS = {"load_plan": package.load_plan, "load_diff": package.load_diff, "load_scores": package.load_scores}
 
 
 @pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)

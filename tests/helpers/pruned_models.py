@@ -3,8 +3,10 @@
 import numpy as np
 
 from helpers.records import call, functional, layer, sequential, snapshot
-from kerassurgery_fn import analyse
+from kerassurgery_fn import analyse, groups
+from kerassurgery_fn.analysis.layer_costs import cost_of
 from kerassurgery_fn.channels import size
+from kerassurgery_fn.pruning.group_weights import named_groups
 
 IMAGE = (None, 8, 8, 3)
 
@@ -94,3 +96,26 @@ def joined(*widths):
 def chain(length, width=4):
     """Dense layers one after the other."""
     return sequential("chain", (None, width), *(dense(f"d_{i}", width) for i in range(length)))
+
+
+# --- what a plan does
+
+
+def channels_of(snapshot):
+    return sum(len(group) for group in groups(snapshot) if group.made and not group.pinned)
+
+
+def dead_of(plan, flow):
+    return np.logical_or.reduce([flow.solution.none_dead(), *(edit.dying(flow) for edit in plan.edits)])
+
+
+def assert_no_channel_can_be_given_back(snapshot, plan, figure, target):
+    """With any single channel of those that go back in the model, the budget is missed."""
+    flow = analyse(snapshot)
+    dead = dead_of(plan, flow)
+    for group in named_groups(groups(snapshot)).values():
+        gone = group.ids[dead[group.ids]]
+        if len(gone) and figure != "channels":
+            more = dead.copy()
+            more[gone[0]] = False
+            assert getattr(cost_of(snapshot, flow, more), figure) > target

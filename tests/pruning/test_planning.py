@@ -7,8 +7,11 @@ import pytest
 
 from helpers.pruned_models import (
     IMAGE,
+    assert_no_channel_can_be_given_back,
     chain,
+    channels_of,
     conv,
+    dead_of,
     dense,
     filled,
     grouped,
@@ -49,10 +52,6 @@ MODELS = {
 }  # fmt: skip
 
 
-def channels_of(snapshot):
-    return sum(len(group) for group in groups(snapshot) if group.made and not group.pinned)
-
-
 def figures(snapshot):
     measured = cost(snapshot)
     return {"channels": channels_of(snapshot), **{figure: getattr(measured, figure) for figure in FIGURES}}
@@ -60,22 +59,6 @@ def figures(snapshot):
 
 def widths(snapshot):
     return {name: len(group) for name, group in named_groups(groups(snapshot)).items()}
-
-
-def dead_of(plan, flow):
-    return np.logical_or.reduce([flow.solution.none_dead(), *(edit.dying(flow) for edit in plan.edits)])
-
-
-def assert_no_channel_can_be_given_back(snapshot, plan, figure, target):
-    """With any single channel of those that go back in the model, the budget is missed."""
-    flow = analyse(snapshot)
-    dead = dead_of(plan, flow)
-    for group in named_groups(groups(snapshot)).values():
-        gone = group.ids[dead[group.ids]]
-        if len(gone) and figure != "channels":
-            more = dead.copy()
-            more[gone[0]] = False
-            assert getattr(cost_of(snapshot, flow, more), figure) > target
 
 
 # --- budgets

@@ -1,0 +1,172 @@
+"""`prune`: a smaller model for a budget, from a Keras model or a snapshot.
+
+Keras is imported only for Keras models, so that snapshots are pruned without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from inspect import signature
+from typing import Any
+
+from kerassurgery_fn.analysis.channel_flow import analyse
+from kerassurgery_fn.analysis.input_shapes import Shapes
+from kerassurgery_fn.analysis.layer_costs import Cost, cost
+from kerassurgery_fn.arguments import as_model_or_snapshot, meant, takes
+from kerassurgery_fn.channels import size
+from kerassurgery_fn.edits.plan import AtOnce
+from kerassurgery_fn.errors import BadValue, MissingData
+from kerassurgery_fn.pruning.activation_views import address
+from kerassurgery_fn.pruning.channel_scores import Scores
+from kerassurgery_fn.pruning.criterion_registry import Criterion, CriterionFunction, as_criterion
+from kerassurgery_fn.pruning.importance_scoring import importance
+from kerassurgery_fn.pruning.pruning_plans import plan_pruning
+from kerassurgery_fn.values.snapshot import Snapshot
+from kerassurgery_fn.values.tables import Table
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Pruned:
+    """The result of `prune`. It prints as a table.
+
+    - `model`: the smaller model, a Keras model or a snapshot, as the model that was given;
+    - `plan`: the edit that makes it from the snapshot of the model;
+    - `scores`: the scores by which channels were chosen;
+    - `before`, `after`: the costs of both models, layer by layer;
+    - `widths`: address of each layer that lost channels -> its number of channels before and after.
+    """
+
+    model: Any
+    plan: AtOnce
+    scores: Scores
+    before: Cost
+    after: Cost
+    widths: Mapping[str, tuple[int, int]]
+
+    def table(self) -> Table:
+        """The costs and the widths before and after."""
+        figures = (("parameters", "parameters"), ("MACs", "macs"), ("bytes", "bytes"))
+        costs = [(label, getattr(self.before, name), getattr(self.after, name)) for label, name in figures]
+        widths = [(name, *pair) for name, pair in self.widths.items()]
+        rows = tuple(
+            (name, before, after, f"{100 * after / max(1, before):.1f} %") for name, before, after in costs + widths
+        )
+        return Table(f"pruned by {self.scores.criterion}", ("", "before", "after", "left"), rows)
+
+    def __repr__(self) -> str:
+        return str(self.table())
+
+    def __rich__(self) -> Any:
+        return self.table().__rich__()
+
+    def _repr_html_(self) -> str:
+        return self.table()._repr_html_()
+
+
+@takes(model=as_model_or_snapshot)
+def prune(
+    model: Any,
+    *,
+    by: str | CriterionFunction | Criterion | Scores = "magnitude",
+    data: Any = None,
+    channels: float | None = None,
+    parameters: float | None = None,
+    macs: float | None = None,
+    bytes: float | None = None,
+    ratios: float | Mapping[str, float] | None = None,
+    scope: str = "global",
+    max_ratio: float | Mapping[str, float] = 1.0,
+    min_channels: int | Mapping[str, int] = 1,
+    round_to: int = 1,
+    ignore: Any = (),
+    inexact: bool = False,
+    closest: bool = False,
+    shapes: Shapes | None = None,
+    **options: Any,
+) -> Pruned:
+    """A model without its least important channels, within a budget.
+
+        result = prune(model, macs=0.5)
+        result.model.fit(...)              # half of the multiply-accumulates, compiled as the model was
+
+    It is `importance`, then `plan_pruning`, then the plan applied. Each step can be called alone.
+
+    Args:
+        model: a Keras model, which is not changed, or a snapshot.
+        by: the criterion: a name, or a function, as for `importance`; or `Scores`.
+        data: data for criteria that need it; the criteria on weights do not read it.
+        channels, parameters, macs, bytes: budgets, as for `plan_pruning`.
+        ratios, scope, max_ratio, min_channels, round_to, ignore, inexact, closest, shapes: as for `plan_pruning`.
+        **options: `reduction`, `normalisation`, `over` of `importance`, and options of the criterion.
+
+    Returns:
+        The smaller model, of the kind that was given, with the plan and the costs before and after.
+
+    Raises:
+        NotAGraph: the value is neither a model nor a snapshot.
+        UnknownCriterion, BadScores, MissingData: see `importance`.
+        UnreachableBudget, BadValue, UnknownLayer, NoChannels: see `plan_pruning`.
+
+    Warns:
+        BudgetMissed: the budget cannot be reached and `closest` is True.
+        InexactCut: `inexact` is True and the cut is not exact.
+    """
+    criterion = by if isinstance(by, Scores) else as_criterion(by)
+    refuse_misspelt_options(criterion, options)
+    refuse_missing_data(criterion, data)
+    snapshot = model if isinstance(model, Snapshot) else _captured(model)
+    scores = criterion if isinstance(criterion, Scores) else importance(snapshot, criterion, **options)
+    plan = plan_pruning(
+        snapshot, scores, channels=channels, parameters=parameters, macs=macs, bytes=bytes, ratios=ratios, scope=scope,
+        max_ratio=max_ratio, min_channels=min_channels, round_to=round_to, ignore=ignore, inexact=inexact,
+        closest=closest, shapes=shapes,
+    )  # fmt: skip
+    smaller = plan(snapshot)
+    result = smaller if isinstance(model, Snapshot) else _rebuilt(smaller)
+    return Pruned(
+        result, plan, scores, cost(snapshot, shapes), cost(smaller, shapes), changed_widths(snapshot, smaller)
+    )
+
+
+def refuse_misspelt_options(criterion: Criterion | Scores, options: Mapping[str, Any]) -> None:
+    """Raises BadValue for an option that neither `prune` nor the criterion has."""
+    own = [] if isinstance(criterion, Scores) else [*SCORING, *criterion.options]
+    for name in options:
+        if name not in own and "options" not in own:
+            raise BadValue(f"prune() has no argument {name!r}; {meant(name, [*ARGUMENTS, *own], 30)}")
+
+
+def refuse_missing_data(criterion: Criterion | Scores, data: Any) -> None:
+    """Raises MissingData for a criterion whose statistics must be measured on data."""
+    if isinstance(criterion, Criterion) and criterion.needs:
+        way_out = "give data=" if data is None else "call importance(snapshot, by, statistics=...) and pass by=scores"
+        raise MissingData(f"the criterion {criterion.name!r} needs {criterion.needs} measured on data: {way_out}")
+
+
+def changed_widths(before: Snapshot, after: Snapshot) -> dict[str, tuple[int, int]]:
+    """Address of each layer that lost channels -> its number of channels before and after."""
+    after_cut = widths_of(after)
+    return {name: (n, after_cut[name]) for name, n in widths_of(before).items() if after_cut[name] != n}
+
+
+def widths_of(snapshot: Snapshot) -> dict[str, int]:
+    """Address of each layer that creates channels -> their number."""
+    flow = analyse(snapshot)
+    return {address(flow, producer): size(producer.axis) or 0 for producer in flow.producers.values()}
+
+
+def _captured(model: Any) -> Snapshot:
+    from kerassurgery_fn.keras_io.capturing import capture
+
+    return capture(model)
+
+
+def _rebuilt(snapshot: Snapshot) -> Any:
+    from kerassurgery_fn.keras_io.rebuilding import rebuild
+
+    return rebuild(snapshot)
+
+
+SCORING = ("reduction", "normalisation", "over")
+ARGUMENTS = [*signature(prune).parameters][1:-1]
