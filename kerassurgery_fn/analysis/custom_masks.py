@@ -38,15 +38,15 @@ def refuse_left_masks(before: Graph, after: Graph) -> None:
             )
 
 
-def masked_by(net: Graph, node: Node) -> Iterator[str]:
+def masked_by(graph: Graph, node: Node) -> Iterator[str]:
     """The layers that may have made or handed on the mask of what a call reads first, the nearest first."""
-    for leaf in leaves(first_argument(net.calls[node])):
-        if not isinstance(leaf, Use) or leaf.port.node not in net.calls:
+    for leaf in leaves(first_argument(graph.calls[node])):
+        if not isinstance(leaf, Use) or leaf.port.node not in graph.calls:
             continue
-        record = net.layers[leaf.port.layer]
+        record = graph.layers[leaf.port.layer]
         if is_foreign(record) or key_of(record) in MAKERS or PASSING.fullmatch(key_of(record)):
             yield leaf.port.layer
-            yield from masked_by(net, leaf.port.node)
+            yield from masked_by(graph, leaf.port.node)
 
 
 def makes_masks(record: Record) -> bool:

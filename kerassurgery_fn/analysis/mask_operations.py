@@ -34,9 +34,9 @@ class Placing:
     that it keeps its name, and a new one where there is no such operation.
     """
 
-    def __init__(self, net: Graph, specs: Mapping[Port, Spec], live: Iterable[Node]) -> None:
+    def __init__(self, graph: Graph, specs: Mapping[Port, Spec], live: Iterable[Node]) -> None:
         self.known, self.live = specs, set(live)
-        self.layers, self.calls = dict(net.layers), dict(net.calls)
+        self.layers, self.calls = dict(graph.layers), dict(graph.calls)
         self.placed: dict[Computed, Port] = {}
         self.specs: dict[Port, Spec] = {}
 

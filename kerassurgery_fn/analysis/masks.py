@@ -38,35 +38,35 @@ from kerassurgery_fn.graph import (
 from kerassurgery_fn.keras_io.layer_conversion import passes_masks_on
 
 
-def without_masks(net: Graph) -> Graph:
+def without_masks(graph: Graph) -> Graph:
     """The model with `AUTOMATIC` in place of each mask that Keras found itself, None among them."""
-    masks = _Masks(net, {use.port: use.spec for call in net.calls.values() for use in call.uses if use.spec})
-    calls = dict(net.calls)
+    masks = _Masks(graph, {use.port: use.spec for call in graph.calls.values() for use in call.uses if use.spec})
+    calls = dict(graph.calls)
     for node in masks.found:
-        calls[node] = with_mask(net.calls[node], AUTOMATIC)
-    return replace(net, calls=calls, passing=frozenset(masks.passing)) if masks.found else net
+        calls[node] = with_mask(graph.calls[node], AUTOMATIC)
+    return replace(graph, calls=calls, passing=frozenset(masks.passing)) if masks.found else graph
 
 
-def with_masks(net: Graph, specs: Mapping[Port, Spec]) -> tuple[Graph, dict[Port, Spec]]:
+def with_masks(graph: Graph, specs: Mapping[Port, Spec]) -> tuple[Graph, dict[Port, Spec]]:
     """The model with the masks that Keras finds, and the specs of the tensors that compute them.
 
     Args:
-        net: the model.
+        graph: the model.
         specs: the spec of each of its tensors.
     """
-    nodes = [node for node in arranged(net)[1] if node in net.calls]
-    net = with_usual_kwargs(net, nodes, specs)
-    waiting = [node for node in nodes if is_automatic(net.calls[node])]
+    nodes = [node for node in arranged(graph)[1] if node in graph.calls]
+    graph = with_usual_kwargs(graph, nodes, specs)
+    waiting = [node for node in nodes if is_automatic(graph.calls[node])]
     if not waiting:
-        return net, {}
-    masks = _Masks(net, specs)
+        return graph, {}
+    masks = _Masks(graph, specs)
     trees = {node: masks.automatic(node) for node in waiting}
-    placing = Placing(net, specs, nodes)
+    placing = Placing(graph, specs, nodes)
     placing.place([mask for tree in trees.values() for mask in leaves(tree)])
     calls = dict(placing.calls)
     for node, tree in trees.items():
         calls[node] = with_mask(calls[node], map_leaves(placing.use, tree))
-    return replace(net, calls=calls, layers=placing.layers, stated={**net.stated, **placing.specs}), placing.specs
+    return replace(graph, calls=calls, layers=placing.layers, stated={**graph.stated, **placing.specs}), placing.specs
 
 
 def is_automatic(call: Arguments) -> bool:
@@ -86,21 +86,21 @@ def automatic_kwargs(kwargs: Mapping[str, Any]) -> dict[str, Any]:
     return {name: AUTOMATIC if name == "mask" and value is None else value for name, value in kwargs.items()}
 
 
-def with_usual_kwargs(net: Graph, nodes: Iterable[Node], specs: Mapping[Port, Spec]) -> Graph:
+def with_usual_kwargs(graph: Graph, nodes: Iterable[Node], specs: Mapping[Port, Spec]) -> Graph:
     """The model with the arguments that Keras adds to calls, a mask among them, where it added none because the layer
     cast what it read, and the layer does not cast any more. Sequential models state no arguments."""
-    if not is_functional(net.record):
-        return net
-    before = {name_of(layer): layer for layer in net.record["config"]["layers"]}
-    calls = dict(net.calls)
+    if not is_functional(graph.record):
+        return graph
+    before = {name_of(layer): layer for layer in graph.record["config"]["layers"]}
+    calls = dict(graph.calls)
     for node in nodes:
-        args, kwargs = net.calls[node]
+        args, kwargs = graph.calls[node]
         if kwargs or len(args) != 1 or not isinstance(args[0], Use) or node[0] not in before:
             continue
         now = specs.get(args[0].port)
-        if casts(before[node[0]], args[0].spec) and not casts(net.layers[node[0]], now):
-            calls[node] = Arguments(args, automatic_kwargs(usual_kwargs(net.layers[node[0]])))
-    return replace(net, calls=calls)
+        if casts(before[node[0]], args[0].spec) and not casts(graph.layers[node[0]], now):
+            calls[node] = Arguments(args, automatic_kwargs(usual_kwargs(graph.layers[node[0]])))
+    return replace(graph, calls=calls)
 
 
 def casts(record: Record, read: Spec | None) -> bool:
@@ -120,14 +120,14 @@ class _Masks:
     - `passing`: layers of foreign classes that hand masks on, as the masks of calls behind them prove.
     """
 
-    def __init__(self, net: Graph, specs: Mapping[Port, Spec | None]) -> None:
-        self.net, self.specs = net, specs
+    def __init__(self, graph: Graph, specs: Mapping[Port, Spec | None]) -> None:
+        self.graph, self.specs = graph, specs
         self.made: dict[Port, Mask] = {}
         self.via: dict[Port, frozenset[str]] = {}
         self.found: list[Node] = []
-        self.passing: set[str] = set(net.passing)
-        nodes = [node for node in arranged(net)[1] if node in net.calls]
-        masked = any(is_source(net.layers[key]) for key, _ in nodes) or any(map(has_mask, net.calls.values()))
+        self.passing: set[str] = set(graph.passing)
+        nodes = [node for node in arranged(graph)[1] if node in graph.calls]
+        masked = any(is_source(graph.layers[key]) for key, _ in nodes) or any(map(has_mask, graph.calls.values()))
         for node in nodes:
             previous = self.previous(node)
             if masked:
@@ -136,13 +136,13 @@ class _Masks:
     def previous(self, node: Node) -> Any:
         """The mask that a call is given, or else those of its first argument."""
         automatic = self.automatic(node)
-        recorded = self.net.calls[node].kwargs.get("mask")
-        if "mask" not in self.net.calls[node].kwargs:
-            return self.masks(first_argument(self.net.calls[node]))
+        recorded = self.graph.calls[node].kwargs.get("mask")
+        if "mask" not in self.graph.calls[node].kwargs:
+            return self.masks(first_argument(self.graph.calls[node]))
         if recorded is AUTOMATIC or self.is_same(recorded, automatic):
             self.found.append(node)
             if any(leaves(automatic)):
-                self.passing |= self.passed(first_argument(self.net.calls[node]))
+                self.passing |= self.passed(first_argument(self.graph.calls[node]))
             return automatic
         if recorded is None:
             return automatic
@@ -150,7 +150,7 @@ class _Masks:
 
     def automatic(self, node: Node) -> Any:
         """The mask that Keras finds for a call: none where tensors are given in several arguments."""
-        call = self.net.calls[node]
+        call = self.graph.calls[node]
         given = [*call.args, *(value for name, value in call.kwargs.items() if not name.endswith("mask"))]
         if sum(any(isinstance(leaf, Use) for leaf in leaves(tree)) for tree in given) != 1:
             return None
@@ -164,7 +164,7 @@ class _Masks:
         return frozenset().union(*(self.via.get(port, frozenset()) for port in ports))
 
     def visit(self, node: Node, previous: Any) -> None:
-        record, first = self.net.layers[node[0]], first_argument(self.net.calls[node])
+        record, first = self.graph.layers[node[0]], first_argument(self.graph.calls[node])
         if is_model(record):
             return
         via = self.passed(first)
@@ -179,11 +179,11 @@ class _Masks:
 
     def believed(self, key: str) -> bool:
         """Whether a layer of a foreign class hands masks on: as long as nobody has asked, it is believed to."""
-        return key in self.passing or self.unasked or passes_masks_on(self.net.layers[key])
+        return key in self.passing or self.unasked or passes_masks_on(self.graph.layers[key])
 
     @property
     def unasked(self) -> bool:
-        return not any(map(is_automatic, self.net.calls.values()))
+        return not any(map(is_automatic, self.graph.calls.values()))
 
     def spec(self, port: Port) -> Spec:
         return self.specs.get(port) or Spec(())
@@ -204,9 +204,9 @@ class _Masks:
 
     def computes(self, port: Port, mask: Computed) -> bool:
         """Whether a tensor is what certain operations compute."""
-        if port.node not in self.net.calls or not is_operation(self.net.layers[port.layer], mask):
+        if port.node not in self.graph.calls or not is_operation(self.graph.layers[port.layer], mask):
             return False
-        args = self.net.calls[port.node].args
+        args = self.graph.calls[port.node].args
         return len(args) == len(mask.args) and all(map(self.is_same_argument, args, mask.args))
 
     def is_same_argument(self, stated: Any, expected: Any) -> bool:

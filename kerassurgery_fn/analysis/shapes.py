@@ -73,11 +73,11 @@ class Facts:
     weights: dict[str, list[Weight] | None] = field(default_factory=dict)
 
 
-def settled(net: Graph, weights: Weights, scope: str = "", given: Mapping[str, Spec] | None = None) -> Facts:
+def settled(graph: Graph, weights: Weights, scope: str = "", given: Mapping[str, Spec] | None = None) -> Facts:
     """The facts of a model.
 
     Args:
-        net: the model.
+        graph: the model.
         weights: the weights of the whole snapshot by key; those of a layer that has none there may be of any shape.
         scope: the path of the model.
         given: input layer -> what the model is called on, for a nested model; its own inputs by default.
@@ -85,34 +85,34 @@ def settled(net: Graph, weights: Weights, scope: str = "", given: Mapping[str, S
     Raises:
         MisfitTensor: a layer would be called on a tensor that it cannot take, or of which nothing is known.
     """
-    return _Walk(net, weights, scope, given or {}).facts
+    return _Walk(graph, weights, scope, given or {}).facts
 
 
 class _Walk:
-    def __init__(self, net: Graph, weights: Weights, scope: str, given: Mapping[str, Spec]) -> None:
-        self.net, self.weights, self.scope, self.given = net, weights, scope, given
+    def __init__(self, graph: Graph, weights: Weights, scope: str, given: Mapping[str, Spec]) -> None:
+        self.graph, self.weights, self.scope, self.given = graph, weights, scope, given
         self.facts = Facts()
-        _, order = arranged(net)
+        _, order = arranged(graph)
         self.needed: dict[Node, set[Port]] = {}
-        for port in [*leaves(net.outputs), *(port for node in order for port in net.reads(node))]:
+        for port in [*leaves(graph.outputs), *(port for node in order for port in graph.reads(node))]:
             self.needed.setdefault(port.node, set()).add(port)
         self.stated: dict[Node, dict[Port, Spec]] = {}
-        for port, spec in net.stated.items():
+        for port, spec in graph.stated.items():
             self.stated.setdefault(port.node, {})[port] = spec
         for node in order:
-            self.facts.specs |= self.visited(node) if node in net.calls else self.input(node)
+            self.facts.specs |= self.visited(node) if node in graph.calls else self.input(node)
 
     def input(self, node: Node) -> dict[Port, Spec]:
         return {Port(*node): self.given[node[0]]} if node[0] in self.given else self.stated.get(node, {})
 
     def visited(self, node: Node) -> dict[Port, Spec]:
         """The specs of what a call makes: as recorded if it reads what it was recorded to read, else worked out."""
-        call, stated = self.net.calls[node], self.stated.get(node, {})
-        as_recorded = node[0] not in self.net.changed and all(
+        call, stated = self.graph.calls[node], self.stated.get(node, {})
+        as_recorded = node[0] not in self.graph.changed and all(
             use.spec is not None and use.spec.fits(self.facts.specs.get(use.port)) for use in call.uses
         )
         if as_recorded and self.needed[node] <= stated.keys():
-            return stated if is_functional(self.net.record) else self.unstated(node, call) or stated
+            return stated if is_functional(self.graph.record) else self.unstated(node, call) or stated
         try:
             made = dict(enumerate(self.made(node, call)))
         except MisfitTensor:
@@ -128,7 +128,7 @@ class _Walk:
         Such a model states only what its layers are built for, and some are built for other axes than they read.
         """
         try:
-            made = self.ruled(node, join_path(self.scope, node[0]), self.net.layers[node[0]], call)
+            made = self.ruled(node, join_path(self.scope, node[0]), self.graph.layers[node[0]], call)
         except (NoRule, MisfitTensor):
             return {}
         return {Port(*node, i): spec for i, spec in enumerate(made)}
@@ -139,14 +139,14 @@ class _Walk:
         if as_recorded or not lost:
             return
         readers: dict[int, list[str]] = {index: [] for index in lost}
-        for other in self.net.calls:
-            for port in self.net.reads(other):
+        for other in self.graph.calls:
+            for port in self.graph.reads(other):
                 if port.node == node and port.output in lost:
-                    readers[port.output].append(self.net.name(other[0]))
-        for port in leaves(self.net.outputs):
+                    readers[port.output].append(self.graph.name(other[0]))
+        for port in leaves(self.graph.outputs):
             if port.node == node and port.output in lost:
                 readers[port.output].append("an output of the model")
-        kind = self.net.layers[node[0]]["class_name"]
+        kind = self.graph.layers[node[0]]["class_name"]
         noun = "tensor" if len(made) == 1 else "tensors"
         raise MisfitTensor(
             f"layer {self.named(node)!r} ({kind}) would make {len(made)} {noun} (numbered from 0), but "
@@ -156,14 +156,14 @@ class _Walk:
 
     def made(self, node: Node, call: Arguments) -> list[Spec]:
         """What a call makes, by its layer's rule, by the calls in it if it is a model, else by what Keras says."""
-        record, path = self.net.layers[node[0]], join_path(self.scope, node[0])
+        record, path = self.graph.layers[node[0]], join_path(self.scope, node[0])
         for use in call.uses:
             if use.port not in self.facts.specs:
                 raise MisfitTensor(
                     f"layer {self.named(node)!r} would read a tensor of {use.port.layer!r} whose shape is not known; "
                     "teach the library what that layer makes by a rule for its class"
                 )
-        if is_model(record) and (inner := nested(self.net, node[0])):
+        if is_model(record) and (inner := nested(self.graph, node[0])):
             return self.nested(inner, path, self.named(node), call)
         try:
             return self.ruled(node, path, record, call)
@@ -179,7 +179,7 @@ class _Walk:
             self.check_weights(node, path, weights)
         except Misfit as error:
             raise misfit(self.named(node), record, call, self.reads(call), error) from error
-        if node == self.net.nodes(node[0])[0]:
+        if node == self.graph.nodes(node[0])[0]:
             self.facts.layers[node[0]] = built
         self.facts.weights[node[0]] = None if inner else weights
         return specs
@@ -189,7 +189,7 @@ class _Walk:
 
     def check_weights(self, node: Node, path: str, weights: list[Weight]) -> None:
         """Raises Misfit where a layer needs other weights than it has, or other weights at another of its calls."""
-        missing = None if self.weights and node[0] in self.net.changed else ()
+        missing = None if self.weights and node[0] in self.graph.changed else ()
         check_weights(weights, self.weights.get(path, missing))
         check_shared(self.facts.weights.get(node[0]) or [], weights)
 
@@ -214,7 +214,7 @@ class _Walk:
             if is_strict() and not isinstance(error, Misfit):
                 raise
             raise misfit(self.named(node), record, call, reads, error) from error
-        if node == self.net.nodes(node[0])[0]:
+        if node == self.graph.nodes(node[0])[0]:
             self.facts.layers[node[0]] = with_builds(record, layer.findings)
         self.facts.weights[node[0]] = own
         stated, reads = self.stated.get(node, {}), [*reads, *constants([call.args, call.kwargs])]
@@ -227,7 +227,7 @@ class _Walk:
         """Raises Misfit where Keras could not build the layer for what it reads, or not call it on that."""
         check_calls(layer.findings.first.values())
         check_made(layer.record, made)
-        if node == self.net.nodes(node[0])[0] and not self.given:  # the layers of a nested model are built before
+        if node == self.graph.nodes(node[0])[0] and not self.given:  # the layers of a nested model are built before
             check_known(weights)
         if key_of(layer.record) == "Identity" and len(made) > len(self.needed[node]):
             raise Misfit(
@@ -239,13 +239,13 @@ class _Walk:
         """A call as its rule sees it. A model that the layer wraps is walked through like one that is nested."""
 
         def enter(place: Location, node: tuple[int, ...], step: Tensor) -> Tensor:
-            inner = nested(self.net, key)
+            inner = nested(self.graph, key)
             assert inner is not None  # a rule enters only a layer that wraps a model
             first, shape = inner.inputs.layer, tuple(map(size, step))
             given = {first: Spec(shape, inner.stated[Port(first)].dtype)}
             return settled(inner, self.weights, path, given).specs[inner.outputs].shape
 
-        return Layer(Findings(enter, Strict()), path, (), self.net.layers[key])
+        return Layer(Findings(enter, Strict()), path, (), self.graph.layers[key])
 
     def axes(self, tree: Any, findings: Findings) -> Any:
         """Arguments with the sizes of every tensor, and the axes of every array, in its place."""
@@ -272,7 +272,7 @@ class _Walk:
 
     def named(self, node: Node) -> str:
         """The path of a call's layer by the name that it has now."""
-        return join_path(self.scope, self.net.name(node[0]))
+        return join_path(self.scope, self.graph.name(node[0]))
 
     def nested(self, inner: Graph, path: str, named: str, call: Arguments) -> list[Spec]:
         """What a nested model makes of what it is called on."""

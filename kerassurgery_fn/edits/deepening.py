@@ -127,7 +127,7 @@ def channels_after(draft: Draft, after: str, record: Record) -> int:
         MisfitTensor: the other reads no such tensors.
     """
     scope, key = parted(after)
-    spec = draft.facts(scope).specs.get(draft.net(scope).first(key))
+    spec = draft.facts(scope).specs.get(draft.graph(scope).first(key))
     rank, shape = RANKS[key_of(record)], spec.shape if spec else ()
     channels = (shape or (None,))[1 if rank and record["config"]["data_format"] == "channels_first" else -1]
     if channels is None or (rank and len(shape) != rank + 2):

@@ -85,17 +85,18 @@ class ExtractModel:
         wanted = {name: located(draft, name) for name in leaves([outputs, inputs]) if name is not None}
         ports = {name: port for name, (_, port) in wanted.items()}
         draft = Draft(alone(draft, the_scope([scope for scope, _ in wanted.values()])))
-        net = replace(draft.net(""), outputs=map_leaves(ports.__getitem__, outputs))
+        graph = replace(draft.graph(""), outputs=map_leaves(ports.__getitem__, outputs))
         if self.name:
-            net = replace(net, record=set_in(net.record, ("config", "name"), self.name))
+            graph = replace(graph, record=set_in(graph.record, ("config", "name"), self.name))
         if inputs is None:
-            net = with_needed_inputs(net)
+            graph = with_needed_inputs(graph)
         else:
             given = map_leaves(ports.__getitem__, inputs)
-            known = draft.with_net("", replace(half_unsaid(net), outputs=leaves([net.outputs, given]))).facts("").specs
-            net = begun_with_masks(net, given, known)
-        draft = draft.with_net("", as_functional(net))
-        refuse_beyond(net, draft.facts("").specs)
+            wider = replace(half_unsaid(graph), outputs=leaves([graph.outputs, given]))
+            known = draft.with_graph("", wider).facts("").specs
+            graph = begun_with_masks(graph, given, known)
+        draft = draft.with_graph("", as_functional(graph))
+        refuse_beyond(graph, draft.facts("").specs)
         return finish(draft)
 
 
@@ -122,12 +123,12 @@ def expanded(draft: Draft, tensors: Tensors | None) -> Any:
     """Names of tensors in lists and dicts, with those of all layers that fit in place of a pattern."""
     match tensors:
         case str():
-            fits = is_pattern(tensors, draft.graph)
+            fits = is_pattern(tensors, draft.before)
             return draft.find(tensors) if fits else tensors
         case Mapping():
             return {key: expanded(draft, item) for key, item in tensors.items()}
         case tuple():
-            patterns = [isinstance(item, str) and is_pattern(item, draft.graph) for item in tensors]
+            patterns = [isinstance(item, str) and is_pattern(item, draft.before) for item in tensors]
             made = [expanded(draft, item) for item in tensors]
             return [one for item, many in zip(made, patterns, strict=True) for one in (item if many else [item])]
     return None
@@ -139,10 +140,10 @@ def located(draft: Draft, name: str) -> tuple[str, Port]:
     Raises:
         UnknownCall: its layer has no such call.
     """
-    layer, *numbers = name.split(":") if name not in draft.graph.places else [name]
-    path = find_layer(draft.graph, layer)
+    layer, *numbers = name.split(":") if name not in draft.before.places else [name]
+    path = find_layer(draft.before, layer)
     scope, key = parted(path)
-    nodes = draft.net(scope).nodes(key)
+    nodes = draft.graph(scope).nodes(key)
     call, output = [*numbers, "0", "0"][:2]
     if len(numbers) > 2 or not (call.removeprefix("-").isdigit() and output.isdigit()):
         raise UnknownCall(
@@ -153,7 +154,7 @@ def located(draft: Draft, name: str) -> tuple[str, Port]:
         raise UnknownCall(
             f"layer {path!r} is called {len(nodes)} times (0 to {len(nodes) - 1}), so it has no call {call}"
         )
-    if is_input(draft.net(scope).layers[key]) and int(output):
+    if is_input(draft.graph(scope).layers[key]) and int(output):
         raise UnknownCall(f"input {path!r} is one tensor, so none has the number {output}; name it {layer!r}")
     return scope, Port(*nodes[int(call)], int(output))
 
@@ -174,9 +175,9 @@ def the_scope(scopes: list[str]) -> str:
     return first
 
 
-def refuse_beyond(net: Graph, specs: Mapping[Port, Spec]) -> None:
+def refuse_beyond(graph: Graph, specs: Mapping[Port, Spec]) -> None:
     """Raises UnknownCall for an output of a model that the call in question does not make."""
-    for port in leaves(net.outputs):
+    for port in leaves(graph.outputs):
         made = [one.output for one in specs if one.node == port.node]
         if made and port not in specs:
             raise UnknownCall(
@@ -196,30 +197,30 @@ def alone(draft: Draft, scope: str) -> Snapshot:
 # --- inputs
 
 
-def with_needed_inputs(net: Graph) -> Graph:
+def with_needed_inputs(graph: Graph) -> Graph:
     """The model with those of its inputs that its outputs depend on."""
-    used = {key for key, _ in arranged(net)[1]}
-    needed = [port for port in leaves(net.inputs) if port.layer in used]
+    used = {key for key, _ in arranged(graph)[1]}
+    needed = [port for port in leaves(graph.inputs) if port.layer in used]
     if not needed:
-        raise BadValue(f"the outputs depend on no input of {net.record['config']['name']!r}")
-    if len(needed) == len(leaves(net.inputs)):
-        return net
-    if isinstance(net.inputs, dict):
-        return replace(net, inputs={key: port for key, port in net.inputs.items() if port in needed})
-    return replace(net, inputs=needed[0] if len(needed) == 1 else needed)
+        raise BadValue(f"the outputs depend on no input of {graph.record['config']['name']!r}")
+    if len(needed) == len(leaves(graph.inputs)):
+        return graph
+    if isinstance(graph.inputs, dict):
+        return replace(graph, inputs={key: port for key, port in graph.inputs.items() if port in needed})
+    return replace(graph, inputs=needed[0] if len(needed) == 1 else needed)
 
 
-def begun_with_masks(net: Graph, inputs: Any, specs: Mapping[Port, Spec]) -> Graph:
+def begun_with_masks(graph: Graph, inputs: Any, specs: Mapping[Port, Spec]) -> Graph:
     """The model that is called on some of its tensors, with the masks that it has now if these are computed from its
     inputs; otherwise with the masks that Keras finds from there on."""
-    masked, of_masks = with_masks(net, specs)
+    masked, of_masks = with_masks(graph, specs)
     try:
         return begun(masked, inputs, {**specs, **of_masks})
     except BadValue:
-        return begun(net, inputs, specs)
+        return begun(graph, inputs, specs)
 
 
-def begun(net: Graph, inputs: Any, specs: Mapping[Port, Spec]) -> Graph:
+def begun(graph: Graph, inputs: Any, specs: Mapping[Port, Spec]) -> Graph:
     """The model that is called on some of its tensors.
 
     Raises:
@@ -229,20 +230,20 @@ def begun(net: Graph, inputs: Any, specs: Mapping[Port, Spec]) -> Graph:
     entries: dict[Port, Port] = {}
     names = {port: name for name, port in inputs.items() if isinstance(port, Port)} if isinstance(inputs, dict) else {}
     for port in dict.fromkeys(leaves(inputs)):
-        if not is_input(net.layers[port.layer]):
-            name = names.get(port) or f"{net.name(port.layer)}_input"
-            net, entries[port] = with_entry(net, port, specs.get(port), name)
+        if not is_input(graph.layers[port.layer]):
+            name = names.get(port) or f"{graph.name(port.layer)}_input"
+            graph, entries[port] = with_entry(graph, port, specs.get(port), name)
     given = map_leaves(lambda port: entries.get(port, port), inputs)
-    net = replace(redirected(net, entries), inputs=given)
+    graph = replace(redirected(graph, entries), inputs=given)
     keys = {port.layer for port in leaves(given)}
-    if left := [key for key, _ in arranged(net)[1] if is_input(net.layers[key]) and key not in keys]:
+    if left := [key for key, _ in arranged(graph)[1] if is_input(graph.layers[key]) and key not in keys]:
         raise BadValue(
             f"the outputs depend on {', '.join(map(repr, left))}, too: give that among the inputs, or a layer after it"
         )
-    return net if is_functional(net.record) or not isinstance(given, Port) else built_for(net, given)
+    return graph if is_functional(graph.record) or not isinstance(given, Port) else built_for(graph, given)
 
 
-def with_entry(net: Graph, port: Port, spec: Spec | None, name: str) -> tuple[Graph, Port]:
+def with_entry(graph: Graph, port: Port, spec: Spec | None, name: str) -> tuple[Graph, Port]:
     """The model with a new input for what makes a tensor no longer, and that input.
 
     Raises:
@@ -251,38 +252,38 @@ def with_entry(net: Graph, port: Port, spec: Spec | None, name: str) -> tuple[Gr
     if spec is None or spec.dtype is None:
         raise MisfitTensor(f"the shape of what {port.layer!r} makes is not known; teach its class by a rule")
     check_name(name)
-    key = unused(name, [*net.layers, *map(net.name, net.layers)])
+    key = unused(name, [*graph.layers, *map(graph.name, graph.layers)])
     config = {"batch_shape": list(spec.shape), "dtype": spec.dtype, "sparse": False, "ragged": False, "name": key}
     record = {"module": "keras.layers", "class_name": "InputLayer", "registered_name": None}
-    layers = {**net.layers, key: freeze({**record, "config": {**config, "optional": False}})}
-    return replace(net, layers=layers, stated={**net.stated, Port(key): spec}), Port(key)
+    layers = {**graph.layers, key: freeze({**record, "config": {**config, "optional": False}})}
+    return replace(graph, layers=layers, stated={**graph.stated, Port(key): spec}), Port(key)
 
 
-def built_for(net: Graph, given: Port) -> Graph:
+def built_for(graph: Graph, given: Port) -> Graph:
     """A Sequential model that says what it is built for."""
-    shape = list(net.layers[given.layer]["config"]["batch_shape"])
-    record = set_in(net.record, ("config", "build_input_shape"), shape)
-    return replace(net, record=set_in(record, ("build_config",), {"input_shape": shape}))
+    shape = list(graph.layers[given.layer]["config"]["batch_shape"])
+    record = set_in(graph.record, ("config", "build_input_shape"), shape)
+    return replace(graph, record=set_in(record, ("build_config",), {"input_shape": shape}))
 
 
-def as_functional(net: Graph) -> Graph:
+def as_functional(graph: Graph) -> Graph:
     """A model that was Sequential and is no chain any more, with what Functional models say and Sequential ones do
     not."""
-    if is_functional(net.record) or is_chain(net, arranged(net)[1]):
-        return net
+    if is_functional(graph.record) or is_chain(graph, arranged(graph)[1]):
+        return graph
     calls = {
-        node: Arguments(call.args, automatic_kwargs(usual_kwargs(net.layers[node[0]])))
-        for node, call in net.calls.items()
+        node: Arguments(call.args, automatic_kwargs(usual_kwargs(graph.layers[node[0]])))
+        for node, call in graph.calls.items()
     }
-    return half_unsaid(replace(net, calls=calls))
+    return half_unsaid(replace(graph, calls=calls))
 
 
-def half_unsaid(net: Graph) -> Graph:
+def half_unsaid(graph: Graph) -> Graph:
     """The model with nothing stated of tensors of which Sequential models state the shape and not the dtype, so that
     both are worked out."""
 
     def whole(leaf: Any) -> Any:
         return Use(leaf.port) if isinstance(leaf, Use) and leaf.spec and not leaf.spec.dtype else leaf
 
-    calls = {node: Arguments(map_leaves(whole, call.args), call.kwargs) for node, call in net.calls.items()}
-    return replace(net, calls=calls, stated={port: spec for port, spec in net.stated.items() if spec.dtype})
+    calls = {node: Arguments(map_leaves(whole, call.args), call.kwargs) for node, call in graph.calls.items()}
+    return replace(graph, calls=calls, stated={port: spec for port, spec in graph.stated.items() if spec.dtype})

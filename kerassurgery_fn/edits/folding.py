@@ -76,8 +76,8 @@ class FoldBatchNorm(Rewrite):
         object.__setattr__(self, "layer", as_selector(self.layer))
 
     def redraw(self, draft: Draft) -> Draft:
-        lenient = is_pattern(self.layer, draft.graph)
-        if self.layer == ALL and all(map(_is_other, map(draft.record, draft.graph.places))):
+        lenient = is_pattern(self.layer, draft.before)
+        if self.layer == ALL and all(map(_is_other, map(draft.record, draft.before.places))):
             return draft
         for path in draft.find(self.layer):
             found = foldable(draft, path)
@@ -96,16 +96,16 @@ def _is_other(record: Record) -> bool:
 def foldable(draft: Draft, path: str) -> Fold | str:
     """How a normalisation can be folded, or why it cannot be, in words."""
     scope, key = parted(path)
-    net = draft.net(scope)
-    record = net.layers[key]
+    graph = draft.graph(scope)
+    record = graph.layers[key]
     if _is_other(record):
         return f"it is a {record['class_name']}, and only a BatchNormalization can be"
     if not draft.weights.get(path):
         return "its statistics are yet to be drawn"
-    nodes = [node for node in net.nodes(key) if net.calls[node].kwargs.get("training") is not True]
-    ports = {Port(*node): net.reads(node)[0] for node in nodes}
+    nodes = [node for node in graph.nodes(key) if graph.calls[node].kwargs.get("training") is not True]
+    ports = {Port(*node): graph.reads(node)[0] for node in nodes}
     producers = {port.layer for port in ports.values()}
-    if len(nodes) < len(net.nodes(key)):
+    if len(nodes) < len(graph.nodes(key)):
         return "it is called with training=True, and normalises by each batch"
     if len(producers) != 1:
         return f"it normalises what several layers make, {', '.join(sorted(producers))}"
@@ -115,8 +115,8 @@ def foldable(draft: Draft, path: str) -> Fold | str:
 
 def why_not(draft: Draft, scope: str, producer: str, norm: Record, ports: list[Port]) -> str | None:
     """Why a layer cannot take over a normalisation of tensors that it makes, in words; None if it can."""
-    net, path = draft.net(scope), join_path(scope, producer)
-    record = net.layers[producer]
+    graph, path = draft.graph(scope), join_path(scope, producer)
+    record = graph.layers[producer]
     config, kind = record["config"], key_of(record)
     if kind not in KERNELS:
         return f"what it normalises is made by {path!r}, a {record['class_name']}"
@@ -124,9 +124,9 @@ def why_not(draft: Draft, scope: str, producer: str, norm: Record, ports: list[P
         return f"{path!r}, before it, applies {config['activation']!r} first"
     if len(draft.weights.get(path, ())) != KERNELS[kind][0] + 1 + config["use_bias"]:
         return f"the weights of {path!r}, before it, are not those of a plain {kind}"
-    if len(net.nodes(producer)) != len(ports):
+    if len(graph.nodes(producer)) != len(ports):
         return f"{path!r}, before it, is called in other places, too"
-    counts = readers(net)
+    counts = readers(graph)
     if any(counts[port] > 1 for port in ports):
         return f"others read what {path!r}, before it, makes"
     spec = draft.facts(scope).specs.get(ports[0])
@@ -140,7 +140,7 @@ def refuse_undone(draft: Draft, norm: str, fold: Fold) -> None:
     """Raises NotFoldable where a constraint of the layer would undo the folding at the next training step."""
     scope = parted(norm)[0]
     path = join_path(scope, fold.layer)
-    record = draft.net(scope).layers[fold.layer]
+    record = draft.graph(scope).layers[fold.layer]
     first, (scale, shift) = KERNELS[key_of(record)][0], affine_of(draft, scope, fold)
     arrays = draft.weights[path]
     arrays = arrays if record["config"]["use_bias"] else (*arrays, np.zeros(len(scale), arrays[first].dtype))
@@ -157,19 +157,19 @@ def refuse_undone(draft: Draft, norm: str, fold: Fold) -> None:
 
 def affine_of(draft: Draft, scope: str, fold: Fold) -> tuple[np.ndarray, np.ndarray]:
     """What a normalisation multiplies by in inference, and what it adds then."""
-    config = draft.net(scope).layers[fold.norm]["config"]
+    config = draft.graph(scope).layers[fold.norm]["config"]
     return affine(config, draft.weights[join_path(scope, fold.norm)])
 
 
 def folded(draft: Draft, scope: str, fold: Fold) -> Draft:
     """The draft without a normalisation, which the layer before it has taken over."""
-    net = draft.net(scope)
+    graph = draft.graph(scope)
     path = join_path(scope, fold.layer)
-    record = net.layers[fold.layer]
+    record = graph.layers[fold.layer]
     scale, shift = affine_of(draft, scope, fold)
     made = taken_over(record, draft.weights[path], scale, shift)
-    net = with_layer(net, fold.layer, set_in(record, ("config", "use_bias"), True))
-    draft = draft.with_net(scope, redirected(net, fold.ports)).with_arrays({path: made})
+    graph = with_layer(graph, fold.layer, set_in(record, ("config", "use_bias"), True))
+    draft = draft.with_graph(scope, redirected(graph, fold.ports)).with_arrays({path: made})
     return replace(draft, restarted=draft.restarted | {path})
 
 

@@ -98,13 +98,13 @@ class DeleteLayer(_OfCalls):
         specs = {scope: draft.facts(scope).specs for scope in scopes}
         for path in paths:
             scope, key = parted(path)
-            net = draft.net(scope)
+            graph = draft.graph(scope)
             for node in chosen_calls(draft, path, self.calls):
-                read, made = the_read(net, path, node, "deleted"), the_made(net, path, node, "deleted")
+                read, made = the_read(graph, path, node, "deleted"), the_made(graph, path, node, "deleted")
                 if not self.allow_shape_change:
-                    refuse_change(path, net.layers[key], specs[scope].get(read), specs[scope].get(made))
-                net = redirected(net, {made: read})
-            draft = draft.with_net(scope, net)
+                    refuse_change(path, graph.layers[key], specs[scope].get(read), specs[scope].get(made))
+                graph = redirected(graph, {made: read})
+            draft = draft.with_graph(scope, graph)
         return draft
 
 
@@ -177,22 +177,22 @@ class InsertLayer(Rewrite):
             draft = draft.exposed(path)
             nodes = chosen_calls(draft, path, self.calls)
             draft, new = draft.added(scope, self.layer, name=self.name)
-            net = draft.net(scope)
+            graph = draft.graph(scope)
             for node in nodes:
-                net = (self.put_after if self.before is None else self.put_before)(net, path, node, new)
-            draft = draft.with_net(scope, net)
+                graph = (self.put_after if self.before is None else self.put_before)(graph, path, node, new)
+            draft = draft.with_graph(scope, graph)
         return draft
 
-    def put_before(self, net: Graph, path: str, node: Node, new: str) -> Graph:
-        read = the_read(net, path, node, PRECEDED, self.operand)
-        net, made = with_call(net, new, new_call(net, new, read))
-        places = [i for i, port in enumerate(net.reads(node)) if port == read]
-        return reread(net, node, dict.fromkeys(places if self.operand is None else [self.operand], made))
+    def put_before(self, graph: Graph, path: str, node: Node, new: str) -> Graph:
+        read = the_read(graph, path, node, PRECEDED, self.operand)
+        graph, made = with_call(graph, new, new_call(graph, new, read))
+        places = [i for i, port in enumerate(graph.reads(node)) if port == read]
+        return reread(graph, node, dict.fromkeys(places if self.operand is None else [self.operand], made))
 
-    def put_after(self, net: Graph, path: str, node: Node, new: str) -> Graph:
-        made = the_made(net, path, node, "followed by another")
-        net, ours = with_call(net, new, new_call(net, new, made))
-        return redirected(net, {made: ours}, but={ours.node})
+    def put_after(self, graph: Graph, path: str, node: Node, new: str) -> Graph:
+        made = the_made(graph, path, node, "followed by another")
+        graph, ours = with_call(graph, new, new_call(graph, new, made))
+        return redirected(graph, {made: ours}, but={ours.node})
 
 
 @edit
@@ -230,21 +230,21 @@ class ReplaceLayer(_OfCalls):
                 continue
             scope, key = parted(path)
             draft = draft.exposed(path)
-            net = draft.net(scope)
-            refuse_input(net, path, key, "replaced")
+            graph = draft.graph(scope)
+            refuse_input(graph, path, key, "replaced")
             nodes = chosen_calls(draft, path, self.calls)
-            if len(nodes) == len(net.nodes(key)):
+            if len(nodes) == len(graph.nodes(key)):
                 draft, new = draft.added(scope, self.new, key, self.name)
             else:
                 draft, new = draft.added(scope, self.new, name=self.name)
-            record, net = net.layers[key], draft.net(scope)
+            record, graph = graph.layers[key], draft.graph(scope)
             for node in nodes:
-                args, kwargs = net.calls[node]
-                if is_functional(net.record):
-                    kwargs = automatic_kwargs(exchanged_kwargs(kwargs, record, net.layers[new]))
-                net = replace(net, calls={**net.calls, node: Arguments(args, kwargs)})
-                net = net if new == key else moved(net, node, new)
-            draft = draft.with_net(scope, net)
+                args, kwargs = graph.calls[node]
+                if is_functional(graph.record):
+                    kwargs = automatic_kwargs(exchanged_kwargs(kwargs, record, graph.layers[new]))
+                graph = replace(graph, calls={**graph.calls, node: Arguments(args, kwargs)})
+                graph = graph if new == key else moved(graph, node, new)
+            draft = draft.with_graph(scope, graph)
         return draft
 
 
@@ -281,7 +281,7 @@ class UnshareLayer(_OfCalls):
         for path in draft.find(self.layer):
             scope, key = parted(path)
             draft = draft.exposed(path)
-            nodes = draft.net(scope).nodes(key)
+            nodes = draft.graph(scope).nodes(key)
             chosen = nodes[1:] if self.calls is None else chosen_calls(draft, path, self.calls)
             if len(chosen) == len(nodes):
                 raise UnknownCall(
@@ -294,39 +294,40 @@ class UnshareLayer(_OfCalls):
 
     def copied(self, draft: Draft, scope: str, key: str, nodes: list[Node]) -> Draft:
         """The draft with a copy of a layer that takes over some of its calls."""
-        path, net = join_path(scope, key), draft.net(scope)
+        path, graph = join_path(scope, key), draft.graph(scope)
         own = {p.removeprefix(path).removeprefix("/"): a for p, a in draft.weights.items() if within(p, path)}
-        draft, new = draft.added(scope, Snapshot(net.layers[key], own), name=self.name)
+        draft, new = draft.added(scope, Snapshot(graph.layers[key], own), name=self.name)
         copies = {join_path(scope, new, p): join_path(path, p) for p in own}
         draft = replace(draft, copies={**draft.copies, **copies})
-        return draft.with_net(scope, reduce(lambda net, node: moved(net, node, new), nodes, draft.net(scope)))
+        return draft.with_graph(scope, reduce(lambda graph, node: moved(graph, node, new), nodes, draft.graph(scope)))
 
 
-def new_call(net: Graph, key: str, port: Port) -> Arguments:
-    """What a call of a new layer on one tensor is given."""
-    return Arguments([Use(port)], automatic_kwargs(usual_kwargs(net.layers[key])) if is_functional(net.record) else {})
+def new_call(graph: Graph, key: str, port: Port) -> Arguments:
+    """The arguments of a call of a new layer on one tensor."""
+    kwargs = automatic_kwargs(usual_kwargs(graph.layers[key])) if is_functional(graph.record) else {}
+    return Arguments([Use(port)], kwargs)
 
 
-def refuse_input(net: Graph, path: str, key: str, verb: str) -> None:
+def refuse_input(graph: Graph, path: str, key: str, verb: str) -> None:
     """Raises UnknownCall for an input of the model."""
-    if is_input(net.layers[key]):
+    if is_input(graph.layers[key]):
         raise UnknownCall(f"{path!r} is an input of the model and cannot be {verb}; extract a model with other inputs")
 
 
-def the_read(net: Graph, path: str, node: Node, verb: str, operand: int | None = None) -> Port:
+def the_read(graph: Graph, path: str, node: Node, verb: str, operand: int | None = None) -> Port:
     """The one tensor that a call reads, or the one of several that is meant.
 
     Raises:
         UnknownCall: there is no such tensor, or it is not clear which is meant.
     """
-    refuse_input(net, path, node[0], verb)
-    reads = net.reads(node)
+    refuse_input(graph, path, node[0], verb)
+    reads = graph.reads(node)
     if operand is not None and 0 <= operand < len(reads):
         return reads[operand]
-    unmasked = {use.port for use in without_masks(net.calls[node]).uses}
+    unmasked = {use.port for use in without_masks(graph.calls[node]).uses}
     if operand is None and len(unmasked) == 1:
         return unmasked.pop()
-    kind, producers = net.layers[node[0]]["class_name"], ", ".join(port.layer for port in reads)
+    kind, producers = graph.layers[node[0]]["class_name"], ", ".join(port.layer for port in reads)
     raise UnknownCall(
         f"layer {path!r} ({kind}) reads {len(reads)} tensors, those of {producers}, so it cannot just be {verb}; "
         + ("give the number of the one that is meant as operand=" if verb == PRECEDED else "it may be replaced")
@@ -338,14 +339,14 @@ def without_masks(call: Arguments) -> Arguments:
     return Arguments(call.args, {name: given for name, given in call.kwargs.items() if not name.endswith("mask")})
 
 
-def the_made(net: Graph, path: str, node: Node, verb: str) -> Port:
+def the_made(graph: Graph, path: str, node: Node, verb: str) -> Port:
     """The one tensor that a call makes.
 
     Raises:
         UnknownCall: others of its outputs are read, too.
     """
-    if any(port.node == node and port.output for port in readers(net)):
+    if any(port.node == node and port.output for port in readers(graph)):
         raise UnknownCall(
-            f"layer {path!r} ({net.layers[node[0]]['class_name']}) makes several tensors, so it cannot just be {verb}"
+            f"layer {path!r} ({graph.layers[node[0]]['class_name']}) makes several tensors, so it cannot just be {verb}"
         )
     return Port(*node)

@@ -60,8 +60,8 @@ class ConvertDtype(Rewrite):
             if not has_policy(draft.record(path)):
                 continue
             scope, key = parted(path)
-            net = draft.net(scope)
-            draft = draft.with_net(scope, with_layer(net, key, with_policy(path, net.layers[key], self.dtype)))
+            graph = draft.graph(scope)
+            draft = draft.with_graph(scope, with_layer(graph, key, with_policy(path, graph.layers[key], self.dtype)))
             arrays, adapters = draft.weights.get(path, ()), adapters_of(draft, path)
             cast = tuple(
                 array if index in adapters else as_dtype(array, variable_dtype(self.dtype))
@@ -74,11 +74,11 @@ class ConvertDtype(Rewrite):
 
     def with_model(self, draft: Draft, scope: str) -> Draft:
         """The draft with the policy in a model's own config, as Sequential models have it: they cast what they read."""
-        net = draft.net(scope)
-        if (policy := net.record["config"].get("dtype")) is None:
+        graph = draft.graph(scope)
+        if (policy := graph.record["config"].get("dtype")) is None:
             return draft
-        record = set_in(net.record, ("config", "dtype"), freeze(policy_record(scope, policy, self.dtype)))
-        return draft.with_net(scope, replace(net, record=record))
+        record = set_in(graph.record, ("config", "dtype"), freeze(policy_record(scope, policy, self.dtype)))
+        return draft.with_graph(scope, replace(graph, record=record))
 
 
 def adapters_of(draft: Draft, path: str) -> set[int]:

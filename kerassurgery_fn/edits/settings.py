@@ -45,7 +45,7 @@ class RenameLayer(Rewrite):
 
     def redraw(self, draft: Draft) -> Draft:
         scope, key = parted(draft.find_one(self.layer))
-        return draft.with_net(scope, renamed(draft.net(scope), key, self.name))
+        return draft.with_graph(scope, renamed(draft.graph(scope), key, self.name))
 
 
 def check_name(name: Any) -> None:
@@ -93,9 +93,9 @@ class SetConfig(Rewrite):
         for path in draft.find(self.layer):
             scope, key = parted(path)
             draft = draft.exposed(path)
-            net = draft.net(scope)
-            record = configured(path, net.layers[key], self.fields)
-            draft = draft.with_net(scope, with_layer(net, key, record))
+            graph = draft.graph(scope)
+            record = configured(path, graph.layers[key], self.fields)
+            draft = draft.with_graph(scope, with_layer(graph, key, record))
         return draft
 
 
@@ -135,12 +135,12 @@ class SetTrainable(Rewrite):
                 draft = with_flag(draft, path, self.trainable)
             if not inner or inner[1]:
                 scope, key = parted(path)
-                net = draft.net(scope)
-                record = with_trainable(net.layers[key], self.trainable)
+                graph = draft.graph(scope)
+                record = with_trainable(graph.layers[key], self.trainable)
                 if not self.trainable and path in draft.weights and "trainable" not in record["config"]:
                     record = {**record, TRAINED: []}  # its class writes no flag
-                layers = {**net.layers, key: freeze(record)}
-                draft = draft.with_net(scope, replace(net, layers=layers))
+                layers = {**graph.layers, key: freeze(record)}
+                draft = draft.with_graph(scope, replace(graph, layers=layers))
         if not self.trainable:
             return replace(draft, restarted=draft.restarted | set(paths))
         for scope in {above for path in paths for above in scopes_above(parted(path)[0])}:
@@ -150,8 +150,8 @@ class SetTrainable(Rewrite):
 
 def with_flag(draft: Draft, scope: str, trainable: bool) -> Draft:
     """The draft with a model that is trainable itself, or is not, whatever its layers are."""
-    net = draft.net(scope)
-    return draft.with_net(scope, replace(net, record=set_in(net.record, ("config", "trainable"), trainable)))
+    graph = draft.graph(scope)
+    return draft.with_graph(scope, replace(graph, record=set_in(graph.record, ("config", "trainable"), trainable)))
 
 
 def with_trainable(record: Any, trainable: bool) -> Any:

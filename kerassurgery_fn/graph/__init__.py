@@ -13,7 +13,7 @@ layer wraps, is a graph inside the graph of its parent: `nested(graph, key)`.
 
 from kerassurgery_fn.graph.calls import Call, Constant, Inner, ModelCall, Ref, Trace, refs
 from kerassurgery_fn.graph.model_graph import Graph
-from kerassurgery_fn.graph.reading import nested, own_record, read_graph, read_model
+from kerassurgery_fn.graph.reading import graph_at, nested, own_record, read_graph, read_model
 from kerassurgery_fn.graph.record_schema import FORMS, check_record
 from kerassurgery_fn.graph.records import (
     TRAINED,
@@ -72,7 +72,7 @@ __all__ = [
     "AUTOMATIC", "FORMS", "TRAINED", "Arguments", "Call", "Constant", "Graph", "Inner", "ModelCall", "Node", "Port",
     "Record", "Ref", "Rewiring", "Selector", "Shape", "Spec", "Trace", "Unfound", "Use", "arranged", "as_selector",
     "bound", "check_record", "class_names", "find_layer", "find_layers", "find_one", "fold", "given_to_model",
-    "in_order", "is_chain", "is_functional", "is_input", "is_model", "is_pattern", "join_path", "layers_in",
+    "graph_at", "in_order", "is_chain", "is_functional", "is_input", "is_model", "is_pattern", "join_path", "layers_in",
     "leaves", "map_leaves", "model_in", "moved", "name_of", "nested", "of_class", "own_record", "read_graph",
     "read_model", "readers", "redirected", "refs", "renamed", "reread", "rewire", "selectors", "shortened", "trace",
     "triples", "unused", "with_call", "with_layer", "with_name", "wrapped_model",

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from kerassurgery_fn.errors import BrokenSnapshot
+from kerassurgery_fn.errors import BrokenSnapshot, UnknownLayer
 from kerassurgery_fn.graph.model_graph import Graph
 from kerassurgery_fn.graph.records import (
     Record,
@@ -49,6 +49,20 @@ def nested(graph: Graph, key: str) -> Graph | None:
     if key not in graph.read_models or graph.read_models[key].record is not inner[0]:
         graph.read_models[key] = read_model(inner[0])
     return graph.read_models[key]
+
+
+def graph_at(graph: Graph, path: str) -> Graph:
+    """The graph of a nested model by its path, or that of the layer that wraps it; the graph itself for no path.
+
+    Raises:
+        UnknownLayer: there is no such model.
+    """
+    for key in path.split("/") if path else ():
+        inner = nested(graph, key) if key in graph.layers else None
+        if inner is None:
+            raise UnknownLayer(f"{path!r} is not the path of a nested model, nor of a layer that wraps one")
+        graph = inner
+    return graph
 
 
 def read_model(record: Record) -> Graph:

@@ -194,7 +194,7 @@ def test_the_model_computes_what_it_did(make):
 
 def norms(snapshot):
     draft = Draft(snapshot)
-    return [path for path in draft.graph.places if draft.record(path)["class_name"] == "BatchNormalization"]
+    return [path for path in draft.before.places if draft.record(path)["class_name"] == "BatchNormalization"]
 
 
 def distance(results, truths):

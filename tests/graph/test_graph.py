@@ -8,7 +8,18 @@ import pytest
 
 from helpers.records import call, constant, functional, layer, operation, sequential, snapshot
 from kerassurgery_fn.errors import AmbiguousLayer, BrokenSnapshot, UnknownLayer
-from kerassurgery_fn.graph import Constant, Ref, find_layer, leaves, nested, read_graph, refs, trace, with_layer
+from kerassurgery_fn.graph import (
+    Constant,
+    Ref,
+    find_layer,
+    graph_at,
+    leaves,
+    nested,
+    read_graph,
+    refs,
+    trace,
+    with_layer,
+)
 from kerassurgery_fn.values.frozen import get_in
 
 
@@ -200,6 +211,10 @@ def test_a_nested_model_is_a_graph_that_is_read_when_it_is_asked_for_and_once():
     assert not graph.read_models
     assert [*nested(graph, "inner").layers] == ["i", "a", "b"]
     assert nested(graph, "a") is None
+    assert graph_at(graph, "inner") is nested(graph, "inner")
+    assert graph_at(graph, "") is graph
+    with pytest.raises(UnknownLayer, match="'a' is not the path of a nested model"):
+        graph_at(graph, "a")
     later = with_layer(graph, "a", graph.layers["a"])
     assert nested(later, "inner") is nested(graph, "inner")
     other = with_layer(graph, "inner", snapshot(inner("other")).record)

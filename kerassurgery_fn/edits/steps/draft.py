@@ -1,4 +1,4 @@
-"""A snapshot under way: its models unfolded, to be joined anew by one edit or by several, and folded again at the end.
+"""A snapshot under way: the graphs of its models, changed by one edit or by several, and written at the end.
 
 Layers go by their paths in the snapshot that the work began with, whatever becomes of their names and calls, so that
 several edits of one draft all mean what that snapshot has.
@@ -21,11 +21,11 @@ from kerassurgery_fn.graph import (
     arranged,
     find_layers,
     find_one,
+    graph_at,
     join_path,
     model_in,
     own_record,
     read_graph,
-    read_model,
     unused,
     with_name,
 )
@@ -39,7 +39,7 @@ class Draft:
     """A snapshot under way.
 
     - `snapshot`: what the work began with;
-    - `nets`: path of a model ("" at the top) -> its calls, for the models that have changed;
+    - `graphs`: path of a model ("" at the top) -> its graph now, for the models that have changed;
     - `arrays`: path -> weights, for the layers whose weights have changed and for new ones;
     - `fresh`: paths of new layers whose weights are yet to be drawn;
     - `copies`: path of a new layer -> that of the layer whose optimizer state it begins with;
@@ -49,7 +49,7 @@ class Draft:
     """
 
     snapshot: Snapshot
-    nets: Mapping[str, Graph] = field(default_factory=dict)
+    graphs: Mapping[str, Graph] = field(default_factory=dict)
     arrays: Weights = field(default_factory=dict)
     fresh: frozenset[str] = frozenset()
     copies: Mapping[str, str] = field(default_factory=dict)
@@ -58,7 +58,8 @@ class Draft:
     replaced: frozenset[str] = frozenset()
 
     @cached_property
-    def graph(self) -> Graph:
+    def before(self) -> Graph:
+        """The graph of the snapshot that the work began with."""
         return read_graph(self.snapshot)
 
     @property
@@ -68,7 +69,7 @@ class Draft:
 
     def record(self, path: str) -> Record:
         """The record of a layer as it was when the work began."""
-        return self.graph.records[path]
+        return self.before.records[path]
 
     def find(self, selector: Selector) -> list[str]:
         """The paths of the layers that a selector names.
@@ -76,7 +77,7 @@ class Draft:
         Raises:
             UnknownLayer, AmbiguousLayer: it names none, or several where one is meant; another edit has replaced it.
         """
-        return self.present(find_layers(self.graph, selector))
+        return self.present(find_layers(self.before, selector))
 
     def present(self, paths: list[str]) -> list[str]:
         """The paths less those of models that another edit has replaced, and of layers in them.
@@ -102,33 +103,29 @@ class Draft:
         Raises:
             UnknownLayer, AmbiguousLayer: it names none, or several.
         """
-        return self.present([find_one(self.graph, selector)])[0]
+        return self.present([find_one(self.before, selector)])[0]
 
     def within(self, selector: Selector) -> list[str]:
         """The paths of the layers that a selector names, and of those in them if they are models."""
         chosen = self.find(selector)
         inside = tuple(f"{path}/" for path in chosen)
-        return self.present([path for path in self.graph.places if path in chosen or path.startswith(inside)])
+        return self.present([path for path in self.before.places if path in chosen or path.startswith(inside)])
 
-    def net(self, scope: str) -> Graph:
-        """The calls of a model, by its path or that of the layer that wraps it. Their masks are yet to be found."""
-        if scope in self.nets:
-            return self.nets[scope]
-        inner = model_in(self.record(scope)) if scope else (self.snapshot.record, ())
-        assert inner is not None
-        return without_masks(read_model(inner[0]))
+    def graph(self, scope: str) -> Graph:
+        """The graph of a model now, by its path or that of the layer that wraps it. Its masks are yet to be found."""
+        return self.graphs[scope] if scope in self.graphs else without_masks(graph_at(self.before, scope))
 
     def exposed(self, path: str) -> Draft:
         """The draft in which calls state their masks, if a layer is an operation that only masks are computed by: an
         edit of the operation is one of these masks, which Keras does not find any more."""
         scope, key = parted(path)
-        net = self.net(scope)
-        if not key_of(net.layers[key]).startswith("ops.") or key in {key for key, _ in arranged(net)[1]}:
+        graph = self.graph(scope)
+        if not key_of(graph.layers[key]).startswith("ops.") or key in {key for key, _ in arranged(graph)[1]}:
             return self
-        return self.with_net(scope, with_masks(net, self.facts(scope).specs)[0])
+        return self.with_graph(scope, with_masks(graph, self.facts(scope).specs)[0])
 
-    def with_net(self, scope: str, net: Graph) -> Draft:
-        return replace(self, nets={**self.nets, scope: net})
+    def with_graph(self, scope: str, graph: Graph) -> Draft:
+        return replace(self, graphs={**self.graphs, scope: graph})
 
     def with_arrays(self, arrays: Weights) -> Draft:
         return replace(self, arrays={**self.arrays, **arrays})
@@ -141,14 +138,14 @@ class Draft:
 
     def without_model(self, path: str, new: Record) -> Draft:
         """The draft in which a layer takes a path, if a model had that path or the layer is a model."""
-        if path not in self.graph.places or not (model_in(new) or model_in(self.record(path))):
+        if path not in self.before.places or not (model_in(new) or model_in(self.record(path))):
             return self
-        nets = {scope: net for scope, net in self.nets.items() if not within(scope, path)}
-        return replace(self, nets=nets, replaced=self.replaced | {path})
+        graphs = {scope: graph for scope, graph in self.graphs.items() if not within(scope, path)}
+        return replace(self, graphs=graphs, replaced=self.replaced | {path})
 
     def facts(self, scope: str) -> Facts:
         """The specs of a model's tensors as far as they are known now."""
-        return settled(self.net(scope), self.weights, scope)
+        return settled(self.graph(scope), self.weights, scope)
 
     def added(self, scope: str, layer: Snapshot, key: str = "", name: str | None = None) -> tuple[Draft, str]:
         """The draft with a new layer, which is not called yet, and the layer's key in its model.
@@ -159,15 +156,15 @@ class Draft:
             key: that of a layer which it takes the place of.
             name: the layer's name; its own by default, with a number if another layer has that.
         """
-        net = self.net(scope)
-        taken = {net.name(other) for other in net.layers if other != key}
+        graph = self.graph(scope)
+        taken = {graph.name(other) for other in graph.layers if other != key}
         name = name or unused(layer.name, taken)
-        key = key or unused(name, net.layers)
+        key = key or unused(name, graph.layers)
         path = join_path(scope, key)
         record = {key: value for key, value in own_record(layer.record).items() if key != "compile_config"}
         record = freeze(with_name(record, name))
-        net = replace(net, layers={**net.layers, key: record}, changed=net.changed | {key})
-        draft = self.without(path).without_model(path, record).with_net(scope, net)
+        graph = replace(graph, layers={**graph.layers, key: record}, changed=graph.changed | {key})
+        draft = self.without(path).without_model(path, record).with_graph(scope, graph)
         draft = draft.with_arrays({join_path(path, own): a for own, a in layer.weights.items()})
         fresh = frozenset(() if model_in(record) or "" in layer.weights else [path])
         return replace(draft, fresh=(draft.fresh - {path}) | fresh, restarted=draft.restarted | {path}), key
@@ -201,21 +198,21 @@ def chosen_calls(draft: Draft, path: str, calls: tuple[int, ...] | None) -> list
         UnknownCall: the layer has no such call, or one is named twice.
     """
     scope, key = parted(path)
-    net = draft.net(scope)
-    nodes = net.nodes(key)
+    graph = draft.graph(scope)
+    nodes = graph.nodes(key)
     if calls is None:
         return nodes
     total = len(draft.record(path).get("inbound_nodes") or [None])
     numbers = [number % total if -total <= number < total else number for number in calls]
     if odd := [number for number in numbers if not 0 <= number < total]:
         raise UnknownCall(
-            f"layer {net.name(key)!r} is called {total} times (0 to {total - 1}), so it has no call {odd[0]}"
+            f"layer {graph.name(key)!r} is called {total} times (0 to {total - 1}), so it has no call {odd[0]}"
         )
     if len(set(numbers)) < len(numbers) or not numbers:
-        raise UnknownCall(f"calls of layer {net.name(key)!r} are to be different numbers, not {list(calls)}")
+        raise UnknownCall(f"calls of layer {graph.name(key)!r} are to be different numbers, not {list(calls)}")
     if taken := [number for number in numbers if (key, number) not in nodes]:
         raise UnknownCall(
-            f"call {taken[0]} of layer {net.name(key)!r} has become one of another layer by an edit before this one; "
+            f"call {taken[0]} of layer {graph.name(key)!r} has become one of another layer by an edit before this one; "
             "give each call to one edit"
         )
     return [(key, number) for number in sorted(numbers)]

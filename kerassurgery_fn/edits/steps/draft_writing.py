@@ -1,4 +1,4 @@
-"""Drafts folded again: the snapshot that a draft has become."""
+"""Writing a draft: the snapshot that it has become."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import replace
 
 from kerassurgery_fn.analysis.custom_masks import refuse_left_masks
-from kerassurgery_fn.analysis.masks import with_masks
+from kerassurgery_fn.analysis.masks import with_masks, without_masks
 from kerassurgery_fn.analysis.shapes import Facts, settled
 from kerassurgery_fn.edits.steps.compile_config import following_outputs
 from kerassurgery_fn.edits.steps.draft import Draft, parted, within
@@ -19,6 +19,7 @@ from kerassurgery_fn.graph import (
     Spec,
     arranged,
     fold,
+    graph_at,
     is_functional,
     is_input,
     join_path,
@@ -54,10 +55,10 @@ def finish(draft: Draft) -> Snapshot:
 
 def finished(draft: Draft) -> tuple[Snapshot, dict[str, str]]:
     """What `finish` makes of a draft, and the path of each layer in the draft -> its path now."""
-    if not draft.nets:
+    if not draft.graphs:
         return draft.snapshot, {}
     folding = _Folding(draft)
-    scopes = {above for changed in draft.nets for above in scopes_above(changed)}
+    scopes = {above for changed in draft.graphs for above in scopes_above(changed)}
     for scope in sorted(scopes, key=_depth, reverse=True):
         folding.fold(scope)
     return folding.snapshot(), folding.paths
@@ -84,33 +85,33 @@ class _Folding:
     """
 
     def __init__(self, draft: Draft) -> None:
-        self.draft, self.nets = draft, dict(draft.nets)
+        self.draft, self.graphs = draft, dict(draft.graphs)
         self.weights = draft.weights
-        self.paths = {path: path for path in [*draft.graph.places, *self.weights]}
+        self.paths = {path: path for path in [*draft.before.places, *self.weights]}
         self.record = draft.snapshot.record
 
     def fold(self, scope: str) -> None:
         """Writes the record of a model into that of the model that it is in."""
-        net = self.nets.get(scope) or self.draft.net(scope)
-        facts = settled(net, self.arrays(), scope)
-        refuse_left_masks(self.before(scope), net)
-        net, specs = with_masks(net, facts.specs)
+        graph = self.graphs.get(scope) or self.draft.graph(scope)
+        facts = settled(graph, self.arrays(), scope)
+        refuse_left_masks(self.before(scope), graph)
+        graph, specs = with_masks(graph, facts.specs)
         facts.specs.update(specs)
-        record = written(net, facts, scope)
-        weightless = {join_path(scope, key) for key in net.layers if facts.weights.get(key, []) == []}
+        record = written(graph, facts, scope)
+        weightless = {join_path(scope, key) for key in graph.layers if facts.weights.get(key, []) == []}
         self.weights = {path: a for path, a in self.weights.items() if path not in self.draft.fresh & weightless}
-        self.paths = {path: renamed_in(net, scope, now) for path, now in self.paths.items()}
+        self.paths = {path: renamed_in(graph, scope, now) for path, now in self.paths.items()}
         if scope:
             above, key = parted(scope)
-            outer = self.nets.get(above) or self.draft.net(above)
+            outer = self.graphs.get(above) or self.draft.graph(above)
             _, place = model_in(outer.layers[key]) or (record, ())
-            self.nets[above] = with_layer(outer, key, set_in(outer.layers[key], place, record))
+            self.graphs[above] = with_layer(outer, key, set_in(outer.layers[key], place, record))
         else:
             self.record = following_outputs(record, self.draft.snapshot.record)
 
     def before(self, scope: str) -> Graph:
-        """The calls of a model as they were when the work began."""
-        return replace(self.draft, nets={}).net(scope)
+        """The graph of a model as it was when the work began, its masks yet to be found."""
+        return without_masks(graph_at(self.draft.before, scope))
 
     def arrays(self) -> Weights:
         """The weights by the paths that layers have by now."""
@@ -141,9 +142,9 @@ class _Folding:
         return Training(tuple(owner for owner, _ in kept), tuple(value for _, value in kept))
 
 
-def written(net: Graph, facts: Facts, scope: str) -> Record:
+def written(graph: Graph, facts: Facts, scope: str) -> Record:
     """The record of a model whose facts are known."""
-    names = Counter(net.name(key) for key in arranged(net)[0] if key)
+    names = Counter(graph.name(key) for key in arranged(graph)[0] if key)
     if twice := [name for name, times in names.items() if times > 1]:
         raise NameTaken(
             f"{names[twice[0]]} layers{f' of {scope!r}' * bool(scope)} would be named {twice[0]!r}; the names of a "
@@ -153,20 +154,20 @@ def written(net: Graph, facts: Facts, scope: str) -> Record:
     def spec(port: Port) -> Spec:
         if port not in facts.specs:
             raise MisfitTensor(
-                f"the shape of what {net.name(port.layer)!r} makes is not known; teach its class by a rule"
+                f"the shape of what {graph.name(port.layer)!r} makes is not known; teach its class by a rule"
             )
         return facts.specs[port]
 
-    record = fold(replace(net, layers={**net.layers, **facts.layers}), spec)
+    record = fold(replace(graph, layers={**graph.layers, **facts.layers}), spec)
     if all(map(is_input, record["config"]["layers"])) and not is_functional(record):
-        raise NothingLeft(f"Sequential model {net.record['config']['name']!r} would be left without layers")
+        raise NothingLeft(f"Sequential model {graph.record['config']['name']!r} would be left without layers")
     return record
 
 
-def renamed_in(net: Graph, scope: str, path: str) -> str:
+def renamed_in(graph: Graph, scope: str, path: str) -> str:
     """A path with a layer's name in place of its key in one model."""
     inside = path.removeprefix(f"{scope}/") if scope else path
     key, slash, rest = inside.partition("/")
-    if (scope and inside == path) or key not in net.layers:
+    if (scope and inside == path) or key not in graph.layers:
         return path
-    return join_path(scope, f"{net.name(key)}{slash}{rest}")
+    return join_path(scope, f"{graph.name(key)}{slash}{rest}")
