@@ -216,17 +216,22 @@ class Layer:
         rule, (args, kwargs, surplus) = known.channels, placed(known.channels, args, kwargs)
         bound = signature_of(rule).bind(self, *args, **kwargs)
         self.findings.first.setdefault(self.where, (self.record, args, kwargs))
-        built = (*self.where, "build_config")
-        if (
-            "build_config" in self.record and built not in self.findings.builds
-        ):  # the first call is what built the layer
-            self.findings.builds[built] = built_axes(self.record["build_config"] or {}, bound.arguments, args, kwargs)
         for ignored in leaves([surplus, bound.arguments.get("_"), bound.arguments.get("__")]):
             self.pin(ignored, "reads it in a way that is not known to treat every channel alone")
         made = rule(self, *args, **kwargs)
         if self._kernel:
             self.adapters(self["lora_rank"])
+        built = (*self.where, "build_config")
+        if "build_config" in self.record and built not in self.findings.builds:  # the first call builds the layer
+            config, weighted = self.record["build_config"] or {}, self.is_weighted
+            self.findings.builds[built] = built_axes(config, bound.arguments, args, kwargs, weighted)
         return made
+
+    def is_weighted(self, axis: Axis) -> bool:
+        """Whether a weight of the layer has ids of an axis."""
+        weights = self.findings.weights.get(self.path, ())
+        others = (other for weight in weights for other in weight.axes if has_ids(other))
+        return has_ids(axis) and any(np.isin(axis, other).any() for other in others)
 
     def adapters(self, rank: int) -> None:
         """The two low-rank factors of what LoRA adds to the kernel."""

@@ -12,6 +12,7 @@ from kerassurgery_fn import (
     InsertLayer,
     Plan,
     WidenChannels,
+    analyse,
     capture,
     cost,
     explain,
@@ -83,6 +84,16 @@ def test_the_call_that_built_a_layer_is_deleted():
     made = rebuild(after)
     assert (capture(made), made.output_shape) == (after, (None, 4, 4, 3))
     assert after.weights["d"][0].shape == (5, 3)
+
+
+def test_inner_axes_of_which_the_layer_has_no_weights():
+    x = keras.Input((5,))
+    steps = L.RepeatVector(4, name="steps")(L.Dense(6, name="a")(x))
+    normed = built_on(L.SpectralNormalization(L.Dense(3), name="n"), (6,))(steps)
+    snapshot = capture(keras.Model(x, L.Dense(2)(normed)))
+    assert not analyse(snapshot).opaque
+    after = DeleteChannels("a", [0])(snapshot)
+    assert capture(rebuild(after)) == after
 
 
 def test_channels_on_an_inner_axis_are_pinned():
