@@ -230,8 +230,8 @@ class Layer:
     def is_weighted(self, axis: Axis) -> bool:
         """Whether a weight of the layer has ids of an axis."""
         weights = self.findings.weights.get(self.path, ())
-        others = (other for weight in weights for other in weight.axes if has_ids(other))
-        return has_ids(axis) and any(np.isin(axis, other).any() for other in others)
+        others = [other for weight in weights for other in weight.axes if isinstance(other, np.ndarray)]
+        return isinstance(axis, np.ndarray) and any(np.isin(axis, other).any() for other in others)
 
     def adapters(self, rank: int) -> None:
         """The two low-rank factors of what LoRA adds to the kernel."""
