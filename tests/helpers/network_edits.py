@@ -47,8 +47,8 @@ def ends(snapshot):
 
 def deepenable(snapshot):
     """The layers that can be deepened."""
-    graph = analyse(snapshot).graph
-    return {call.path for call in graph.calls if call.record["class_name"] in ("Dense", "Conv1D", "Conv2D")}
+    trace = analyse(snapshot).trace
+    return {call.path for call in trace.calls if call.record["class_name"] in ("Dense", "Conv1D", "Conv2D")}
 
 
 def check_deeper(before, plan, inputs, truth):
