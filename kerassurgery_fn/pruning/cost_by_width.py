@@ -8,13 +8,12 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from toolz import merge_with
 
 from kerassurgery_fn.analysis.channel_flow import Flow
 from kerassurgery_fn.analysis.coupled_groups import Group
 from kerassurgery_fn.analysis.layer_costs import Cost, cost_by
 from kerassurgery_fn.channels import Axis
-from kerassurgery_fn.pruning.cost_polynomials import Polynomials, Size, Terms, terms_of
+from kerassurgery_fn.pruning.cost_polynomials import Polynomials, Size, Terms, sum_of, terms_of
 from kerassurgery_fn.values.snapshot import Snapshot
 
 FIGURES = ("parameters", "macs", "bytes")
@@ -131,7 +130,7 @@ class CostByWidth:
         self.irregular = frozenset(sizes.irregular)
         self._layers = [[terms_of(getattr(row, figure)) for row in self.cost.layers] for figure in FIGURES]
         self._joined = Polynomials([terms for _, terms in sizes.joined.values()])
-        self._totals = Polynomials([merge_with(sum, {}, *layers) for layers in self._layers])
+        self._totals = Polynomials([sum_of(layers) for layers in self._layers])
         self._variables = [{v for key in terms for v in key} for _, terms in sizes.joined.values()]
 
     def __call__(self, widths: np.ndarray) -> dict[str, int]:

@@ -11,7 +11,7 @@ with such sizes once; from then on the cost for any widths is arithmetic on a fe
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -70,6 +70,19 @@ def terms_of(number: int) -> Terms:
     if isinstance(number, Size):
         return number.terms
     return {(): int(number)} if number else {}
+
+
+def sum_of(polynomials: Iterable[Mapping[tuple[int, ...], int]]) -> Terms:
+    """The terms of a sum.
+
+    >>> sum_of([{(0,): 1, (): 2}, {(0,): 3}])
+    {(0,): 4, (): 2}
+    """
+    total: Terms = {}
+    for terms in polynomials:
+        for key, coefficient in terms.items():
+            total[key] = total.get(key, 0) + coefficient
+    return total
 
 
 def _added(a: int, b: int, sign: int) -> Size:

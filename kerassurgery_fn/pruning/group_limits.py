@@ -15,6 +15,7 @@ from kerassurgery_fn.analysis.coupled_groups import Group
 from kerassurgery_fn.arguments import counted, items_of, shortened
 from kerassurgery_fn.errors import BadValue
 from kerassurgery_fn.graph import selectors
+from kerassurgery_fn.pruning.group_weights import producers_by_address
 
 # The fields of configs that count heads. Kernels have an axis for them, but hardware sees the size of each head.
 HEADS = {"num_heads", "num_query_heads", "num_key_value_heads"}
@@ -177,6 +178,7 @@ def fitting(flow: Flow, named: Mapping[str, Group], selector: Any) -> dict[str, 
         UnknownLayer, NoChannels: a pattern fits nothing.
     """
     found: dict[str, str] = {}
+    addresses = producers_by_address(flow)
     for pattern in selectors(selector):
         producers = flow.producers_at(pattern)
         if ":" in pattern and pattern not in flow.graph.places:
@@ -185,7 +187,7 @@ def fitting(flow: Flow, named: Mapping[str, Group], selector: Any) -> dict[str, 
             paths = {producer.path for producer in producers}
             chosen = {id(producer) for producer in flow.producers.values() if producer.path in paths}
         for name, group in named.items():
-            if any(id(flow.producer(address)) in chosen for address in group.made):
+            if any(id(addresses[address]) in chosen for address in group.made):
                 found.setdefault(name, pattern)
     return found
 

@@ -11,7 +11,7 @@ import numpy as np
 from kerassurgery_fn.analysis.channel_flow import Flow
 from kerassurgery_fn.analysis.coupled_groups import Carrier, Group
 from kerassurgery_fn.errors import BrokenSnapshot
-from kerassurgery_fn.rules.layer import STATE
+from kerassurgery_fn.rules.layer import STATE, Producer
 from kerassurgery_fn.values.snapshot import Snapshot
 
 BLOCK = 1 << 16  # elements that are transformed at once: they fit in the cache, so that each weight is read once
@@ -162,6 +162,15 @@ def group_weights(snapshot: Snapshot, flow: Flow, groups: Mapping[str, Group]) -
         GroupWeights(name, group, tuple(_members(snapshot, flow, group, classes, sums)))
         for name, group in groups.items()
     ]
+
+
+def producers_by_address(flow: Flow) -> dict[str, Producer]:
+    """Address -> the channels there: a layer's path means its first kind, `path:kind` any kind."""
+    producers: dict[str, Producer] = {}
+    for (path, kind), producer in flow.producers.items():
+        producers[f"{path}:{kind}"] = producer
+        producers.setdefault(path, producer)
+    return producers
 
 
 def class_names(flow: Flow) -> dict[str, str]:

@@ -10,10 +10,12 @@ from toolz import merge
 from kerassurgery_fn.analysis.layer_costs import cost_of
 from kerassurgery_fn.channels import Axis, has_ids
 from kerassurgery_fn.edits import DeleteChannels
+from kerassurgery_fn.edits.deletion import ids_to_delete
 from kerassurgery_fn.edits.steps.additions import refuse_misplaced
 from kerassurgery_fn.edits.steps.cutting import Sources, keeper
 from kerassurgery_fn.errors import PartialGroup, PinnedChannels
 from kerassurgery_fn.graph import refs
+from kerassurgery_fn.pruning.group_weights import producers_by_address
 from kerassurgery_fn.pruning.pruning_problem import PrunableModel
 
 Removed = Mapping[int, np.ndarray]  # number of a group -> which of its channels go
@@ -49,14 +51,18 @@ def refused_widths(model: PrunableModel, removed: Removed, widths: np.ndarray) -
 
 def inseparable(model: PrunableModel, removed: Removed) -> dict[int, str]:
     """Groups of which no deletion removes just the chosen channels."""
+    producers = producers_by_address(model.flow)
     found: dict[int, str] = {}
-    for number, edit in deletions(model, removed).items():
-        ids = np.sort(model.groups[number].ids[removed[number]])
+    for number, channels in removed.items():
+        group = model.groups[number]
+        address, positions = next(iter(group.made.items()))
+        selected = np.zeros(group.widths[address], bool)
+        selected[positions[channels]] = True
         try:
-            exact = np.array_equal(np.flatnonzero(edit.dying(model.flow)), ids)
+            ids = ids_to_delete(model.flow.solution, producers[address], selected)
         except PartialGroup:
-            exact = False
-        if not exact:
+            ids = np.zeros(0, int)
+        if not np.array_equal(np.sort(ids), np.sort(group.ids[channels])):
             found[number] = "its channels cannot be deleted without others"
     return found
 

@@ -78,7 +78,8 @@ def plan_pruning(
         snapshot: the model.
         scores: the importance of its channels; groups without scores are left alone.
         channels, parameters, macs, bytes: budgets, several may be given. A number between 0 and 1 is the fraction that
-            may be left, a whole number is absolute. `channels` counts the channels that can be cut, coupled ones once.
+            may be left, a whole number is absolute. `channels` counts the channels of this snapshot that can be
+            cut, coupled ones once.
         ratios: the fraction of channels to remove from each group, or a mapping from patterns to fractions. Groups with
             a ratio of their own lose just that; the budgets are met by the others.
         scope: `global`: one ranking of all channels; `local`: every group loses the same fraction; `isomorphic`: every

@@ -115,8 +115,7 @@ def steps_of(model: PrunableModel, scores: Scores, limits: Sequence[Limits], sco
     """The order in which channels are removed."""
     free = {name: scores[name] for name, limit in zip(model.names, limits, strict=True) if len(limit.widths) > 1}
     classes = class_names(model.flow)
-    kinds = {name: structure(model.named[name], classes) for name in free}
-    ranked = priorities(free, scope, kinds)
+    ranked = priorities(free, scope, lambda name: structure(model.named[name], classes))
     return removal_steps([np.sort(ranked.get(name, np.zeros(0))) for name in model.names], limits)
 
 

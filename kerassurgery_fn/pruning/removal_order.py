@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -59,7 +59,7 @@ class Steps:
         return np.where(counts > 0, self.widths[self.last(counts)], self.full)
 
 
-def priorities(scores: Mapping[str, np.ndarray], scope: str, kinds: Mapping[str, object]) -> dict[str, np.ndarray]:
+def priorities(scores: Mapping[str, np.ndarray], scope: str, kind: Callable[[str], Hashable]) -> dict[str, np.ndarray]:
     """The ranking of channels over all groups: lower goes first.
 
     - `global`: the scores themselves;
@@ -70,18 +70,17 @@ def priorities(scores: Mapping[str, np.ndarray], scope: str, kinds: Mapping[str,
     Args:
         scores: name of a group -> scores of its channels.
         scope: one of `SCOPES`.
-        kinds: name of a group -> its structure.
+        kind: name of a group -> its structure.
 
-    >>> priorities({"a": np.array([5.0, 1.0]), "b": np.array([9.0, 7.0])}, "local", {})
+    >>> priorities({"a": np.array([5.0, 1.0]), "b": np.array([9.0, 7.0])}, "local", str)
     {'a': array([1. , 0.5]), 'b': array([1. , 0.5])}
-    >>> priorities({"a": np.array([5.0, 1.0]), "b": np.array([9.0, 7.0])}, "isomorphic", {"a": "conv", "b": "conv"})
+    >>> priorities({"a": np.array([5.0, 1.0]), "b": np.array([9.0, 7.0])}, "isomorphic", lambda name: "conv")
     {'a': array([0.5 , 0.25]), 'b': array([1.  , 0.75])}
     """
     if scope == "global":
         return dict(scores)
-    kind = kinds.__getitem__ if scope == "isomorphic" else str
     ranked: dict[str, np.ndarray] = {}
-    for names in groupby(kind, scores).values():
+    for names in groupby(kind if scope == "isomorphic" else str, scores).values():
         together = np.concatenate([scores[name] for name in names])
         ranks = np.empty(len(together))
         ranks[np.argsort(together, kind="stable")] = np.arange(1, len(together) + 1) / len(together)

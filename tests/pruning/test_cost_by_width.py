@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers.pruned_models import IMAGE, conv, filled, grouped, halves_joined, joined, residual, vgg
+from helpers.pruned_models import IMAGE, conv, dense, filled, grouped, halves_joined, joined, residual, vgg
 from helpers.records import call, functional, layer, operation
 from kerassurgery_fn import analyse, cost
 from kerassurgery_fn.analysis.coupled_groups import groups_of
@@ -127,7 +127,8 @@ def test_an_axis_that_has_some_channels_of_a_group_once_more_is_irregular():
         call(conv("a", 6, 1), "x"),
         call(operation("Matmul", "m"), "a", "a", out=(None, 8, 8, 8)),
         call(layer("Flatten", "flat"), "a"),
-        outputs="flat",
+        call(dense("top", 2), "flat"),
+        outputs="top",
     )  # fmt: skip
     flow = analyse(filled(record))
     groups = groups_of(flow)
