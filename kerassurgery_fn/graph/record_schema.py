@@ -37,43 +37,46 @@ def _fields(required: tuple[str, ...] = (), **properties: Any) -> dict[str, Any]
     return {"required": list(required), "properties": properties}
 
 
-def _record(own: str, layer: Mapping[str, Any], description: str) -> dict[str, dict[str, Any]]:
+def _record(name: str, layer: Mapping[str, Any], description: str) -> dict[str, dict[str, Any]]:
     """The form of a record, and of its config, by their names.
 
     Args:
-        own: the name of the form.
+        name: the name of the form.
         layer: the form of each layer in the config of a model.
         description: what it is the form of.
     """
     layers = {"properties": {"layers": {"type": "array", "items": layer}}}
-    a_model = {
-        "required": ["layers"],
-        "anyOf": [{"required": [name]} for name in ("input_layers", "build_input_shape")],
-    }
-    config = {
-        **_fields(name=NAME, dtype=_ref("dtype"), layer={"if": {"required": ["class_name"]}, "then": _ref(own)}),
-        "if": a_model,
-        "then": layers,
-    }
-    record = {
-        **_fields(
-            ("class_name", "config"), class_name=NAME, module=OPEN_NAME, registered_name=OPEN_NAME, name=NAME,
-            config=_ref(f"{own}_config"), build_config={"type": ["object", "null"]},
-            inbound_nodes={"type": "array", "items": _ref("node")},
-        ),
-        "allOf": [
-            {"if": {"required": ["name"]}, "else": _fields(config=in_document(_fields(("name",))))},
-            {
-                "if": {"properties": {"class_name": {"const": "InputLayer"}}},
-                "then": _fields(config=in_document(_fields(("batch_shape", "dtype"), batch_shape=SHAPE, dtype=NAME))),
-            },
-            {
-                "if": {"properties": {"class_name": {"const": "Sequential"}}},
-                "then": _fields(config=in_document(layers)),
-            },
-        ],
-    }  # fmt: skip
-    return {own: {"description": description, **in_document(record)}, f"{own}_config": in_document(config)}
+    record, config = _record_form(f"{name}_config", layers), _config_form(name, layers)
+    return {name: {"description": description, **in_document(record)}, f"{name}_config": in_document(config)}
+
+
+def _record_form(config: str, layers: Mapping[str, Any]) -> dict[str, Any]:
+    """The form of a record, given the name of the form of its config, and that of the config's layers."""
+    fields = _fields(
+        ("class_name", "config"), class_name=NAME, module=OPEN_NAME, registered_name=OPEN_NAME, name=NAME,
+        config=_ref(config), build_config={"type": ["object", "null"]},
+        inbound_nodes={"type": "array", "items": _ref("node")},
+    )  # fmt: skip
+    input_fields = _fields(("batch_shape", "dtype"), batch_shape=SHAPE, dtype=NAME)
+    named = {"if": {"required": ["name"]}, "else": _config_of(_fields(("name",)))}
+    return {**fields, "allOf": [named, _of_class("InputLayer", input_fields), _of_class("Sequential", layers)]}
+
+
+def _config_of(form: Mapping[str, Any]) -> dict[str, Any]:
+    return _fields(config=in_document(form))
+
+
+def _of_class(name: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The form of the config of one class."""
+    return {"if": {"properties": {"class_name": {"const": name}}}, "then": _config_of(config)}
+
+
+def _config_form(record: str, layers: Mapping[str, Any]) -> dict[str, Any]:
+    """The form of a config, given the name of the form of an inner layer, and that of the layers of a model."""
+    inner = {"if": {"required": ["class_name"]}, "then": _ref(record)}
+    kinds = [{"required": [name]} for name in ("input_layers", "build_input_shape")]
+    is_model = {"required": ["layers"], "anyOf": kinds}
+    return {**_fields(name=NAME, dtype=_ref("dtype"), layer=inner), "if": is_model, "then": layers}
 
 
 FORMS: dict[str, dict[str, Any]] = {
