@@ -7,11 +7,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from kerassurgery_fn.graph import TRAINED, Record
+from kerassurgery_fn.graph import STATE_WEIGHTS, TRAINED, Record
 
 
 def trained_of_opaque(record: Record, arrays: Sequence[np.ndarray]) -> list[bool]:
-    """Which weights of an opaque layer training changes: those that its record lists, or all but integers.
+    """Which weights of an opaque layer training changes: those that its record lists, or all that it does not list as
+    state, or all but integers.
 
     >>> trained_of_opaque({"config": {}}, [np.zeros(2), np.zeros(2, "int8")])
     [True, False]
@@ -19,6 +20,8 @@ def trained_of_opaque(record: Record, arrays: Sequence[np.ndarray]) -> list[bool
     trainable, listed = record["config"].get("trainable", True), record.get(TRAINED)
     if listed is not None:
         return [index in listed for index in range(len(arrays))]
+    if (state := record.get(STATE_WEIGHTS)) is not None:
+        return [bool(trainable) and index not in state for index in range(len(arrays))]
     return [bool(trainable) and array.dtype.kind not in "iub" for array in arrays]
 
 

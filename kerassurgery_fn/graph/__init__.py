@@ -16,6 +16,7 @@ from kerassurgery_fn.graph.model_graph import Graph
 from kerassurgery_fn.graph.reading import graph_at, nested, own_record, read_graph, read_model
 from kerassurgery_fn.graph.record_schema import FORMS, check_record
 from kerassurgery_fn.graph.records import (
+    STATE_WEIGHTS,
     TRAINED,
     Record,
     is_functional,
@@ -69,7 +70,8 @@ from kerassurgery_fn.graph.tracing import trace
 from kerassurgery_fn.graph.writing import arranged, fold, in_order, is_chain, readers
 
 __all__ = [
-    "AUTOMATIC", "FORMS", "TRAINED", "Arguments", "Call", "Constant", "Graph", "Inner", "ModelCall", "Node", "Port",
+    "AUTOMATIC", "FORMS", "STATE_WEIGHTS", "TRAINED", "Arguments", "Call",
+    "Constant", "Graph", "Inner", "ModelCall", "Node", "Port",
     "Record", "Ref", "Rewiring", "Selector", "Shape", "Spec", "Trace", "Unfound", "Use", "arranged", "as_selector",
     "bound", "check_record", "class_names", "find_layer", "find_layers", "find_one", "fold", "given_to_model",
     "graph_at", "in_order", "is_chain", "is_functional", "is_input", "is_model", "is_pattern", "join_path", "layers_in",

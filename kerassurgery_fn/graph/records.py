@@ -14,6 +14,8 @@ Leaf = TypeVar("Leaf")
 
 # A key beside a layer's config: the indices of the weights that training changes, where the config does not tell.
 TRAINED = "trainable_weights"
+# Another one: the indices of the weights that training never changes, where the class is not one of Keras.
+STATE_WEIGHTS = "state_weights"
 
 
 def is_model(record: Record) -> bool:

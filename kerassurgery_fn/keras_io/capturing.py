@@ -9,12 +9,12 @@ import keras
 import numpy as np
 
 from kerassurgery_fn.arguments import as_model, takes
-from kerassurgery_fn.graph import TRAINED, Record
+from kerassurgery_fn.graph import STATE_WEIGHTS, TRAINED, Record
 from kerassurgery_fn.keras_io.compile_state import uncompiled
 from kerassurgery_fn.keras_io.hidden_state import refuse_hidden_state
 from kerassurgery_fn.keras_io.model_records import stable_record
 from kerassurgery_fn.keras_io.optimizer_state import training_of, without_shared_memory
-from kerassurgery_fn.keras_io.restoring import trained_weights
+from kerassurgery_fn.keras_io.restoring import state_weights, trained_weights
 from kerassurgery_fn.keras_io.sublayers import layers_of
 from kerassurgery_fn.values.snapshot import Snapshot
 from kerassurgery_fn.values.warning_origin import warn
@@ -59,11 +59,13 @@ def _complete_record(model: keras.Model) -> dict[str, Any]:
 
 
 def _add_trained_weights(model: keras.Model, record: dict[str, Any]) -> None:
-    """Adds to the records of layers which weights are trained, where their config does not imply it."""
+    """Adds to the records of layers which weights are trained, and which never are, where the config does not tell."""
     layer_record: Any
     for _, layer, layer_record in layers_of(model, record, ""):
         if (trained := trained_weights(layer, layer_record)) is not None:
             layer_record[TRAINED] = trained
+        if (state := state_weights(layer, layer_record)) is not None:
+            layer_record[STATE_WEIGHTS] = state
 
 
 def _warn_of_shared_layers(model: keras.Model, record: Record) -> None:

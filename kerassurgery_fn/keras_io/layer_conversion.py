@@ -16,7 +16,7 @@ from toolz import dissoc
 
 from kerassurgery_fn.arguments import is_keras, shortened
 from kerassurgery_fn.errors import BadValue, MisfitTensor, NotALayer
-from kerassurgery_fn.graph import Record, Spec, check_record, is_input, is_model, leaves, model_in
+from kerassurgery_fn.graph import STATE_WEIGHTS, Record, Spec, check_record, is_input, is_model, leaves, model_in
 from kerassurgery_fn.keras_io.scopes import without_weights
 from kerassurgery_fn.values.frozen import freeze, set_in, thaw
 from kerassurgery_fn.values.snapshot import Snapshot, Weights
@@ -149,6 +149,11 @@ def _serialize(layer: Any) -> Record:
     import keras
 
     record = _without_compile_config(json.loads(json.dumps(keras.saving.serialize_keras_object(layer))))
+    if isinstance(layer, keras.layers.Layer) and layer.built:
+        from kerassurgery_fn.keras_io.restoring import state_weights
+
+        state = state_weights(layer, record)
+        record = record if state is None else {**record, STATE_WEIGHTS: state}
     return record if not hasattr(layer, "name") or "name" in record["config"] else {**record, "name": layer.name}
 
 

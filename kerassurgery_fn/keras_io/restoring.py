@@ -82,7 +82,7 @@ def trained_weights(layer: keras.layers.Layer, record: Record) -> list[int] | No
     implied = _trainable_by_config(layer, record) if is_trainable else set()
     trained = [index for index, weight in enumerate(layer.weights) if weight.trainable]
     expected = [index for index, weight in enumerate(layer.weights) if id(weight) in implied]
-    return None if trained == expected and not trains_state(layer, record) else trained
+    return None if trained == expected else trained
 
 
 def _trainable_by_config(layer: keras.layers.Layer, record: Record) -> set[int]:
@@ -98,13 +98,19 @@ def _trainable_by_config(layer: keras.layers.Layer, record: Record) -> set[int]:
     return weights
 
 
-def trains_state(layer: keras.layers.Layer, record: Record) -> bool:
-    """Whether a user's class trains a weight that has the name of a state in Keras, such as `mean`.
+def state_weights(layer: keras.layers.Layer, record: Record) -> list[int] | None:
+    """The indices of the weights of a user's layer that training never changes; None if no weight looks like state.
 
-    The library takes weights of these names for state unless the record lists them as trained.
+    Without the list, the library takes weights for state whose names are those of states in Keras, such as `mean`, or
+    whose numbers are integers where it does not know the names.
     """
-    is_user_class = ">" in key_of(record)  # registered names are "package>Class"
-    return is_user_class and any(weight.trainable and weight.name in STATE for weight in layer.weights)
+    if ">" not in key_of(record):  # registered names are "package>Class"
+        return None
+    trainable = {id(weight) for sublayer in layer._flatten_layers() for weight in sublayer._trainable_variables}
+    state = [index for index, weight in enumerate(layer.weights) if id(weight) not in trainable]
+    named = [index for index, weight in enumerate(layer.weights) if weight.name in STATE]
+    integers = [index for index, weight in enumerate(layer.weights) if "float" not in weight.dtype]
+    return None if state == named == integers else state
 
 
 def _frozen_by_lora(layer: keras.layers.Layer) -> set[int]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from kerassurgery_fn.channels import Axis, Reason, has_ids, same_axis, size
-from kerassurgery_fn.graph import TRAINED, Record, leaves
+from kerassurgery_fn.graph import STATE_WEIGHTS, TRAINED, Record, leaves
 from kerassurgery_fn.rules.built_axes import built_axes
 from kerassurgery_fn.rules.call_arguments import placed, signature_of
 from kerassurgery_fn.rules.constrained import constraint_of
@@ -51,6 +51,7 @@ class Layer:
         self._part = part
         self._trains = bool(self.config.get("trainable", True))
         self._trained: Sequence[int] | None = record.get(TRAINED)
+        self._state: Sequence[int] | None = record.get(STATE_WEIGHTS)
         self._kernel: Tensor = ()
         self._cursor, self._wrapped = cursor or count(), cursor is not None
 
@@ -114,7 +115,8 @@ class Layer:
         if frozen := name in ADAPTED and bool(self.get("lora_rank")):
             self._kernel = axes
         if index == len(known):
-            usual = self._trains and name not in STATE and not frozen
+            is_state = name in STATE if self._state is None else index in self._state
+            usual = self._trains and not is_state and not frozen
             trainable = usual if self._trained is None else index in self._trained
             over, bound = None if summed is None else tuple(summed), constraint_of(self.config, name, self._wrapped)
             known.append(Weight(name, tuple(axes), trainable, root, over, bound))
@@ -193,7 +195,8 @@ class Layer:
         inner = (kind or Layer)(
             self.findings, self.path, (*self.where, "config", *place), record, self.node, part, self._cursor
         )
-        inner._trains, inner._trained = inner._trains and self._trains, self._trained
+        inner._trains = inner._trains and self._trains
+        inner._trained, inner._state = self._trained, self._state
         return inner
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

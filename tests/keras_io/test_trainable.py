@@ -8,6 +8,7 @@ from keras import layers as L
 from kerassurgery_fn import (
     ConvertDtype,
     DeleteChannels,
+    InsertLayer,
     Plan,
     SetTrainable,
     capture,
@@ -19,6 +20,7 @@ from kerassurgery_fn import (
     rebuild,
 )
 from kerassurgery_fn.graph import TRAINED
+from kerassurgery_fn.rules.registry import RULES, Rule
 
 pytestmark = pytest.mark.keras
 
@@ -153,6 +155,47 @@ def test_a_layer_that_keras_trains_despite_its_flag_is_still_trained():
     assert len(rebuild(capture(model)).trainable_variables) == 10
     frozen = SetTrainable("layer", False)(capture(model))
     assert len(rebuild(frozen).trainable_variables) == 2
+
+
+@keras.saving.register_keras_serializable("trainable")
+class Centred(L.Layer):
+    """Two weights that are trained and two that are not, under names that say the opposite."""
+
+    def build(self, shape):
+        self.mean = self.add_weight((shape[-1],), name="mean")
+        self.bias = self.add_weight((shape[-1],), name="bias", trainable=False)
+        self.inner = L.BatchNormalization(name="inner")
+        self.inner.build(shape)
+
+    def call(self, x):
+        return self.inner(x - self.mean + self.bias)
+
+    def compute_output_shape(self, shape):
+        return shape
+
+
+def centred(layer, x, **_):
+    for name in ("mean", "bias", "gamma", "beta", "moving_mean", "moving_variance"):
+        layer.weight(name, (x[-1],))
+    return x
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("inserted", [True, False])
+def test_a_layer_of_ones_own_is_frozen_and_trained_again(known, inserted, monkeypatch):
+    if known:
+        monkeypatch.setitem(RULES, "trainable>Centred", Rule(centred))
+    layer, x = Centred(name="layer"), keras.Input((6,))
+    y = layer(x)
+    model = keras.Model(x, L.Dense(2, name="top")(x if inserted else y))
+    snapshot = InsertLayer(layer, before="top")(capture(model)) if inserted else capture(model)
+    rest = 6 * 2 + 2
+    check_same(snapshot, 3 * 6 + rest)
+    frozen = SetTrainable("layer", False)(snapshot)
+    check_same(frozen, rest)
+    again = SetTrainable("layer")(frozen)
+    check_same(again, 3 * 6 + rest)
+    assert again == snapshot
 
 
 def test_frozen_layers_of_a_nested_model_stay_frozen():
