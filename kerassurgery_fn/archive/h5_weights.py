@@ -49,12 +49,10 @@ class WeightFile:
         dataset = self._find(name)
         if not isinstance(dataset, h5py.Dataset):
             raise BadFile(f"{self._source}: {name} is no array")
-        if fault := _fault(dataset):
-            raise BadFile(f"{self._source}: the array {name} {fault}")
-        try:
+        with self._readable(name):
+            if fault := _fault(dataset):
+                raise BadFile(f"{self._source}: the array {name} {fault}")
             return _native(np.asarray(dataset[()]), dataset.attrs.get("dtype"))
-        except Exception as error:  # h5py raises OSError, KeyError, ValueError, ... for damaged files
-            raise BadFile(f"{self._source}: the array {name} cannot be read: {error}") from error
 
     def has(self, name: str) -> bool:
         return self._find(name) is not None
@@ -70,24 +68,32 @@ class WeightFile:
 
     def _names(self, group: str) -> list[str]:
         found = self._find(group)
-        return list(found) if isinstance(found, h5py.Group) else []
+        with self._readable(group):
+            return list(found) if isinstance(found, h5py.Group) else []
 
     def _find(self, name: str) -> Any:
         """A group or a dataset of the file, None if there is none. Links to other places are not followed."""
         found = self._file
         for part in name.split("/"):
-            try:
+            with self._readable(name):
                 link = found.get(part, getlink=True) if isinstance(found, h5py.Group) else None
                 if link is None:
                     return None
                 if not isinstance(link, h5py.HardLink):
                     raise BadFile(f"{self._source}: {name} is a link to another place")
                 found = found[part]
-            except BadFile:
-                raise
-            except Exception as error:  # h5py raises OSError, KeyError, RuntimeError, ... for damaged files
-                raise BadFile(f"{self._source}: {name} cannot be read: {error}") from error
         return found
+
+    @contextmanager
+    def _readable(self, name: str) -> Iterator[None]:
+        """Turns what h5py raises for damaged files into BadFile: OSError, KeyError, RuntimeError, ValueError, ..."""
+        try:
+            yield
+        except BadFile:
+            raise
+        except Exception as error:
+            message = (str(error).strip().splitlines() or [""])[0]
+            raise BadFile(f"{self._source}: {name} cannot be read: {message}") from error
 
 
 MAX_GROUPS = 100  # levels of groups; a group may contain itself

@@ -6,7 +6,8 @@ import json
 import os
 import shutil
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from kerassurgery_fn.archive.saved_weights import add_vocabularies, read_weights
 from kerassurgery_fn.archive.weight_checks import check_groups, check_weights
 from kerassurgery_fn.arguments import as_file, as_flag, as_mapping, as_snapshot, optional, takes
 from kerassurgery_fn.documents.plan_files import write_with
-from kerassurgery_fn.errors import BadFile, NotEncodable
+from kerassurgery_fn.errors import BadFile, NotEncodable, SurgeryError
 from kerassurgery_fn.values.snapshot import Snapshot
 
 Path_ = str | os.PathLike[str]
@@ -43,7 +44,7 @@ def read_model(path: Path_) -> Snapshot:
         HiddenState: a layer is quantized in a way that only Keras can read.
         BrokenSnapshot: the config is not as Keras 3 writes it.
     """
-    with open_members(os.fspath(path)) as members:
+    with open_members(os.fspath(path)) as members, _as_keras_writes(path):
         config = _json(members, CONFIG)
         record = to_record(config, f"{path}: {CONFIG}")
         with members.open(WEIGHTS) as file, open_weights(file, f"{path}: {WEIGHTS}") as weights:
@@ -52,6 +53,17 @@ def read_model(path: Path_) -> Snapshot:
             snapshot = Snapshot(record, read_weights(config, weights))
             check_weights(snapshot, str(path))  # and whether the calls of the config fit together
             return Snapshot(snapshot.record, snapshot.weights, read_training(snapshot, weights))
+
+
+@contextmanager
+def _as_keras_writes(path: Path_) -> Iterator[None]:
+    """Turns errors that come of a config with other fields than Keras writes into BadFile."""
+    try:
+        yield
+    except SurgeryError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise BadFile(f"{path}: the config is not as Keras writes it ({type(error).__name__}: {error})") from error
 
 
 @takes(path=as_file)

@@ -16,8 +16,25 @@ from math import prod
 
 import numpy as np
 
+from kerassurgery_fn.errors import BadValue
+
 Axis = np.ndarray | int | None
 FIXED = -1
+MAX_POSITIONS = 1 << 26  # of a map: the config of a file may state any size, and each position takes 8 bytes
+
+
+def bounded(count: int) -> int:
+    """The number of positions of a map that is to be made.
+
+    Raises:
+        BadValue: there would be more of them than any model has.
+
+    >>> bounded(8)
+    8
+    """
+    if count > MAX_POSITIONS:
+        raise BadValue(f"{count:,} channels are more than the {MAX_POSITIONS:,} that one model may have")
+    return count
 
 
 def size(axis: Axis) -> int | None:
@@ -47,7 +64,7 @@ def as_map(axis: Axis) -> np.ndarray:
     >>> as_map(2)
     array([[-1, -1]])
     """
-    return axis if isinstance(axis, np.ndarray) else np.full((1, axis or 0), FIXED)
+    return axis if isinstance(axis, np.ndarray) else np.full((1, bounded(axis or 0)), FIXED)
 
 
 def select(axis: Axis, index: slice | Sequence[int] | np.ndarray) -> Axis:
@@ -89,7 +106,10 @@ def repeat(axis: Axis, times: int) -> Axis:
     >>> repeat(np.array([[7, 8]]), 2)
     array([[7, 7, 8, 8]])
     """
-    return np.repeat(axis, times, axis=1) if isinstance(axis, np.ndarray) else axis and axis * times
+    if not isinstance(axis, np.ndarray):
+        return axis and axis * times
+    bounded(axis.size * times)
+    return np.repeat(axis, times, axis=1)
 
 
 def tile(axis: Axis, times: int) -> Axis:
@@ -98,7 +118,10 @@ def tile(axis: Axis, times: int) -> Axis:
     >>> tile(np.array([[7, 8]]), 2)
     array([[7, 8, 7, 8]])
     """
-    return np.tile(axis, times) if isinstance(axis, np.ndarray) else axis and axis * times
+    if not isinstance(axis, np.ndarray):
+        return axis and axis * times
+    bounded(axis.size * times)
+    return np.tile(axis, times)
 
 
 def merge(axes: Sequence[Axis]) -> Axis:

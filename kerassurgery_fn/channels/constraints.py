@@ -7,7 +7,7 @@ from math import prod
 
 import numpy as np
 
-from kerassurgery_fn.channels.axes import FIXED, Axis, merge, size
+from kerassurgery_fn.channels.axes import FIXED, Axis, bounded, merge, size
 from kerassurgery_fn.channels.solution import Pin, Reason, Solution, Tie
 from kerassurgery_fn.channels.solver import Equalities, solve
 from kerassurgery_fn.errors import BadValue
@@ -34,11 +34,11 @@ class Constraints:
         """A map of n new ids.
 
         Raises:
-            BadValue: n is not a number of channels.
+            BadValue: n is not a number of channels, or too large.
         """
         if type(n) is not int or n < 0:
             raise BadValue(f"{n!r} is not a number of channels")
-        self.count += n
+        self.count = bounded(self.count + n)
         return np.arange(self.count - n, self.count)[None]
 
     def pin(self, axis: Axis, reason: Reason, output: bool = False) -> None:

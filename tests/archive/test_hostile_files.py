@@ -15,6 +15,7 @@ from helpers.records import functional, layer, numbers, sequential, snapshot
 from kerassurgery_fn.archive.archive_members import CONFIG, METADATA, WEIGHTS
 from kerassurgery_fn.archive.model_files import read_metadata, read_model, write_model
 from kerassurgery_fn.errors import BadFile, BrokenSnapshot, NotAGraph, NotEncodable, SurgeryError
+from kerassurgery_fn.rules.strictness import strict_rules
 
 RECORD = sequential("m", (None, 3), layer("Dense", "a", units=4), layer("Dense", "b", units=2))
 WEIGHTS_OF_M = {"a": (numbers(3, 4), numbers(4)), "b": (numbers(4, 2), numbers(2))}
@@ -184,6 +185,30 @@ def test_a_model_without_a_graph(path):
 def test_broken_records(path, fields):
     with_config(path, **fields)
     check_refused(path, SurgeryError, ".")
+
+
+def test_a_layer_of_more_channels_than_memory(path):
+    for units in (10**9, 10**12, -1, "x", 1.5, None):
+        config = json.loads(members(path)[CONFIG])
+        config["config"]["layers"][1]["config"]["units"] = units
+        rewritten(path, **{CONFIG: json.dumps(config)})
+        with strict_rules(False):
+            assert read_model(path).weights.keys() == {
+                "a",
+                "b",
+            }  # the layer cannot be analysed, so nothing is known of it
+
+
+def test_cells_without_a_class(tmp_path):
+    record = functional(
+        "f", {"x": (None, 5, 3)}, called(layer("RNN", "r", cell={"config": {}}), "x", out=(None, 4)), outputs="r"
+    )
+    with zipfile.ZipFile(path := tmp_path / "f.keras", "w") as archive:
+        archive.writestr(CONFIG, json.dumps(record))
+        content = io.BytesIO()
+        h5py.File(content, "w").close()
+        archive.writestr(WEIGHTS, content.getvalue())
+    check_refused(path, BadFile, r"is not as Keras writes it \(KeyError: 'class_name'\)")
 
 
 def test_calls_that_do_not_fit_together(tmp_path):
