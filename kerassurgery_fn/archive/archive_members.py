@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import shutil
 import stat
+import struct
 import zipfile
 import zlib
 from collections import Counter
@@ -10,8 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryFile
-from typing import IO
 
+from kerassurgery_fn.archive.file_regions import Region, Window
 from kerassurgery_fn.errors import BadFile
 
 CONFIG, METADATA, WEIGHTS, ASSETS = "config.json", "metadata.json", "model.weights.h5", "assets"
@@ -20,6 +23,10 @@ MAX_JSON = 1 << 28  # bytes of config.json, metadata.json or a vocabulary
 MAX_RATIO = 100  # of a member's size to its size in the archive: Keras does not compress, and DEFLATE reaches 1032
 RATIO_FLOOR = 1 << 26  # bytes; smaller members may have any ratio
 CHUNK = 1 << 20
+
+
+LOCAL_HEADER = 30  # bytes; a name and an extra field follow, with their lengths in the last four bytes
+ENCRYPTED = 1  # a flag of a member
 
 
 class Members:
@@ -47,25 +54,55 @@ class Members:
             return self._archive.read(name)
 
     @contextmanager
-    def open(self, name: str) -> Iterator[IO[bytes]]:
-        """A member as a file that can be sought in, after a check of its sum.
+    def open(self, name: str, check: bool = True) -> Iterator[Region]:
+        """A member as part of a file that can be sought in.
+
+        Args:
+            name: the name of the member.
+            check: whether its check sum is compared first. A compressed member is always checked.
 
         Raises:
             BadFile: there is no such member, or it is damaged.
         """
-        self._info(name)
+        info = self._info(name)
+        if info.compress_type == zipfile.ZIP_STORED and not info.flag_bits & ENCRYPTED:
+            with _readable(self.path, name):
+                region = self._stored(info)
+                if check:
+                    _check_sum(region, info)
+            yield region
+            return
         with TemporaryFile() as unpacked:
             with _readable(self.path, name), self._archive.open(name) as member:
-                while chunk := member.read(CHUNK):
-                    unpacked.write(chunk)
-            unpacked.seek(0)
-            yield unpacked
+                shutil.copyfileobj(member, unpacked, CHUNK)
+            yield Region(unpacked, 0, info.file_size)
+
+    def _stored(self, info: zipfile.ZipInfo) -> Region:
+        """The place of a member that is not compressed: it follows a header of its own in the archive."""
+        file = self._archive.fp
+        assert file is not None  # the archive is open
+        file.seek(info.header_offset)
+        header = file.read(LOCAL_HEADER)
+        if len(header) < LOCAL_HEADER or header[:4] != b"PK\x03\x04":
+            raise BadFile(f"{self.path}: {info.filename} is not where the archive says")
+        start = info.header_offset + LOCAL_HEADER + sum(struct.unpack("<HH", header[26:]))
+        if start + info.file_size > file.seek(0, io.SEEK_END):
+            raise BadFile(f"{self.path}: {info.filename} is cut off")
+        return Region(file, start, info.file_size)
 
     def _info(self, name: str) -> zipfile.ZipInfo:
         try:
             return self._archive.getinfo(name)
         except KeyError:
             raise BadFile(f"{self.path} has no member {name}, which every .keras file has") from None
+
+
+def _check_sum(region: Region, info: zipfile.ZipInfo) -> None:
+    total, window = 0, Window(region)
+    while chunk := window.read(CHUNK):
+        total = zlib.crc32(chunk, total)
+    if total != info.CRC:
+        raise zipfile.BadZipFile(f"Bad CRC-32 for file {info.filename!r}")
 
 
 @contextmanager

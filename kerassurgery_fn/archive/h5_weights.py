@@ -7,14 +7,15 @@ know bfloat16: it is stored as two bytes with an attribute `dtype`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import IO, Any
+from typing import Any
 
 import h5py
 import ml_dtypes
 import numpy as np
 
+from kerassurgery_fn.archive.file_regions import Region, Window
 from kerassurgery_fn.archive.layer_groups import Arrays
 from kerassurgery_fn.errors import BadFile
 
@@ -24,10 +25,10 @@ BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
 
 class WeightFile:
-    """The groups and arrays of an open weight file."""
+    """The groups and arrays of an open weight file. `load` has the bytes of an array at an offset of the file."""
 
-    def __init__(self, file: h5py.File, source: str) -> None:
-        self._file, self._source = file, source
+    def __init__(self, file: h5py.File, source: str, load: Callable[[int, int], np.ndarray]) -> None:
+        self._file, self._source, self._load = file, source, load
 
     def arrays(self, group: str) -> Arrays:
         """The numbered arrays of a group; none if the group does not exist.
@@ -52,7 +53,15 @@ class WeightFile:
         with self._readable(name):
             if fault := _fault(dataset):
                 raise BadFile(f"{self._source}: the array {name} {fault}")
-            return _native(np.asarray(dataset[()]), dataset.attrs.get("dtype"))
+            return _native(self._content(dataset), dataset.attrs.get("dtype"))
+
+    def _content(self, dataset: h5py.Dataset) -> np.ndarray:
+        """The content of a dataset: bytes of the file where it is stored in one piece, as Keras does."""
+        offset = dataset.id.get_offset()
+        if offset is None:  # chunks, or too small to have a place of its own, or never written
+            return np.asarray(dataset[()])
+        count = math.prod(dataset.shape) * dataset.dtype.itemsize
+        return self._load(offset, count).view(dataset.dtype).reshape(dataset.shape)
 
     def has(self, name: str) -> bool:
         return self._find(name) is not None
@@ -100,18 +109,18 @@ MAX_GROUPS = 100  # levels of groups; a group may contain itself
 
 
 @contextmanager
-def open_weights(file: IO[bytes], source: str) -> Iterator[WeightFile]:
-    """The arrays of a weight file.
+def open_weights(region: Region, source: str, lazy: bool = False) -> Iterator[WeightFile]:
+    """The arrays of a weight file, of which `lazy` ones stay in the file.
 
     Raises:
         BadFile: it is no HDF5 file.
     """
     try:
-        opened = h5py.File(file, "r")
+        opened = h5py.File(Window(region), "r")
     except Exception as error:
         raise BadFile(f"{source} is no HDF5 file: {error}") from error
     with opened:
-        yield WeightFile(opened, source)
+        yield WeightFile(opened, source, region.map if lazy else region.read)
 
 
 def write_arrays(file: h5py.File, group: str, arrays: Sequence[np.ndarray]) -> None:

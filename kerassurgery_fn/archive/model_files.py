@@ -31,12 +31,17 @@ PACKAGE = "kerassurgery_fn"
 LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the time of all members, so that equal snapshots give equal bytes
 
 
-@takes(path=as_file)
-def read_model(path: Path_) -> Snapshot:
+@takes(path=as_file, lazy=as_flag)
+def read_model(path: Path_, *, lazy: bool = False) -> Snapshot:
     """The snapshot of the model in a `.keras` file, with the state of its optimizer. Keras is not needed.
 
     It is the snapshot that `capture` takes of the model that was saved. Nothing of the file is imported or run: a
     Lambda layer stays data.
+
+    Args:
+        path: a `.keras` file.
+        lazy: whether arrays stay in the file, and are read when they are used. The file must not be changed in place
+            while the snapshot is used; it may be replaced, as `write_model` does. Its check sum is not compared.
 
     Raises:
         BadFile: the file cannot be read, is no `.keras` file, is damaged, or does not fit together.
@@ -47,8 +52,9 @@ def read_model(path: Path_) -> Snapshot:
     with open_members(os.fspath(path)) as members, _as_keras_writes(path):
         config = _json(members, CONFIG)
         record = to_record(config, f"{path}: {CONFIG}")
-        with members.open(WEIGHTS) as file, open_weights(file, f"{path}: {WEIGHTS}") as weights:
-            check_groups(config, weights, f"{path}: {WEIGHTS}")
+        source = f"{path}: {WEIGHTS}"
+        with members.open(WEIGHTS, check=not lazy) as region, open_weights(region, source, lazy) as weights:
+            check_groups(config, weights, source)
             add_vocabularies(record, members, weights)
             snapshot = Snapshot(record, read_weights(config, weights))
             check_weights(snapshot, str(path))  # and whether the calls of the config fit together

@@ -66,6 +66,25 @@ def test_the_file_is_read_before_it_is_damaged(path):
     assert read_model(path) == snapshot(RECORD, WEIGHTS_OF_M)
 
 
+def test_a_compressed_archive(path):
+    content = members(path)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in content.items():
+            archive.writestr(name, text)
+    assert read_model(path) == read_model(path, lazy=True) == snapshot(RECORD, WEIGHTS_OF_M)
+
+
+def test_lazy_arrays_stay_in_the_file(path):
+    lazy = read_model(path, lazy=True)
+    assert lazy == read_model(path)
+    assert isinstance(lazy.weights["a"][0].base.base, np.memmap)
+    other = snapshot(RECORD, WEIGHTS_OF_M | {"b": (numbers(4, 2) + 1, numbers(2))})
+    write_model(other, path, overwrite=True)
+    assert lazy == snapshot(RECORD, WEIGHTS_OF_M)
+    write_model(lazy, path, overwrite=True)
+    assert read_model(path) == lazy
+
+
 # --- the archive
 
 
