@@ -13,6 +13,7 @@ from helpers.table_of_models import small_models
 from kerassurgery_fn import capture, rebuild
 from kerassurgery_fn.archive.model_files import read_metadata, read_model, write_model
 from kerassurgery_fn.errors import BadFile, BrokenSnapshot, NotAGraph
+from kerassurgery_fn.values.snapshot import same_weights
 
 pytestmark = pytest.mark.keras
 
@@ -70,10 +71,16 @@ def test_all_models_of_the_law_tests(tmp_path):
 class Gate(L.Layer):
     def build(self, shape):
         self.scale = self.add_weight(shape=shape[-1:], initializer="ones")
-        self.steps = self.add_weight(shape=(), trainable=False)
 
     def call(self, x):
         return x * self.scale
+
+
+@keras.saving.register_keras_serializable("archive")
+class Counter(Gate):
+    def build(self, shape):
+        super().build(shape)
+        self.steps = self.add_weight(shape=(), trainable=False)
 
 
 @keras.saving.register_keras_serializable("archive")
@@ -155,6 +162,16 @@ def test_lambdas_stay_data(tmp_path):
     model = COMPOSITE["lambda"]()
     model.save(tmp_path / "model.keras")
     assert read_model(tmp_path / "model.keras") == capture(model)
+
+
+def test_keras_does_not_write_which_weights_of_a_custom_layer_are_state(tmp_path):
+    model = on_sequence(Counter(name="counter"))
+    model.save(tmp_path / "model.keras")
+    snapshot, captured = read_model(tmp_path / "model.keras"), capture(model)
+    assert captured.config["layers"][1]["state_weights"] == [1]
+    assert "state_weights" not in snapshot.config["layers"][1]
+    assert same_weights(snapshot.weights, captured.weights)
+    check_written(captured, tmp_path / "written.keras")
 
 
 def test_sublayers_of_unknown_order(tmp_path):
