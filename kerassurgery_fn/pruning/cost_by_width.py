@@ -26,13 +26,13 @@ class AxisSizes:
     An axis that joins the channels of several groups is a variable of its own, so that the products of the sizes of
     two such axes stay short: `joined` has their polynomials, the variables after those of the groups.
 
-    - `irregular`: groups on an axis whose size does not follow from their widths.
+    The size of an axis that does not follow from the widths of its groups is a plain int. The planner compares what it
+    computes with the cost of the cut, and then leaves these groups alone where it matters.
     """
 
     flow: Flow
     groups: Sequence[Group]
     joined: dict[tuple[Any, ...], tuple[int, Terms]] = field(default_factory=dict)
-    irregular: set[int] = field(default_factory=set)
     known: dict[int, tuple[Axis, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -65,16 +65,13 @@ class AxisSizes:
         """The number of positions with some final ids as a polynomial of the widths, from shape (ids of a position, n).
 
         A position with the ids of two groups, a head and a place in it, is counted by the product of their widths.
-        None if it is not that regular: the groups that can be cut are then noted as irregular. Groups that cannot be
-        cut do not count where they are not regular, as the rows and columns of an image that a Dense layer makes.
+        None if it is not that regular. Groups that cannot be cut do not count where they are not regular, as the rows
+        and columns of an image that a Dense layer makes.
         """
         owners = self.owners[ids]
         free = np.where(self.pinned[owners], -1, owners)
         terms = self.regular_terms(ids, owners)
-        terms = self.regular_terms(ids, free) if terms is None else terms
-        if terms is None:
-            self.irregular |= {int(owner) for owner in np.unique(free) if owner >= 0}
-        return terms
+        return self.regular_terms(ids, free) if terms is None else terms
 
     def regular_terms(self, ids: np.ndarray, owners: np.ndarray) -> Terms | None:
         """The number of positions as a polynomial of the widths of the owners of their ids; None if it is not one."""
@@ -119,15 +116,13 @@ class CostByWidth:
     """The cost of a model as a function of the widths of its groups, shape (groups,).
 
     - `cost`: the cost of the model as it is;
-    - `full`: the widths as they are;
-    - `irregular`: the groups whose widths do not say what a model would cost.
+    - `full`: the widths as they are.
     """
 
     def __init__(self, snapshot: Snapshot, flow: Flow, groups: Sequence[Group]) -> None:
         sizes = AxisSizes(flow, groups)
         self.cost: Cost = cost_by(snapshot, flow, sizes)
         self.full = np.array([len(group) for group in groups], np.int64)
-        self.irregular = frozenset(sizes.irregular)
         self._layers = [[terms_of(getattr(row, figure)) for row in self.cost.layers] for figure in FIGURES]
         self._joined = Polynomials([terms for _, terms in sizes.joined.values()])
         self._totals = Polynomials([sum_of(layers) for layers in self._layers])

@@ -53,6 +53,17 @@ class Member:
         sums = self._sums.of(self.array, p)[self.axis]
         return sums[self.positions].sum(axis=1)
 
+    def dot_products(self) -> np.ndarray:
+        """The dot products of the values of all channels with each other, float64, shape (channels, channels)."""
+        n = self.array.shape[self.axis]
+        columns = np.moveaxis(self.array, self.axis, -1).reshape(-1, n)
+        products = np.zeros((n, n))
+        height = max(1, 16 * BLOCK // n)
+        for start in range(0, len(columns), height):
+            block = columns[start : start + height].astype(np.float64)
+            products += block.T @ block
+        return np.sum([products[np.ix_(at, at)] for at in self.positions.T], axis=0)
+
     def __repr__(self) -> str:
         return f"<{self.role} axis {self.axis} of {self.path} {self.name}: {len(self.positions)} channels>"
 

@@ -86,7 +86,6 @@ def left_alone(model: PrunableModel, number: int, scores: Scores, wishes: Wishes
         (name in wishes.ignored, f"ignored by {wishes.ignored.get(name)!r}"),
         (name not in scores, f"it has no score by {scores.criterion}"),
         (len(group) < 2, "it has a single channel"),
-        (number in model.costs.irregular, "the cost of the model does not follow from its width"),
     ]
     return next((reason for holds, reason in reasons if holds), "")
 

@@ -6,7 +6,7 @@ Low means that the channel can be deleted. A function returns scores of shape (c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from zlib import crc32
 
 import numpy as np
@@ -15,8 +15,6 @@ from kerassurgery_fn.arguments import meant, shortened
 from kerassurgery_fn.errors import BadValue
 from kerassurgery_fn.pruning.criterion_registry import criterion
 from kerassurgery_fn.pruning.group_weights import GroupWeights, Member
-
-ROWS = 1024  # filters that are compared with all others at once
 
 # Which members of a group a norm reads.
 MEMBERS: dict[str, Callable[[Member], bool]] = {
@@ -87,7 +85,7 @@ def geometric_median(group: GroupWeights) -> np.ndarray | None:
     Returns:
         Shape (kernels that create the channels, channels). None for a group without such a kernel.
     """
-    return stacked(group, lambda filters: np.concatenate([rows.sum(axis=1) for rows in distances(filters)]))
+    return of_kernels(group, sums_of_distances)
 
 
 @criterion("lamp")
@@ -128,7 +126,7 @@ def cosine(group: GroupWeights) -> np.ndarray | None:
     Returns:
         Shape (kernels that create the channels, channels). None for a group without such a kernel.
     """
-    return stacked(group, difference_to_larger)
+    return of_kernels(group, difference_to_larger)
 
 
 @criterion("random")
@@ -158,41 +156,38 @@ def check_order(p: float) -> None:
         raise BadValue(f"p: the order of a norm is a positive number, such as 1 or 2, not {shortened(p)}")
 
 
-def stacked(group: GroupWeights, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray | None:
-    """A function of the filters of each kernel that creates the channels, shape (kernels, channels)."""
-    scores = [function(member.rows().astype(np.float64)) for member in group.kernels]
+def of_kernels(group: GroupWeights, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray | None:
+    """A function of the dot products of the filters of each kernel that creates the channels, (kernels, channels)."""
+    scores = [function(member.dot_products()) for member in group.kernels]
     return np.stack(scores) if scores else None
 
 
-def distances(filters: np.ndarray) -> Iterator[np.ndarray]:
-    """The distances between filters, shape (channels, values) -> blocks of rows of the matrix (channels, channels).
+def sums_of_distances(dots: np.ndarray) -> np.ndarray:
+    """The sum of distances of each filter to all others, from their dot products, shape (channels, channels).
 
-    >>> list(distances(np.array([[0.0, 0.0], [3.0, 4.0]])))
-    [array([[0., 5.],
-           [5., 0.]])]
+    >>> filters = np.array([[0.0, 0.0], [3.0, 4.0]])
+    >>> sums_of_distances(filters @ filters.T)
+    array([5., 5.])
     """
-    squares = (filters**2).sum(axis=1)
-    for start in range(0, len(filters), ROWS):
-        rows = slice(start, start + ROWS)
-        # ||a - b||^2 = ||a||^2 + ||b||^2 - 2 a.b, which rounding can make negative for equal filters
-        squared = squares[rows, None] + squares - 2 * filters[rows] @ filters.T
-        yield np.sqrt(np.maximum(squared, 0))
+    squares = np.diagonal(dots)
+    # ||a - b||^2 = ||a||^2 + ||b||^2 - 2 a.b, which rounding can make negative for equal filters
+    squared = squares[:, None] + squares - 2 * dots
+    return np.sqrt(np.maximum(squared, 0)).sum(axis=1)
 
 
-def difference_to_larger(filters: np.ndarray) -> np.ndarray:
-    """1 - the largest cosine with a filter of larger norm, or of equal norm and before it. Shape (channels,).
+def difference_to_larger(dots: np.ndarray) -> np.ndarray:
+    """1 - the largest cosine with a filter of larger norm, or of equal norm and before it; from dot products.
 
-    >>> difference_to_larger(np.array([[1.0, 0.0], [2.0, 0.0], [0.0, 1.0], [0.0, 0.0]]))
+    >>> filters = np.array([[1.0, 0.0], [2.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
+    >>> difference_to_larger(filters @ filters.T)
     array([0., 2., 1., 0.])
     """
-    norms = np.linalg.norm(filters, axis=1)
+    norms = np.sqrt(np.diagonal(dots))
     order = np.argsort(-norms, kind="stable")
-    unit = np.divide(filters, norms[:, None], out=np.zeros_like(filters), where=norms[:, None] != 0)[order]
-    largest = np.full(len(filters), -1.0)
-    for start in range(0, len(filters), ROWS):
-        cosines = unit[start : start + ROWS] @ unit[: start + ROWS].T
-        after = np.arange(cosines.shape[1]) >= start + np.arange(len(cosines))[:, None]  # itself, and smaller filters
-        largest[start : start + ROWS] = np.where(after, -1.0, cosines).max(axis=1)
-    scores = np.empty(len(filters))
+    products = np.outer(norms, norms)[np.ix_(order, order)]
+    cosines = np.divide(dots[np.ix_(order, order)], products, out=np.zeros_like(products), where=products != 0)
+    before = np.tri(len(order), k=-1, dtype=bool)  # filters with a larger norm
+    largest = np.where(before, cosines, -1.0).max(axis=1)
+    scores = np.empty(len(order))
     scores[order] = np.where(norms[order] > 0, 1 - largest, 0.0)
     return np.where(np.abs(scores) < 1e-12, 0.0, scores)

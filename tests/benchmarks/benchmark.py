@@ -19,7 +19,7 @@ os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 import keras
 import numpy as np
 
-from kerassurgery_fn import DeleteChannels, Snapshot, analyse, capture, rebuild
+from kerassurgery_fn import DeleteChannels, Snapshot, analyse, capture, importance, plan_pruning, prune, rebuild
 from kerassurgery_fn.analysis.channel_flow import Flow
 from kerassurgery_fn.analysis.coupled_groups import Groups, groups_of
 from kerassurgery_fn.analysis.layer_costs import cost_of
@@ -160,6 +160,37 @@ def measure_pipeline(model: keras.Model, edit: DeleteChannels, repetitions: int)
     yield from (Line(f"  {step} alone", times[step], "ms") for step in ("capture", "edit", "rebuild"))
 
 
+def measure_pruning(repetitions: int) -> Iterator[Line]:
+    snapshot = capture(keras.applications.ResNet50(weights=None))
+    chain = capture(keras.Sequential([keras.Input((8,)), *(keras.layers.Dense(8) for _ in range(1000))]))
+    scores, scores_of_chain = importance(snapshot), importance(chain)
+    weights = [array for arrays in snapshot.weights.values() for array in arrays]
+    times = in_turns(
+        {
+            "scores": lambda: importance(snapshot),
+            "read": lambda: [np.abs(array).sum() for array in weights],
+            "plan": lambda: plan_pruning(snapshot, scores, macs=0.5),
+            "chain": lambda: plan_pruning(chain, scores_of_chain, macs=0.5),
+        },
+        repetitions,
+    )
+    yield Line("magnitude scores of ResNet50", times["scores"], "ms", "np.abs(w).sum() of it", times["read"], target=3)
+    yield Line("plan for half of its MACs", times["plan"], "ms", target=300)
+    yield Line("  and for half of those of 1,000 layers", times["chain"], "ms", target=1000)
+
+
+def measure_prune(repetitions: int) -> Iterator[Line]:
+    model = keras.applications.InceptionV3(weights=None)
+
+    def clone() -> keras.Model:
+        copy = keras.models.clone_model(model)
+        copy.set_weights(model.get_weights())
+        return copy
+
+    times = in_turns({"prune": lambda: prune(model, macs=0.5), "clone": clone}, repetitions)
+    yield Line("InceptionV3 pruned", times["prune"], "ms", "clone_model and set_weights", times["clone"], target=1)
+
+
 def measure_sharing(snapshot: Snapshot, groups: Groups) -> Iterator[Line]:
     """Everything that a cut does not touch is to be shared."""
     edit = DeleteChannels(groups[1].channels([0]))
@@ -197,6 +228,8 @@ def main(repetitions: int = 7) -> None:
     lines += measure_cut(snapshot, flow, repetitions)
     lines += measure_pipeline(model, DeleteChannels(halves(groups)), repetitions)
     lines += measure_sharing(snapshot, groups)
+    lines += measure_pruning(repetitions)
+    lines += measure_prune(repetitions)
     sys.stdout.write(table(lines) + "\n")
 
 

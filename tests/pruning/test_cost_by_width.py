@@ -79,7 +79,6 @@ def test_the_cost_of_any_widths_is_that_of_a_cut_to_them(name):
     flow = analyse(snapshot)
     groups = groups_of(flow)
     costs = CostByWidth(snapshot, flow, groups)
-    assert not costs.irregular
     assert costs(costs.full) == {figure: getattr(cost(snapshot), figure) for figure in FIGURES}
     rng = np.random.default_rng(0)
     for _ in range(5):
@@ -120,7 +119,7 @@ def test_a_layer_whose_cost_is_no_polynomial_is_found(monkeypatch):
     assert {*costs.unlike(widths, cost_of(snapshot, flow, dead))} == {"conv_0", "conv_1"}
 
 
-def test_an_axis_that_has_some_channels_of_a_group_once_more_is_irregular():
+def test_the_size_of_a_part_of_a_group_does_not_follow_from_its_width():
     """A slice of channels that no weight reads: its size does not follow from the width of the group."""
     record = functional(
         "net", {"x": IMAGE},
@@ -136,4 +135,4 @@ def test_an_axis_that_has_some_channels_of_a_group_once_more_is_irregular():
     axis = flow.producer("a").axis
     assert sizes(axis).terms == {(0,): 1}
     half = axis[:, :3]
-    assert (type(sizes(half)), sizes(half), sizes.irregular) == (int, 3, {0})
+    assert (type(sizes(half)), sizes(half)) == (int, 3)

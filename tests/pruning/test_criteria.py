@@ -103,14 +103,17 @@ def test_bn_scale_is_the_absolute_gamma():
     assert_equal(scores, {f"conv_{i}": abs(snapshot.weights[f"bn_{i}"][0]) for i in range(2)})
 
 
-@pytest.mark.parametrize("name", ["fpgm", "cosine"])
-def test_many_filters_are_compared_in_blocks(name, monkeypatch):
-    from kerassurgery_fn.pruning import weight_criteria
+def test_dot_products_are_summed_in_blocks(monkeypatch):
+    from kerassurgery_fn.pruning import group_weights as module
 
-    snapshot = filled(vgg(9, 7))
-    whole = importance(snapshot, name)
-    monkeypatch.setattr(weight_criteria, "ROWS", 2)
-    assert_equal(importance(snapshot, name), whole)
+    for record in (vgg(5, 6), grouped(4)):
+        snapshot = filled(record)
+        monkeypatch.setattr(module, "BLOCK", 1)
+        free = {name: group for name, group in named_groups(groups(snapshot)).items() if not group.pinned}
+        for weights in group_weights(snapshot, analyse(snapshot), free):
+            for member in weights.members:
+                rows = member.rows().astype(float)
+                np.testing.assert_allclose(member.dot_products(), rows @ rows.T, atol=1e-9)
 
 
 def test_of_chooses_members():

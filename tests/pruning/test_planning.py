@@ -386,3 +386,18 @@ def test_a_batch_normalisation_follows_its_layer():
     snapshot = filled(sequential("net", IMAGE, conv("a", 8, 1), norm("n"), layer("Flatten", "f"), dense("top", 2)))
     smaller = plan_pruning(snapshot, importance(snapshot), channels=0.5)(snapshot)
     assert [array.shape for array in smaller.weights["n"]] == [(4,)] * 4
+
+
+def test_groups_whose_cost_is_no_polynomial_are_left_alone(monkeypatch):
+    from kerassurgery_fn.analysis import layer_costs
+
+    def squared(use, *args, **kwargs):
+        return int(use.kernels) ** 2 if use.record["config"]["name"] == "conv_1" else use.kernels
+
+    monkeypatch.setattr(layer_costs.Use, "__call__", squared)
+    snapshot = filled(vgg(10, 20, 30))
+    plan = plan_pruning(snapshot, importance(snapshot), channels=0.7)
+    cut = widths(plan(snapshot))
+    assert (cut["conv_0"], cut["conv_1"], cut["conv_2"]) == (10, 20, 12)
+    with pytest.raises(UnreachableBudget, match="the cost of 'conv_1' does not follow from its width"):
+        plan_pruning(snapshot, importance(snapshot), macs=0.01)

@@ -10,7 +10,6 @@ from helpers.laws import check_law
 from helpers.pruned_models import assert_no_channel_can_be_given_back, channels_of, dead_of
 from kerassurgery_fn import UnreachableBudget, analyse, capture, cost, groups, importance, plan_pruning, prune
 from kerassurgery_fn.analysis.layer_costs import cost_of
-from kerassurgery_fn.pruning.pruning_problem import prunable_model
 
 pytestmark = pytest.mark.keras
 
@@ -57,7 +56,6 @@ def vars_of(measured):
 @pytest.mark.parametrize("name", [n if n in SMALL else pytest.param(n, marks=pytest.mark.slow) for n in NETWORKS])
 def test_budgets_on_networks(name):
     snapshot = capture(NETWORKS[name]())
-    assert not prunable_model(snapshot).costs.irregular
     assert check_budgets(snapshot) >= 2
 
 
