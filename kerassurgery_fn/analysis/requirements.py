@@ -34,10 +34,15 @@ ELEMENTWISE = {"ops.Add", *(f"ops.{name}" for name in TOGETHER)}
 BUILT_FOR_ONE_RANK = {"BatchNormalization", "EinsumDense"}  # `build` writes the rank into the `input_spec`
 
 
-# Layers that TensorFlow cannot compute of integers, some of them in training only, and activations that it can.
+# Layers and operations that TensorFlow cannot compute of integers, some of them in training only, and activations that
+# it can.
 OF_FLOATS = re.compile(
     r"ELU|PReLU|Softmax|UnitNormalization|(Alpha|Gaussian|Spatial)?Dropout(\dD)?|GaussianNoise|AveragePooling\dD|"
-    r"(Depthwise|Separable)?Conv\dD(Transpose)?|(Additive)?Attention"
+    r"(Depthwise|Separable)?Conv\dD(Transpose)?|(Additive)?Attention|"
+    r"ops\.([CS]?elu|Gelu|Silu|(Log)?Sigmoid|Hard(Sigmoid|Silu|Tanh|Shrink)|(Soft|Tanh)Shrink|Soft(plus|sign|max)|"
+    r"LogSoftmax|Squareplus|Sparse(Plus|Sigmoid|max)|Glu|Normalize|Norm|Logsumexp|Rsqrt|Reciprocal|Erf|AveragePool|"
+    r"(Depthwise|Separable)?Conv|ConvTranspose)",
+    re.IGNORECASE,
 )
 OF_INTEGERS = ("linear", "relu", "relu6", "leaky_relu", "tanh", "exponential")
 

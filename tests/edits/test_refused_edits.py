@@ -202,6 +202,15 @@ def test_integers_are_not_what_layers_of_floats_read(layer):
         assert capture(rebuild(made)) == made
 
 
+@pytest.mark.parametrize("operation", [ops.sigmoid, ops.elu, ops.softmax, ops.logsumexp, ops.sparse_plus])
+def test_integers_are_not_what_operations_on_floats_read(operation):
+    x = keras.Input((3, 5), dtype="int32")
+    made = operation(ops.cast(x, "float32"))
+    cast = made._keras_history.operation._inbound_nodes[0].arguments.keras_tensors[0]._keras_history.operation.name
+    with pytest.raises(MisfitTensor, match="it computes with floats, and the tensor is of int32"):
+        DeleteLayer(cast)(capture(keras.Model(x, made)))
+
+
 def test_a_merge_layer_is_built_for_tensors_of_other_ranks():
     x = keras.Input((None, None, 4))
     y = L.Reshape((1, 1, 4), name="r")(L.GlobalMaxPooling2D()(x))
