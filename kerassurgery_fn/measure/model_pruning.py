@@ -5,7 +5,7 @@ Keras is imported only for Keras models, so that snapshots are pruned without it
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from inspect import signature
 from typing import Any
@@ -20,7 +20,8 @@ from kerassurgery_fn.errors import BadValue, MissingData
 from kerassurgery_fn.pruning.activation_views import address
 from kerassurgery_fn.pruning.channel_scores import Scores
 from kerassurgery_fn.pruning.criterion_registry import Criterion, CriterionFunction, as_criterion
-from kerassurgery_fn.pruning.importance_scoring import importance
+from kerassurgery_fn.pruning.importance_scoring import ARGUMENTS as SCORING
+from kerassurgery_fn.pruning.importance_scoring import importance, refuse_options
 from kerassurgery_fn.pruning.pruning_plans import plan_pruning
 from kerassurgery_fn.values.snapshot import Snapshot
 from kerassurgery_fn.values.tables import Table
@@ -113,7 +114,7 @@ def prune(
         InexactCut: `inexact` is True and the cut is not exact.
     """
     criterion = by if isinstance(by, Scores) else as_criterion(by)
-    refuse_misspelt_options(criterion, options)
+    refuse_misspelt(criterion, options)
     refuse_missing_data(criterion, data)
     snapshot = model if isinstance(model, Snapshot) else _captured(model)
     scores = criterion if isinstance(criterion, Scores) else importance(snapshot, criterion, **options)
@@ -129,12 +130,15 @@ def prune(
     )
 
 
-def refuse_misspelt_options(criterion: Criterion | Scores, options: Mapping[str, Any]) -> None:
+def refuse_misspelt(criterion: Criterion | Scores, options: Collection[str]) -> None:
     """Raises BadValue for an option that neither `prune` nor the criterion has."""
-    own = [] if isinstance(criterion, Scores) else [*SCORING, *criterion.options]
-    for name in options:
-        if name not in own and "options" not in own:
-            raise BadValue(f"prune() has no argument {name!r}; {meant(name, [*ARGUMENTS, *own], 30)}")
+    if isinstance(criterion, Criterion):
+        refuse_options(criterion, [name for name in options if name not in SCORING], "prune", ARGUMENTS)
+    elif options:
+        name = next(iter(options))
+        raise BadValue(
+            f"prune() has no argument {name!r} where by= is Scores; {meant(name, ARGUMENTS, len(ARGUMENTS))}"
+        )
 
 
 def refuse_missing_data(criterion: Criterion | Scores, data: Any) -> None:
@@ -168,5 +172,4 @@ def _rebuilt(snapshot: Snapshot) -> Any:
     return rebuild(snapshot)
 
 
-SCORING = ("reduction", "normalisation", "over")
 ARGUMENTS = [*signature(prune).parameters][1:-1]

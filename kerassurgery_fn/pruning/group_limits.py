@@ -172,7 +172,7 @@ def fitting(flow: Flow, named: Mapping[str, Group], selector: Any) -> dict[str, 
     """The groups that have channels of the layers that a selector names: name -> the pattern that fits.
 
     A selector with a kind, `attention:num_heads`, means the channels of that kind; without one, all channels of the
-    layer.
+    layer. The name of a second group of an address, `conv#2`, means that group alone.
 
     Raises:
         UnknownLayer, NoChannels: a pattern fits nothing.
@@ -180,6 +180,9 @@ def fitting(flow: Flow, named: Mapping[str, Group], selector: Any) -> dict[str, 
     found: dict[str, str] = {}
     addresses = producers_by_address(flow)
     for pattern in selectors(selector):
+        if pattern in named and pattern not in addresses:
+            found.setdefault(pattern, pattern)
+            continue
         producers = flow.producers_at(pattern)
         if ":" in pattern and pattern not in flow.graph.places:
             chosen = {id(producer) for producer in producers}

@@ -92,11 +92,26 @@ def importance(
     return Scores(normalised(raw, normalisation or criterion.normalisation, over), criterion.name)
 
 
-def refuse_options(criterion: Criterion, options: Collection[str]) -> None:
-    """Raises BadValue for an option that the criterion does not have."""
+def refuse_options(
+    criterion: Criterion, options: Collection[str], caller: str = "importance", known: Collection[str] = ()
+) -> None:
+    """Raises BadValue for an option that neither the caller nor the criterion has.
+
+    Args:
+        criterion: the criterion.
+        options: the names of the options.
+        caller: the name of the function that was called, for the error.
+        known: the names of its arguments.
+    """
+    if "options" in criterion.options:  # the criterion takes any
+        return
+    names = [*ARGUMENTS, *known, *criterion.options]
     for name in options:
-        if name not in criterion.options and "options" not in criterion.options:
-            raise BadValue(f"the criterion {criterion.name!r} has no option {name!r}; {meant(name, criterion.options)}")
+        if name not in criterion.options:
+            raise BadValue(
+                f"{caller}() has no argument {name!r}, and the criterion {criterion.name!r} has no such option; "
+                f"{meant(name, names, len(names))}"
+            )
 
 
 def _scored(criterion: Criterion, weights: GroupWeights, options: dict[str, Any], reduction: str) -> np.ndarray | None:
@@ -107,6 +122,7 @@ def _scored(criterion: Criterion, weights: GroupWeights, options: dict[str, Any]
     """
     try:
         result = criterion.function(weights, **options)
+        array = np.asarray(result)
     except SurgeryError:
         raise
     except Exception as error:  # the function is the caller's
@@ -115,10 +131,12 @@ def _scored(criterion: Criterion, weights: GroupWeights, options: dict[str, Any]
         ) from error
     if result is None:
         return None
-    array = np.asarray(result)
     if array.ndim not in (1, 2) or array.shape[-1] != len(weights) or array.dtype.kind not in "iufb":
         raise BadScores(
             f"the criterion {criterion.name!r} must return numbers of shape ({len(weights)},) or "
             f"(members, {len(weights)}) for the group {weights.name!r}, not {array.dtype} of shape {array.shape}"
         )
     return reduced(np.atleast_2d(array).astype(np.float64), reduction)
+
+
+ARGUMENTS = ("reduction", "normalisation", "over")

@@ -93,7 +93,8 @@ def plan_pruning(
         closest: whether a budget that cannot be reached gives the closest plan with a warning, in place of an error.
         shapes: the shape of one sample, for models with variable input size, as for `cost`.
 
-    Patterns are addresses as in `DeleteChannels`: `block*_conv`, `*@Dense`, `attention:num_heads`, `*:key_dim`.
+    Patterns are addresses as in `DeleteChannels`: `block*_conv`, `*@Dense`, `attention:num_heads`, `*:key_dim`; the
+    name of a second group of channels of a layer, `conv#2` in the scores, means that group alone.
 
     Returns:
         A plan of one `DeleteChannels` for each group that is cut, whose indices all refer to the snapshot.

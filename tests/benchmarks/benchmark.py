@@ -162,6 +162,7 @@ def measure_pipeline(model: keras.Model, edit: DeleteChannels, repetitions: int)
 
 def measure_pruning(repetitions: int) -> Iterator[Line]:
     snapshot = capture(keras.applications.ResNet50(weights=None))
+    sys.setrecursionlimit(20_000)  # Keras follows a chain by recursion
     chain = capture(keras.Sequential([keras.Input((8,)), *(keras.layers.Dense(8) for _ in range(1000))]))
     scores, scores_of_chain = importance(snapshot), importance(chain)
     weights = [array for arrays in snapshot.weights.values() for array in arrays]

@@ -328,7 +328,8 @@ def test_an_unknown_criterion_is_refused_with_the_list():
 
 
 @pytest.mark.parametrize("options, words", [
-    ({"q": 1}, "'magnitude' has no option 'q'"),
+    ({"q": 1}, r"importance\(\) has no argument 'q', and the criterion 'magnitude' has no such option; there are"),
+    ({"normalization": "max"}, "did you mean 'normalisation'"),
     ({"p": 0}, "positive number"),
     ({"p": "2"}, "positive number"),
     ({"of": "producer"}, "did you mean 'producers'"),
@@ -351,6 +352,11 @@ def test_not_finite_scores_are_named_with_their_layer(value):
 def test_a_criterion_with_a_result_of_another_shape_is_refused():
     with pytest.raises(BadScores, match=r"must return numbers of shape \(5,\) or \(members, 5\) .*'conv_0'.*\(3,\)"):
         importance(filled(vgg(5)), lambda group: np.zeros(3))
+
+
+def test_a_criterion_with_rows_of_different_lengths_is_refused():
+    with pytest.raises(BadScores, match="fails on the group 'conv_0'"):
+        importance(filled(vgg(5)), lambda group: [[1.0], [1.0, 2.0]])
 
 
 def test_a_criterion_that_fails_is_named():

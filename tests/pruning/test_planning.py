@@ -173,6 +173,13 @@ def test_ratios_of_groups():
     assert (cut["conv_0"], cut["conv_1"], cut["conv_2"]) == (10, 10, 30)
 
 
+def test_the_groups_and_the_places_of_a_grouped_convolution_have_ratios_of_their_own():
+    snapshot = filled(grouped(4))
+    before = widths(snapshot)
+    cut = widths(plan_pruning(snapshot, importance(snapshot), ratios={"first#2": 0.5})(snapshot))
+    assert {name: n for name, n in cut.items() if n != before[name]} == {"first#2": 2}
+
+
 def test_the_rest_meets_the_budget_beside_groups_with_a_ratio():
     snapshot = filled(vgg(10, 20, 30))
     plan = plan_pruning(snapshot, importance(snapshot), ratios={"conv_0": 0.5, "conv_1": 0.0}, channels=0.6)
