@@ -1,4 +1,4 @@
-"""A walk through the calls of a model, on which each finds out what it reads and says what it makes.
+"""The shapes and dtypes of a model that is being edited, and for what its layers are built.
 
 What is recorded of a call is taken as it is as long as the call reads what it was recorded to read. Where it reads
 something else, the rules say what it makes of that, and whether it can be called on it at all.
@@ -6,26 +6,14 @@ something else, the rules say what it makes of that, and whether it can be calle
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from kerassurgery_fn.analysis.build_config import with_builds
-from kerassurgery_fn.analysis.dtypes import NUMBER, dtype_made
-from kerassurgery_fn.analysis.input_checks import Strict, check_arguments, check_axes, check_weights, misfit, shown
+from kerassurgery_fn.analysis.input_checks import check_arguments, misfit, shown
 from kerassurgery_fn.analysis.nested_inputs import admits, refuse_unbound
-from kerassurgery_fn.analysis.requirements import (
-    Misfit,
-    check_aligned,
-    check_calls,
-    check_floats,
-    check_known,
-    check_made,
-    check_shared,
-    describe,
-)
+from kerassurgery_fn.analysis.requirements import Misfit, describe
+from kerassurgery_fn.analysis.rule_walk import visit
+from kerassurgery_fn.analysis.shape_collector import Facts, ShapeCollector
 from kerassurgery_fn.channels import size
 from kerassurgery_fn.errors import MisfitTensor
 from kerassurgery_fn.graph import (
@@ -33,8 +21,6 @@ from kerassurgery_fn.graph import (
     Graph,
     Node,
     Port,
-    Record,
-    Shape,
     Spec,
     Unfound,
     Use,
@@ -50,27 +36,9 @@ from kerassurgery_fn.graph import (
     nested,
 )
 from kerassurgery_fn.keras_io.layer_conversion import infer_call
-from kerassurgery_fn.rules import Layer, NoRule
-from kerassurgery_fn.rules.constants import given as given_array
-from kerassurgery_fn.rules.layer import Findings, Tensor, Weight, listed
-from kerassurgery_fn.rules.registry import key_of
-from kerassurgery_fn.rules.strictness import is_strict
-from kerassurgery_fn.values.frozen import Location
+from kerassurgery_fn.rules import NoRule
+from kerassurgery_fn.rules.findings import Tensor, Weight
 from kerassurgery_fn.values.snapshot import Weights
-
-
-@dataclass
-class Facts:
-    """What is known of a model's tensors, layers and weights.
-
-    - `specs`: the spec of each tensor that could be worked out;
-    - `layers`: key -> the record of each layer that was looked at anew, with a `build_config` that is right;
-    - `weights`: key -> the weights that such a layer must have, None where no rule says.
-    """
-
-    specs: dict[Port, Spec] = field(default_factory=dict)
-    layers: dict[str, Record] = field(default_factory=dict)
-    weights: dict[str, list[Weight] | None] = field(default_factory=dict)
 
 
 def settled(graph: Graph, weights: Weights, scope: str = "", given: Mapping[str, Spec] | None = None) -> Facts:
@@ -85,21 +53,18 @@ def settled(graph: Graph, weights: Weights, scope: str = "", given: Mapping[str,
     Raises:
         MisfitTensor: a layer would be called on a tensor that it cannot take, or of which nothing is known.
     """
-    return _Walk(graph, weights, scope, given or {}).facts
+    return _Shapes(graph, weights, scope, given or {}).facts
 
 
-class _Walk:
+class _Shapes:
+    """The shapes of a model, call by call: as recorded, by the rule of a layer, by the calls in a nested model, or else
+    by what Keras says."""
+
     def __init__(self, graph: Graph, weights: Weights, scope: str, given: Mapping[str, Spec]) -> None:
         self.graph, self.weights, self.scope, self.given = graph, weights, scope, given
-        self.facts = Facts()
-        _, order = arranged(graph)
-        self.needed: dict[Node, set[Port]] = {}
-        for port in [*leaves(graph.outputs), *(port for node in order for port in graph.reads(node))]:
-            self.needed.setdefault(port.node, set()).add(port)
-        self.stated: dict[Node, dict[Port, Spec]] = {}
-        for port, spec in graph.stated.items():
-            self.stated.setdefault(port.node, {})[port] = spec
-        for node in order:
+        self.collector = ShapeCollector(graph, weights, scope, bool(given), self.enter)
+        self.facts, self.needed, self.stated = self.collector.facts, self.collector.needed, self.collector.stated
+        for node in arranged(graph)[1]:
             self.facts.specs |= self.visited(node) if node in graph.calls else self.input(node)
 
     def input(self, node: Node) -> dict[Port, Spec]:
@@ -112,212 +77,130 @@ class _Walk:
             use.spec is not None and use.spec.fits(self.facts.specs.get(use.port)) for use in call.uses
         )
         if as_recorded and self.needed[node] <= stated.keys():
-            return stated if is_functional(self.graph.record) else self.unstated(node, call) or stated
+            return stated if is_functional(self.graph.record) else self.unstated(node) or stated
         try:
-            made = dict(enumerate(self.made(node, call)))
+            outputs = self.outputs(node, call)
         except MisfitTensor:
             if not as_recorded:
                 raise
-            made = {}
-        self.refuse_lost(node, made, as_recorded)
-        return {Port(*node, i): spec for i, spec in made.items()} | (stated if as_recorded else {})
+            return stated
+        if as_recorded:
+            return outputs | stated
+        self.refuse_lost(node, outputs)
+        return outputs
 
-    def unstated(self, node: Node, call: Arguments) -> dict[Port, Spec]:
+    def ruled(self, node: Node) -> dict[Port, Spec]:
+        """What a call makes by its layer's rule, which also says for what the layer is built and with which weights.
+
+        Raises:
+            NoRule, MisfitTensor: there is no rule, or the layer cannot be called so.
+        """
+        visit(self.collector.call(node), self.collector)
+        return self.collector.outputs[node]
+
+    def unstated(self, node: Node) -> dict[Port, Spec]:
         """What a layer of a Sequential model makes, by its rule, if that can follow.
 
         Such a model states only what its layers are built for, and some are built for other axes than they read.
         """
         try:
-            made = self.ruled(node, join_path(self.scope, node[0]), self.graph.layers[node[0]], call)
+            return self.ruled(node)
         except (NoRule, MisfitTensor):
             return {}
-        return {Port(*node, i): spec for i, spec in enumerate(made)}
 
-    def refuse_lost(self, node: Node, made: Mapping[int, Spec], as_recorded: bool) -> None:
-        """Raises MisfitTensor where a call does not make a tensor that is read."""
-        lost = {port.output for port in self.needed[node]} - made.keys()
-        if as_recorded or not lost:
-            return
-        readers: dict[int, list[str]] = {index: [] for index in lost}
-        for other in self.graph.calls:
-            for port in self.graph.reads(other):
-                if port.node == node and port.output in lost:
-                    readers[port.output].append(self.graph.name(other[0]))
-        for port in leaves(self.graph.outputs):
-            if port.node == node and port.output in lost:
-                readers[port.output].append("an output of the model")
-        kind = self.graph.layers[node[0]]["class_name"]
-        noun = "tensor" if len(made) == 1 else "tensors"
-        raise MisfitTensor(
-            f"layer {self.named(node)!r} ({kind}) would make {len(made)} {noun} (numbered from 0), but "
-            f"{describe(readers)}; keep a layer that makes as many, or first delete what reads that tensor, or extract "
-            "the model without it"
-        )
-
-    def made(self, node: Node, call: Arguments) -> list[Spec]:
+    def outputs(self, node: Node, call: Arguments) -> dict[Port, Spec]:
         """What a call makes, by its layer's rule, by the calls in it if it is a model, else by what Keras says."""
-        record, path = self.graph.layers[node[0]], join_path(self.scope, node[0])
         for use in call.uses:
             if use.port not in self.facts.specs:
                 raise MisfitTensor(
-                    f"layer {self.named(node)!r} would read a tensor of {use.port.layer!r} whose shape is not known; "
-                    "teach the library what that layer makes by a rule for its class"
+                    f"layer {self.collector.named(node)!r} would read a tensor of {use.port.layer!r} whose shape is "
+                    "not known; teach the library what that layer makes by a rule for its class"
                 )
-        if is_model(record) and (inner := nested(self.graph, node[0])):
-            return self.nested(inner, path, self.named(node), call)
+        inner = nested(self.graph, node[0]) if is_model(self.graph.layers[node[0]]) else None
         try:
-            return self.ruled(node, path, record, call)
+            return self.ruled(node) if inner is None else self.nested(node, inner, call)
         except NoRule as reason:
-            return self.asked(node, path, record, call, str(reason))
+            return self.asked(node, call, str(reason))
 
-    def asked(self, node: Node, path: str, record: Record, call: Arguments, reason: str) -> list[Spec]:
+    def asked(self, node: Node, call: Arguments, reason: str) -> dict[Port, Spec]:
         """What a call makes as Keras says, which builds the layer for it."""
+        record, path = self.graph.layers[node[0]], join_path(self.scope, node[0])
         specs, built, shapes = infer_call(path, record, *(map_leaves(self.spec, part) for part in call), reason=reason)
         inner = model_in(record)  # whose layers have the weights
         weights = [] if inner else [Weight(name, shape, True) for name, shape in shapes]
         try:
-            self.check_weights(node, path, weights)
+            self.collector.check_weights(node, path, weights)
         except Misfit as error:
-            raise misfit(self.named(node), record, call, self.reads(call), error) from error
-        if node == self.graph.nodes(node[0])[0]:
+            raise misfit(self.collector.named(node), record, call, self.collector.reads(call), error) from error
+        if self.collector.is_first(node):
             self.facts.layers[node[0]] = built
         self.facts.weights[node[0]] = None if inner else weights
-        return specs
-
-    def reads(self, call: Arguments) -> list[Spec]:
-        return [self.facts.specs[use.port] for use in call.uses]
-
-    def check_weights(self, node: Node, path: str, weights: list[Weight]) -> None:
-        """Raises Misfit where a layer needs other weights than it has, or other weights at another of its calls."""
-        missing = None if self.weights and node[0] in self.graph.changed else ()
-        check_weights(weights, self.weights.get(path, missing))
-        check_shared(self.facts.weights.get(node[0]) or [], weights)
-
-    def ruled(self, node: Node, path: str, record: Record, call: Arguments) -> list[Spec]:
-        """What a call makes by its layer's rule, which also says for what the layer is built and with which weights."""
-        layer, reads = self.layer(node[0], path), self.reads(call)
-        try:
-            check_arguments(record, call)
-            args, kwargs = (self.axes(part, layer.findings) for part in call)
-            check_calls([(record, args, kwargs)])  # of a layer without a rule, too
-            before = [use.spec for use in call.uses]
-            check_aligned(record, [spec and spec.shape for spec in before], [spec.shape for spec in reads])
-            check_floats(record, [spec and spec.dtype for spec in before], [spec.dtype for spec in reads])
-            made = leaves(layer(*args, **kwargs))
-            own = layer.findings.weights.get(path, [])
-            check_axes([*made, *(weight.axes for weight in own)])
-            self.check_weights(node, path, own)
-            self.check_sizes(node, layer, made, own)
-        except NoRule:
-            raise
-        except Exception as error:
-            if is_strict() and not isinstance(error, Misfit):
-                raise
-            raise misfit(self.named(node), record, call, reads, error) from error
-        if node == self.graph.nodes(node[0])[0]:
-            self.facts.layers[node[0]] = with_builds(record, layer.findings)
-        self.facts.weights[node[0]] = own
-        stated, reads = self.stated.get(node, {}), [*reads, *constants([call.args, call.kwargs])]
-        return [
-            Spec(as_stated(record, tuple(map(size, axes))), dtype_made(record, reads, stated.get(Port(*node, i))))
-            for i, axes in enumerate(made)
-        ]
-
-    def check_sizes(self, node: Node, layer: Layer, made: list[Any], weights: list[Weight]) -> None:
-        """Raises Misfit where Keras could not build the layer for what it reads, or not call it on that."""
-        check_calls(layer.findings.first.values())
-        check_made(layer.record, made)
-        if node == self.graph.nodes(node[0])[0] and not self.given:  # the layers of a nested model are built before
-            check_known(weights)
-        if key_of(layer.record) == "Identity" and len(made) > len(self.needed[node]):
-            raise Misfit(
-                f"it hands on {len(made)} tensors one by one, of which {len(self.needed[node])} would be read; use a "
-                "layer that makes one tensor of several, such as Add or Concatenate"
-            )
-
-    def layer(self, key: str, path: str) -> Layer:
-        """A call as its rule sees it. A model that the layer wraps is walked through like one that is nested."""
-
-        def enter(place: Location, node: tuple[int, ...], step: Tensor) -> Tensor:
-            inner = nested(self.graph, key)
-            assert inner is not None  # a rule enters only a layer that wraps a model
-            first, shape = inner.inputs.layer, tuple(map(size, step))
-            given = {first: Spec(shape, inner.stated[Port(first)].dtype)}
-            return settled(inner, self.weights, path, given).specs[inner.outputs].shape
-
-        return Layer(Findings(enter, Strict()), path, (), self.graph.layers[key])
-
-    def axes(self, tree: Any, findings: Findings) -> Any:
-        """Arguments with the sizes of every tensor, and the axes of every array, in its place."""
-        match tree:
-            case Use(port):
-                return self.facts.specs[port].shape
-            case Unfound():
-                return None
-            case {"class_name": "__numpy__" | "__tensor__", "config": {"value": value}}:
-                array = np.asarray(value)
-                return given_array(findings, ("array", len(findings.constants)), array) if array.ndim else array.item()
-            case {"class_name": str()}:
-                return tree
-            case dict():
-                return {key: self.axes(item, findings) for key, item in tree.items()}
-            case list():
-                return [self.axes(item, findings) for item in tree]
-        return tree
+        return numbered(node, specs)
 
     def spec(self, leaf: Any) -> Any:
         if isinstance(leaf, Use):
             return self.facts.specs[leaf.port]
         return None if isinstance(leaf, Unfound) else leaf
 
-    def named(self, node: Node) -> str:
-        """The path of a call's layer by the name that it has now."""
-        return join_path(self.scope, self.graph.name(node[0]))
+    # --- models in layers
 
-    def nested(self, inner: Graph, path: str, named: str, call: Arguments) -> list[Spec]:
+    def nested(self, node: Node, inner: Graph, call: Arguments) -> dict[Port, Spec]:
         """What a nested model makes of what it is called on."""
+        named = self.collector.named(node)
         try:
             check_arguments(inner.record, call)
         except Misfit as error:
-            raise misfit(named, inner.record, call, self.reads(call), error) from error
-        given, first = {}, given_to_model(*call)
+            raise misfit(named, inner.record, call, self.collector.reads(call), error) from error
+        first = given_to_model(*call)
         refuse_unbound(named, inner.inputs, first)
-        for key, use in bound(inner.inputs, first).items():
-            spec, own = self.facts.specs[use.port], inner.stated.get(Port(key))
-            if own and not admits(own, spec):
-                was = f" in place of {shown(use.spec)}" if use.spec and use.spec.shape != spec.shape else ""
-                raise MisfitTensor(
-                    f"model {named!r} would be called on a tensor of shape {shown(spec)}{was}, "
-                    f"but its input {key!r} is of shape {shown(own)}"
-                )
-            given[key] = Spec(spec.shape, own.dtype if own else spec.dtype)
-        found = settled(inner, self.weights, path, given).specs
-        return [found[port] for port in leaves(inner.outputs) if port in found]
+        given = {key: self.admitted(named, inner, key, use) for key, use in bound(inner.inputs, first).items()}
+        specs = settled(inner, self.weights, join_path(self.scope, node[0]), given).specs
+        return numbered(node, [specs[port] for port in leaves(inner.outputs) if port in specs])
+
+    def admitted(self, named: str, inner: Graph, key: str, use: Use) -> Spec:
+        """What a nested model is called on at one of its inputs.
+
+        Raises:
+            MisfitTensor: the input is of another shape.
+        """
+        spec, own = self.facts.specs[use.port], inner.stated.get(Port(key))
+        if own and not admits(own, spec):
+            was = f" in place of {shown(use.spec)}" if use.spec and use.spec.shape != spec.shape else ""
+            raise MisfitTensor(
+                f"model {named!r} would be called on a tensor of shape {shown(spec)}{was}, "
+                f"but its input {key!r} is of shape {shown(own)}"
+            )
+        return Spec(spec.shape, own.dtype if own else spec.dtype)
+
+    def enter(self, key: str, step: Tensor) -> Tensor:
+        """What the model that a layer wraps makes of one step."""
+        inner = nested(self.graph, key)
+        assert inner is not None  # a rule enters only a layer that wraps a model
+        given = {inner.inputs.layer: Spec(tuple(map(size, step)), inner.stated[inner.inputs].dtype)}
+        return settled(inner, self.weights, join_path(self.scope, key), given).specs[inner.outputs].shape
+
+    # --- outputs
+
+    def refuse_lost(self, node: Node, outputs: Mapping[Port, Spec]) -> None:
+        """Raises MisfitTensor where a call does not make a tensor that is read."""
+        lost = self.needed[node] - outputs.keys()
+        if not lost:
+            return
+        kind = self.graph.layers[node[0]]["class_name"]
+        noun = "tensor" if len(outputs) == 1 else "tensors"
+        raise MisfitTensor(
+            f"layer {self.collector.named(node)!r} ({kind}) would make {len(outputs)} {noun} (numbered from 0), but "
+            f"{describe(self.readers(lost))}; keep a layer that makes as many, or first delete what reads that tensor, "
+            "or extract the model without it"
+        )
+
+    def readers(self, ports: Collection[Port]) -> dict[int, list[str]]:
+        """Number of an output -> the names of the layers that read it."""
+        reads = [(port, self.graph.name(key)) for key, n in self.graph.calls for port in self.graph.reads((key, n))]
+        reads += [(port, "an output of the model") for port in leaves(self.graph.outputs)]
+        return {port.output: [name for read, name in reads if read == port] for port in sorted(ports)}
 
 
-def constants(tree: Any) -> list[Spec]:
-    """The specs of the arrays and floats among the arguments of a call."""
-    match tree:
-        case float():
-            return [Spec((), NUMBER)]
-        case {"class_name": "__numpy__" | "__tensor__", "config": {"value": value, "dtype": dtype}}:
-            return [Spec(np.shape(value), dtype)]
-        case dict() | list():
-            return [spec for item in (tree.values() if isinstance(tree, dict) else tree) for spec in constants(item)]
-    return []
-
-
-def as_stated(record: Record, shape: Shape) -> Shape:
-    """A shape with the sizes that Keras leaves open: EinsumDense does not know those that its config does not count.
-
-    >>> dense = {"module": "keras.layers", "class_name": "EinsumDense"}
-    >>> dense["config"] = {"output_shape": [None, 8], "equation": "abc,cd->abd"}
-    >>> as_stated(dense, (None, 5, 8))
-    (None, None, 8)
-    """
-    if key_of(record) != "EinsumDense":
-        return shape
-    counted, equation = listed(record["config"]["output_shape"]), record["config"]["equation"]
-    first = 1 if equation.partition(",")[0].endswith("...") else len(shape) - len(counted)
-    open_ = {first + i for i, n in enumerate(counted) if n is None}
-    return tuple(None if i in open_ else n for i, n in enumerate(shape))
+def numbered(node: Node, specs: Sequence[Spec]) -> dict[Port, Spec]:
+    """The outputs of a call."""
+    return {Port(*node, i): spec for i, spec in enumerate(specs)}

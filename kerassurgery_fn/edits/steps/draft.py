@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from kerassurgery_fn.analysis.masks import with_masks, without_masks
-from kerassurgery_fn.analysis.shapes import Facts, settled
+from kerassurgery_fn.analysis.shape_collector import Facts
+from kerassurgery_fn.analysis.shapes import settled
 from kerassurgery_fn.errors import UnknownCall, UnknownLayer
 from kerassurgery_fn.graph import (
     Graph,

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from kerassurgery_fn.analysis.custom_masks import refuse_left_masks
 from kerassurgery_fn.analysis.masks import with_masks, without_masks
-from kerassurgery_fn.analysis.shapes import Facts, settled
+from kerassurgery_fn.analysis.shape_collector import Facts
+from kerassurgery_fn.analysis.shapes import settled
 from kerassurgery_fn.edits.steps.compile_config import following_outputs
 from kerassurgery_fn.edits.steps.draft import Draft, parted, within
 from kerassurgery_fn.edits.steps.loss_scale import with_loss_scale

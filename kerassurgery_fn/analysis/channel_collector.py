@@ -1,0 +1,191 @@
+"""Channel constraints: what the rules say of the channels of a model, collected on one walk through its calls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from kerassurgery_fn.analysis.rule_walk import walk
+from kerassurgery_fn.channels import Reason, size
+from kerassurgery_fn.graph import Call, Constant, Record, Ref, Shape, Trace, map_leaves, refs
+from kerassurgery_fn.rules import Layer, NoRule
+from kerassurgery_fn.rules.constants import given
+from kerassurgery_fn.rules.findings import Findings, Tensor
+from kerassurgery_fn.rules.registry import rule_for
+from kerassurgery_fn.rules.rule_checks import shape_fault, source_of, tensor_fault, weights_fault
+from kerassurgery_fn.values.frozen import Location
+from kerassurgery_fn.values.snapshot import Weights
+
+UNKNOWN = "reads a tensor of unknown shape"
+
+
+class ChannelCollector:
+    """The channels of a model. A layer whose rule does not follow a call is opaque, and pins all that it touches.
+
+    - `findings`: what the rules have said;
+    - `tensors`: the axes of each tensor of the trace; None where nothing is known of a tensor;
+    - `visited`: path and node of each call that was visited -> the call, and the number of ids before it.
+    """
+
+    expected: tuple[type[Exception], ...] = (NoRule,)
+
+    def __init__(self, trace: Trace) -> None:
+        self.trace = trace
+        self.findings = Findings(enter=self.enter)
+        self.tensors: dict[Ref, Tensor | None] = {}
+        self.visited: dict[tuple[str, tuple[int, ...]], tuple[Call, int]] = {}
+
+    # --- one call
+
+    def rule(self, call: Call) -> Layer:
+        self.visited[call.path, call.node] = call, self.findings.constraints.count
+        return Layer(self.findings, call.path, call.where, call.record, call.node)
+
+    def arguments(self, call: Call, layer: Layer) -> tuple[list[Any], dict[str, Any]]:
+        for ref in refs([call.args, call.kwargs]):
+            if self.tensors.get(ref) is None:
+                raise NoRule(self.unknown(ref))
+        return map_leaves(self.axes, call.args), map_leaves(self.axes, call.kwargs)
+
+    def collect(self, call: Call, layer: Layer, outputs: list[Any]) -> None:
+        """Keeps the axes of the outputs of a call, with unknown sizes taken from the record.
+
+        Raises:
+            NoRule: they are no tensors, or the record states more of them, or other shapes.
+        """
+        tensors = {ref: self.as_recorded(call, ref, axes) for ref, axes in zip(outputs_of(call), outputs, strict=False)}
+        if any(Ref(call.path, call.node, len(outputs) + i) in self.trace.recorded for i in range(3)):
+            raise self.defect(call, f"makes more tensors than the {len(outputs)} that its rule makes")
+        self.tensors |= tensors
+
+    def refuse(self, call: Call, layer: Layer, error: Exception) -> None:
+        """Lists a layer as opaque. What it makes is as recorded and cannot be cut: ids that are pinned for the layer's
+        reason carry it to all that they meet. Ids that its rule made are pinned, too."""
+        why = str(error)
+        if not isinstance(error, NoRule):
+            why = f"is used in a way that its rule cannot follow ({type(error).__name__}: {error})"
+            why = f"{why}; {source(call.record)}"
+        reason = self.findings.opaque.setdefault(call.path, why)
+        constraints = self.findings.constraints
+        for ref in outputs_of(call, 64):
+            recorded = self.trace.recorded.get(ref)
+            held = None if recorded is None else tuple(constraints.fresh(n) if n and n > 1 else n for n in recorded)
+            self.tensors[ref] = held
+        _, first = self.visited[call.path, call.node]
+        constraints.pin(np.arange(first, constraints.count)[None], layer.reason(reason))
+
+    def enter(self, place: Location, node: tuple[int, ...], step: Tensor) -> Tensor:
+        """What the model that a layer wraps makes of one step, the layer being called the `node`-th time.
+
+        Raises:
+            NoRule: nothing is known of what the model makes.
+        """
+        inner = self.trace.inner[place, node]
+        self.tensors[inner.step] = step
+        walk(inner.calls, self)
+        made = self.tensors.get(inner.made)
+        if made is None:
+            raise NoRule("wraps a model that makes a tensor of unknown shape")
+        return made
+
+    def axes(self, leaf: Any) -> Any:
+        """A leaf of a call's arguments with its axes in place of a tensor or an array."""
+        if isinstance(leaf, Ref):
+            return self.tensors[leaf]
+        if isinstance(leaf, Constant):
+            return given(self.findings, leaf.where, leaf.array)
+        return leaf
+
+    def as_recorded(self, call: Call, ref: Ref, axes: Any) -> Tensor:
+        """The axes that a rule makes for a tensor, with unknown sizes taken from the record, if that states these axes.
+
+        Raises:
+            NoRule: they are none, or the record states another shape.
+        """
+        if fault := tensor_fault(axes):
+            raise self.defect(call, fault)
+        recorded = self.trace.recorded.get(ref)
+        if recorded is None:
+            return axes
+        if fault := shape_fault(axes, recorded):
+            if self.may_differ(ref, axes, recorded):
+                return axes
+            raise self.defect(call, fault)
+        return tuple(stated if axis is None else axis for axis, stated in zip(axes, recorded, strict=True))
+
+    def may_differ(self, ref: Ref, axes: Tensor, recorded: Shape) -> bool:
+        """Whether a tensor may have another shape than its reader was recorded to read: a nested model may be called on
+        other sizes than it was recorded for, and a layer of a Sequential model may be built on another rank."""
+        if len(axes) == len(recorded):
+            return len(ref.node) > 1
+        return ref not in self.trace.shapes.values()
+
+    def defect(self, call: Call, fault: str) -> NoRule:
+        return NoRule(f"{fault}; {source(call.record)}")
+
+    def unknown(self, ref: Ref) -> str:
+        """Why a call of a tensor of unknown shape cannot be followed: the layer that makes it, and its reason."""
+        why = self.findings.opaque.get(ref.path, "")
+        if why.startswith(UNKNOWN):
+            return why
+        return f"{UNKNOWN}, made by {ref.path!r}" + f", which {why}" * bool(why)
+
+    # --- the whole model
+
+    def finish(self, weights: Weights) -> None:
+        """What is known only when all calls have been visited.
+
+        Args:
+            weights: the arrays of the snapshot.
+        """
+        for first, later in self.trace.twins:
+            self.tie_twins(first, later)
+        for path, arrays in weights.items():
+            self.check_weights(path, arrays)
+        for call, _ in self.visited.values():
+            if call.path in self.findings.opaque:
+                self.hold(call)
+        for ref in self.trace.outputs:
+            reason = Reason(f"it is an output of the model, made by {ref.path!r}")
+            for axis in self.tensors.get(ref) or ():
+                self.findings.constraints.pin(axis, reason, output=True)
+
+    def tie_twins(self, first: Ref, later: Ref) -> None:
+        """The same tensor of a nested model in two calls, or all that a layer of it makes: what is recorded of their
+        shapes holds for both."""
+        reason = Reason("is called several times, on different channels", later.path)
+        for index in range(64 if first.path == later.path else 1):
+            a, b = (self.tensors.get(ref._replace(output=ref.output + index)) for ref in (first, later))
+            if a is None or b is None:
+                break
+            for x, y in zip(a, b, strict=False):
+                if size(x) == size(y):
+                    self.findings.constraints.tie(x, y, reason)
+
+    def check_weights(self, path: str, arrays: Sequence[np.ndarray]) -> None:
+        """A layer whose weights are not as its rule says is opaque after all. Weights yet to be drawn always are."""
+        weights = self.findings.weights.get(path, [])
+        if path not in self.findings.opaque and arrays and (fault := weights_fault(weights, arrays)):
+            where = source(self.trace.graph.records[path])
+            self.findings.opaque[path] = f"cannot be followed: {fault}; {where}"
+
+    def hold(self, call: Call) -> None:
+        """Pins all that an opaque layer touches at a call: what it reads, its channels and weights, those of a model
+        that it wraps."""
+        layer, reason = Layer(self.findings, call.path, call.where, call.record), self.findings.opaque[call.path]
+        layer.pin([self.tensors.get(ref) or () for ref in refs([call.args, call.kwargs])], reason)
+        paths = {*self.findings.weights, *(path for path, _ in self.findings.producers)}
+        own = {path for path in paths if path == call.path or path.startswith(f"{call.path}/")}
+        layer.pin([producer.axis for producer in self.findings.producers.values() if producer.path in own], reason)
+        layer.pin([weight.axes for path in own for weight in self.findings.weights.pop(path, [])], reason)
+
+
+def source(record: Record) -> str:
+    """Where the rule of a class stands, in words."""
+    return source_of(rule_for(record).channels)
+
+
+def outputs_of(call: Call, count: int = 1 << 16) -> Iterator[Ref]:
+    return (Ref(call.path, call.node, index) for index in range(count))

@@ -1,0 +1,225 @@
+"""Shapes, dtypes and weights: what the rules say of a call, and whether the layer can be called so at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import Any
+
+import numpy as np
+from toolz import groupby, valmap
+
+from kerassurgery_fn.analysis.build_config import with_builds
+from kerassurgery_fn.analysis.dtypes import NUMBER, dtype_made
+from kerassurgery_fn.analysis.input_checks import Strict, check_arguments, check_axes, check_weights, misfit
+from kerassurgery_fn.analysis.requirements import (
+    Misfit,
+    check_aligned,
+    check_calls,
+    check_floats,
+    check_known,
+    check_made,
+    check_shared,
+)
+from kerassurgery_fn.channels import size
+from kerassurgery_fn.errors import SurgeryError
+from kerassurgery_fn.graph import (
+    Arguments,
+    Call,
+    Graph,
+    Node,
+    Port,
+    Record,
+    Shape,
+    Spec,
+    Unfound,
+    Use,
+    arranged,
+    join_path,
+    leaves,
+)
+from kerassurgery_fn.rules import Layer, NoRule
+from kerassurgery_fn.rules.constants import given as given_array
+from kerassurgery_fn.rules.layer import Findings, Tensor, Weight, listed
+from kerassurgery_fn.rules.registry import key_of
+from kerassurgery_fn.values.frozen import Location
+from kerassurgery_fn.values.snapshot import Weights
+
+NODE = attrgetter("node")
+Enter = Callable[[str, Tensor], Tensor]  # key of a layer that wraps a model, one step -> what the model makes of it
+
+
+@dataclass
+class Facts:
+    """What is known of a model's tensors, layers and weights.
+
+    - `specs`: the spec of each tensor that could be worked out;
+    - `layers`: key -> the record of each layer that was looked at anew, with a `build_config` that is right;
+    - `weights`: key -> the weights that such a layer must have, None where no rule says.
+    """
+
+    specs: dict[Port, Spec] = field(default_factory=dict)
+    layers: dict[str, Record] = field(default_factory=dict)
+    weights: dict[str, list[Weight] | None] = field(default_factory=dict)
+
+
+class ShapeCollector:
+    """The shapes and dtypes of one model. A call that its rule cannot follow raises an exception that says why.
+
+    - `graph`, `scope`: the model and its path;
+    - `weights`: the weights of the whole snapshot by key; those of a layer that has none there may be of any shape;
+    - `is_nested`: whether the model is called on other tensors than its own inputs;
+    - `enter`: walks through the model that a layer wraps;
+    - `facts`: what is known of the tensors, layers and weights so far;
+    - `outputs`: the specs of what each call makes by its rule.
+    """
+
+    expected: tuple[type[Exception], ...] = (NoRule, Misfit, SurgeryError)
+
+    def __init__(self, graph: Graph, weights: Weights, scope: str, is_nested: bool, enter: Enter) -> None:
+        self.graph, self.weights, self.scope, self.is_nested, self.enter = graph, weights, scope, is_nested, enter
+        self.facts = Facts()
+        self.outputs: dict[Node, dict[Port, Spec]] = {}
+        read = (port for node in arranged(graph)[1] for port in graph.reads(node))
+        self.needed = valmap(set, groupby(NODE, [*leaves(graph.outputs), *read]))
+        ports = groupby(NODE, graph.stated)
+        self.stated = {node: {port: graph.stated[port] for port in outputs} for node, outputs in ports.items()}
+
+    # --- one call
+
+    def call(self, node: Node) -> Call:
+        key, number = node
+        return Call(join_path(self.scope, key), (number,), self.graph.layers[key], (), *self.graph.calls[node])
+
+    def rule(self, call: Call) -> Layer:
+        key, _ = node_of(call)
+
+        def enter(place: Location, node: tuple[int, ...], step: Tensor) -> Tensor:
+            return self.enter(key, step)
+
+        return Layer(Findings(enter, Strict()), call.path, (), call.record)
+
+    def arguments(self, call: Call, layer: Layer) -> tuple[list[Any], dict[str, Any]]:
+        """The arguments of a call with the shape of each tensor in its place.
+
+        Raises:
+            Misfit: the layer cannot be called on them, whatever its rule says.
+        """
+        given = Arguments(call.args, call.kwargs)
+        check_arguments(call.record, given)
+        args, kwargs = self.axes(call.args, layer.findings), self.axes(call.kwargs, layer.findings)
+        check_calls([(call.record, args, kwargs)])  # of a layer without a rule, too
+        before, reads = [use.spec for use in given.uses], self.reads(given)
+        check_aligned(call.record, [spec and spec.shape for spec in before], [spec.shape for spec in reads])
+        check_floats(call.record, [spec and spec.dtype for spec in before], [spec.dtype for spec in reads])
+        return args, kwargs
+
+    def collect(self, call: Call, layer: Layer, outputs: list[Any]) -> None:
+        """Keeps the specs of what a call makes, for what its layer is built, and with which weights.
+
+        Raises:
+            Misfit: the layer cannot be built so, or has other weights.
+        """
+        node, weights = node_of(call), layer.findings.weights.get(call.path, [])
+        check_axes([*outputs, *(weight.axes for weight in weights)])
+        self.check_weights(node, call.path, weights)
+        self.check_sizes(node, layer, outputs, weights)
+        if self.is_first(node):
+            self.facts.layers[node[0]] = with_builds(call.record, layer.findings)
+        self.facts.weights[node[0]] = weights
+        self.outputs[node] = self.specs(call, node, outputs)
+
+    def refuse(self, call: Call, layer: Layer, error: Exception) -> None:
+        """Raises NoRule if there is no rule, else MisfitTensor."""
+        if isinstance(error, (NoRule, SurgeryError)):
+            raise error
+        given = Arguments(call.args, call.kwargs)
+        raise misfit(self.named(node_of(call)), call.record, given, self.reads(given), error) from error
+
+    # --- parts
+
+    def specs(self, call: Call, node: Node, outputs: Sequence[Tensor]) -> dict[Port, Spec]:
+        stated, given = self.stated.get(node, {}), Arguments(call.args, call.kwargs)
+        reads = [*self.reads(given), *constants([call.args, call.kwargs])]
+        shapes = {Port(*node, i): as_stated(call.record, tuple(map(size, axes))) for i, axes in enumerate(outputs)}
+        return {port: Spec(shape, dtype_made(call.record, reads, stated.get(port))) for port, shape in shapes.items()}
+
+    def reads(self, call: Arguments) -> list[Spec]:
+        return [self.facts.specs[use.port] for use in call.uses]
+
+    def is_first(self, node: Node) -> bool:
+        """Whether a call is the first of its layer: that one builds the layer."""
+        return node == self.graph.nodes(node[0])[0]
+
+    def named(self, node: Node) -> str:
+        """The path of a call's layer by the name that it has now."""
+        return join_path(self.scope, self.graph.name(node[0]))
+
+    def check_weights(self, node: Node, path: str, weights: list[Weight]) -> None:
+        """Raises Misfit where a layer needs other weights than it has, or other weights at another of its calls."""
+        missing = None if self.weights and node[0] in self.graph.changed else ()
+        check_weights(weights, self.weights.get(path, missing))
+        check_shared(self.facts.weights.get(node[0]) or [], weights)
+
+    def check_sizes(self, node: Node, layer: Layer, made: list[Any], weights: list[Weight]) -> None:
+        """Raises Misfit where Keras could not build the layer for what it reads, or not call it on that."""
+        check_calls(layer.findings.first.values())
+        check_made(layer.record, made)
+        if self.is_first(node) and not self.is_nested:  # the layers of a nested model are built before
+            check_known(weights)
+        if key_of(layer.record) == "Identity" and len(made) > len(self.needed[node]):
+            raise Misfit(
+                f"it hands on {len(made)} tensors one by one, of which {len(self.needed[node])} would be read; use a "
+                "layer that makes one tensor of several, such as Add or Concatenate"
+            )
+
+    def axes(self, tree: Any, findings: Findings) -> Any:
+        """Arguments with the sizes of every tensor, and the axes of every array, in its place."""
+        match tree:
+            case Use(port):
+                return self.facts.specs[port].shape
+            case Unfound():
+                return None
+            case {"class_name": "__numpy__" | "__tensor__", "config": {"value": value}}:
+                array = np.asarray(value)
+                return given_array(findings, ("array", len(findings.constants)), array) if array.ndim else array.item()
+            case {"class_name": str()}:
+                return tree
+            case dict():
+                return {key: self.axes(item, findings) for key, item in tree.items()}
+            case list():
+                return [self.axes(item, findings) for item in tree]
+        return tree
+
+
+def node_of(call: Call) -> Node:
+    return call.path.rpartition("/")[2], call.node[-1]
+
+
+def constants(tree: Any) -> list[Spec]:
+    """The specs of the arrays and floats among the arguments of a call."""
+    match tree:
+        case float():
+            return [Spec((), NUMBER)]
+        case {"class_name": "__numpy__" | "__tensor__", "config": {"value": value, "dtype": dtype}}:
+            return [Spec(np.shape(value), dtype)]
+        case dict() | list():
+            return [spec for item in (tree.values() if isinstance(tree, dict) else tree) for spec in constants(item)]
+    return []
+
+
+def as_stated(record: Record, shape: Shape) -> Shape:
+    """A shape with the sizes that Keras leaves open: EinsumDense does not know those that its config does not count.
+
+    >>> dense = {"module": "keras.layers", "class_name": "EinsumDense"}
+    >>> dense["config"] = {"output_shape": [None, 8], "equation": "abc,cd->abd"}
+    >>> as_stated(dense, (None, 5, 8))
+    (None, None, 8)
+    """
+    if key_of(record) != "EinsumDense":
+        return shape
+    counted, equation = listed(record["config"]["output_shape"]), record["config"]["equation"]
+    first = 1 if equation.partition(",")[0].endswith("...") else len(shape) - len(counted)
+    open_ = {first + i for i, n in enumerate(counted) if n is None}
+    return tuple(None if i in open_ else n for i, n in enumerate(shape))
