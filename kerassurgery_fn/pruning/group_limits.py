@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import floor
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 
 from kerassurgery_fn.analysis.channel_flow import Flow
 from kerassurgery_fn.analysis.coupled_groups import Group
-from kerassurgery_fn.arguments import counted, items_of, shortened
+from kerassurgery_fn.arguments import items_of, shortened
 from kerassurgery_fn.errors import BadValue
 from kerassurgery_fn.graph import selectors
 from kerassurgery_fn.pruning.group_weights import producers_by_address
@@ -41,7 +41,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Wishes:
+class GroupOptions:
     """What the caller says of groups, by name of the group."""
 
     ignored: Mapping[str, str]
@@ -52,60 +52,91 @@ class Wishes:
     inexact: bool
 
 
-def group_limits(name: str, group: Group, wishes: Wishes, parts: Mapping[str, int]) -> Limits:
+@dataclass(frozen=True)
+class Layout:
+    """How the groups lie on the layers that create their channels.
+
+    - `positions`: address of a layer's channels -> how many positions all groups together have there: more than the
+      layer has channels behind a grid, where each position belongs to several groups;
+    - `heads`: the addresses at which heads are counted.
+    """
+
+    positions: Mapping[str, int]
+    heads: Collection[str]
+
+
+def layout_of(flow: Flow, groups: Iterable[Group]) -> Layout:
+    """How groups lie on the layers that create their channels."""
+    totals: dict[str, int] = defaultdict(int)
+    for group in groups:
+        for address, positions in group.made.items():
+            totals[address] += positions.size
+    kinds = {address: producer.kind.rpartition(".")[2] for address, producer in producers_by_address(flow).items()}
+    return Layout(totals, {address for address, kind in kinds.items() if kind in HEADS})
+
+
+def group_limits(name: str, group: Group, options: GroupOptions, layout: Layout) -> Limits:
     """The widths that a group may have.
 
     Args:
         name: the name of the group.
         group: the group, which can be cut.
-        wishes: what the caller says.
-        parts: address -> how many positions all groups together have there, see `positions_by_address`.
+        options: what the caller says.
+        layout: how all groups lie on the layers.
 
     Raises:
-        BadValue: the minimum, the ratio and the maximum ratio for the group contradict each other.
+        BadValue: the ratio and the maximum ratio for the group contradict each other.
     """
-    n = len(group)
-    lowest = max(wishes.min_channels.get(name, 1), n - floor(n * wishes.max_ratios.get(name, 1.0) + 1e-9), 1)
-    if lowest > n:
-        raise BadValue(f"min_channels: the group {name!r} has {counted(n, 'channel')}, fewer than {lowest}")
+    n, most = len(group), options.max_ratios.get(name, 1.0)
+    lowest = min(n, max(options.min_channels.get(name, 1), left_by(most, n), 1))
     widths = np.arange(n, lowest - 1, -1)
-    widths = widths[fits_multiples(group, widths, wishes.round_to, parts)]
-    reason = f"at its minimum of {widths[-1]}" + f" in multiples of {wishes.round_to}" * (wishes.round_to > 1)
-    if name not in wishes.ratios:
-        return Limits(widths, reason)
-    target = n - floor(n * wishes.ratios[name] + 1e-9)
-    if target < lowest:
+    widths = widths[fits_multiples(group, widths, options.round_to, layout)]
+    if name not in options.ratios:
+        multiples = f" in multiples of {options.round_to}" * (options.round_to > 1)
+        return Limits(widths, f"at its minimum of {widths[-1]}{multiples}")
+    ratio = options.ratios[name]
+    if ratio > most:
         raise BadValue(
-            f"ratios: {wishes.ratios[name]} leaves {counted(target, 'channel')} of {n} of the group {name!r}, and "
-            f"min_channels or max_ratio keep {lowest}: change one of them"
+            f"ratios: {ratio} for the group {name!r} is more than its max_ratio of {most}; change one of them"
         )
-    widths = widths[widths >= target]
-    return Limits(widths, f"cut by its own ratio of {wishes.ratios[name]}", len(widths) - 1)
+    widths = widths[widths >= left_by(ratio, n)]
+    return Limits(widths, f"cut by its own ratio of {ratio}", len(widths) - 1)
 
 
-def fits_multiples(group: Group, widths: np.ndarray, multiple: int, parts: Mapping[str, int]) -> np.ndarray:
+def left_by(ratio: float, channels: int) -> int:
+    """The number of channels that are left after a ratio of them is removed, rounded up.
+
+    >>> left_by(0.3, 10), left_by(0.25, 10)
+    (7, 8)
+    """
+    return channels - floor(channels * ratio + 1e-9)  # 10 * 0.3 may be a little less than 3
+
+
+def fits_multiples(group: Group, widths: np.ndarray, multiple: int, layout: Layout) -> np.ndarray:
     """Which widths of a group give multiples in all layers that create its channels; the present width always does.
 
-    How the width of a layer follows from that of a group:
+    What must be a multiple, for a group of n channels:
 
-        the group is the layer              channels                       n * 1
-        each channel stands m times         a line of a grid as a whole    n * m
-        the group is a place in each line   the width of a line            n
-        the group is a part of the layer    n and the other parts          what goes must be a multiple
-        the group is heads of attention     not rounded: the size of a head is
+        the group is the layer                                n
+        its channels are places in each line of a grid        n, the width of a line
+        its channels are lines of a grid, m channels each     n * m, as the layer of a convolution with fewer groups
+        the group is a part of the layer                      what goes, if the layer is a multiple
+        its channels are heads of attention                   nothing: the size of a head is rounded, not their number
 
     Args:
+        group: the group.
         widths: int, shape (n,).
-        parts: see `group_limits`.
+        multiple: what widths are multiples of.
+        layout: how all groups lie on the layers.
     """
     fits = np.ones(len(widths), bool)
     for address, positions in group.made.items():
         layer, each = group.widths[address], positions.shape[1]
-        if multiple == 1 or address.rpartition(":")[2] in HEADS:
+        if address in layout.heads:
             continue
-        if parts[address] > layer:  # a grid: the positions belong to several groups
+        if layout.positions[address] > layer:
             fits &= (widths * each if _are_runs(positions) else widths) % multiple == 0
-        elif len(positions) * each == layer:
+        elif positions.size == layer:
             fits &= widths * each % multiple == 0
         else:
             fits &= ((len(group) - widths) * each % multiple == 0) & (layer % multiple == 0)
@@ -113,28 +144,19 @@ def fits_multiples(group: Group, widths: np.ndarray, multiple: int, parts: Mappi
 
 
 def _are_runs(positions: np.ndarray) -> bool:
-    """Whether the positions of each channel follow each other, as those of a head do."""
+    """Whether the positions of each channel follow each other, as those of a line do."""
     return bool((np.diff(positions, axis=1) == 1).all()) and positions.shape[1] > 1
 
 
-def positions_by_address(groups: Iterable[Group]) -> dict[str, int]:
-    """Address -> how many positions all groups together have there: more than the layer's channels behind a grid."""
-    totals: dict[str, int] = defaultdict(int)
-    for group in groups:
-        for address, positions in group.made.items():
-            totals[address] += positions.size
-    return totals
-
-
-def refuse_narrow(free: Mapping[str, Group], parts: Mapping[str, int], multiple: int) -> None:
-    """Raises BadValue if the multiple is larger than a layer."""
+def refuse_narrow(free: Mapping[str, Group], multiple: int, layout: Layout) -> None:
+    """Raises BadValue if a layer whose channels can be cut has fewer of them than the multiple."""
     narrow = [
         f"{address!r} ({width})"
         for group in free.values()
         for address, width in group.widths.items()
-        if width < multiple and parts[address] == width and address.rpartition(":")[2] not in HEADS
+        if width < multiple and layout.positions[address] == width and address not in layout.heads
     ]
-    if narrow and multiple > 1:
+    if narrow:
         more = f" and {len(narrow) - 5} more" * (len(narrow) > 5)
         raise BadValue(
             f"round_to: no width of {', '.join(narrow[:5])}{more} is a multiple of {multiple}, because the layers have "

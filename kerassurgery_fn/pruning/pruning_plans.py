@@ -14,7 +14,7 @@ from kerassurgery_fn.errors import BadScores, BadValue, UnreachableBudget
 from kerassurgery_fn.pruning.budget_search import search
 from kerassurgery_fn.pruning.budget_targets import BUDGETS, Budget, budgets
 from kerassurgery_fn.pruning.channel_scores import Scores
-from kerassurgery_fn.pruning.group_limits import Limits, Wishes, as_patterns, as_ratio, by_pattern, fitting
+from kerassurgery_fn.pruning.group_limits import GroupOptions, Limits, as_patterns, as_ratio, by_pattern, fitting
 from kerassurgery_fn.pruning.plan_checks import deletions, refused_widths
 from kerassurgery_fn.pruning.pruning_problem import (
     PrunableModel,
@@ -113,11 +113,11 @@ def plan_pruning(
     refuse_other_scores(model, scores)
     values = dict(zip(BUDGETS, (channels, parameters, macs, bytes), strict=True))
     wanted = budgets(values, model.figures(model.costs.full))
-    wishes = _wishes(model, ratios, max_ratio, min_channels, round_to, ignore, inexact)
-    refuse_idle(model, wanted, wishes)
+    options = _group_options(model, ratios, max_ratio, min_channels, round_to, ignore, inexact)
+    refuse_idle(model, wanted, options)
     frozen: dict[int, str] = {}
     while True:  # each round leaves at least one group alone that the last round cut
-        limits = limits_of(model, scores, wishes, frozen)
+        limits = limits_of(model, scores, options, frozen)
         steps = steps_of(model, scores, limits, scope)
         counts = search(steps, model.figures, wanted)
         widths = steps.widths_at(steps.counts(len(steps)) if counts is None else counts)
@@ -132,9 +132,9 @@ def plan_pruning(
     return AtOnce(tuple(deletions(model, removed).values()))
 
 
-def _wishes(
+def _group_options(
     model: PrunableModel, ratios: Any, max_ratio: Any, min_channels: Any, round_to: int, ignore: Any, inexact: bool
-) -> Wishes:
+) -> GroupOptions:
     """What the caller says of each group, by name.
 
     Raises:
@@ -146,7 +146,7 @@ def _wishes(
         return as_ratio(value, name, np.nextafter(1, 2))
 
     flow, named = model.flow, model.named
-    return Wishes(
+    return GroupOptions(
         fitting(flow, named, as_patterns(ignore)),
         {} if ratios is None else by_pattern(flow, named, ratios, as_ratio, "ratios"),
         by_pattern(flow, named, max_ratio, most, "max_ratio"),
@@ -156,14 +156,14 @@ def _wishes(
     )
 
 
-def refuse_idle(model: PrunableModel, wanted: Sequence[Budget], wishes: Wishes) -> None:
+def refuse_idle(model: PrunableModel, wanted: Sequence[Budget], options: GroupOptions) -> None:
     """Raises BadValue if nothing is asked for, or the model is within all budgets as it is."""
-    if not wanted and not any(wishes.ratios.values()):
+    if not wanted and not any(options.ratios.values()):
         raise BadValue(
             "nothing would be cut: give a budget, such as macs=0.5, or ratios=0.5; budgets are channels, parameters, "
             "macs and bytes"
         )
-    if wanted and not wishes.ratios and all(budget.before <= budget.target for budget in wanted):
+    if wanted and not options.ratios and all(budget.before <= budget.target for budget in wanted):
         says = " and ".join(budget.says(budget.before) for budget in wanted)
         raise BadValue(
             f"nothing would be cut: {model.snapshot.name!r} has {says}, within the budget; give a smaller one"

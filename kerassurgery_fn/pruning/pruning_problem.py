@@ -16,7 +16,7 @@ from kerassurgery_fn.errors import BadScores
 from kerassurgery_fn.pruning.budget_search import Figures
 from kerassurgery_fn.pruning.channel_scores import Scores
 from kerassurgery_fn.pruning.cost_by_width import CostByWidth
-from kerassurgery_fn.pruning.group_limits import Limits, Wishes, group_limits, positions_by_address, refuse_narrow
+from kerassurgery_fn.pruning.group_limits import GroupOptions, Limits, group_limits, layout_of, refuse_narrow
 from kerassurgery_fn.pruning.group_weights import class_names, named_groups
 from kerassurgery_fn.pruning.removal_order import Steps, priorities, removal_steps, structure
 from kerassurgery_fn.values.snapshot import Snapshot
@@ -76,36 +76,36 @@ def refuse_other_scores(model: PrunableModel, scores: Scores) -> None:
             )
 
 
-def left_alone(model: PrunableModel, number: int, scores: Scores, wishes: Wishes) -> str:
+def left_alone(model: PrunableModel, number: int, scores: Scores, options: GroupOptions) -> str:
     """Why a group is not cut, in words; empty if it is."""
     group, name = model.groups[number], model.names[number]
     reasons: list[tuple[Any, str]] = [
         (group.pinned, str(next(iter(group.reasons), ""))),
         (not name, "no layer creates its channels"),
-        (group.inexact and not wishes.inexact, f"not exact, and inexact=False: {next(iter(group.inexact), '')}"),
-        (name in wishes.ignored, f"ignored by {wishes.ignored.get(name)!r}"),
+        (group.inexact and not options.inexact, f"not exact, and inexact=False: {next(iter(group.inexact), '')}"),
+        (name in options.ignored, f"ignored by {options.ignored.get(name)!r}"),
         (name not in scores, f"it has no score by {scores.criterion}"),
         (len(group) < 2, "it has a single channel"),
     ]
     return next((reason for holds, reason in reasons if holds), "")
 
 
-def limits_of(model: PrunableModel, scores: Scores, wishes: Wishes, frozen: Mapping[int, str]) -> list[Limits]:
+def limits_of(model: PrunableModel, scores: Scores, options: GroupOptions, frozen: Mapping[int, str]) -> list[Limits]:
     """The widths that each group may have.
 
     Raises:
-        BadValue: the wishes contradict each other, or a layer has fewer channels than the multiple.
+        BadValue: the options contradict each other, or a layer has fewer channels than the multiple.
     """
     reasons = {
-        number: frozen.get(number) or left_alone(model, number, scores, wishes) for number in range(len(model.groups))
+        number: frozen.get(number) or left_alone(model, number, scores, options) for number in range(len(model.groups))
     }
-    parts = positions_by_address(model.groups)
+    layout = layout_of(model.flow, model.groups)
     free = {model.names[number]: model.groups[number] for number, reason in reasons.items() if not reason}
-    refuse_narrow(free, parts, wishes.round_to)
+    refuse_narrow(free, options.round_to, layout)
     return [
         Limits(np.array([len(group)]), reasons[number])
         if reasons[number]
-        else group_limits(model.names[number], group, wishes, parts)
+        else group_limits(model.names[number], group, options, layout)
         for number, group in enumerate(model.groups)
     ]
 

@@ -93,6 +93,9 @@ def test_heads_and_their_sizes_have_ratios_of_their_own():
     result = prune(model, macs=0.5, ignore=["attention:num_heads"], round_to=2)
     attention = result.model.get_layer("attention")
     assert (attention.num_heads, attention.key_dim % 2, attention.value_dim % 2) == (4, 0, 0)
+    result = prune(model, ratios={"attention:num_heads": 0.25, "attention:key_dim": 0.5, "up": 0.3}, round_to=4)
+    attention = result.model.get_layer("attention")
+    assert (attention.num_heads, attention.key_dim, result.model.get_layer("up").units) == (3, 4, 12)
     assert prune(model, macs=0.9, ignore="attention").widths.keys() == {"up"}
 
 
