@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import count, takewhile
 from math import prod
-from typing import Any
 
 import numpy as np
 
-import kerassurgery_fn.analysis.macs  # noqa: F401 (fills the table of MACs)
 from kerassurgery_fn.analysis.channel_flow import Flow, analyse
-from kerassurgery_fn.analysis.cost_table import Shape, Use
+from kerassurgery_fn.analysis.cost_table import Shape
 from kerassurgery_fn.analysis.input_shapes import Shapes, as_shapes, with_shapes
+from kerassurgery_fn.analysis.mac_collector import MacCollector, Measure
+from kerassurgery_fn.analysis.rule_walk import walk
 from kerassurgery_fn.analysis.weight_sizes import item_size, trained_of_opaque
 from kerassurgery_fn.arguments import as_snapshot, optional, takes
 from kerassurgery_fn.channels import Axis, size
-from kerassurgery_fn.graph import Call, Constant, Record, Ref, leaves, map_leaves, refs
+from kerassurgery_fn.graph import Record
 from kerassurgery_fn.rules.layer import ADAPTERS
-from kerassurgery_fn.rules.strictness import is_strict
 from kerassurgery_fn.values.snapshot import Snapshot
 from kerassurgery_fn.values.tables import Table
-
-Measure = Callable[[Axis], int]
 
 
 @dataclass(frozen=True)
@@ -170,34 +166,20 @@ def cost_by(snapshot: Snapshot, flow: Flow, measure: Measure) -> Cost:
         measure: axis -> the number of its positions, 1 where it is unknown. An int of a subclass is as good: the
             figures are sums of products of the sizes.
     """
-    calls = list(_calls(flow, flow.trace.calls, measure))
-    weights = {path: _shapes(snapshot, flow, path, measure) for path in dict.fromkeys(call.path for call, _ in calls)}
-    totals = dict.fromkeys(weights, 0)
-    notes: dict[str, str] = {}
-    for call, times in calls:
-        macs, note = _macs(flow, call, weights[call.path], measure)
-        totals[call.path] += times * macs
-        if note:
-            notes[call.path] = note
+    collector = MacCollector(snapshot, flow, measure)
+    walk(collector.calls, collector)
     batch = max([1, *(measure(axes[0]) for axes in map(flow.tensors.get, flow.trace.inputs) if axes)])
     trains = bool(snapshot.config.get("trainable", True))
-    records = {call.path: call.record for call, _ in calls}
+    records = {call.path: call.record for call in collector.calls}
     return Cost(
         tuple(
-            _row(snapshot, flow, path, records[path], shapes, trains, totals[path] // batch, notes.get(path, ""))
-            for path, shapes in weights.items()
+            _row(
+                snapshot, flow, path, records[path], shapes, trains, collector.macs[path] // batch,
+                collector.notes.get(path, ""),
+            )
+            for path, shapes in collector.weights.items()
         )
-    )
-
-
-def _calls(flow: Flow, calls: Sequence[Call], measure: Measure, times: int = 1) -> Iterator[tuple[Call, int]]:
-    """All calls and how often each is made: those of a model that a layer wraps at every step of time."""
-    for call in calls:
-        yield call, times
-        if inner := flow.trace.within(call):
-            whole, step = (flow.tensors.get(ref) or () for ref in (*refs(call.args)[:1], inner.step))
-            steps = prod(map(measure, whole[1 : 1 + len(whole) - len(step)]))
-            yield from _calls(flow, inner.calls, measure, times * steps)
+    )  # fmt: skip
 
 
 def _row(
@@ -236,44 +218,3 @@ def _measure(flow: Flow, dead: np.ndarray | None) -> Measure:
         return known[id(axis)]
 
     return measure
-
-
-def _shapes(snapshot: Snapshot, flow: Flow, path: str, measure: Measure) -> list[tuple[str, Shape]]:
-    """Name and shape of a layer's weights; those of an opaque layer have no names."""
-    if path in flow.opaque:
-        return [("", array.shape) for array in snapshot.weights.get(path, ())]
-    return [(weight.name, tuple(map(measure, weight.axes))) for weight in flow.weights.get(path, ())]
-
-
-def _macs(flow: Flow, call: Call, weights: list[tuple[str, Shape]], measure: Measure) -> tuple[int, str]:
-    """The multiply-accumulates of a call on a whole batch, and why they are only an estimate."""
-
-    def shape(leaf: Any) -> Any:
-        if isinstance(leaf, Ref):
-            axes = flow.tensors.get(leaf)
-        elif isinstance(leaf, Constant):
-            axes = flow.constants.get(leaf.where, leaf.array.shape)
-        else:
-            return leaf
-        return None if axes is None else tuple(map(measure, axes))
-
-    made = takewhile(lambda axes: axes is not None, (flow.tensors.get(ref) for ref in _outputs(call)))
-    use = Use(call.record, weights, [tuple(map(measure, axes)) for axes in made])  # type: ignore[arg-type]
-    args, kwargs = map_leaves(shape, call.args), map_leaves(shape, call.kwargs)
-    note = f"it {flow.opaque[call.path]}" if call.path in flow.opaque else ""
-    try:
-        return use(*args, **kwargs), note
-    except Exception as error:  # an entry that fails on a config nobody thought of must not stop the count
-        if is_strict():
-            raise
-        return _estimate(use, leaves([args, kwargs])), note or f"its entry fails ({type(error).__name__}: {error})"
-
-
-def _outputs(call: Call) -> Iterator[Ref]:
-    return (Ref(call.path, call.node, index) for index in count())
-
-
-def _estimate(use: Use, arguments: list[Any]) -> int:
-    """Every kernel element once for each position of the first tensor whose shape is known."""
-    known = [*use.outputs, *(leaf for leaf in arguments if isinstance(leaf, tuple))]
-    return use.kernels * (use.positions(known[0]) if known else 1)

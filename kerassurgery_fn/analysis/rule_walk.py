@@ -3,7 +3,7 @@
 What a walk is for is up to its collector. It says which rule a call has and what stands for the tensors among the
 call's arguments, and it keeps what the rule returns. There are three: of the channels of a whole model
 (`channel_collector`), of the shapes and dtypes of a model that is being edited (`shape_collector`), and of
-multiply-accumulates (`layer_costs`).
+multiply-accumulates (`mac_collector`).
 """
 
 from __future__ import annotations

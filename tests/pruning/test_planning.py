@@ -399,12 +399,12 @@ def test_a_batch_normalisation_follows_its_layer():
 
 
 def test_groups_whose_cost_is_no_polynomial_are_left_alone(monkeypatch):
-    from kerassurgery_fn.analysis import layer_costs
+    from kerassurgery_fn.analysis.cost_table import Use
 
     def squared(use, *args, **kwargs):
         return int(use.kernels) ** 2 if use.record["config"]["name"] == "conv_1" else use.kernels
 
-    monkeypatch.setattr(layer_costs.Use, "__call__", squared)
+    monkeypatch.setattr(Use, "__call__", squared)
     snapshot = filled(vgg(10, 20, 30))
     plan = plan_pruning(snapshot, importance(snapshot), channels=0.7)
     cut = widths(plan(snapshot))

@@ -1,0 +1,93 @@
+"""Multiply-accumulates: what the table of costs says of the calls of a model."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count, takewhile
+from math import prod
+from typing import Any
+
+import kerassurgery_fn.analysis.macs  # noqa: F401 (fills the table of MACs)
+from kerassurgery_fn.analysis.channel_flow import Flow
+from kerassurgery_fn.analysis.cost_table import Shape, Use
+from kerassurgery_fn.channels import Axis
+from kerassurgery_fn.graph import Call, Constant, Ref, leaves, map_leaves, refs
+from kerassurgery_fn.values.snapshot import Snapshot
+
+Measure = Callable[[Axis], int]  # axis -> the number of its positions
+
+
+class MacCollector:
+    """The multiply-accumulates of the layers of a model on a whole batch.
+
+    - `calls`: the calls of the model, and those inside models that layers wrap;
+    - `times`: path and node of each call -> how often it is made;
+    - `weights`: path -> name and shape of the weights of each layer;
+    - `macs`: path -> multiply-accumulates of all calls of the layer;
+    - `notes`: path -> why the figure is only an estimate.
+    """
+
+    expected: tuple[type[Exception], ...] = ()
+
+    def __init__(self, snapshot: Snapshot, flow: Flow, measure: Measure) -> None:
+        self.flow, self.measure = flow, measure
+        timed = list(timed_calls(flow, flow.trace.calls, measure))
+        self.calls = [call for call, _ in timed]
+        self.times = {(call.path, call.node): times for call, times in timed}
+        paths = dict.fromkeys(call.path for call in self.calls)
+        self.weights = {path: weight_shapes(snapshot, flow, path, measure) for path in paths}
+        self.macs: dict[str, int] = defaultdict(int)
+        self.notes: dict[str, str] = {}
+
+    def rule(self, call: Call) -> Use:
+        """The entry of the class of a layer, bound to the call. What is noted of an opaque layer is the reason."""
+        if call.path in self.flow.opaque:
+            self.notes[call.path] = f"it {self.flow.opaque[call.path]}"
+        outputs = (self.flow.tensors.get(Ref(call.path, call.node, index)) for index in count())
+        known = takewhile(lambda axes: axes is not None, outputs)
+        return Use(call.record, self.weights[call.path], [tuple(map(self.measure, axes or ())) for axes in known])
+
+    def arguments(self, call: Call, use: Use) -> tuple[list[Any], dict[str, Any]]:
+        return map_leaves(self.shape, call.args), map_leaves(self.shape, call.kwargs)
+
+    def shape(self, leaf: Any) -> Any:
+        """A leaf of a call's arguments with its shape in place of a tensor or an array; None where that is unknown."""
+        if isinstance(leaf, Ref):
+            axes = self.flow.tensors.get(leaf)
+        elif isinstance(leaf, Constant):
+            axes = self.flow.constants.get(leaf.where, leaf.array.shape)
+        else:
+            return leaf
+        return None if axes is None else tuple(map(self.measure, axes))
+
+    def collect(self, call: Call, use: Use, outputs: list[Any]) -> None:
+        self.macs[call.path] += self.times[call.path, call.node] * outputs[0]
+
+    def refuse(self, call: Call, use: Use, error: Exception) -> None:
+        """Counts an estimate in place of what the entry of the class says."""
+        self.notes.setdefault(call.path, f"its entry fails ({type(error).__name__}: {error})")
+        self.collect(call, use, [estimate(use, leaves([*self.arguments(call, use)]))])
+
+
+def estimate(use: Use, arguments: Sequence[Any]) -> int:
+    """Every kernel element once for each position of the first tensor whose shape is known."""
+    known = [*use.outputs, *(leaf for leaf in arguments if isinstance(leaf, tuple))]
+    return use.kernels * (use.positions(known[0]) if known else 1)
+
+
+def timed_calls(flow: Flow, calls: Sequence[Call], measure: Measure, times: int = 1) -> Iterator[tuple[Call, int]]:
+    """All calls and how often each is made: those of a model that a layer wraps at every step of time."""
+    for call in calls:
+        yield call, times
+        if inner := flow.trace.within(call):
+            whole, step = (flow.tensors.get(ref) or () for ref in (*refs(call.args)[:1], inner.step))
+            steps = prod(map(measure, whole[1 : 1 + len(whole) - len(step)]))
+            yield from timed_calls(flow, inner.calls, measure, times * steps)
+
+
+def weight_shapes(snapshot: Snapshot, flow: Flow, path: str, measure: Measure) -> list[tuple[str, Shape]]:
+    """Name and shape of a layer's weights; those of an opaque layer have no names."""
+    if path in flow.opaque:
+        return [("", array.shape) for array in snapshot.weights.get(path, ())]
+    return [(weight.name, tuple(map(measure, weight.axes))) for weight in flow.weights.get(path, ())]
