@@ -9,7 +9,7 @@ from kerassurgery_fn.analysis.call_keywords import exchanged_kwargs, usual_kwarg
 from kerassurgery_fn.analysis.masks import automatic_kwargs
 from kerassurgery_fn.edits.base import edit
 from kerassurgery_fn.edits.settings import check_name
-from kerassurgery_fn.edits.steps.draft import Draft, chosen_calls, parted, within
+from kerassurgery_fn.edits.steps.draft import Draft, chosen_calls, parted
 from kerassurgery_fn.edits.steps.draft_writing import Rewrite
 from kerassurgery_fn.edits.steps.indices import as_indices, is_index
 from kerassurgery_fn.errors import BadValue, MisfitTensor, UnknownCall
@@ -25,7 +25,6 @@ from kerassurgery_fn.graph import (
     as_selector,
     is_functional,
     is_input,
-    join_path,
     moved,
     readers,
     redirected,
@@ -294,11 +293,7 @@ class UnshareLayer(_OfCalls):
 
     def copied(self, draft: Draft, scope: str, key: str, nodes: list[Node]) -> Draft:
         """The draft with a copy of a layer that takes over some of its calls."""
-        path, graph = join_path(scope, key), draft.graph(scope)
-        own = {p.removeprefix(path).removeprefix("/"): a for p, a in draft.weights.items() if within(p, path)}
-        draft, new = draft.added(scope, Snapshot(graph.layers[key], own), name=self.name)
-        copies = {join_path(scope, new, p): join_path(path, p) for p in own}
-        draft = replace(draft, copies={**draft.copies, **copies})
+        draft, new = draft.copied(scope, key, self.name)
         return draft.with_graph(scope, reduce(lambda graph, node: moved(graph, node, new), nodes, draft.graph(scope)))
 
 

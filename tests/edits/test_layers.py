@@ -9,6 +9,8 @@ import pytest
 from helpers.pictures import momenta
 from helpers.records import call, functional, layer, numbers, sequential
 from kerassurgery_fn.edits import (
+    ConvertDtype,
+    DeepenLayer,
     DeleteChannels,
     DeleteLayer,
     InsertLayer,
@@ -381,6 +383,22 @@ def test_a_model_that_is_replaced_at_once_with_edits_of_its_layers(new):
         assert ReplaceLayer(layers, new)(before) == replaced(before)
     frozen = Plan.at_once(replaced, SetTrainable("*", False))(before)
     assert frozen == SetTrainable(("a", "z"), False)(replaced(before))
+
+
+INSIDE = [
+    ConvertDtype("float16"), SetTrainable("inner/b", False), SetConfig("inner/r", negative_slope=0.1),
+    InsertLayer(relu("new"), after="inner/b"), RenameLayer("inner/b", "c"), DeleteLayer("inner/r"),
+    ReplaceLayer("inner/b", dense("new")), DeepenLayer("inner/b"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("edit", INSIDE, ids=[type(edit).__name__ for edit in INSIDE])
+def test_a_model_that_is_copied_or_renamed_at_once_with_edits_of_its_layers(edit):
+    record = functional("net", X, call(inner("b", "r"), "x"), call("inner", "inner"), outputs=("inner", 1, 0))
+    before = trained(Snapshot(record, {"inner/b": (numbers(4, 4), numbers(4))}))
+    copied, renamed = UnshareLayer("inner", name="copy"), RenameLayer("inner", "other")
+    assert Plan.at_once(edit, copied)(before) == Plan(edit, copied)(before)
+    assert Plan.at_once(edit, renamed)(before) == Plan.at_once(renamed, edit)(before) == Plan(edit, renamed)(before)
 
 
 def test_names_can_be_exchanged_at_once():

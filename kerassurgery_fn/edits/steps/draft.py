@@ -43,7 +43,7 @@ class Draft:
     - `graphs`: path of a model ("" at the top) -> its graph now, for the models that have changed;
     - `arrays`: path -> weights, for the layers whose weights have changed and for new ones;
     - `fresh`: paths of new layers whose weights are yet to be drawn;
-    - `copies`: path of a new layer -> that of the layer whose optimizer state it begins with;
+    - `copies`: path of a copy of a layer or a model -> that of the original, with whose optimizer state it begins;
     - `restarted`: paths of layers whose optimizer state is no longer that of their weights;
     - `gone`: paths of weights of layers that others have taken the place of;
     - `replaced`: paths of models that other layers have taken the place of, and of layers that models have.
@@ -169,6 +169,39 @@ class Draft:
         draft = draft.with_arrays({join_path(path, own): a for own, a in layer.weights.items()})
         fresh = frozenset(() if model_in(record) or "" in layer.weights else [path])
         return replace(draft, fresh=(draft.fresh - {path}) | fresh, restarted=draft.restarted | {path}), key
+
+    def copied(self, scope: str, key: str, name: str | None = None) -> tuple[Draft, str]:
+        """The draft with a copy of a layer as it is now, which is not called yet, and the copy's key in its model."""
+        path = join_path(scope, key)
+
+        def inside(inner: str) -> str:
+            return inner.removeprefix(path).removeprefix("/")
+
+        def of_copy(inner: str) -> str:
+            return join_path(scope, new, inside(inner))
+
+        paths = [inner for inner in self.weights if within(inner, path)]
+        layer = Snapshot(self.graph(scope).layers[key], {inside(inner): self.weights[inner] for inner in paths})
+        draft, new = self.added(scope, layer, name=name)
+        models = self.models_within(path) if any(within(changed, path) for changed in self.graphs) else []
+        continued = [inner for inner in paths if not self.is_restarted(inner)]
+        return replace(
+            draft,
+            graphs={**draft.graphs, **{of_copy(model): self.graph(model) for model in models}},
+            fresh=draft.fresh | {of_copy(inner) for inner in self.fresh if within(inner, path)},
+            copies={**draft.copies, **{of_copy(inner): inner for inner in [*models, *continued]}},
+        ), new
+
+    def models_within(self, path: str) -> list[str]:
+        """The paths of the models in a layer, its own included, that no other layer has replaced."""
+        return [
+            one for one in self.before.places
+            if within(one, path) and model_in(self.record(one)) and not self.is_replaced(one)
+        ]  # fmt: skip
+
+    def is_restarted(self, path: str) -> bool:
+        """Whether the optimizer's state of a layer is no longer that of its weights."""
+        return any(within(path, one) for one in self.restarted)
 
 
 def parted(path: str) -> tuple[str, str]:

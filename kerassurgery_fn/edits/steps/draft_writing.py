@@ -10,7 +10,7 @@ from kerassurgery_fn.analysis.masks import with_masks, without_masks
 from kerassurgery_fn.analysis.shape_collector import Facts
 from kerassurgery_fn.analysis.shapes import settled
 from kerassurgery_fn.edits.steps.compile_config import following_outputs
-from kerassurgery_fn.edits.steps.draft import Draft, parted, within
+from kerassurgery_fn.edits.steps.draft import Draft, parted
 from kerassurgery_fn.edits.steps.loss_scale import with_loss_scale
 from kerassurgery_fn.errors import MisfitTensor, NameTaken, NothingLeft
 from kerassurgery_fn.graph import (
@@ -26,7 +26,9 @@ from kerassurgery_fn.graph import (
     join_path,
     layers_in,
     model_in,
+    name_of,
     with_layer,
+    with_name,
 )
 from kerassurgery_fn.values.frozen import set_in
 from kerassurgery_fn.values.snapshot import Snapshot, Training, Weights
@@ -105,14 +107,15 @@ class _Folding:
         if scope:
             above, key = parted(scope)
             outer = self.graphs.get(above) or self.draft.graph(above)
-            _, place = model_in(outer.layers[key]) or (record, ())
+            inner, place = model_in(outer.layers[key]) or (record, ())
+            record = with_name(record, name_of(inner))  # another edit may have given the model another name
             self.graphs[above] = with_layer(outer, key, set_in(outer.layers[key], place, record))
         else:
             self.record = following_outputs(record, self.draft.snapshot.record)
 
     def before(self, scope: str) -> Graph:
         """The graph of a model as it was when the work began, its masks yet to be found."""
-        return without_masks(graph_at(self.draft.before, scope))
+        return without_masks(graph_at(self.draft.before, self.draft.copies.get(scope, scope)))
 
     def arrays(self) -> Weights:
         """The weights by the paths that layers have by now."""
@@ -132,7 +135,7 @@ class _Folding:
             return None
         copies, owners = self.draft.copies, dict[str, list[str]]()
         for path in [*self.draft.snapshot.weights, *copies]:
-            if path in copies or not any(within(path, one) for one in self.draft.restarted):
+            if path in copies or not self.draft.is_restarted(path):
                 owners.setdefault(copies.get(path, path), []).append(self.paths.get(path, ""))
         kept = [
             ((now, owner[1]) if owner else None, value)
