@@ -21,7 +21,7 @@ FRONT_DESK = "__init__"
 
 # The names that Keras-surgeon has for its modules: each is one import from the room `keras_surgeon`.
 ALIASES = ("operations", "surgeon", "identify")
-ORDER = (*ROOMS, *ALIASES, FRONT_DESK)
+ORDER = (*ROOMS, *ALIASES, "__main__", FRONT_DESK)
 MAY_IMPORT_KERAS = {"keras_io", "measure", "testing", "keras_surgeon", "cli"}
 # Modules of these rooms that import Keras only inside functions, so that rooms without Keras may import them.
 LIGHT = {"keras_io", "keras_io.layer_conversion", "keras_io.scopes", "measure"}

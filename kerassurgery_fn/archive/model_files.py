@@ -14,6 +14,7 @@ from typing import Any
 
 import h5py
 
+from kerassurgery_fn import __version__
 from kerassurgery_fn.archive.archive_members import CONFIG, METADATA, WEIGHTS, Members, open_members
 from kerassurgery_fn.archive.h5_weights import open_weights
 from kerassurgery_fn.archive.json_limits import parse_json
@@ -24,6 +25,7 @@ from kerassurgery_fn.archive.weight_checks import check_groups, check_weights
 from kerassurgery_fn.arguments import as_file, as_flag, as_mapping, as_snapshot, optional, takes
 from kerassurgery_fn.documents.plan_files import write_with
 from kerassurgery_fn.errors import BadFile, NotEncodable, SurgeryError
+from kerassurgery_fn.rules.support import KERAS
 from kerassurgery_fn.values.snapshot import Snapshot
 
 Path_ = str | os.PathLike[str]
@@ -143,16 +145,16 @@ def _target(path: Path, overwrite: bool) -> Path:
 def _metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """The metadata of a new file: what is given, and who wrote the file."""
     by = metadata.get(PACKAGE)
-    written_by = {**(by if isinstance(by, Mapping) else {}), "version": version_of("kerassurgery-fn")}
-    return {"keras_version": version_of("keras"), **metadata, PACKAGE: written_by}
+    written_by = {**(by if isinstance(by, Mapping) else {}), "version": __version__}
+    return {"keras_version": _keras_version(), **metadata, PACKAGE: written_by}
 
 
-def version_of(distribution: str) -> str | None:
-    """The installed version of a package, None if it is not installed."""
+def _keras_version() -> str:
+    """The version of Keras that is installed, or else the one from which the rules were written."""
     try:
-        return version(distribution)
+        return version("keras")
     except PackageNotFoundError:
-        return None
+        return KERAS
 
 
 def _dumps(metadata: Mapping[str, Any]) -> str:

@@ -1,0 +1,1 @@
+"""The command line `kerassurgery`: operations on `.keras` files, without Keras."""

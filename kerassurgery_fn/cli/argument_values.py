@@ -1,0 +1,83 @@
+"""Text of the command line as values of Python.
+
+3, 0.5, true, null, "3", [0, 1], {"rate": 0.3}    JSON
+0,4,7  0-7  0-3,8                                 a list of whole numbers
+relu_1,dense_1                                    a list of words
+gelu                                              a word
+@layer.json                                       the JSON in a file; @- is the standard input
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable
+from itertools import chain
+from typing import Any
+
+from kerassurgery_fn.documents.plan_files import loads, read_limited
+from kerassurgery_fn.errors import BadValue
+
+NUMBERS = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*,?")
+MAX_NUMBERS = 1 << 24
+MAX_BYTES = 1 << 28
+
+
+def parse(text: str) -> Any:
+    """The value of a word of the command line.
+
+    >>> parse("3"), parse("0-2,7"), parse("a,b"), parse("gelu"), parse('{"rate": 0.5}')
+    (3, [0, 1, 2, 7], ['a', 'b'], 'gelu', {'rate': 0.5})
+
+    Raises:
+        BadFile, BadDocument: a file after @ cannot be read, or is not JSON.
+        BadValue: a range of numbers has too many of them.
+    """
+    if text.startswith("@"):
+        return loads(content_of(text[1:]), text[1:])
+    try:
+        return json.loads(text)
+    except ValueError:
+        pass
+    if NUMBERS.fullmatch(text):
+        return list(chain.from_iterable(map(_numbers, text.rstrip(",").split(","))))
+    return text.split(",") if "," in text else text
+
+
+def _numbers(text: str) -> range:
+    first, _, last = text.partition("-")
+    numbers = range(int(first), int(last or first) + 1)
+    if len(numbers) > MAX_NUMBERS:
+        raise BadValue(f"{text} are {len(numbers):,} numbers, more than {MAX_NUMBERS:,}")
+    return numbers
+
+
+def parse_pairs(words: Iterable[str], key: Callable[[str], Any] = str) -> dict[Any, Any]:
+    """The mapping of words such as `conv_1=0,4`. A word in JSON, or of a file, has a whole mapping.
+
+    Args:
+        words: words of the command line.
+        key: makes a key of the text before the `=`.
+
+    >>> parse_pairs(["conv_1=0,4", "rate=0.5", '{"a": [1]}'])
+    {'conv_1': [0, 4], 'rate': 0.5, 'a': [1]}
+
+    Raises:
+        BadValue: a word has no `=`.
+    """
+    pairs: dict[Any, Any] = {}
+    for word in words:
+        if word.startswith(("{", "@")) and isinstance(mapping := parse(word), dict):
+            pairs |= mapping
+            continue
+        name, equals, value = word.partition("=")
+        if not equals:
+            raise BadValue(f"{word!r} is not of the form NAME=VALUE, for example conv_1=0,4")
+        pairs[key(name)] = parse(value)
+    return pairs
+
+
+def content_of(path: str) -> bytes:
+    """The content of a file, or of the standard input for `-`."""
+    return sys.stdin.buffer.read(MAX_BYTES) if path == "-" else read_limited(path, MAX_BYTES)

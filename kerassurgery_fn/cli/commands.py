@@ -1,0 +1,195 @@
+"""The commands of `kerassurgery`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from kerassurgery_fn import __version__
+from kerassurgery_fn.analysis.coupled_groups import groups
+from kerassurgery_fn.analysis.layer_costs import cost
+from kerassurgery_fn.archive import read_model
+from kerassurgery_fn.cli.argument_values import content_of
+from kerassurgery_fn.cli.edit_verbs import FILE, JSON, OUT, OVERWRITE, add_verbs
+from kerassurgery_fn.cli.edited_files import apply, read, refuse_existing, write
+from kerassurgery_fn.cli.terminal import DEBUG, note, print_json, print_tables, refusing, working
+from kerassurgery_fn.differences import diff, load_diff, patch, save_diff
+from kerassurgery_fn.documents.plan_files import decode, loads, save_plan
+from kerassurgery_fn.documents.preconditions import made_for
+from kerassurgery_fn.edits import EDITS
+from kerassurgery_fn.measure.model_pruning import prune as pruned
+from kerassurgery_fn.report import report_html, tables_of
+from kerassurgery_fn.report.explanation import explain as explained
+
+app = typer.Typer(
+    help="Surgery on .keras files, without Keras. Exit codes: 0 done, 1 refused, 2 wrong usage.",
+    invoke_without_command=True,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+PLAN = Annotated[str, typer.Argument(help="a plan as JSON, from save_plan or prune --plan; - for standard input")]
+
+
+@app.callback()
+def settings(
+    debug: Annotated[bool, typer.Option("--debug", help="show the traceback of an error")] = False,
+    version: Annotated[bool, typer.Option("--version", help="print the version", is_eager=True)] = False,
+) -> None:
+    DEBUG.set(debug)
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def command(panel: str, example: str) -> Any:
+    """Adds a command; the example begins with its name."""
+    name, epilog = example.split()[0], f"Example: kerassurgery {example}"
+    return lambda function: app.command(name, epilog=epilog, rich_help_panel=panel)(refusing(function))
+
+
+# --- look
+
+
+@command("Look", "show model.keras")
+def show(source: FILE, as_json: JSON = False) -> None:
+    """Layers, output shapes and parameters of a model."""
+    print_tables(tables_of(read(source)), as_json)
+
+
+@command("Look", "groups model.keras")
+def show_groups(source: FILE, as_json: JSON = False) -> None:
+    """Which channels are cut together, and which cannot be cut and why."""
+    print_tables([groups(read(source)).table()], as_json)
+
+
+@command("Look", "cost model.keras --json")
+def show_cost(source: FILE, as_json: JSON = False) -> None:
+    """Parameters, multiply-accumulates and bytes, layer by layer."""
+    print_tables([cost(read(source)).table()], as_json)
+
+
+@command("Look", "explain plan.json model.keras")
+def explain(plan: PLAN, source: FILE, as_json: JSON = False) -> None:
+    """What a plan would do to a model, and why, without doing it."""
+    print_tables(explained(_plan(plan), read(source)).tables(), as_json)
+
+
+@command("Look", "diff a.keras b.keras -o changes.json")
+def compare(
+    a: FILE,
+    b: Annotated[Path, typer.Argument(help="the .keras file to compare it with")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="write the difference, for `patch`")] = None,
+    html: Annotated[Path | None, typer.Option("--html", help="write a web page that compares the models")] = None,
+    as_json: JSON = False,
+) -> None:
+    """What differs between two models: layers, channels, config, values."""
+    before, after = read(a), read(b)
+    with working("comparing"):
+        difference = diff(before, after)
+    if out is not None:
+        save_diff(difference, out)
+    if html is not None:
+        report_html(before, after, html)
+    print_tables(difference.tables(), as_json)
+
+
+@command("Look", "check model.keras")
+def check(source: FILE, as_json: JSON = False) -> None:
+    """Whether a file is whole and its weights are those of its config. The exit code is 1 if not."""
+    with working(f"checking {source}"):
+        snapshot = read_model(source)
+    if as_json:
+        print_json({"file": str(source), "model": snapshot.name, "layers with weights": len(snapshot.weights)})
+    else:
+        typer.echo(f"{source}: {snapshot!r}")
+
+
+# --- change
+
+
+@command("Change", "apply plan.json model.keras -o edited.keras")
+def apply_plan(plan: PLAN, source: FILE, target: OUT, overwrite: OVERWRITE = False, as_json: JSON = False) -> None:
+    """A model after a plan of edits."""
+    apply(_plan(plan), source, target, overwrite, as_json)
+
+
+@command("Change", "patch a.keras changes.json -o b.keras")
+def apply_difference(
+    source: FILE,
+    difference: Annotated[Path, typer.Argument(help="a difference from `diff -o`")],
+    target: OUT,
+    overwrite: OVERWRITE = False,
+    as_json: JSON = False,
+) -> None:
+    """A model with a difference applied: the second model that was compared."""
+    refuse_existing(target, overwrite)
+    before = read(source)
+    write(before, patch(before, load_diff(difference)), source, target, overwrite, as_json)
+
+
+Budget = Annotated[float | None, typer.Option(help="what may be left: a fraction, or a number above 1")]
+
+
+@command("Change", "prune model.keras --macs 0.5 -o small.keras")
+def prune(
+    source: FILE,
+    target: OUT,
+    macs: Budget = None,
+    parameters: Budget = None,
+    size: Annotated[float | None, typer.Option("--bytes", help="as for --macs")] = None,
+    channels: Budget = None,
+    by: Annotated[str, typer.Option(help="the criterion of importance")] = "magnitude",
+    scope: Annotated[str, typer.Option(help="global, local or isomorphic")] = "global",
+    round_to: Annotated[int, typer.Option(help="widths become multiples of it")] = 1,
+    min_channels: Annotated[int, typer.Option(help="what a group keeps at least")] = 1,
+    ignore: Annotated[list[str] | None, typer.Option(help="a pattern of layers that are left alone")] = None,
+    inexact: Annotated[bool, typer.Option("--inexact", help="cut across normalisations and softmax, too")] = False,
+    closest: Annotated[bool, typer.Option("--closest", help="come as close as possible to the budget")] = False,
+    plan: Annotated[Path | None, typer.Option(help="write the plan, tied to the model")] = None,
+    report: Annotated[Path | None, typer.Option(help="write a web page that compares the models")] = None,
+    overwrite: OVERWRITE = False,
+    as_json: JSON = False,
+) -> None:
+    """A model without its least important channels, within a budget."""
+    refuse_existing(target, overwrite)
+    before = read(source)
+    with working("pruning"):
+        result = pruned(
+            before, by=by, macs=_budget(macs), parameters=_budget(parameters), bytes=_budget(size),
+            channels=_budget(channels), scope=scope, round_to=round_to, min_channels=min_channels,
+            ignore=tuple(ignore or ()), inexact=inexact, closest=closest,
+        )  # fmt: skip
+    if plan is not None:
+        save_plan(made_for(result.plan, before), plan)
+    if report is not None:
+        report_html(before, result.model, report)
+    write(before, result.model, source, target, overwrite, as_json, result.plan)
+    if not as_json:
+        print_tables([result.table()], as_json)
+
+
+def _budget(value: float | None) -> float | None:
+    """A budget above 1 is a whole number.
+
+    >>> _budget(0.5), _budget(1e6)
+    (0.5, 1000000)
+    """
+    return int(value) if value is not None and value > 1 else value
+
+
+def _plan(path: str) -> Any:
+    return decode(loads(content_of(path), path))
+
+
+add_verbs(app, EDITS)
+
+
+def main() -> None:
+    """Runs the command line."""
+    try:
+        app()
+    except BrokenPipeError:  # the reader of the output has gone, as with `| head`
+        note("")
+        raise SystemExit(1) from None

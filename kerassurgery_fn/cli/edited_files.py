@@ -1,0 +1,79 @@
+"""Applying an edit to a model file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from kerassurgery_fn.analysis.layer_costs import cost
+from kerassurgery_fn.archive import read_metadata, read_model, write_model
+from kerassurgery_fn.archive.model_files import PACKAGE
+from kerassurgery_fn.cli.terminal import note, print_json, working
+from kerassurgery_fn.documents.plan_files import encode
+from kerassurgery_fn.errors import BadFile, NotEncodable
+from kerassurgery_fn.values.snapshot import Snapshot
+from kerassurgery_fn.values.tables import change
+
+MAX_PLAN = 1 << 16  # characters of an edit that is noted in the metadata of a file
+
+
+def read(path: Path) -> Snapshot:
+    """The snapshot of a model file, whose arrays stay in the file."""
+    with working(f"reading {path}"):
+        return read_model(path, lazy=True)
+
+
+def refuse_existing(target: Path, overwrite: bool) -> None:
+    """Raises BadFile before any work is done for a file that may not be written."""
+    if target.exists() and not overwrite:
+        raise BadFile(f"{target} exists; pass --overwrite to replace it")
+
+
+def apply(
+    edit: Callable[[Snapshot], Snapshot], source: Path, target: Path, overwrite: bool, as_json: bool = False
+) -> None:
+    """Writes the model of a file, edited, to another file, with a note of the edit in its metadata."""
+    refuse_existing(target, overwrite)
+    before = read(source)
+    with working("editing"):
+        after = edit(before)
+    write(before, after, source, target, overwrite, as_json, edit)
+
+
+def write(
+    before: Snapshot, after: Snapshot, source: Path, target: Path, overwrite: bool, as_json: bool, edit: Any = None
+) -> None:
+    """Writes a changed model, and prints what the change costs and saves."""
+    with working(f"writing {target}"):
+        write_model(after, target, overwrite=overwrite, metadata=_metadata(source, edit))
+    old, new = cost(before), cost(after)
+    if as_json:
+        print_json({
+            "file": str(target), "parameters": [old.parameters, new.parameters], "macs": [old.macs, new.macs],
+        })  # fmt: skip
+        return
+    note(
+        f"{target}: {change(old.parameters, new.parameters)} parameters, "
+        f"{change(old.macs, new.macs)} multiply-accumulates"
+    )
+
+
+def _metadata(source: Path, edit: Any) -> Mapping[str, Any]:
+    """The metadata of the source, with the edit added to those that have been made before."""
+    metadata = dict(read_metadata(source))
+    ours = metadata.get(PACKAGE)
+    ours = dict(ours) if isinstance(ours, Mapping) else {}
+    edits = ours.get("edits")
+    ours["edits"] = [*(edits if isinstance(edits, list) else []), _noted(edit)]
+    return {**metadata, PACKAGE: ours}
+
+
+def _noted(edit: Any) -> Any:
+    """An edit as JSON; only its name if it is large, or if it cannot be written."""
+    name = type(edit).__name__
+    try:
+        data = encode(edit)["plan"]
+    except NotEncodable:
+        return name
+    return data if len(repr(data)) < MAX_PLAN else name

@@ -1,0 +1,96 @@
+"""What the command line prints: tables or JSON on the standard output, errors and progress on the standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import wraps
+from typing import Any
+
+import typer
+
+from kerassurgery_fn.errors import SurgeryError
+from kerassurgery_fn.values.tables import Table
+
+DEBUG: ContextVar[bool] = ContextVar("debug", default=False)
+REFUSED = 1  # the exit code of a refusal; 2 is that of wrong usage
+
+
+def print_tables(tables: Iterable[Table], as_json: bool) -> None:
+    """Prints tables, or a JSON list with an object for each table."""
+    if as_json:
+        print_json([_data(table) for table in tables])
+        return
+    from rich.console import Console
+
+    console = Console()
+    for table in tables:
+        console.print(table)
+
+
+def _data(table: Table) -> dict[str, Any]:
+    return {
+        "title": table.title,
+        "columns": list(table.columns),
+        "rows": [list(row) for row in table.rows],
+        "notes": list(table.notes),
+    }
+
+
+def print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=1, ensure_ascii=False))
+
+
+def note(message: str) -> None:
+    """Prints a line to the standard error, which leaves the standard output to results."""
+    typer.echo(message, err=True)
+
+
+@contextmanager
+def working(what: str) -> Iterator[None]:
+    """A scope whose work is shown at the terminal while it lasts."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(what):
+        yield
+
+
+def refusing(command: Callable[..., Any]) -> Callable[..., Any]:
+    """A command whose errors are one line on the standard error and the exit code 1, unless `--debug` is given."""
+
+    @wraps(command)
+    def refused(*args: Any, **kwargs: Any) -> None:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("always", UserWarning)
+                warnings.showwarning = _show_warning  # type: ignore[assignment]
+                command(*args, **kwargs)
+        except typer.Exit:
+            raise
+        except Exception as error:
+            if DEBUG.get():
+                raise
+            note(f"error: {_in_words(error)}")
+            raise typer.Exit(REFUSED) from None
+
+    return refused
+
+
+def _in_words(error: Exception) -> str:
+    if isinstance(error, SurgeryError):
+        return str(error)
+    if isinstance(error, ImportError):
+        return f"this needs a package that is not installed: {error}"
+    return f"unexpected {type(error).__name__}: {error}; run it with --debug for the traceback, and report it"
+
+
+def _show_warning(message: Any, category: type[Warning], *_: Any) -> None:
+    if issubclass(category, UserWarning):
+        note(f"warning: {message}")

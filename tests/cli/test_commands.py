@@ -1,0 +1,235 @@
+"""The command line: every command on small files, its exit codes, and that it does without Keras."""
+
+import inspect
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from helpers.records import call, functional, layer, numbers, snapshot
+from kerassurgery_fn import (
+    DeleteChannels,
+    DeleteLayer,
+    SetConfig,
+    load_diff,
+    load_plan,
+    patch,
+    read_metadata,
+    read_model,
+    write_model,
+)
+from kerassurgery_fn.cli.commands import app
+from kerassurgery_fn.cli.edit_verbs import EXAMPLES, constructed, verb_of
+from kerassurgery_fn.edits import EDITS, InsertLayer, ReplaceHead, WidenChannels
+
+ROOT = Path(__file__).parents[2]
+RECORD = functional(
+    "m",
+    {"x": (None, 8)},
+    call(layer("Dense", "a", units=6, activation="relu"), "x"),
+    call(layer("Dropout", "drop"), "a"),
+    call(layer("Dense", "b", units=4), "drop"),
+    call(layer("Dense", "c", units=2), "b"),
+    outputs="c",
+)
+WEIGHTS = {name: (numbers(i, o), numbers(o)) for name, i, o in (("a", 8, 6), ("b", 6, 4), ("c", 4, 2))}
+M = snapshot(RECORD, WEIGHTS)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_model(M, "m.keras", metadata={"keras_version": "3.0", "note": 1})
+    return tmp_path
+
+
+def run(*words, code=0, stdin=None):
+    result = CliRunner().invoke(app, [str(word) for word in words], input=stdin)
+    assert result.exit_code == code, (result.output, result.exception)
+    return result.output
+
+
+# --- look
+
+
+def test_show(folder):
+    output = run("show", "m.keras")
+    assert "5 layers, 92 parameters, 80 multiply-accumulates" in output
+
+
+@pytest.mark.parametrize("command", ["show", "groups", "cost"])
+def test_tables_as_json(folder, command):
+    (table,) = json.loads(run(command, "m.keras", "--json"))
+    assert table.keys() == {"title", "columns", "rows", "notes"}
+    assert all(len(row) == len(table["columns"]) for row in table["rows"])
+
+
+def test_check(folder):
+    assert "3 layers with weights, 92 parameters" in run("check", "m.keras")
+    Path("m.keras").write_bytes(Path("m.keras").read_bytes()[:-30])
+    output = run("check", "m.keras", code=1)
+    assert output.startswith("error: m.keras is no .keras file")
+    assert output.count("\n") == 1
+
+
+def test_the_version():
+    assert run("--version").strip() == "0.1.0"
+
+
+# --- change
+
+
+def edited(*words):
+    run(*words, "-o", "out.keras")
+    return read_model("out.keras")
+
+
+CASES = {
+    "delete-layer m.keras drop": DeleteLayer("drop"),
+    "delete-channels m.keras a=0,2 b=0-1": DeleteChannels({"a": [0, 2], "b": [0, 1]}),
+    'delete-channels m.keras {"a":[1]}': DeleteChannels("a", [1]),
+    "set-config m.keras a activation=tanh": SetConfig("a", activation="tanh"),
+    "set-config m.keras drop rate=0.25 seed=3": SetConfig("drop", rate=0.25, seed=3),
+    "widen-channels m.keras a=9 --noise 0.1 --seed 4": WidenChannels("a", 9, noise=0.1, seed=4),
+    "replace-head m.keras 3 --keep 0=1": ReplaceHead(3, keep={0: 1}),
+}
+
+
+ASKS_KERAS = "set-config m.keras drop rate=0.25 seed=3"  # whether the layer may have these values
+
+
+@pytest.mark.parametrize(
+    "words", [pytest.param(words, marks=pytest.mark.keras) if words == ASKS_KERAS else words for words in CASES]
+)
+def test_edits(folder, words):
+    assert edited(*words.split()) == CASES[words](M)
+
+
+def test_a_layer_in_a_file(folder):
+    record = layer("Dropout", "new", rate=0.3)
+    Path("layer.json").write_text(json.dumps(record))
+    assert edited("insert-layer", "m.keras", "@layer.json", "--before", "c") == InsertLayer(record, before="c")(M)
+
+
+def test_every_edit_has_a_verb_with_an_example():
+    help_text = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200"}).output
+    assert all(verb_of(name) in help_text for name in EDITS)
+    assert EDITS.keys() == {*EXAMPLES, "FoldBatchNorm"}
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_the_options_of_a_verb_are_the_fields_of_its_edit(name):
+    help_text = CliRunner().invoke(app, [verb_of(name), "--help"], env={"COLUMNS": "200"}).output
+    optional = [p for p in inspect.signature(EDITS[name]).parameters.values() if p.default is not p.empty]
+    known = set(EDITS[name].__dataclass_fields__)
+    assert all(f"--{p.name.replace('_', '-')}" in help_text for p in optional if p.name in known - {"channels"})
+    assert f"Example: kerassurgery {verb_of(name)} model.keras" in help_text
+
+
+def test_constructors_get_their_fields():
+    assert constructed(SetConfig, {"layer": "a", "fields": {"rate": 0.5}}) == SetConfig("a", rate=0.5)
+    assert constructed(DeleteChannels, {"channels": {"a": [1]}}) == DeleteChannels("a", [1])
+
+
+def test_a_plan_is_explained_and_applied(folder):
+    output = run("prune", "m.keras", "--channels", "0.5", "--plan", "plan.json", "-o", "small.keras")
+    assert "pruned by magnitude" in output
+    assert "3 of 6 units" in run("explain", "plan.json", "m.keras")
+    run("apply", "-", "m.keras", "-o", "out.keras", stdin=Path("plan.json").read_text())
+    assert read_model("out.keras") == read_model("small.keras") == load_plan("plan.json")(M)
+
+
+def test_differences(folder):
+    run("delete-channels", "m.keras", "a=1", "-o", "b.keras")
+    assert "6 -> 5" in run("diff", "m.keras", "b.keras", "-o", "d.json", "--html", "page.html")
+    assert "<html" in Path("page.html").read_text()
+    assert patch(M, load_diff("d.json")) == read_model("b.keras")
+    run("patch", "m.keras", "d.json", "-o", "c.keras")
+    assert read_model("c.keras") == read_model("b.keras")
+
+
+def test_the_file_notes_what_was_done(folder):
+    run("delete-layer", "m.keras", "drop", "-o", "a.keras")
+    run("rename-layer", "a.keras", "a", "first", "-o", "b.keras")
+    metadata = read_metadata("b.keras")
+    assert (metadata["keras_version"], metadata["note"]) == ("3.0", 1)
+    assert [edit["edit"] for edit in metadata["kerassurgery_fn"]["edits"]] == ["DeleteLayer", "RenameLayer"]
+
+
+def test_figures_as_json(folder):
+    figures = json.loads(run("delete-channels", "m.keras", "a=1", "-o", "b.keras", "--json"))
+    assert figures == {"file": "b.keras", "parameters": [92, 79], "macs": [80, 68]}
+
+
+def test_a_file_may_be_replaced_by_its_edited_model(folder):
+    run("delete-layer", "m.keras", "drop", "-o", "m.keras", "--overwrite")
+    assert read_model("m.keras") == DeleteLayer("drop")(M)
+
+
+# --- refusals
+
+REFUSED = {
+    "show no.keras": "error: no.keras cannot be read: No such file or directory",
+    "delete-channels m.keras a=99 -o b.keras": "error: layer 'a' has 6 channels",
+    "delete-channels m.keras a -o b.keras": "error: 'a' is not of the form NAME=VALUE",
+    "delete-layer m.keras dorp -o b.keras": "did you mean 'drop'?",
+    "delete-layer m.keras drop -o m.keras": "error: m.keras exists; pass --overwrite to replace it",
+    "delete-layer m.keras drop -o b.h5": "error: b.h5 must end in .keras",
+    "apply no.json m.keras -o b.keras": "error: no.json cannot be read",
+    "insert-layer m.keras @no.json -o b.keras": "error: no.json cannot be read",
+    "prune m.keras --macs 0.5 --by nothing -o b.keras": "no criterion 'nothing'",
+}
+
+
+@pytest.mark.parametrize("words", REFUSED)
+def test_refusals_are_one_line(folder, words):
+    output = run(*words.split(), code=1)
+    assert REFUSED[words] in output
+    assert output.count("\n") == 1
+    assert [path.name for path in folder.iterdir()] == ["m.keras"]
+
+
+@pytest.mark.parametrize("words", ["show", "nonsense", "delete-layer m.keras drop", "show m.keras --nonsense"])
+def test_wrong_usage(folder, words):
+    run(*words.split(), code=2)
+
+
+def test_the_traceback_is_shown_on_request(folder):
+    result = CliRunner().invoke(app, ["--debug", "show", "no.keras"])
+    assert result.exit_code == 1
+    assert type(result.exception).__name__ == "BadFile"
+
+
+WITHOUT_KERAS = """
+import sys
+sys.argv = ["kerassurgery", *sys.argv[1:]]
+from kerassurgery_fn.cli.commands import app
+try:
+    app()
+finally:
+    loaded = {"keras", "tensorflow"} & set(sys.modules)
+    if loaded:
+        sys.exit(f"loaded {loaded}")
+"""
+
+
+@pytest.mark.parametrize("words", ["show m.keras", "prune m.keras --channels 0.5 -o b.keras"])
+def test_keras_is_not_loaded(folder, words):
+    command = [sys.executable, "-c", WITHOUT_KERAS, *words.split()]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, env={"PYTHONPATH": str(ROOT)})
+    assert run.returncode == 0, run.stderr
+
+
+def test_the_package_is_a_program(folder):
+    command = [sys.executable, "-m", "kerassurgery_fn", "cost", "m.keras"]
+    run = subprocess.run(command, capture_output=True, text=True, check=True, env={"PYTHONPATH": str(ROOT)})
+    assert "80" in run.stdout
+
+
+def test_archives_are_as_keras_writes_them(folder):
+    with zipfile.ZipFile("m.keras") as archive:
+        assert archive.namelist() == ["metadata.json", "config.json", "model.weights.h5"]
