@@ -16,7 +16,8 @@ from kerassurgery_fn.analysis.layer_costs import Cost, cost
 from kerassurgery_fn.arguments import as_model_or_snapshot, meant, takes
 from kerassurgery_fn.channels import size
 from kerassurgery_fn.edits.plan import AtOnce
-from kerassurgery_fn.errors import BadValue, MissingData
+from kerassurgery_fn.errors import BadValue
+from kerassurgery_fn.measure.criterion_statistics import refuse_missing_data, statistics_for
 from kerassurgery_fn.pruning.activation_views import address
 from kerassurgery_fn.pruning.channel_scores import Scores
 from kerassurgery_fn.pruning.criterion_registry import Criterion, CriterionFunction, as_criterion
@@ -96,7 +97,7 @@ def prune(
     Args:
         model: a Keras model, which is not changed, or a snapshot.
         by: the criterion: a name, or a function, as for `importance`; or `Scores`.
-        data: data for criteria that need it; the criteria on weights do not read it.
+        data: data for criteria that need it, in any form that `fit` takes; criteria on weights do not read it.
         channels, parameters, macs, bytes: budgets, as for `plan_pruning`.
         ratios, scope, max_ratio, min_channels, round_to, ignore, inexact, closest, shapes: as for `plan_pruning`.
         **options: `reduction`, `normalisation`, `over` of `importance`, and options of the criterion.
@@ -115,9 +116,13 @@ def prune(
     """
     criterion = by if isinstance(by, Scores) else as_criterion(by)
     refuse_misspelt(criterion, options)
-    refuse_missing_data(criterion, data)
+    if isinstance(criterion, Criterion):
+        refuse_missing_data(criterion, data)
     snapshot = model if isinstance(model, Snapshot) else _captured(model)
-    scores = criterion if isinstance(criterion, Scores) else importance(snapshot, criterion, **options)
+    if isinstance(criterion, Scores):
+        scores = criterion
+    else:
+        scores = importance(snapshot, criterion, statistics=statistics_for(criterion, model, data), **options)
     plan = plan_pruning(
         snapshot, scores, channels=channels, parameters=parameters, macs=macs, bytes=bytes, ratios=ratios, scope=scope,
         max_ratio=max_ratio, min_channels=min_channels, round_to=round_to, ignore=ignore, inexact=inexact,
@@ -139,13 +144,6 @@ def refuse_misspelt(criterion: Criterion | Scores, options: Collection[str]) -> 
         raise BadValue(
             f"prune() has no argument {name!r} where by= is Scores; {meant(name, ARGUMENTS, len(ARGUMENTS))}"
         )
-
-
-def refuse_missing_data(criterion: Criterion | Scores, data: Any) -> None:
-    """Raises MissingData for a criterion whose statistics must be measured on data."""
-    if isinstance(criterion, Criterion) and criterion.needs:
-        way_out = "give data=" if data is None else "call importance(snapshot, by, statistics=...) and pass by=scores"
-        raise MissingData(f"the criterion {criterion.name!r} needs {criterion.needs} measured on data: {way_out}")
 
 
 def changed_widths(before: Snapshot, after: Snapshot) -> dict[str, tuple[int, int]]:

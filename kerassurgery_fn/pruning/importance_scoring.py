@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-import kerassurgery_fn.pruning.weight_criteria  # noqa: F401 (fills the table of criteria)
+import kerassurgery_fn.pruning.activation_criteria
+import kerassurgery_fn.pruning.weight_criteria  # noqa: F401
 from kerassurgery_fn.analysis.channel_flow import analyse
 from kerassurgery_fn.analysis.coupled_groups import groups_of
 from kerassurgery_fn.arguments import as_snapshot, meant, one_of, optional, takes
@@ -47,6 +48,7 @@ def importance(
     | `lamp` | share in the squared magnitude of all channels that are not smaller; option `of` | none |
     | `cosine` | how little its filter resembles a larger one | none |
     | `random` | a random number; option `seed` | none |
+    | `apoz` | how often its activation is not zero; needs data | none |
 
     Args:
         snapshot: the model.

@@ -25,6 +25,8 @@ MODELS = {
     "vgg": lambda: vgg(5, 6), "residual": residual, "groups": grouped, "halves": halves_joined,
 }  # fmt: skip
 
+WITHOUT_DATA = [name for name, known in CRITERIA.items() if not known.needs]
+
 
 @pytest.fixture(params=MODELS, scope="module")
 def snapshot(request):
@@ -210,7 +212,7 @@ def test_random_scores_depend_on_the_seed_and_the_group_alone():
     assert not np.array_equal(first["conv_0"], first["conv_1"])
 
 
-@pytest.mark.parametrize("name", [*CRITERIA])
+@pytest.mark.parametrize("name", WITHOUT_DATA)
 def test_only_groups_that_can_be_cut_have_scores(name):
     assert {*importance(filled(vgg(5, 6)), name)} == {"conv_0", "conv_1"}
 
@@ -225,7 +227,7 @@ def test_the_lines_of_a_grid_have_scores():
 def test_criteria_do_not_change_their_argument_and_are_repeatable():
     snapshot = filled(vgg(5, 6))
     before = {path: [array.copy() for array in arrays] for path, arrays in snapshot.weights.items()}
-    assert all(importance(snapshot, name) == importance(snapshot, name) for name in CRITERIA)
+    assert all(importance(snapshot, name) == importance(snapshot, name) for name in WITHOUT_DATA)
     assert all(
         np.array_equal(a, b) for path in before for a, b in zip(before[path], snapshot.weights[path], strict=True)
     )
@@ -323,7 +325,7 @@ def test_a_criterion_is_registered_under_a_name():
 
 
 def test_an_unknown_criterion_is_refused_with_the_list():
-    with pytest.raises(UnknownCriterion, match="'taylr'; there are magnitude, group_magnitude, bn_scale, fpgm, lamp"):
+    with pytest.raises(UnknownCriterion, match="'taylr'; there are .*magnitude, group_magnitude, bn_scale, fpgm, lamp"):
         importance(filled(vgg(5)), "taylr")
 
 
@@ -382,6 +384,20 @@ def test_a_criterion_that_needs_data_says_so(needs):
             importance(filled(vgg(5)), "from data")
     finally:
         del CRITERIA["from data"]
+
+
+def test_apoz_of_layers_becomes_scores_of_groups():
+    """The activity of coupled layers is averaged; layers without APoZ have no scores."""
+    snapshot = filled(residual(3, 2))
+    statistics = {"stem": np.array([0, 1, 0.5]), "a_2": np.array([0, 0.5, 0.5]), "b_1": np.array([0.25, 1])}
+    scores = importance(snapshot, "apoz", statistics=statistics)
+    assert {name: values.tolist() for name, values in scores.items()} == {"stem": [1, 0.25, 0.5], "b_1": [0.75, 0]}
+
+
+def test_the_apoz_of_a_group_of_a_convolution_is_that_of_its_channels():
+    scores = importance(filled(grouped(2)), "apoz", statistics={"last": np.zeros(5), "apart": np.arange(12) / 12})
+    assert {*scores} == {"first", "apart", "last"}
+    np.testing.assert_allclose(scores["first"], [1 - 2.5 / 12, 1 - 8.5 / 12])  # the groups, named by the first layer
 
 
 def test_depthwise_kernels_carry_channels():

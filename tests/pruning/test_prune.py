@@ -35,7 +35,7 @@ def test_a_snapshot_gives_a_snapshot():
     assert result.after.macs <= 0.5 * result.before.macs
 
 
-@pytest.mark.parametrize("by", [*CRITERIA])
+@pytest.mark.parametrize("by", [name for name, known in CRITERIA.items() if not known.needs])
 def test_every_criterion_prunes(by):
     result = prune(filled(vgg(12, 16)), by=by, macs=0.5)
     assert 0.4 * result.before.macs < result.after.macs <= 0.5 * result.before.macs
@@ -86,7 +86,7 @@ def test_an_unreachable_budget():
 
 @pytest.mark.parametrize("options, error, words", [
     ({}, BadValue, "nothing would be cut: give a budget"),
-    ({"macs": 0.5, "by": "taylr"}, UnknownCriterion, "by: no criterion 'taylr'; there are magnitude"),
+    ({"macs": 0.5, "by": "taylr"}, UnknownCriterion, "by: no criterion 'taylr'; there are .*magnitude"),
     ({"macs": 0.5, "by": {"conv_0": [1]}}, UnknownCriterion, "by: no criterion"),
     ({"mac": 0.5}, BadValue, r"prune\(\) has no argument 'mac'.*did you mean 'macs'"),
     ({"macs": 0.5, "seed": 1}, BadValue, r"prune\(\) has no argument 'seed'"),
@@ -110,7 +110,7 @@ def test_a_criterion_that_needs_data_is_refused_without():
     try:
         with pytest.raises(MissingData, match="needs activations measured on data: give data="):
             prune(snapshot, by="from data", macs=0.5)
-        with pytest.raises(MissingData, match=r"call importance\(snapshot, by, statistics=...\) and pass by=scores"):
+        with pytest.raises(MissingData, match=r"cannot measure: call importance\(snapshot, by, statistics=...\)"):
             prune(snapshot, by="from data", data=np.zeros(3), macs=0.5)
         scores = importance(snapshot, "from data", statistics={"conv_0": [3, 1, 2], "conv_1": [5, 4]})
         assert prune(snapshot, by=scores, channels=4).widths == {"conv_0": (3, 2)}

@@ -115,6 +115,19 @@ def test_a_model_comes_back_compiled_and_the_first_one_stays():
     result.model.fit(x, y, verbose=0)
 
 
+def test_silent_channels_go_first():
+    model = keras.Sequential([
+        keras.Input((8, 8, 3)), keras.layers.Conv2D(8, 3, name="conv", activation="relu"), keras.layers.Flatten(),
+        keras.layers.Dense(4),
+    ])  # fmt: skip
+    kernel, bias = model.get_layer("conv").get_weights()
+    bias[[1, 4, 6]] = -100
+    model.get_layer("conv").set_weights([kernel, bias])
+    result = prune(model, by="apoz", data=np.random.default_rng(0).random((8, 8, 8, 3)), channels=5)
+    assert result.plan.edits[0].channels == {"conv": (1, 4, 6)}
+    assert result.scores["conv"][[1, 4, 6]].tolist() == [0, 0, 0]
+
+
 def test_half_of_mobile_net_in_multiples_of_eight():
     model = keras.applications.MobileNetV2(weights=None, input_shape=(32, 32, 3), classes=10, alpha=0.35)
     result = prune(model, macs=0.5, round_to=8)
