@@ -26,6 +26,7 @@ class ChannelCollector:
 
     - `findings`: what the rules have said;
     - `tensors`: the axes of each tensor of the trace; None where nothing is known of a tensor;
+    - `recorded_outputs`: path and node of a call -> how many outputs the record states of it at least;
     - `visited`: path and node of each call that was visited -> the call, and the number of ids before it.
     """
 
@@ -33,6 +34,7 @@ class ChannelCollector:
 
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
+        self.recorded_outputs = {(ref.path, ref.node): ref.output + 1 for ref in sorted(trace.recorded)}
         self.findings = Findings(enter=self.enter)
         self.tensors: dict[Ref, Tensor | None] = {}
         self.visited: dict[tuple[str, tuple[int, ...]], tuple[Call, int]] = {}
@@ -44,9 +46,6 @@ class ChannelCollector:
         return Layer(self.findings, call.path, call.where, call.record, call.node)
 
     def arguments(self, call: Call, layer: Layer) -> tuple[list[Any], dict[str, Any]]:
-        for ref in refs([call.args, call.kwargs]):
-            if self.tensors.get(ref) is None:
-                raise NoRule(self.unknown(ref))
         return map_leaves(self.axes, call.args), map_leaves(self.axes, call.kwargs)
 
     def collect(self, call: Call, layer: Layer, outputs: list[Any]) -> None:
@@ -56,7 +55,7 @@ class ChannelCollector:
             NoRule: they are no tensors, or the record states more of them, or other shapes.
         """
         tensors = {ref: self.as_recorded(call, ref, axes) for ref, axes in zip(outputs_of(call), outputs, strict=False)}
-        if any(Ref(call.path, call.node, len(outputs) + i) in self.trace.recorded for i in range(3)):
+        if self.recorded_outputs.get((call.path, call.node), 0) > len(outputs):
             raise self.defect(call, f"makes more tensors than the {len(outputs)} that its rule makes")
         self.tensors |= tensors
 
@@ -91,9 +90,15 @@ class ChannelCollector:
         return made
 
     def axes(self, leaf: Any) -> Any:
-        """A leaf of a call's arguments with its axes in place of a tensor or an array."""
+        """A leaf of a call's arguments with its axes in place of a tensor or an array.
+
+        Raises:
+            NoRule: nothing is known of the tensor.
+        """
         if isinstance(leaf, Ref):
-            return self.tensors[leaf]
+            if (axes := self.tensors.get(leaf)) is None:
+                raise NoRule(self.unknown(leaf))
+            return axes
         if isinstance(leaf, Constant):
             return given(self.findings, leaf.where, leaf.array)
         return leaf

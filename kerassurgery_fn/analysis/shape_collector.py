@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from operator import attrgetter
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -46,7 +46,7 @@ from kerassurgery_fn.rules.registry import key_of
 from kerassurgery_fn.values.frozen import Location
 from kerassurgery_fn.values.snapshot import Weights
 
-NODE = attrgetter("node")
+NODE = itemgetter(0, 1)  # of a port
 Enter = Callable[[str, Tensor], Tensor]  # key of a layer that wraps a model, one step -> what the model makes of it
 
 

@@ -57,7 +57,11 @@ class Graph:
 
     def reads(self, node: Node) -> list[Port]:
         """The tensors that a call reads, in the order of its arguments."""
-        return [use.port for use in self.calls[node].uses] if node in self.calls else []
+        return self._reads.get(node, [])
+
+    @cached_property
+    def _reads(self) -> dict[Node, list[Port]]:
+        return {node: [use.port for use in call.uses] for node, call in self.calls.items()}
 
     @cached_property
     def order(self) -> list[Node]:
@@ -73,7 +77,7 @@ class Graph:
             BrokenSnapshot: some calls wait for tensors that nothing makes.
         """
         order: dict[Node, None] = dict.fromkeys(self.sources)
-        unread = {node: [port.node for port in self.reads(node)] for node in reversed([*self.calls])}
+        unread = {node: [port[:2] for port in reads] for node, reads in reversed(self._reads.items())}
         waiting: dict[Node, list[Node]] = {}
         ready = list(unread)
         while ready:

@@ -69,8 +69,9 @@ def layers_in(record: Record, place: Location = (), path: str = "") -> Iterator[
     >>> [(layer.path, layer.place) for layer in layers_in(model, path="net")]
     [('net/r', ('config', 'layers', 0))]
     """
+    scope = f"{path}/" if path else ""
     layers = [
-        Placed(join_path(path, name_of(layer)), layer, (*place, "config", "layers", index))
+        Placed(f"{scope}{name_of(layer)}", layer, (*place, "config", "layers", index))
         for index, layer in enumerate(record["config"]["layers"])
     ]
     yield from layers
