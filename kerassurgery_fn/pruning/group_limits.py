@@ -150,17 +150,18 @@ def _are_runs(positions: np.ndarray) -> bool:
 
 def refuse_narrow(free: Mapping[str, Group], multiple: int, layout: Layout) -> None:
     """Raises BadValue if a layer whose channels can be cut has fewer of them than the multiple."""
-    narrow = [
-        f"{address!r} ({width})"
+    narrow = {
+        address: width
         for group in free.values()
         for address, width in group.widths.items()
         if width < multiple and layout.positions[address] == width and address not in layout.heads
-    ]
+    }
     if narrow:
+        shown = [f"{address!r} ({width})" for address, width in [*narrow.items()][:5]]
         more = f" and {len(narrow) - 5} more" * (len(narrow) > 5)
         raise BadValue(
-            f"round_to: no width of {', '.join(narrow[:5])}{more} is a multiple of {multiple}, because the layers have "
-            "fewer channels: give a smaller number, or leave the layers alone by ignore=[...]"
+            f"round_to: no width of {', '.join(shown)}{more} is a multiple of {multiple}, because the layers have "
+            f"fewer channels: give a smaller number, or leave the layers alone by ignore={shortened([*narrow], 200)}"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import numpy as np
 from toolz import merge
@@ -72,17 +73,10 @@ def misplaced_additions(model: PrunableModel, sources: Sources) -> dict[int, str
     found: dict[int, str] = {}
     for addition in model.flow.additions:
         try:
-            refuse_misplaced(_Additions([addition]), sources)  # type: ignore[arg-type]
+            refuse_misplaced(replace(model.flow, additions=[addition]), sources)
         except PinnedChannels as error:
             found |= dict.fromkeys(groups_on(model, [*addition.x1, *addition.x2]), str(error))
     return found
-
-
-class _Additions:
-    """As much of a flow as the check of additions reads."""
-
-    def __init__(self, additions: list[object]) -> None:
-        self.additions = additions
 
 
 def emptied_tensors(model: PrunableModel, sources: Sources) -> dict[int, str]:

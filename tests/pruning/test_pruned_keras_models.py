@@ -53,6 +53,7 @@ def vars_of(measured):
     return {figure: getattr(measured, figure) for figure in ("parameters", "macs", "bytes")}
 
 
+@pytest.mark.filterwarnings("error::kerassurgery_fn.InexactCut")
 @pytest.mark.parametrize("name", [n if n in SMALL else pytest.param(n, marks=pytest.mark.slow) for n in NETWORKS])
 def test_budgets_on_networks(name):
     snapshot = capture(NETWORKS[name]())
@@ -67,6 +68,7 @@ APPLICATIONS = {
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("error::kerassurgery_fn.InexactCut")
 @pytest.mark.parametrize("name", APPLICATIONS)
 def test_budgets_on_applications(name):
     model = getattr(keras.applications, name)(weights=None, input_shape=APPLICATIONS[name], include_top=False)
