@@ -38,7 +38,8 @@ def read_model(path: Path_, *, lazy: bool = False) -> Snapshot:
     """The snapshot of the model in a `.keras` file, with the state of its optimizer. Keras is not needed.
 
     It is the snapshot that `capture` takes of the model that was saved. Nothing of the file is imported or run: a
-    Lambda layer stays data. Keras does not write which weights of a layer of one's own are state.
+    Lambda layer stays data. Keras does not write which weights of a layer of one's own are state, and Keras before 3.11
+    not whether a single input or output is in a list.
 
     Args:
         path: a `.keras` file.

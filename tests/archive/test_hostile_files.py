@@ -218,6 +218,18 @@ def test_a_layer_of_more_channels_than_memory(path):
             }  # the layer cannot be analysed, so nothing is known of it
 
 
+def test_a_file_of_an_older_keras(tmp_path):
+    record = functional("f", {"x": (None, 3)}, called(layer("Dense", "a", units=4), "x"), outputs="a")
+    model = snapshot(record, {"a": WEIGHTS_OF_M["a"]})
+    write_model(model, path := tmp_path / "f.keras")
+    config = json.loads(members(path)[CONFIG])
+    config["config"]["output_layers"] = [config["config"]["output_layers"]]
+    config["config"]["input_layers"] = [config["config"]["input_layers"]]
+    del config["config"]["layers"][0]["config"]["optional"]
+    rewritten(path, **{CONFIG: json.dumps(config)})
+    assert read_model(path) == model
+
+
 def test_cells_without_a_class(tmp_path):
     record = functional(
         "f", {"x": (None, 5, 3)}, called(layer("RNN", "r", cell={"config": {}}), "x", out=(None, 4)), outputs="r"
