@@ -126,9 +126,10 @@ def cost(snapshot: Snapshot, shapes: Shapes | None = None) -> Cost:
 
     Parameters and bytes agree with `model.count_params()` and with Keras' memory of the variables. A weight has the
     dtype of its array; where the snapshot has no arrays, that of the layer's dtype policy (float32 under
-    `mixed_float16`). Opaque layers, those that no rule describes, are counted by the arrays of the snapshot: all of
-    them trainable if the layer is, but for integers; their MACs estimated, every element of arrays with two axes and
-    more once for each position of the output. Their rows carry a note.
+    `mixed_float16`). Opaque layers, those that no rule describes, are counted by the arrays of the snapshot. Their
+    arrays count as trainable if the layer is, except those that its record lists as state and integers. Their MACs are
+    an estimate: every element of arrays with two axes and more, once for each position of the output. Their rows carry
+    a note.
 
     LoRA adds the product of two factors to a kernel once a call, so it costs the same for one position and for many.
     Quantized layers apply both factors at every position.

@@ -64,7 +64,11 @@ def as_edit(given: Any, name: str = "edit") -> Edit:
 @dataclass(frozen=True)
 class AtOnce:
     """Edits that all refer to the same snapshot: those of layers are done in one traversal, in their order, and those
-    of channels after them in one cut."""
+    of channels after them in one cut.
+
+    A model or layer that one edit puts in the place of a model is not changed by the edits after it: they are meant for
+    the layers that have gone. An edit that is left without a layer raises UnknownLayer.
+    """
 
     edits: tuple[Edit, ...]
 
