@@ -84,10 +84,10 @@ class ChannelCollector:
         inner = self.trace.inner[place, node]
         self.tensors[inner.step] = step
         walk(inner.calls, self)
-        made = self.tensors.get(inner.made)
-        if made is None:
+        output = self.tensors.get(inner.output)
+        if output is None:
             raise NoRule("wraps a model that makes a tensor of unknown shape")
-        return made
+        return output
 
     def axes(self, leaf: Any) -> Any:
         """A leaf of a call's arguments with its axes in place of a tensor or an array.

@@ -34,7 +34,7 @@ class Inner(NamedTuple):
 
     calls: list[Call]
     step: Ref
-    made: Ref
+    output: Ref
 
 
 class Call(NamedTuple):
@@ -57,8 +57,8 @@ class ModelCall(NamedTuple):
 
     path: str
     node: tuple[int, ...]
-    given: list[Ref]
-    made: list[Ref]
+    inputs: list[Ref]
+    outputs: list[Ref]
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from kerassurgery_fn.graph.model_graph import Graph
-from kerassurgery_fn.graph.reading import read_model
 from kerassurgery_fn.graph.records import Record, is_functional, leaves, map_leaves, name_of
 from kerassurgery_fn.graph.tensors import Node, Port, Spec, Use
 from kerassurgery_fn.values.frozen import freeze, set_in
@@ -61,13 +60,6 @@ def _walk(graph: Graph) -> tuple[list[str], list[Node]]:
 def readers(graph: Graph) -> Counter[Port]:
     """How often each tensor is read, by calls that the outputs depend on and as an output."""
     return Counter([*(port for node in arranged(graph)[1] for port in graph.reads(node)), *leaves(graph.outputs)])
-
-
-def in_order(config: Mapping[str, Any]) -> list[Record]:
-    """The layers of a Functional model's config in the order in which Keras writes them; those of no call are left
-    out."""
-    layers = {name_of(layer): layer for layer in config["layers"]}
-    return [layers[key] for key in arranged(read_model({"config": config}))[0]]
 
 
 def fold(graph: Graph, spec: Callable[[Port], Spec]) -> Record:

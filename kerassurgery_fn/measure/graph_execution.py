@@ -35,9 +35,7 @@ def graph_runner(model: keras.Model, snapshot: Snapshot, trace: Trace) -> RunGra
 
     As in `predict`, the flag overrides a `training` argument that is written in a call of the graph.
     """
-    # "input_layers" is a flat list of (name, node, tensor) triples; a Sequential model has no such field.
-    input_names = leaves(snapshot.config.get("input_layers", []))[::3]
-    inputs = [Ref(name, (0,), 0) for name in input_names] or trace.inputs
+    inputs = [Ref(port.layer, (port.call,), port.output) for port in leaves(trace.graph.inputs)]
     operations = dict(_operations_by_path(model, snapshot.record, ""))
     calls = [call for call in trace.calls if not is_input(call.record)]
     arguments = [_revive_arguments([call.args, call.kwargs], snapshot) for call in calls]

@@ -251,7 +251,7 @@ def test_outputs_that_are_calls_of_functional_models_are_counted_from_one():
 def test_every_call_of_a_nested_model_is_noted_with_what_it_reads_and_makes():
     middle = functional("middle", {"m": (None, 4)}, call(inner(), "m"), call(dense("d"), "inner"), outputs="d")
     net = functional("net", X, call(dense("p"), "x"), call(middle, "p"), outputs="middle")
-    models = [(m.path, m.node, [*map(written, m.given)], [*map(written, m.made)]) for m in read(net).models]
+    models = [(m.path, m.node, [*map(written, m.inputs)], [*map(written, m.outputs)]) for m in read(net).models]
     assert models == [("middle/inner", (0, 0), ["p"], ["middle/inner/b"]), ("middle", (0,), ["p"], ["middle/d"])]
 
 

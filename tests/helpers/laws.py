@@ -20,6 +20,7 @@ from helpers.filling import random_inputs
 from helpers.filling import randomise as randomise
 from helpers.filling import without_momentum as without_momentum
 from helpers.judging import judge
+from helpers.records import in_order
 from helpers.running import compute as compute
 from helpers.running import filled, remember, set_weights
 from kerassurgery_fn import analyse, capture, rebuild
@@ -29,7 +30,7 @@ from kerassurgery_fn.edits.deletion import delete
 from kerassurgery_fn.edits.steps.additions import refuse_misplaced
 from kerassurgery_fn.edits.steps.cutting import keeper
 from kerassurgery_fn.errors import InexactCut, PinnedChannels
-from kerassurgery_fn.graph import in_order, is_functional, is_model, name_of
+from kerassurgery_fn.graph import is_functional, is_model, name_of
 from kerassurgery_fn.values.snapshot import Snapshot
 
 TOLERANCE = 2e-5  # of a right surgery, relative to the spread of the output: float32 gives about 5e-7

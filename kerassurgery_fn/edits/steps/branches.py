@@ -15,7 +15,19 @@ from kerassurgery_fn.edits.steps.compile_config import following_outputs
 from kerassurgery_fn.edits.steps.cutting import cut, keeper
 from kerassurgery_fn.edits.steps.joined_masks import spares_masks
 from kerassurgery_fn.errors import NothingLeft, SurgeryError
-from kerassurgery_fn.graph import Call, Ref, Rewiring, is_input, read_graph, refs, rewire
+from kerassurgery_fn.graph import (
+    Arguments,
+    Call,
+    ModelCall,
+    Ref,
+    Rewiring,
+    graph_at,
+    is_input,
+    join_path,
+    read_graph,
+    refs,
+    rewire,
+)
 from kerassurgery_fn.rules.registry import key_of
 from kerassurgery_fn.values.snapshot import Snapshot, Training
 
@@ -114,7 +126,7 @@ def _spans(flow: Flow, call: Call, left: Set[Ref]) -> bool:
     return made in terms
 
 
-def operands(call: Call) -> list[Any]:
+def operands(call: Call | Arguments) -> list[Any]:
     """What a merge merges: the items of its first argument, which may go by its name, or its arguments."""
     first = call.args[0] if call.args else call.kwargs.get("inputs")
     return first if isinstance(first, list) else call.args
@@ -141,7 +153,9 @@ def rewiring_of(flow: Flow, removal: Removal) -> Rewiring:
     used = _used(flow, removal)
     _refuse_broken_models(flow, removal, used)
     dropped = {(c.path, c.node) for c in flow.trace.calls if not is_input(c.record) and (c.path, c.node) not in used}
-    dropped |= {(m.path, m.node) for m in flow.trace.models if not any((ref.path, ref.node) in used for ref in m.made)}
+    dropped |= {
+        (m.path, m.node) for m in flow.trace.models if not any((ref.path, ref.node) in used for ref in m.outputs)
+    }
     shortened, replaced = {}, {}
     for call in flow.trace.calls:
         if (call.path, call.node) in dropped or (call.path, call.node) not in removal.lost:
@@ -151,7 +165,7 @@ def rewiring_of(flow: Flow, removal: Removal) -> Rewiring:
         if len(left) > 1:
             shortened[call.path, call.node[-1]] = lost
         else:
-            replaced[(call.path, call.node[-1], 0)] = _port(call, left[0])
+            replaced[(call.path, call.node[-1], 0)] = _port(flow, call, left[0])
             dropped.add((call.path, call.node))
     return Rewiring(_in_every_call(flow, dropped), shortened, replaced)
 
@@ -165,20 +179,24 @@ def _used(flow: Flow, removal: Removal) -> set[tuple[str, tuple[int, ...]]]:
         more = {
             (ref.path, ref.node)
             for model in flow.trace.models
-            if any((ref.path, ref.node) in used for ref in model.made)
-            for ref in model.given + model.made
+            if _is_used(model, used)
+            for ref in model.inputs + model.outputs
         }
         if more <= used:
             return used
         ends |= more
 
 
+def _is_used(model: ModelCall, used: Set[tuple[str, tuple[int, ...]]]) -> bool:
+    return any((ref.path, ref.node) in used for ref in model.outputs)
+
+
 def _refuse_broken_models(flow: Flow, removal: Removal, used: Set[tuple[str, tuple[int, ...]]]) -> None:
     """Raises NothingLeft where a nested model that stays would lose one of its inputs or outputs."""
     for model in flow.trace.models:
-        if not any((ref.path, ref.node) in used for ref in model.made):
+        if not _is_used(model, used):
             continue
-        for kind, refs_of_kind in (("input", model.given), ("output", model.made)):
+        for kind, refs_of_kind in (("input", model.inputs), ("output", model.outputs)):
             if lost := [ref.path for ref in refs_of_kind if ref in removal.gone]:
                 raise NothingLeft(
                     f"nothing would be left of the {kind} of nested model {model.path!r} that {lost[0]!r} makes, and "
@@ -197,14 +215,11 @@ def _above(flow: Flow, removal: Removal, ends: set[tuple[str, tuple[int, ...]]])
     return used
 
 
-def _port(call: Call, index: int) -> tuple[str, int, int]:
-    """An operand of a merge as the record names it in the call's own model."""
-    node = call.record["inbound_nodes"][call.node[-1]]
-    first = node["args"][0] if node["args"] else node["kwargs"]["inputs"]
-    operand = (first if isinstance(first, list) else node["args"])[index]
-    name, node, output = operand["config"]["keras_history"]
-    scope, _, _ = call.path.rpartition("/")
-    return (f"{scope}/{name}" if scope else name, node, output)
+def _port(flow: Flow, call: Call, index: int) -> tuple[str, int, int]:
+    """An operand of a merge: the path of the layer that makes it, at which of its calls, and which of its outputs."""
+    scope, _, key = call.path.rpartition("/")
+    port = operands(graph_at(flow.graph, scope).calls[key, call.node[-1]])[index].port
+    return (join_path(scope, port.layer), port.call, port.output)
 
 
 def _in_every_call(flow: Flow, dropped: set[tuple[str, tuple[int, ...]]]) -> set[tuple[str, int]]:

@@ -236,7 +236,7 @@ def chosen_calls(draft: Draft, path: str, calls: tuple[int, ...] | None) -> list
     nodes = graph.nodes(key)
     if calls is None:
         return nodes
-    total = len(draft.record(path).get("inbound_nodes") or [None])
+    total = len(graph_at(draft.before, scope).nodes(key))
     numbers = [number % total if -total <= number < total else number for number in calls]
     if odd := [number for number in numbers if not 0 <= number < total]:
         raise UnknownCall(

@@ -119,7 +119,7 @@ def of_layer(flow: Flow, path: str) -> tuple[str, set[int]]:
     if it makes none itself."""
     own = [producer.axis for producer in flow.producers.values() if producer.path == path]
     tensors = {ref for ref in flow.tensors if ref.path == path}
-    tensors |= {ref for call in flow.trace.models if call.path == path for ref in call.made}
+    tensors |= {ref for call in flow.trace.models if call.path == path for ref in call.outputs}
     passed = [axis for ref in tensors for axis in flow.tensors.get(ref) or ()]
     made = {one for axis in own or passed for one in ids_on(flow, axis)}
     ends = [ids_on(flow, axis) & made for ref in flow.trace.outputs for axis in flow.tensors.get(ref) or ()]
