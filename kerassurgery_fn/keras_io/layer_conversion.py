@@ -12,11 +12,21 @@ from types import FunctionType
 from typing import Any, NamedTuple
 
 import numpy as np
-from toolz import dissoc
+from toolz import dissoc, keyfilter
 
 from kerassurgery_fn.arguments import is_keras, shortened
 from kerassurgery_fn.errors import BadValue, MisfitTensor, NotALayer
-from kerassurgery_fn.graph import STATE_WEIGHTS, Record, Spec, check_record, is_input, is_model, leaves, model_in
+from kerassurgery_fn.graph import (
+    STATE_WEIGHTS,
+    TRAINED,
+    Record,
+    Spec,
+    check_record,
+    is_input,
+    is_model,
+    leaves,
+    model_in,
+)
 from kerassurgery_fn.keras_io.scopes import without_weights
 from kerassurgery_fn.values.frozen import freeze, set_in, thaw
 from kerassurgery_fn.values.snapshot import Snapshot, Weights
@@ -62,7 +72,7 @@ def as_layer(value: Any) -> Snapshot:
         case _ if is_keras(value, "Layer"):
             record = _serialize(value)
             refuse_unbuilt(record)
-            return as_layer(Snapshot(record, _weights_of(value, record)))
+            return as_layer(Snapshot({**record, **_weight_lists(value, record)}, _weights_of(value, record)))
     raise NotALayer(
         f"{shortened(value)} is not a layer: pass a Keras layer, its record as keras.saving.serialize_keras_object "
         "writes it, or a snapshot"
@@ -149,12 +159,17 @@ def _serialize(layer: Any) -> Record:
     import keras
 
     record = _without_compile_config(json.loads(json.dumps(keras.saving.serialize_keras_object(layer))))
-    if isinstance(layer, keras.layers.Layer) and layer.built:
-        from kerassurgery_fn.keras_io.restoring import state_weights
-
-        state = state_weights(layer, record)
-        record = record if state is None else {**record, STATE_WEIGHTS: state}
     return record if not hasattr(layer, "name") or "name" in record["config"] else {**record, "name": layer.name}
+
+
+def _weight_lists(layer: Any, record: Record) -> dict[str, list[int]]:
+    """What `capture` writes beside the config of a built layer: which weights are trained, and which never are."""
+    if not layer.built or model_in(record):
+        return {}
+    from kerassurgery_fn.keras_io.restoring import state_weights, trained_weights
+
+    lists = {TRAINED: trained_weights(layer, record), STATE_WEIGHTS: state_weights(layer, record)}
+    return {key: indices for key, indices in lists.items() if indices is not None}
 
 
 def _without_compile_config(record: Any) -> Any:
@@ -193,8 +208,13 @@ def infer_call(path: str, record: Record, args: Any, kwargs: Any, *, reason: str
             layer = _revive(_unbuilt(record))
             outputs = keras.tree.flatten(layer(*_symbolic(args), **_symbolic(kwargs)))
             built_record = _serialize(layer)
+            # Keras revives a layer without the flags of its weights, so that the list of trained ones stays.
+            flags = keyfilter(TRAINED.__eq__, record)
+            state = keyfilter(STATE_WEIGHTS.__eq__, _weight_lists(layer, built_record))
         weights = [(variable.name, tuple(variable.shape)) for variable in layer.weights]
-        return InferredCall([Spec(tuple(output.shape), output.dtype) for output in outputs], built_record, weights)
+        return InferredCall(
+            [Spec(tuple(output.shape), output.dtype) for output in outputs], {**built_record, **flags, **state}, weights
+        )
     except Exception as error:
         inputs = ", ".join(str(leaf.shape) for leaf in leaves([args, kwargs]) if isinstance(leaf, Spec))
         raise MisfitTensor(

@@ -10,6 +10,7 @@ from kerassurgery_fn import (
     DeleteChannels,
     InsertLayer,
     Plan,
+    ReplaceLayer,
     SetTrainable,
     capture,
     cost,
@@ -155,6 +156,24 @@ def test_a_layer_that_keras_trains_despite_its_flag_is_still_trained():
     assert len(rebuild(capture(model)).trainable_variables) == 10
     frozen = SetTrainable("layer", False)(capture(model))
     assert len(rebuild(frozen).trainable_variables) == 2
+
+
+def test_a_new_layer_keeps_the_flags_of_its_weights():
+    layer = L.Dense(6, name="new")
+    layer.build((None, 6))
+    layer.kernel.trainable = False
+    x = keras.Input((6,))
+    made = InsertLayer(layer, before="top")(capture(keras.Model(x, L.Dense(2, name="top")(x))))
+    check_same(made, 6 + 6 * 2 + 2)
+
+
+def test_an_unknown_layer_keeps_the_flags_of_its_weights_when_it_reads_another_shape():
+    x = keras.Input((5, 6))
+    layer = Composite(6, name="layer")
+    model = keras.Model(x, L.Dense(2, name="top")(layer(L.ReLU(name="r")(x))))
+    layer.first.trainable = False
+    made = ReplaceLayer("r", L.ZeroPadding1D(1))(capture(model))
+    check_same(made, 6 * 6 + 6 + 6 * 2 + 2)
 
 
 @keras.saving.register_keras_serializable("trainable")
