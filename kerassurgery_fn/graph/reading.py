@@ -18,7 +18,7 @@ from kerassurgery_fn.graph.records import (
     name_of,
     reading_config,
 )
-from kerassurgery_fn.graph.tensors import Arguments, Node, Port, Shape, Spec, Use
+from kerassurgery_fn.graph.tensors import Arguments, Node, Port, Shape, Spec, Use, bound, given_to_model
 from kerassurgery_fn.values.snapshot import Snapshot
 
 SIZES = frozenset([int, type(None)])  # of an axis that is open: None
@@ -75,6 +75,7 @@ def read_model(record: Record) -> Graph:
         check_layers(record)
         graph = read_functional(record) if is_functional(record) else read_sequential(record)
         check_outputs(graph)
+        check_models(graph)
     return graph
 
 
@@ -198,3 +199,35 @@ def check_outputs(graph: Graph) -> None:
     if any(port.node not in made for port in leaves(graph.outputs)):
         stated = graph.record["config"]["output_layers"]
         raise BrokenSnapshot(f"nothing makes some output of {name_of(graph.record)!r}: they are {stated}")
+
+
+def check_models(graph: Graph) -> None:
+    """Raises BrokenSnapshot where a nested model is called on other tensors than it has inputs, or where an output is
+    read that it does not have. The nested models themselves are not read for that."""
+    models = {key: layer["config"] for key, layer in graph.layers.items() if is_model(layer)}
+    if not models:
+        return
+    for (key, _), call in graph.calls.items():
+        if key in models and not is_bound(models[key], call):
+            raise BrokenSnapshot(
+                f"nested model {key!r} is not called on a tensor for each of its inputs, but on {len(call.uses)} "
+                "tensors; check its inbound_nodes"
+            )
+    read = [*(port for node in graph.calls for port in graph.reads(node)), *leaves(graph.outputs)]
+    for port in read:
+        if port.layer in models and not 0 <= port.output < len(leaves(ends_of(models[port.layer], "output_layers"))):
+            raise BrokenSnapshot(f"output {port.output} of nested model {port.layer!r} is read, but nothing makes it")
+
+
+def is_bound(config: Mapping[str, Any], call: Arguments) -> bool:
+    """Whether a call of a model gives a tensor for each of the model's inputs, and no more."""
+    try:
+        bound(ends_of(config, "input_layers"), given_to_model(*call))
+    except (KeyError, StopIteration, ValueError):
+        return False
+    return True
+
+
+def ends_of(config: Mapping[str, Any], field: str) -> Any:
+    """The inputs or outputs of a model, ports in whatever structure; a Sequential model has one of either."""
+    return ports_in(config[field], {}) if field in config else [Port("")]

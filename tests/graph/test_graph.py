@@ -493,6 +493,19 @@ def test_a_broken_config_is_a_broken_snapshot(change):
         read(broken(change))
 
 
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ("a nested model called on nothing", "'inner' is not called on a tensor for each of its inputs, but on 0"),
+        ("a nested model called on too much", "'inner' is not called on a tensor for each of its inputs, but on 2"),
+        ("a nested output beyond those there are", "output 1 of nested model 'inner' is read, but nothing makes it"),
+    ],
+)
+def test_a_broken_call_of_a_nested_model_is_found_where_its_parent_is_read(change, words):
+    with pytest.raises(BrokenSnapshot, match=words):
+        read_graph(snapshot(broken(BROKEN[change])))
+
+
 def test_a_sequential_model_that_was_never_built_is_a_broken_snapshot():
     net = sequential("net", (None, 6), dense("a"))
     del net["config"]["layers"][0]
