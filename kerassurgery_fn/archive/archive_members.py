@@ -68,8 +68,8 @@ class Members:
         if info.compress_type == zipfile.ZIP_STORED and not info.flag_bits & ENCRYPTED:
             with _readable(self.path, name):
                 region = self._stored(info)
-                if check:
-                    _check_sum(region, info)
+                if check and check_sum(region) != info.CRC:
+                    raise zipfile.BadZipFile(f"Bad CRC-32 for file {name!r}")
             yield region
             return
         with TemporaryFile() as unpacked:
@@ -97,12 +97,12 @@ class Members:
             raise BadFile(f"{self.path} has no member {name}, which every .keras file has") from None
 
 
-def _check_sum(region: Region, info: zipfile.ZipInfo) -> None:
+def check_sum(region: Region) -> int:
+    """The CRC-32 of a region."""
     total, window = 0, Window(region)
     while chunk := window.read(CHUNK):
         total = zlib.crc32(chunk, total)
-    if total != info.CRC:
-        raise zipfile.BadZipFile(f"Bad CRC-32 for file {info.filename!r}")
+    return total
 
 
 @contextmanager

@@ -66,3 +66,34 @@ class Window(io.RawIOBase):
         read = self._region.file.readinto(view[:count])  # type: ignore[attr-defined]
         self._position += read
         return read
+
+
+class GrowingWindow(Window):
+    """The end of a file as a file of its own, to write."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        super().__init__(Region(file, file.tell(), 0))
+
+    @property
+    def region(self) -> Region:
+        return self._region
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: object) -> int:
+        view = memoryview(content).cast("B")  # type: ignore[arg-type]
+        self._region.file.seek(self._region.start + self._position)
+        self._region.file.write(view)
+        self._position += len(view)
+        self._grow(self._position)
+        return len(view)
+
+    def truncate(self, size: int | None = None) -> int:
+        size = self._position if size is None else size
+        self._region.file.truncate(self._region.start + size)
+        self._region = self._region._replace(size=size)
+        return size
+
+    def _grow(self, size: int) -> None:
+        self._region = self._region._replace(size=max(self._region.size, size))

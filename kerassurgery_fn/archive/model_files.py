@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ import h5py
 
 from kerassurgery_fn import __version__
 from kerassurgery_fn.archive.archive_members import CONFIG, METADATA, WEIGHTS, Members, open_members
+from kerassurgery_fn.archive.archive_writing import new_member, write_text
 from kerassurgery_fn.archive.h5_weights import open_weights
 from kerassurgery_fn.archive.json_limits import parse_json
 from kerassurgery_fn.archive.saved_config import to_record
@@ -30,7 +30,6 @@ from kerassurgery_fn.values.snapshot import Snapshot
 
 Path_ = str | os.PathLike[str]
 PACKAGE = "kerassurgery_fn"
-LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the time of all members, so that equal snapshots give equal bytes
 
 
 @takes(path=as_file, lazy=as_flag)
@@ -115,21 +114,14 @@ def write_model(
     texts = {METADATA: _dumps(_metadata(metadata or {})), CONFIG: json.dumps(snapshot.record)}
 
     def write(temporary: Path) -> None:
-        weights = temporary.with_name(WEIGHTS)
-        with h5py.File(weights, "w") as file:
-            write_weights(file, snapshot)
-            write_training(file, snapshot)
         with zipfile.ZipFile(temporary, "w") as archive:
             for name, text in texts.items():
-                archive.writestr(zipfile.ZipInfo(name, LONG_AGO), text)
-            with weights.open("rb") as source, _new_member(archive, WEIGHTS) as member:
-                shutil.copyfileobj(source, member, 1 << 20)
+                write_text(archive, name, text)
+            with new_member(archive, WEIGHTS) as member, h5py.File(member, "w") as file:
+                write_weights(file, snapshot)
+                write_training(file, snapshot)
 
     write_with(target, write)
-
-
-def _new_member(archive: zipfile.ZipFile, name: str) -> Any:
-    return archive.open(zipfile.ZipInfo(name, LONG_AGO), "w", force_zip64=True)
 
 
 def _target(path: Path, overwrite: bool) -> Path:
