@@ -9,7 +9,7 @@
 Edits do not change their argument, and compose with `toolz.pipe`. `help(kerassurgery_fn.DeleteChannels)` describes one.
 
 From and to Keras     capture, rebuild, Snapshot
-From and to files     read_model, write_model, read_metadata: .keras files without Keras
+From and to files     read_model, write_model, read_metadata, read_weights, write_weights: files without Keras
 Edit channels         DeleteChannels, KeepChannels, ReorderChannels, WidenChannels
 Edit layers           InsertLayer, DeleteLayer, ReplaceLayer, RenameLayer, UnshareLayer, DeepenLayer
 Edit the model        ReplaceHead, ExtractModel, FoldBatchNorm, SetConfig, SetTrainable, ConvertDtype
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from kerassurgery_fn.analysis.channel_flow import analyse
     from kerassurgery_fn.analysis.coupled_groups import groups
     from kerassurgery_fn.analysis.layer_costs import cost
-    from kerassurgery_fn.archive import read_metadata, read_model, write_model
+    from kerassurgery_fn.archive import read_metadata, read_model, read_weights, write_model, write_weights
     from kerassurgery_fn.differences import diff, load_diff, patch, save_diff
     from kerassurgery_fn.documents.plan_algebra import concatenate, diff_plans, simplify
     from kerassurgery_fn.documents.plan_files import decode, encode, load_plan, save_plan
@@ -125,7 +125,7 @@ _EXPORTS = {
     "keras_io.capturing": "capture",
     "keras_io.rebuilding": "rebuild",
     "values.snapshot": "Snapshot",
-    "archive": "read_metadata read_model write_model",
+    "archive": "read_metadata read_model read_weights write_model write_weights",
     "edits": (
         "ConvertDtype DeepenLayer DeleteChannels DeleteLayer ExtractModel FoldBatchNorm InsertLayer "
         "KeepChannels RenameLayer ReorderChannels ReplaceHead ReplaceLayer SetConfig SetTrainable "
@@ -164,19 +164,19 @@ _EXPORTS = {
 _MODULES = {name: module for module, names in _EXPORTS.items() for name in names.split()}
 
 __all__ = [
-    "AmbiguousLayer", "BadData", "BadDocument", "BadFile", "BadScores", "BadValue", "BrokenSnapshot", "BudgetMissed",
-    "CannotWiden", "ChannelOutOfRange", "ConvertDtype", "DeepenLayer", "DeleteChannels", "DeleteLayer", "ExtractModel",
-    "FoldBatchNorm", "HiddenState", "InexactCut", "InsertLayer", "KeepChannels", "MisfitTensor", "MissingData",
-    "NameTaken", "NoChannels", "NoHead", "NotAGraph", "NotALayer", "NotASnapshot", "NotEncodable", "NotFoldable",
-    "NotIndependent", "NothingLeft", "OtherModel", "PartialGroup", "PinnedChannels", "Plan", "RenameLayer",
-    "ReorderChannels", "ReplaceHead", "ReplaceLayer", "Scores", "SetConfig", "SetTrainable", "Snapshot", "Surgeon",
-    "SurgeryError", "TakenNode", "UnknownCall", "UnknownCriterion", "UnknownEdit", "UnknownField", "UnknownGroup",
-    "UnknownJob", "UnknownLayer", "UnknownNode", "UnknownVersion", "UnreachableBudget", "UnshareLayer",
-    "WidenChannels", "WrongShape", "analyse", "capture", "concatenate", "cost", "criterion", "decode", "diff",
-    "diff_plans", "encode", "explain", "groups", "importance", "load_diff", "load_plan", "load_scores", "made_for",
-    "of_class", "patch", "plan_pruning", "plot_widths", "probe_rule", "prune", "read_metadata", "read_model",
-    "rebuild", "report_html", "rule", "save_diff", "save_plan", "save_scores", "score_by_apoz", "show", "simplify",
-    "write_model",
+    "AmbiguousLayer", "BadData", "BadDocument", "BadFile", "BadScores", "BadValue", "BrokenSnapshot",
+    "BudgetMissed", "CannotWiden", "ChannelOutOfRange", "ConvertDtype", "DeepenLayer", "DeleteChannels",
+    "DeleteLayer", "ExtractModel", "FoldBatchNorm", "HiddenState", "InexactCut", "InsertLayer", "KeepChannels",
+    "MisfitTensor", "MissingData", "NameTaken", "NoChannels", "NoHead", "NotAGraph", "NotALayer", "NotASnapshot",
+    "NotEncodable", "NotFoldable", "NotIndependent", "NothingLeft", "OtherModel", "PartialGroup", "PinnedChannels",
+    "Plan", "RenameLayer", "ReorderChannels", "ReplaceHead", "ReplaceLayer", "Scores", "SetConfig", "SetTrainable",
+    "Snapshot", "Surgeon", "SurgeryError", "TakenNode", "UnknownCall", "UnknownCriterion", "UnknownEdit",
+    "UnknownField", "UnknownGroup", "UnknownJob", "UnknownLayer", "UnknownNode", "UnknownVersion",
+    "UnreachableBudget", "UnshareLayer", "WidenChannels", "WrongShape", "analyse", "capture", "concatenate", "cost",
+    "criterion", "decode", "diff", "diff_plans", "encode", "explain", "groups", "importance", "load_diff",
+    "load_plan", "load_scores", "made_for", "of_class", "patch", "plan_pruning", "plot_widths", "probe_rule",
+    "prune", "read_metadata", "read_model", "read_weights", "rebuild", "report_html", "rule", "save_diff",
+    "save_plan", "save_scores", "score_by_apoz", "show", "simplify", "write_model", "write_weights",
 ]  # fmt: skip
 
 

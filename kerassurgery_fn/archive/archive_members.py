@@ -11,7 +11,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from tempfile import TemporaryFile
 
 from kerassurgery_fn.archive.file_regions import Region, Window
@@ -106,20 +106,20 @@ def check_sum(region: Region) -> int:
 
 
 @contextmanager
-def open_members(path: str) -> Iterator[Members]:
+def open_archive(path: str) -> Iterator[Members]:
     """The members of a `.keras` file.
 
     Raises:
         BadFile: the file cannot be read or is no archive; or see `Members`.
     """
-    if Path(path).is_dir():
-        raise BadFile(f"{path} is a folder, not a .keras file")
     try:
         archive = zipfile.ZipFile(path)
     except OSError as error:
         raise BadFile(f"{path} cannot be read: {error.strerror or error}") from error
     except Exception as error:  # zipfile raises struct.error, UnicodeDecodeError, ... for archives that are mangled
-        raise BadFile(f"{path} is no .keras file: {error}; files of Keras 3 are zip archives") from error
+        raise BadFile(
+            f"{path} is no .keras file: {error}; load a file of another kind with Keras, and save it as .keras"
+        ) from error
     with archive:
         yield Members(archive, path)
 

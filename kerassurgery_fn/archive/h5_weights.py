@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import h5py
@@ -21,14 +21,18 @@ from kerassurgery_fn.errors import BadFile
 
 MAX_RATIO = 100  # of the bytes of an array to its bytes in the file
 RATIO_FLOOR = 1 << 26  # bytes; smaller arrays may have any ratio
+Load = Callable[[int, int], np.ndarray]  # offset, number of bytes -> the bytes
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
 
 class WeightFile:
-    """The groups and arrays of an open weight file. `load` has the bytes of an array at an offset of the file."""
+    """The groups and arrays of an open weight file, which may be split into several HDF5 files.
 
-    def __init__(self, file: h5py.File, source: str, load: Callable[[int, int], np.ndarray]) -> None:
-        self._file, self._source, self._load = file, source, load
+    Each file comes with a function that has the bytes of an array at an offset of the file.
+    """
+
+    def __init__(self, files: Sequence[tuple[h5py.File, Load]], source: str) -> None:
+        self._files, self._source = files, source
 
     def arrays(self, group: str) -> Arrays:
         """The numbered arrays of a group; none if the group does not exist.
@@ -47,24 +51,16 @@ class WeightFile:
         Raises:
             BadFile: it is no array of numbers, it is in another file, or it is larger than what the file has of it.
         """
-        dataset = self._find(name)
-        if not isinstance(dataset, h5py.Dataset):
+        dataset, load = next(self._found(name), (None, None))
+        if not isinstance(dataset, h5py.Dataset) or load is None:
             raise BadFile(f"{self._source}: {name} is no array")
         with self._readable(name):
             if fault := _fault(dataset):
                 raise BadFile(f"{self._source}: the array {name} {fault}")
-            return _native(self._content(dataset), dataset.attrs.get("dtype"))
-
-    def _content(self, dataset: h5py.Dataset) -> np.ndarray:
-        """The content of a dataset: bytes of the file where it is stored in one piece, as Keras does."""
-        offset = dataset.id.get_offset()
-        if offset is None:  # chunks, or too small to have a place of its own, or never written
-            return np.asarray(dataset[()])
-        count = math.prod(dataset.shape) * dataset.dtype.itemsize
-        return self._load(offset, count).view(dataset.dtype).reshape(dataset.shape)
+            return _native(_content(dataset, load), dataset.attrs.get("dtype"))
 
     def has(self, name: str) -> bool:
-        return self._find(name) is not None
+        return next(self._found(name), None) is not None
 
     def has_arrays(self, group: str) -> bool:
         """Whether a group has arrays, at any depth."""
@@ -76,13 +72,21 @@ class WeightFile:
         return [name for name in names if group.count("/") < MAX_GROUPS and self.has_arrays(f"{group}/{name}")]
 
     def _names(self, group: str) -> list[str]:
-        found = self._find(group)
-        with self._readable(group):
-            return list(found) if isinstance(found, h5py.Group) else []
+        names: dict[str, None] = {}
+        for found, _ in self._found(group):
+            with self._readable(group):
+                names |= dict.fromkeys(found if isinstance(found, h5py.Group) else ())
+        return list(names)
 
-    def _find(self, name: str) -> Any:
-        """A group or a dataset of the file, None if there is none. Links to other places are not followed."""
-        found = self._file
+    def _found(self, name: str) -> Iterator[tuple[Any, Load]]:
+        """What the files have under a name: groups, datasets."""
+        for file, load in self._files:
+            if (found := self._find(file, name)) is not None:
+                yield found, load
+
+    def _find(self, file: h5py.File, name: str) -> Any:
+        """A group or a dataset of a file, None if there is none. Links to other places are not followed."""
+        found = file
         for part in name.split("/"):
             with self._readable(name):
                 link = found.get(part, getlink=True) if isinstance(found, h5py.Group) else None
@@ -109,18 +113,32 @@ MAX_GROUPS = 100  # levels of groups; a group may contain itself
 
 
 @contextmanager
-def open_weights(region: Region, source: str, lazy: bool = False) -> Iterator[WeightFile]:
+def open_weights(regions: Sequence[Region], source: str, lazy: bool = False) -> Iterator[WeightFile]:
     """The arrays of a weight file, of which `lazy` ones stay in the file.
 
     Raises:
         BadFile: it is no HDF5 file.
     """
+    with ExitStack() as stack:
+        opened = [stack.enter_context(_open(region, source)) for region in regions]
+        loads = [region.map if lazy else region.read for region in regions]
+        yield WeightFile(list(zip(opened, loads, strict=True)), source)
+
+
+def _open(region: Region, source: str) -> h5py.File:
     try:
-        opened = h5py.File(Window(region), "r")
+        return h5py.File(Window(region), "r")
     except Exception as error:
         raise BadFile(f"{source} is no HDF5 file: {error}") from error
-    with opened:
-        yield WeightFile(opened, source, region.map if lazy else region.read)
+
+
+def _content(dataset: h5py.Dataset, load: Load) -> np.ndarray:
+    """The content of a dataset: bytes of the file where it is stored in one piece, as Keras does."""
+    offset = dataset.id.get_offset()
+    if offset is None:  # chunks, or too small to have a place of its own, or never written
+        return np.asarray(dataset[()])
+    count = math.prod(dataset.shape) * dataset.dtype.itemsize
+    return load(offset, count).view(dataset.dtype).reshape(dataset.shape)
 
 
 def write_arrays(file: h5py.File, group: str, arrays: Sequence[np.ndarray]) -> None:

@@ -14,17 +14,19 @@ from typing import Any
 import h5py
 
 from kerassurgery_fn import __version__
-from kerassurgery_fn.archive.archive_members import CONFIG, METADATA, WEIGHTS, Members, open_members
+from kerassurgery_fn.archive.archive_members import CONFIG, METADATA, WEIGHTS
 from kerassurgery_fn.archive.archive_writing import new_member, write_text
-from kerassurgery_fn.archive.h5_weights import open_weights
+from kerassurgery_fn.archive.h5_weights import WeightFile, open_weights
 from kerassurgery_fn.archive.json_limits import parse_json
+from kerassurgery_fn.archive.model_sources import open_members, open_weight_file
 from kerassurgery_fn.archive.saved_config import to_record
 from kerassurgery_fn.archive.saved_training import read_training, write_training
-from kerassurgery_fn.archive.saved_weights import add_vocabularies, read_weights, write_weights
+from kerassurgery_fn.archive.saved_weights import add_vocabularies, read_layers, write_layers
 from kerassurgery_fn.archive.weight_checks import check_groups, check_weights
 from kerassurgery_fn.arguments import as_file, as_flag, as_mapping, as_snapshot, optional, takes
 from kerassurgery_fn.documents.plan_files import write_with
-from kerassurgery_fn.errors import BadFile, NotEncodable, SurgeryError
+from kerassurgery_fn.errors import BadFile, BrokenSnapshot, NotEncodable, SurgeryError
+from kerassurgery_fn.graph import Record
 from kerassurgery_fn.rules.support import KERAS
 from kerassurgery_fn.values.snapshot import Snapshot
 
@@ -41,7 +43,7 @@ def read_model(path: Path_, *, lazy: bool = False) -> Snapshot:
     not whether a single input or output is in a list.
 
     Args:
-        path: a `.keras` file.
+        path: a `.keras` file, or the folder that `model.save(path, zipped=False)` has written.
         lazy: whether arrays stay in the file, and are read when they are used. The file must not be changed in place
             while the snapshot is used; it may be replaced, as `write_model` does. Its check sum is not compared.
 
@@ -55,12 +57,34 @@ def read_model(path: Path_, *, lazy: bool = False) -> Snapshot:
         config = _json(members, CONFIG)
         record = to_record(config, f"{path}: {CONFIG}")
         source = f"{path}: {WEIGHTS}"
-        with members.open(WEIGHTS, check=not lazy) as region, open_weights(region, source, lazy) as weights:
-            check_groups(config, weights, source)
+        with members.open(WEIGHTS, check=not lazy) as region, open_weights([region], source, lazy) as weights:
             add_vocabularies(record, members, weights)
-            snapshot = Snapshot(record, read_weights(config, weights))
-            check_weights(snapshot, str(path))  # and whether the calls of the config fit together
-            return Snapshot(snapshot.record, snapshot.weights, read_training(snapshot, weights))
+            return _with_weights(record, config, weights, str(path))
+
+
+@takes(path=as_file, snapshot=as_snapshot, lazy=as_flag)
+def read_weights(path: Path_, snapshot: Snapshot, *, lazy: bool = False) -> Snapshot:
+    """A snapshot with the weights, and the state of the optimizer, that a file has for them.
+
+    Args:
+        path: a file that `model.save_weights` has written: `.weights.h5`, or `.weights.json` with shards beside it; or
+            a `.keras` file, of which only the weights are read.
+        snapshot: a model of the architecture that the weights are of.
+        lazy: as for `read_model`.
+
+    Raises:
+        BadFile: the file cannot be read, is no weight file, or has the weights of another architecture.
+    """
+    with open_weight_file(os.fspath(path), lazy) as weights, _as_keras_writes(path):
+        return _with_weights(snapshot.record, snapshot.record, weights, str(path))
+
+
+def _with_weights(record: Record, config: Record, weights: WeightFile, path: str) -> Snapshot:
+    """The snapshot of a record with the weights of a file, checked. `config` is the record as the file has it."""
+    check_groups(config, weights, path)
+    snapshot = Snapshot(record, read_layers(config, weights))
+    check_weights(snapshot, path)  # and whether the calls of the config fit together
+    return Snapshot(snapshot.record, snapshot.weights, read_training(snapshot, weights))
 
 
 @contextmanager
@@ -118,16 +142,53 @@ def write_model(
             for name, text in texts.items():
                 write_text(archive, name, text)
             with new_member(archive, WEIGHTS) as member, h5py.File(member, "w") as file:
-                write_weights(file, snapshot)
-                write_training(file, snapshot)
+                _write_state(file, snapshot)
 
     write_with(target, write)
 
 
-def _target(path: Path, overwrite: bool) -> Path:
+@takes(snapshot=as_snapshot, path=as_file, overwrite=as_flag)
+def write_weights(snapshot: Snapshot, path: Path_, *, overwrite: bool = False) -> None:
+    """Writes the weights of a snapshot, and the state of its optimizer, for `model.load_weights`.
+
+    Args:
+        snapshot: the model as a value.
+        path: a path that ends in `.weights.h5`.
+        overwrite: whether a file of this name may be replaced.
+
+    Raises:
+        BadFile, BrokenSnapshot, HiddenState: see `write_model`.
+    """
+
+    def write(temporary: Path) -> None:
+        with h5py.File(temporary, "w") as file:
+            _write_state(file, snapshot)
+
+    write_with(_target(Path(path), overwrite, ".weights.h5"), write)
+
+
+def _write_state(file: h5py.File, snapshot: Snapshot) -> None:
+    """Writes the weights and the state of the optimizer.
+
+    Raises:
+        BrokenSnapshot: the config has values that Keras does not write.
+    """
+    try:
+        write_layers(file, snapshot)
+        write_training(file, snapshot)
+    except SurgeryError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise BrokenSnapshot(
+            f"{snapshot!r} is not as Keras writes a model ({type(error).__name__}: {error}); take snapshots with "
+            "capture()"
+        ) from error
+
+
+def _target(path: Path, overwrite: bool, ending: str = ".keras") -> Path:
     """The path, checked before any work is done."""
-    if path.suffix != ".keras":
-        raise BadFile(f"{path} must end in .keras, or Keras will not load it")
+    if not path.name.endswith(ending):
+        raise BadFile(f"{path} must end in {ending}, or Keras will not load it")
     if path.is_dir():
         raise BadFile(f"{path} is a folder, and cannot be written")
     if path.exists() and not overwrite:
@@ -157,5 +218,5 @@ def _dumps(metadata: Mapping[str, Any]) -> str:
         raise NotEncodable(f"the metadata is not JSON: {error}") from None
 
 
-def _json(members: Members, name: str) -> Any:
+def _json(members: Any, name: str) -> Any:
     return parse_json(members.read(name), f"{members.path}: {name}")

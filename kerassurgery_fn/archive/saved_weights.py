@@ -8,6 +8,7 @@ import h5py
 
 from kerassurgery_fn.archive.adapted_layers import from_saved, to_saved
 from kerassurgery_fn.archive.archive_members import ASSETS, Members
+from kerassurgery_fn.archive.folder_members import FolderMembers
 from kerassurgery_fn.archive.h5_weights import WeightFile, write_arrays
 from kerassurgery_fn.archive.layer_groups import Arrays, LayerGroup, groups_of_members, layer_groups, split_arrays
 from kerassurgery_fn.archive.saved_vocabularies import has_vocabulary, lookup_groups, saved_idf_weights, with_vocabulary
@@ -19,7 +20,7 @@ from kerassurgery_fn.values.snapshot import Snapshot
 IDF_WEIGHTS = "vars/idf_weights"
 
 
-def read_weights(config: Any, weights: WeightFile) -> dict[str, Arrays]:
+def read_layers(config: Any, weights: WeightFile) -> dict[str, Arrays]:
     """Layer path -> arrays in the order of `get_weights()`, for the saved config of a model.
 
     A layer that belongs to two models is written once, at its first place; the config marks it.
@@ -60,7 +61,7 @@ def _refuse_unlisted(layer: LayerGroup, weights: WeightFile, listed: set[str]) -
         )
 
 
-def add_vocabularies(record: Any, members: Members, weights: WeightFile) -> None:
+def add_vocabularies(record: Any, members: Members | FolderMembers, weights: WeightFile) -> None:
     """Adds to the config of each lookup layer the vocabulary from its asset file, in place.
 
     Raises:
@@ -79,7 +80,7 @@ def add_vocabularies(record: Any, members: Members, weights: WeightFile) -> None
         layer.record["config"] = config  # type: ignore[index]
 
 
-def write_weights(file: h5py.File, snapshot: Snapshot) -> None:
+def write_layers(file: h5py.File, snapshot: Snapshot) -> None:
     """Writes the arrays of all layers of a snapshot, and the names of layers as Keras does.
 
     Raises:

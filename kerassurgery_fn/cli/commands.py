@@ -10,7 +10,7 @@ import typer
 from kerassurgery_fn import __version__
 from kerassurgery_fn.analysis.coupled_groups import groups
 from kerassurgery_fn.analysis.layer_costs import cost
-from kerassurgery_fn.archive import read_model
+from kerassurgery_fn.archive import read_model, read_weights
 from kerassurgery_fn.cli.argument_values import content_of
 from kerassurgery_fn.cli.edit_verbs import FILE, JSON, OUT, OVERWRITE, add_verbs
 from kerassurgery_fn.cli.edited_files import apply, read, refuse_existing, write
@@ -127,6 +127,28 @@ def apply_difference(
     refuse_existing(target, overwrite)
     before = read(source)
     write(before, patch(before, load_diff(difference)), source, target, overwrite, as_json)
+
+
+@command("Change", "load-weights model.keras trained.weights.h5 -o trained.keras")
+def load_weights(
+    source: FILE,
+    weights: Annotated[Path, typer.Argument(help="a .weights.h5, .weights.json or .keras file")],
+    target: OUT,
+    overwrite: OVERWRITE = False,
+    as_json: JSON = False,
+) -> None:
+    """A model with the weights of another file."""
+    refuse_existing(target, overwrite)
+    before = read(source)
+    write(before, read_weights(weights, before, lazy=True), source, target, overwrite, as_json)
+
+
+@command("Change", "convert model.keras -o model.weights.h5")
+def convert(source: FILE, target: OUT, overwrite: OVERWRITE = False, as_json: JSON = False) -> None:
+    """A model in another kind of file: .keras, a folder or .h5 as .keras or .weights.h5."""
+    refuse_existing(target, overwrite)
+    model = read(source)
+    write(model, model, source, target, overwrite, as_json)
 
 
 Budget = Annotated[float | None, typer.Option(help="what may be left: a fraction, or a number above 1")]

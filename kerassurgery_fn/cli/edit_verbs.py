@@ -23,8 +23,8 @@ from kerassurgery_fn.cli.edited_files import apply
 from kerassurgery_fn.cli.terminal import refusing
 from kerassurgery_fn.documents.field_types import field_hints
 
-FILE = Annotated[Path, typer.Argument(help="a .keras file")]
-OUT = Annotated[Path, typer.Option("--out", "-o", help="the .keras file to write")]
+FILE = Annotated[Path, typer.Argument(help="a .keras file, its folder form, or a .h5 file of Keras 2")]
+OUT = Annotated[Path, typer.Option("--out", "-o", help="the .keras file to write, or .weights.h5 for the weights only")]
 OVERWRITE = Annotated[bool, typer.Option("--overwrite", "-f", help="replace a file that exists")]
 JSON = Annotated[bool, typer.Option("--json", help="print JSON")]
 RESERVED = {"source", "target", "overwrite", "as_json"}

@@ -7,21 +7,36 @@ from pathlib import Path
 from typing import Any
 
 from kerassurgery_fn.analysis.layer_costs import cost
-from kerassurgery_fn.archive import read_metadata, read_model, write_model
+from kerassurgery_fn.archive import read_metadata, read_model, write_model, write_weights
 from kerassurgery_fn.archive.model_files import PACKAGE
 from kerassurgery_fn.cli.terminal import note, print_json, working
 from kerassurgery_fn.documents.plan_files import encode
-from kerassurgery_fn.errors import BadFile, NotEncodable
+from kerassurgery_fn.errors import BadFile, NotEncodable, SurgeryError
 from kerassurgery_fn.values.snapshot import Snapshot
 from kerassurgery_fn.values.tables import change
 
+LEGACY = {".h5", ".hdf5"}
 MAX_PLAN = 1 << 16  # characters of an edit that is noted in the metadata of a file
 
 
 def read(path: Path) -> Snapshot:
-    """The snapshot of a model file, whose arrays stay in the file."""
+    """The snapshot of a model file, whose arrays stay in the file. Files of Keras 2 are read by Keras."""
     with working(f"reading {path}"):
-        return read_model(path, lazy=True)
+        return _read_by_keras(path) if path.suffix in LEGACY else read_model(path, lazy=True)
+
+
+def _read_by_keras(path: Path) -> Snapshot:
+    note(f"{path} is a file of Keras 2, and is read by Keras")
+    import keras
+
+    from kerassurgery_fn.keras_io.capturing import capture
+
+    try:
+        return capture(keras.models.load_model(path))
+    except SurgeryError:
+        raise
+    except Exception as error:  # Keras raises ValueError, TypeError, OSError, ... for files that it cannot read
+        raise BadFile(f"Keras cannot load {path}: {(str(error).splitlines() or [''])[0]}") from error
 
 
 def refuse_existing(target: Path, overwrite: bool) -> None:
@@ -46,7 +61,10 @@ def write(
 ) -> None:
     """Writes a changed model, and prints what the change costs and saves."""
     with working(f"writing {target}"):
-        write_model(after, target, overwrite=overwrite, metadata=_metadata(source, edit))
+        if target.name.endswith(".weights.h5"):
+            write_weights(after, target, overwrite=overwrite)
+        else:
+            write_model(after, target, overwrite=overwrite, metadata=_metadata(source, edit))
     old, new = cost(before), cost(after)
     if as_json:
         print_json({
@@ -61,11 +79,12 @@ def write(
 
 def _metadata(source: Path, edit: Any) -> Mapping[str, Any]:
     """The metadata of the source, with the edit added to those that have been made before."""
-    metadata = dict(read_metadata(source))
+    metadata = {} if source.suffix in LEGACY else dict(read_metadata(source))
     ours = metadata.get(PACKAGE)
     ours = dict(ours) if isinstance(ours, Mapping) else {}
     edits = ours.get("edits")
-    ours["edits"] = [*(edits if isinstance(edits, list) else []), _noted(edit)]
+    if edit is not None:
+        ours["edits"] = [*(edits if isinstance(edits, list) else []), _noted(edit)]
     return {**metadata, PACKAGE: ours}
 
 

@@ -94,7 +94,7 @@ def test_no_file(tmp_path):
 
 def test_a_folder(tmp_path):
     (tmp_path / "m.keras").mkdir()
-    check_refused(tmp_path / "m.keras", BadFile, "is a folder")
+    check_refused(tmp_path / "m.keras", BadFile, "is a folder without config.json")
 
 
 def test_no_archive(path):
@@ -411,6 +411,13 @@ def test_nothing_is_left_of_a_write_that_fails(path, error, monkeypatch):
 def test_metadata_that_is_no_json(tmp_path):
     with pytest.raises(NotEncodable, match="the metadata is not JSON"):
         write_model(snapshot(RECORD, WEIGHTS_OF_M), tmp_path / "m.keras", metadata={"a": object()})
+
+
+def test_configs_that_keras_does_not_write(tmp_path):
+    record = sequential("m", (None, 3), layer("Dense", "a", units=4, lora_rank=2, lora_alpha=[3]))
+    arrays = (numbers(3, 4), numbers(4), numbers(3, 2), numbers(2, 4))
+    with pytest.raises(BrokenSnapshot, match="is not as Keras writes a model"):
+        write_model(snapshot(record, {"a": arrays}), tmp_path / "m.keras")
 
 
 def test_weights_of_layers_that_are_not_there(tmp_path):

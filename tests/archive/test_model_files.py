@@ -11,7 +11,7 @@ from helpers.law_models import law_models
 from helpers.older import IS_OLDER
 from helpers.table_of_models import small_models
 from kerassurgery_fn import capture, rebuild
-from kerassurgery_fn.archive.model_files import read_metadata, read_model, write_model
+from kerassurgery_fn.archive.model_files import read_metadata, read_model, read_weights, write_model, write_weights
 from kerassurgery_fn.errors import BadFile, BrokenSnapshot, NotAGraph
 from kerassurgery_fn.values.snapshot import same_weights
 
@@ -298,6 +298,68 @@ def test_bfloat16(tmp_path):
         tmp_path / "model.keras",
     )
     assert snapshot.weights["a"][0].dtype == "bfloat16"
+
+
+# --- folders and weight files
+
+
+def test_a_folder(tmp_path):
+    model = dense_model("m")
+    model.save(tmp_path / "folder", zipped=False)
+    assert read_model(tmp_path / "folder") == read_model(tmp_path / "folder", lazy=True) == capture(model)
+    assert read_metadata(tmp_path / "folder")["keras_version"] == keras.__version__
+
+
+def test_links_in_a_folder(tmp_path):
+    dense_model("m").save(tmp_path / "folder", zipped=False)
+    (tmp_path / "folder" / "assets").mkdir(exist_ok=True)
+    (tmp_path / "folder" / "assets" / "link").symlink_to("/etc/passwd")
+    with pytest.raises(BadFile, match="link is a link"):
+        read_model(tmp_path / "folder")
+
+
+def zeroed(snapshot):
+    weights = {path: tuple(map(np.zeros_like, arrays)) for path, arrays in snapshot.weights.items()}
+    return type(snapshot)(snapshot.record, weights)
+
+
+def test_weights_on_another_snapshot(tmp_path):
+    model = trained("adam")
+    model.save_weights(tmp_path / "m.weights.h5")
+    model.save(tmp_path / "m.keras")
+    for name in ("m.weights.h5", "m.keras"):
+        assert read_weights(tmp_path / name, zeroed(capture(model))) == capture(model)
+        assert read_weights(tmp_path / name, zeroed(capture(model)), lazy=True) == capture(model)
+
+
+def test_written_weights(tmp_path):
+    model, other = trained("adam"), trained("adam")
+    write_weights(capture(model), tmp_path / "m.weights.h5")
+    other.load_weights(tmp_path / "m.weights.h5")
+    assert same_weights(capture(other).weights, capture(model).weights)
+    assert capture(other).training == capture(model).training
+    with pytest.raises(BadFile, match=r"must end in \.weights\.h5"):
+        write_weights(capture(model), tmp_path / "m.h5")
+
+
+def test_weights_in_shards(tmp_path):
+    model = keras.Sequential([keras.Input((30,)), *(L.Dense(30) for _ in range(6))])
+    model.save_weights(tmp_path / "m.weights.json", max_shard_size=4e-6)  # gigabytes
+    assert len(list(tmp_path.glob("*.h5"))) > 4
+    assert read_weights(tmp_path / "m.weights.json", zeroed(capture(model))) == capture(model)
+
+
+def test_weights_of_another_architecture(tmp_path):
+    dense_model("m", width=5).save_weights(tmp_path / "m.weights.h5")
+    with pytest.raises(BadFile, match="does not fit together"):
+        read_weights(tmp_path / "m.weights.h5", capture(dense_model("m")))
+
+
+@pytest.mark.parametrize("listing", ["[]", "{}", '{"weight_map": {"a": "../m.h5"}}', '{"weight_map": {"a": [3]}}'])
+def test_broken_lists_of_shards(listing, tmp_path):
+    (tmp_path / "m.weights.json").write_text(listing)
+    with pytest.raises(BadFile, match=r"weight_map|is not the name of a file"):
+        read_weights(tmp_path / "m.weights.json", capture(dense_model("m")))
 
 
 # --- files

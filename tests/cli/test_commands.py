@@ -152,6 +152,26 @@ def test_differences(folder):
     assert read_model("c.keras") == read_model("b.keras")
 
 
+def test_weights_are_converted_and_loaded(folder):
+    run("convert", "m.keras", "-o", "m.weights.h5")
+    other = snapshot(RECORD, {path: tuple(array + 1 for array in arrays) for path, arrays in WEIGHTS.items()})
+    write_model(other, "other.keras")
+    run("load-weights", "other.keras", "m.weights.h5", "-o", "again.keras")
+    assert read_model("again.keras") == M
+
+
+@pytest.mark.keras
+def test_files_of_keras_2_are_read_by_keras(folder):
+    from kerassurgery_fn import capture, rebuild
+
+    rebuild(M).save("m.h5")
+    assert "is read by Keras" in run("convert", "m.h5", "-o", "new.keras")
+    assert read_model("new.keras").weights.keys() == M.weights.keys()
+    assert capture(rebuild(read_model("new.keras"))) == read_model("new.keras")
+    Path("broken.h5").write_bytes(b"nonsense")
+    assert "error: Keras cannot load broken.h5" in run("show", "broken.h5", code=1)
+
+
 def test_the_file_notes_what_was_done(folder):
     run("delete-layer", "m.keras", "drop", "-o", "a.keras")
     run("rename-layer", "a.keras", "a", "first", "-o", "b.keras")
@@ -178,7 +198,7 @@ REFUSED = {
     "delete-channels m.keras a -o b.keras": "error: 'a' is not of the form NAME=VALUE",
     "delete-layer m.keras dorp -o b.keras": "did you mean 'drop'?",
     "delete-layer m.keras drop -o m.keras": "error: m.keras exists; pass --overwrite to replace it",
-    "delete-layer m.keras drop -o b.h5": "error: b.h5 must end in .keras",
+    "delete-layer m.keras drop -o b.txt": "error: b.txt must end in .keras",
     "apply no.json m.keras -o b.keras": "error: no.json cannot be read",
     "insert-layer m.keras @no.json -o b.keras": "error: no.json cannot be read",
     "prune m.keras --macs 0.5 --by nothing -o b.keras": "no criterion 'nothing'",
