@@ -53,27 +53,25 @@ def fewest_steps(steps: Steps, figures: Figures, budgets: Sequence[Budget]) -> n
 
 
 def given_back(steps: Steps, counts: np.ndarray, figures: Figures, budgets: Sequence[Budget]) -> np.ndarray:
-    """The counts after steps are taken back as long as the budgets stay met, those of the highest scores first.
+    """The counts after the last step of some groups is taken back, those of the highest scores first.
 
-    The last step of the sequence may have removed more than the budgets asked for. No single step of any group can be
-    taken back from the result.
+    The last step of the sequence may have removed more than the budgets asked for. A group takes back one step at most:
+    cheap channels with low scores would fill the gap otherwise, and groups would not lose the same ratio any more.
 
-    The loop ends: each round takes a step back or excludes a group.
+    The loop ends: each round is the last one for a group.
     """
-    excluded = np.zeros(len(counts), bool)
+    tried = np.zeros(len(counts), bool)
     while True:
         widths = steps.widths_at(counts)
         wider = steps.widths_at(np.maximum(counts - 1, steps.least))
-        fits = (wider > widths) & ~excluded & _fitting(wider - widths, widths, figures, budgets)
+        fits = (wider > widths) & ~tried & _fitting(wider - widths, widths, figures, budgets)
         if not fits.any():
             return counts
         group = int(np.argmax(np.where(fits, steps.last(counts), -1)))
-        attempt = counts.copy()
-        attempt[group] -= 1
-        if met(figures(steps.widths_at(attempt)), budgets):
+        tried[group] = True
+        attempt = counts - (np.arange(len(counts)) == group)
+        if met(figures(steps.widths_at(attempt)), budgets):  # not so if its slope is not exact
             counts = attempt
-        else:  # its slope is not exact
-            excluded[group] = True
 
 
 def _fitting(growth: np.ndarray, widths: np.ndarray, figures: Figures, budgets: Sequence[Budget]) -> np.ndarray:
@@ -84,6 +82,6 @@ def _fitting(growth: np.ndarray, widths: np.ndarray, figures: Figures, budgets: 
 
 
 def search(steps: Steps, figures: Figures, budgets: Sequence[Budget]) -> np.ndarray | None:
-    """The counts of steps with which the budgets are met as closely as single steps allow; None if they cannot be."""
+    """The counts of steps with which the budgets are met to within one step; None if they cannot be met."""
     counts = fewest_steps(steps, figures, budgets)
     return None if counts is None else given_back(steps, counts, figures, budgets)

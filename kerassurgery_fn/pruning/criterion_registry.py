@@ -86,6 +86,8 @@ def as_criterion(value: Any, name: str = "by") -> Criterion:
         return value
     if isinstance(value, str) and value in CRITERIA:
         return CRITERIA[value]
+    if registered := [known for known in CRITERIA.values() if known.function is value]:
+        return registered[0]
     if callable(value):
         return Criterion(getattr(value, "__name__", "criterion"), value)
     raise UnknownCriterion(

@@ -131,7 +131,7 @@ def _scored(criterion: Criterion, weights: GroupWeights, options: dict[str, Any]
         raise BadScores(
             f"the criterion {criterion.name!r} fails on the group {weights.name!r} ({type(error).__name__}: {error})"
         ) from error
-    if result is None:
+    if result is None or not array.size:
         return None
     if array.ndim not in (1, 2) or array.shape[-1] != len(weights) or array.dtype.kind not in "iufb":
         raise BadScores(

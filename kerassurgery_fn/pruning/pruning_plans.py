@@ -67,9 +67,9 @@ def plan_pruning(
 ) -> AtOnce:
     """The deletions that bring a model within a budget and keep the channels with the highest scores.
 
-    Channels are removed in the order of their scores until the budgets are met; what was removed beyond them is given
-    back, as far as single channels allow. Costs are computed from the widths of the layers and agree exactly with
-    `cost(plan(snapshot))`. No trial model is built.
+    Channels are removed in the order of their scores until the budgets are met, to within one channel of a group.
+    Costs are computed from the widths of the layers and agree exactly with `cost(plan(snapshot))`. No trial model is
+    built.
 
     Groups that cannot be cut, or not exactly, are left alone. Heads of attention and groups of convolutions are deleted
     as a whole.

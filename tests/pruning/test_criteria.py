@@ -308,6 +308,8 @@ def test_a_function_is_a_criterion():
     scores = importance(snapshot, bias, factor=2)
     assert scores.criterion == "bias"
     assert_equal(scores, {f"conv_{i}": 2 * abs(snapshot.weights[f"conv_{i}"][1]) for i in range(2)})
+    kernels_of_one = importance(snapshot, lambda group: np.zeros((int(len(group) == 5), len(group))))
+    assert {*kernels_of_one} == {"conv_0"}  # no row: no score
 
 
 def test_a_criterion_is_registered_under_a_name():
@@ -317,6 +319,7 @@ def test_a_criterion_is_registered_under_a_name():
 
     try:
         assert importance(filled(vgg(5, 6)), "first kernel")["conv_0"].max() == 1
+        assert importance(filled(vgg(5, 6)), first_kernel) == importance(filled(vgg(5, 6)), "first kernel")
     finally:
         del CRITERIA["first kernel"]
 
