@@ -173,10 +173,18 @@ class _Shapes:
         return Spec(spec.shape, own.dtype if own else spec.dtype)
 
     def enter(self, key: str, step: Tensor) -> Tensor:
-        """What the model that a layer wraps makes of one step."""
+        """What the model that a layer wraps makes of one step.
+
+        Raises:
+            Misfit: the input of the model is of another shape.
+        """
         inner = nested(self.graph, key)
         assert inner is not None  # a rule enters only a layer that wraps a model
-        given = {inner.inputs.layer: Spec(tuple(map(size, step)), inner.stated[inner.inputs].dtype)}
+        own = inner.stated[inner.inputs]
+        spec = Spec(tuple(map(size, step)), own.dtype)
+        if not admits(own, spec):
+            raise Misfit(f"the model in it has an input of shape {shown(own)}, and a step is of shape {shown(spec)}")
+        given = {inner.inputs.layer: spec}
         return settled(inner, self.weights, join_path(self.scope, key), given).specs[inner.outputs].shape
 
     # --- outputs

@@ -255,6 +255,13 @@ def test_a_wrapper_brings_the_weights_of_the_model_in_it(form, depth):
         assert np.allclose(rebuild(made)(x), wrapper(x))
 
 
+def test_a_model_in_a_wrapper_reads_steps_of_the_shape_of_its_input():
+    steps = L.TimeDistributed(keras.Sequential([keras.Input((4,)), L.Flatten(), L.ReLU()]), name="steps")
+    snapshot = capture(keras.Sequential([keras.Input((3, 4)), L.ReLU(name="r"), steps]))
+    with pytest.raises(MisfitTensor, match=r"'steps'.* input of shape \(None, 4\), and a step is of shape \(None, 5\)"):
+        ReplaceLayer("r", L.Dense(5))(snapshot)
+
+
 # --- masks
 
 
