@@ -19,6 +19,14 @@ from kerassurgery_fn.values.snapshot import Snapshot
 FIGURES = ("parameters", "macs", "bytes")
 
 
+def owners_of(flow: Flow, groups: Sequence[Group]) -> np.ndarray:
+    """The number of the group of each final id, -1 for none, shape (ids + 1,)."""
+    owners = np.full(flow.solution.ids + 1, -1)
+    for number, group in enumerate(groups):
+        owners[group.ids] = number
+    return owners
+
+
 @dataclass
 class AxisSizes:
     """A function from an axis to its number of positions as a `Size`, whose variables are the widths of groups.
@@ -36,10 +44,7 @@ class AxisSizes:
     known: dict[int, tuple[Axis, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        owners = np.full(self.flow.solution.ids + 1, -1)
-        for number, group in enumerate(self.groups):
-            owners[group.ids] = number
-        self.owners = owners
+        self.owners = owners_of(self.flow, self.groups)
         self.pinned = np.array([*(group.pinned for group in self.groups), True], bool)  # the last one: of no group
 
     def __call__(self, axis: Axis) -> int:
@@ -115,18 +120,16 @@ def _is_regular(ids: np.ndarray, owners: np.ndarray, widths: Sequence[int]) -> b
 class CostByWidth:
     """The cost of a model as a function of the widths of its groups, shape (groups,).
 
-    - `cost`: the cost of the model as it is;
     - `full`: the widths as they are.
     """
 
     def __init__(self, snapshot: Snapshot, flow: Flow, groups: Sequence[Group]) -> None:
         sizes = AxisSizes(flow, groups)
-        self.cost: Cost = cost_by(snapshot, flow, sizes)
+        rows = cost_by(snapshot, flow, sizes).layers
         self.full = np.array([len(group) for group in groups], np.int64)
-        self._layers = [[terms_of(getattr(row, figure)) for row in self.cost.layers] for figure in FIGURES]
+        self._layers = [[terms_of(getattr(row, figure)) for row in rows] for figure in FIGURES]
         self._joined = Polynomials([terms for _, terms in sizes.joined.values()])
         self._totals = Polynomials([sum_of(layers) for layers in self._layers])
-        self._variables = [{v for key in terms for v in key} for _, terms in sizes.joined.values()]
 
     def __call__(self, widths: np.ndarray) -> dict[str, int]:
         """The parameters, MACs and bytes for some widths."""
@@ -141,21 +144,14 @@ class CostByWidth:
             slopes = slopes[:, :groups] + through_joined
         return dict(zip(FIGURES, slopes, strict=True))
 
-    def unlike(self, widths: np.ndarray, cost: Cost) -> dict[str, set[int]]:
-        """The layers whose polynomials differ from their cost for some widths, with the groups that they depend on."""
+    def unlike(self, widths: np.ndarray, cost: Cost) -> list[str]:
+        """The paths of layers whose cost for some widths differs from their polynomials."""
         values = self._values(widths)
-        found: dict[str, set[int]] = {}
-        for figure, layers in zip(FIGURES, self._layers, strict=True):
-            for row, terms, number in zip(cost.layers, layers, Polynomials(layers)(values).tolist(), strict=True):
-                if getattr(row, figure) != number:
-                    found.setdefault(row.path, set()).update(self._groups({v for key in terms for v in key}))
-        return found
-
-    def _groups(self, variables: set[int]) -> set[int]:
-        """The groups behind some variables."""
-        n = len(self.full)
-        joined = (self._variables[variable - n] for variable in variables if variable >= n)
-        return {variable for variable in variables if variable < n}.union(*joined)
+        planned = [Polynomials(layers)(values).tolist() for layers in self._layers]
+        measured = [[getattr(row, figure) for row in cost.layers] for figure in FIGURES]
+        paths = [row.path for row in cost.layers]
+        layers = zip(paths, zip(*planned, strict=True), zip(*measured, strict=True), strict=True)
+        return [path for path, expected, found in layers if expected != found]
 
     def _values(self, widths: np.ndarray) -> np.ndarray:
         return np.concatenate([widths, self._joined(widths)])

@@ -93,16 +93,15 @@ def emptied_tensors(model: PrunableModel, sources: Sources) -> dict[int, str]:
 def other_costs(model: PrunableModel, dead: np.ndarray, widths: np.ndarray) -> dict[int, str]:
     """Groups of layers that would cost something else than their polynomials say."""
     after = cost_of(model.snapshot, model.flow, dead)
-    unlike = model.costs.unlike(widths, after)
     found: dict[int, str] = {}
-    for path in unlike:
+    for path in model.costs.unlike(widths, after):
         calls = [call for call in model.flow.trace.all_calls if call.path == path]
         tensors = [model.flow.tensors.get(ref) or () for call in calls for ref in refs([call.args, call.kwargs])]
         outputs = [axes or () for ref, axes in model.flow.tensors.items() if ref.path == path]
         weights = [weight.axes for weight in model.flow.weights.get(path, ())]
         axes = [axis for tensor in (*tensors, *outputs, *weights) for axis in tensor]
         reason = f"the cost of {path!r} does not follow from its width"
-        found |= dict.fromkeys({*groups_on(model, axes), *unlike[path]}, reason)
+        found |= dict.fromkeys(groups_on(model, axes), reason)
     return found
 
 

@@ -15,7 +15,7 @@ from kerassurgery_fn.arguments import counted, meant
 from kerassurgery_fn.errors import BadScores
 from kerassurgery_fn.pruning.budget_search import Figures
 from kerassurgery_fn.pruning.channel_scores import Scores
-from kerassurgery_fn.pruning.cost_by_width import CostByWidth
+from kerassurgery_fn.pruning.cost_by_width import CostByWidth, owners_of
 from kerassurgery_fn.pruning.group_limits import GroupOptions, Limits, group_limits, layout_of, refuse_narrow
 from kerassurgery_fn.pruning.group_weights import class_names, named_groups
 from kerassurgery_fn.pruning.removal_order import Steps, priorities, removal_steps, structure
@@ -44,10 +44,7 @@ class PrunableModel:
     @cached_property
     def owners(self) -> np.ndarray:
         """The number of the group of each final id, -1 for none, shape (ids + 1,)."""
-        owners = np.full(self.flow.solution.ids + 1, -1)
-        for number, group in enumerate(self.groups):
-            owners[group.ids] = number
-        return owners
+        return owners_of(self.flow, self.groups)
 
 
 def prunable_model(snapshot: Snapshot) -> PrunableModel:
