@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -125,7 +126,12 @@ class ChannelCollector:
         other sizes than it was recorded for, and a layer of a Sequential model may be built on another rank."""
         if len(axes) == len(recorded):
             return len(ref.node) > 1
-        return ref not in self.trace.shapes.values()
+        return ref not in self.stated
+
+    @cached_property
+    def stated(self) -> frozenset[Ref]:
+        """The tensors whose shape the record states."""
+        return frozenset(self.trace.shapes.values())
 
     def defect(self, call: Call, fault: str) -> NoRule:
         return NoRule(f"{fault}; {source(call.record)}")

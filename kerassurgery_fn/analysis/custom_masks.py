@@ -12,7 +12,7 @@ from typing import Any
 from kerassurgery_fn.analysis.mask_rules import MAKERS, PASSING, is_foreign, is_source
 from kerassurgery_fn.analysis.masks import first_argument, has_mask
 from kerassurgery_fn.errors import MisfitTensor
-from kerassurgery_fn.graph import Graph, Node, Record, Use, arranged, leaves
+from kerassurgery_fn.graph import Graph, Node, Record, Use, leaves
 from kerassurgery_fn.keras_io.layer_conversion import computes_masks
 from kerassurgery_fn.rules.registry import key_of
 
@@ -24,7 +24,7 @@ def refuse_left_masks(before: Graph, after: Graph) -> None:
         before: the model as it was, its masks found.
         after: the model as it is now, without the masks that Keras finds.
     """
-    used = set(arranged(after)[1])
+    used = set(after.live)
     for node, call in before.calls.items():
         if node not in used or not has_mask(call) or not has_mask(after.calls[node]):
             continue

@@ -28,7 +28,6 @@ from kerassurgery_fn.graph import (
     Record,
     Spec,
     Use,
-    arranged,
     is_functional,
     is_model,
     leaves,
@@ -54,7 +53,7 @@ def with_masks(graph: Graph, specs: Mapping[Port, Spec]) -> tuple[Graph, dict[Po
         graph: the model.
         specs: the spec of each of its tensors.
     """
-    nodes = [node for node in arranged(graph)[1] if node in graph.calls]
+    nodes = [node for node in graph.live if node in graph.calls]
     graph = with_usual_kwargs(graph, nodes, specs)
     waiting = [node for node in nodes if is_automatic(graph.calls[node])]
     if not waiting:
@@ -126,7 +125,7 @@ class _Masks:
         self.via: dict[Port, frozenset[str]] = {}
         self.found: list[Node] = []
         self.passing: set[str] = set(graph.passing)
-        nodes = [node for node in arranged(graph)[1] if node in graph.calls]
+        nodes = [node for node in graph.live if node in graph.calls]
         masked = any(is_source(graph.layers[key]) for key, _ in nodes) or any(map(has_mask, graph.calls.values()))
         for node in nodes:
             previous = self.previous(node)

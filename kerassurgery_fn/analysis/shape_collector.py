@@ -35,7 +35,6 @@ from kerassurgery_fn.graph import (
     Spec,
     Unfound,
     Use,
-    arranged,
     join_path,
     leaves,
 )
@@ -81,7 +80,7 @@ class ShapeCollector:
         self.graph, self.weights, self.scope, self.is_nested, self.enter = graph, weights, scope, is_nested, enter
         self.facts = Facts()
         self.outputs: dict[Node, dict[Port, Spec]] = {}
-        read = (port for node in arranged(graph)[1] for port in graph.reads(node))
+        read = (port for node in graph.live for port in graph.reads(node))
         self.needed = valmap(set, groupby(NODE, [*leaves(graph.outputs), *read]))
         ports = groupby(NODE, graph.stated)
         self.stated = {node: {port: graph.stated[port] for port in outputs} for node, outputs in ports.items()}

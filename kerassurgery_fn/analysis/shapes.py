@@ -24,7 +24,6 @@ from kerassurgery_fn.graph import (
     Spec,
     Unfound,
     Use,
-    arranged,
     bound,
     given_to_model,
     is_functional,
@@ -64,7 +63,7 @@ class _Shapes:
         self.graph, self.weights, self.scope, self.given = graph, weights, scope, given
         self.collector = ShapeCollector(graph, weights, scope, bool(given), self.enter)
         self.facts, self.needed, self.stated = self.collector.facts, self.collector.needed, self.collector.stated
-        for node in arranged(graph)[1]:
+        for node in graph.live:
             self.facts.specs |= self.visited(node) if node in graph.calls else self.input(node)
 
     def input(self, node: Node) -> dict[Port, Spec]:

@@ -19,7 +19,6 @@ from kerassurgery_fn.graph import (
     Port,
     Spec,
     Use,
-    arranged,
     find_layer,
     is_chain,
     is_functional,
@@ -199,7 +198,7 @@ def alone(draft: Draft, scope: str) -> Snapshot:
 
 def with_needed_inputs(graph: Graph) -> Graph:
     """The model with those of its inputs that its outputs depend on."""
-    used = {key for key, _ in arranged(graph)[1]}
+    used = {key for key, _ in graph.live}
     needed = [port for port in leaves(graph.inputs) if port.layer in used]
     if not needed:
         raise BadValue(f"the outputs depend on no input of {graph.record['config']['name']!r}")
@@ -236,7 +235,7 @@ def begun(graph: Graph, inputs: Any, specs: Mapping[Port, Spec]) -> Graph:
     given = map_leaves(lambda port: entries.get(port, port), inputs)
     graph = replace(redirected(graph, entries), inputs=given)
     keys = {port.layer for port in leaves(given)}
-    if left := [key for key, _ in arranged(graph)[1] if is_input(graph.layers[key]) and key not in keys]:
+    if left := [key for key, _ in graph.live if is_input(graph.layers[key]) and key not in keys]:
         raise BadValue(
             f"the outputs depend on {', '.join(map(repr, left))}, too: give that among the inputs, or a layer after it"
         )
@@ -269,7 +268,7 @@ def built_for(graph: Graph, given: Port) -> Graph:
 def as_functional(graph: Graph) -> Graph:
     """A model that was Sequential and is no chain any more, with what Functional models say and Sequential ones do
     not."""
-    if is_functional(graph.record) or is_chain(graph, arranged(graph)[1]):
+    if is_functional(graph.record) or is_chain(graph, graph.live):
         return graph
     calls = {
         node: Arguments(call.args, automatic_kwargs(usual_kwargs(graph.layers[node[0]])))

@@ -67,12 +67,12 @@ from kerassurgery_fn.graph.tensors import (
     given_to_model,
 )
 from kerassurgery_fn.graph.tracing import trace
-from kerassurgery_fn.graph.writing import arranged, fold, is_chain, readers
+from kerassurgery_fn.graph.writing import fold, is_chain, readers
 
 __all__ = [
     "AUTOMATIC", "FORMS", "STATE_WEIGHTS", "TRAINED", "Arguments", "Call",
     "Constant", "Graph", "Inner", "ModelCall", "Node", "Port",
-    "Record", "Ref", "Rewiring", "Selector", "Shape", "Spec", "Trace", "Unfound", "Use", "arranged", "as_selector",
+    "Record", "Ref", "Rewiring", "Selector", "Shape", "Spec", "Trace", "Unfound", "Use", "as_selector",
     "bound", "check_record", "class_names", "find_layer", "find_layers", "find_one", "fold", "given_to_model",
     "graph_at", "is_chain", "is_functional", "is_input", "is_model", "is_pattern", "join_path", "layers_in",
     "leaves", "map_leaves", "model_in", "moved", "name_of", "nested", "of_class", "own_record", "read_graph",

@@ -10,6 +10,7 @@ from typing import Any
 from toolz import groupby
 
 from kerassurgery_fn.errors import BrokenSnapshot
+from kerassurgery_fn.graph.ordering import by_dependency, by_distance, from_outputs
 from kerassurgery_fn.graph.records import Placed, Record, is_input, layers_in, leaves, name_of, reading_config
 from kerassurgery_fn.graph.tensors import Arguments, Node, Port, Spec
 from kerassurgery_fn.values.frozen import Location
@@ -67,31 +68,24 @@ class Graph:
     def order(self) -> list[Node]:
         """The calls, each after those whose outputs it reads, otherwise as the config lists them.
 
-        A call waits for one of the tensors that are not there yet, and is looked at again when that tensor appears. No
-        tensor is looked up twice, so this takes linear time in whatever order the calls are listed:
-
-            listed   c <- b    b <- a    a <- x        ready  c b a  ->  b a  ->  a  ->  b  ->  c
-                                                       waits         c: b    b: a
-
         Raises:
             BrokenSnapshot: some calls wait for tensors that nothing makes.
         """
-        order: dict[Node, None] = dict.fromkeys(self.sources)
-        unread = {node: [port[:2] for port in reads] for node, reads in reversed(self._reads.items())}
-        waiting: dict[Node, list[Node]] = {}
-        ready = list(unread)
-        while ready:
-            node = ready.pop()
-            ahead = unread[node]
-            while ahead and ahead[-1] in order:
-                ahead.pop()
-            if ahead:
-                waiting.setdefault(ahead[-1], []).append(node)
-            else:
-                order[node] = None
-                ready += reversed(waiting.pop(node, ()))
-        refuse_waiting(waiting)
-        return [node for node in order if node in self.calls]
+        return by_dependency(self.sources, self._reads)
+
+    @property
+    def live(self) -> list[Node]:
+        """The calls that the outputs depend on, each after those that it reads, and the InputLayers among them."""
+        return self._from_outputs[1]
+
+    @cached_property
+    def listed(self) -> list[str]:
+        """The layers that the outputs depend on, and all inputs, in the order in which Keras lists them."""
+        return by_distance(*self._from_outputs, leaves(self.inputs), self._reads)
+
+    @cached_property
+    def _from_outputs(self) -> tuple[list[str], list[Node]]:
+        return from_outputs(leaves(self.outputs), self._reads)
 
     @property
     def sources(self) -> list[Node]:
@@ -123,10 +117,3 @@ class Graph:
     def records(self) -> dict[str, Record]:
         """Path -> record of every layer, those of nested models included."""
         return {path: layer.record for path, layer in self.placed.items()}
-
-
-def refuse_waiting(waiting: Mapping[Node, list[Node]]) -> None:
-    """Raises BrokenSnapshot if calls wait for tensors."""
-    if waiting:
-        names = ", ".join(sorted({key for nodes in waiting.values() for key, _ in nodes}))
-        raise BrokenSnapshot(f"the calls of {names} wait for tensors that nothing makes; check their inbound_nodes")

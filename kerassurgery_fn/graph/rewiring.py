@@ -75,7 +75,7 @@ def with_layer(graph: Graph, key: str, record: Record) -> Graph:
 
 def with_call(graph: Graph, key: str, call: Arguments) -> tuple[Graph, Port]:
     """The model with one more call of a layer, and the first tensor that the call makes."""
-    number = 1 + max((n for name, n in graph.calls if name == key), default=-1)
+    number = 1 + max((n for _, n in graph.nodes(key)), default=-1)
     return replace(graph, calls={**graph.calls, (key, number): call}), Port(key, number)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from kerassurgery_fn.graph.model_graph import Graph
@@ -18,48 +18,9 @@ FUNCTIONAL = {
 }  # fmt: skip
 
 
-def arranged(graph: Graph) -> tuple[list[str], list[Node]]:
-    """The layers in the order in which Keras lists them, and the calls that the outputs depend on, each after those
-    that it reads.
-
-    Keras lists layers by their distance from the outputs, the farthest first, and among equals as they are met on a
-    walk from the outputs to the inputs.
-    """
-    met, finished = _walk(graph)
-    depths: dict[Node, int] = {}
-    depth_of: dict[str, int] = {}
-    for node in reversed(finished):
-        depth_of[node[0]] = depths[node] = max(depths.get(node, 0), depth_of.get(node[0], 0))
-        for port in graph.reads(node):
-            depths[port.node] = max(depths[node] + 1, depths.get(port.node, 0))
-    for port in leaves(graph.inputs):
-        depth_of.setdefault(port.layer, 0)
-    place = {key: index for index, key in enumerate(met)}
-    return sorted(depth_of, key=lambda key: (-depth_of[key], place.get(key, -1))), finished
-
-
-def _walk(graph: Graph) -> tuple[list[str], list[Node]]:
-    """Layers as they are met on a depth-first walk from the outputs, and calls as the walk is done with them."""
-    met: dict[str, None] = {}
-    started: set[Node] = set()
-    finished: list[Node] = []
-    stack: list[tuple[Node | None, Iterator[Port]]] = [(None, iter(leaves(graph.outputs)))]
-    while stack:
-        here, ahead = stack[-1]
-        node = next((port.node for port in ahead if port.node not in started), None)
-        if node is not None:
-            started.add(node)
-            met.setdefault(node[0])
-            stack.append((node, iter(graph.reads(node))))
-        else:
-            stack.pop()
-            finished += [] if here is None else [here]
-    return list(met), finished
-
-
 def readers(graph: Graph) -> Counter[Port]:
     """How often each tensor is read, by calls that the outputs depend on and as an output."""
-    return Counter([*(port for node in arranged(graph)[1] for port in graph.reads(node)), *leaves(graph.outputs)])
+    return Counter([*(port for node in graph.live for port in graph.reads(node)), *leaves(graph.outputs)])
 
 
 def fold(graph: Graph, spec: Callable[[Port], Spec]) -> Record:
@@ -72,7 +33,7 @@ def fold(graph: Graph, spec: Callable[[Port], Spec]) -> Record:
         graph: the model.
         spec: the spec of each tensor.
     """
-    keys, order = arranged(graph)
+    keys, order = graph.listed, graph.live
     if not is_functional(graph.record) and is_chain(graph, order):
         return set_in(graph.record, ("config", "layers"), [graph.layers[key] for key, _ in order if key])
     made = _Writer(graph, keys, order, spec).model()

@@ -19,7 +19,6 @@ from kerassurgery_fn.graph import (
     Node,
     Record,
     Selector,
-    arranged,
     find_layers,
     find_one,
     graph_at,
@@ -121,7 +120,7 @@ class Draft:
         edit of the operation is one of these masks, which Keras does not find any more."""
         scope, key = parted(path)
         graph = self.graph(scope)
-        if not key_of(graph.layers[key]).startswith("ops.") or key in {key for key, _ in arranged(graph)[1]}:
+        if not key_of(graph.layers[key]).startswith("ops.") or key in {key for key, _ in graph.live}:
             return self
         return self.with_graph(scope, with_masks(graph, self.facts(scope).specs)[0])
 

@@ -18,7 +18,6 @@ from kerassurgery_fn.graph import (
     Port,
     Record,
     Spec,
-    arranged,
     fold,
     graph_at,
     is_functional,
@@ -148,7 +147,7 @@ class _Folding:
 
 def written(graph: Graph, facts: Facts, scope: str) -> Record:
     """The record of a model whose facts are known."""
-    names = Counter(graph.name(key) for key in arranged(graph)[0] if key)
+    names = Counter(graph.name(key) for key in graph.listed if key)
     if twice := [name for name, times in names.items() if times > 1]:
         raise NameTaken(
             f"{names[twice[0]]} layers{f' of {scope!r}' * bool(scope)} would be named {twice[0]!r}; the names of a "
