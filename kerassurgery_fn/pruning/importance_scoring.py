@@ -123,7 +123,8 @@ def _scored(criterion: Criterion, weights: GroupWeights, options: dict[str, Any]
         BadScores: the criterion fails, or its result has another shape.
     """
     try:
-        result = criterion.function(weights, **options)
+        with np.errstate(all="ignore"):  # what is not finite is refused by name
+            result = criterion.function(weights, **options)
         array = np.asarray(result)
     except SurgeryError:
         raise

@@ -157,9 +157,24 @@ def check_order(p: float) -> None:
 
 
 def of_kernels(group: GroupWeights, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray | None:
-    """A function of the dot products of the filters of each kernel that creates the channels, (kernels, channels)."""
-    scores = [function(member.dot_products()) for member in group.kernels]
+    """A function of the dot products of the filters of each kernel that creates the channels, (kernels, channels).
+
+    Filters that are not finite have the score NaN, and no other filter is compared with them.
+    """
+    scores = [of_finite(member.dot_products(), function) for member in group.kernels]
     return np.stack(scores) if scores else None
+
+
+def of_finite(dots: np.ndarray, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """A function of the dot products of those filters that are finite, NaN for the others.
+
+    >>> of_finite(np.array([[4.0, np.nan], [np.nan, np.nan]]), np.diagonal)
+    array([ 4., nan])
+    """
+    finite = np.isfinite(np.diagonal(dots))
+    scores = np.full(len(dots), np.nan)
+    scores[finite] = function(dots[np.ix_(finite, finite)])
+    return scores
 
 
 def sums_of_distances(dots: np.ndarray) -> np.ndarray:

@@ -347,11 +347,17 @@ def test_bad_options_are_refused(options, words):
         importance(filled(vgg(5)), **options)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_not_finite_scores_are_named_with_their_layer(value):
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("value", [np.nan, np.inf, 3e38])
+@pytest.mark.parametrize("name", ["magnitude", "group_magnitude", "lamp", "fpgm", "cosine"])
+def test_not_finite_scores_are_named_with_their_layer(name, value):
     snapshot = changed(filled(vgg(5, 6)), "conv_1", 0, column(3, value))
-    with pytest.raises(BadScores, match=r"NaN or infinite in .*'conv_1' \(channels 3\)"):
-        importance(snapshot)
+    if value < np.inf and name in ("fpgm", "cosine"):
+        importance(snapshot, name)  # in 64 bits
+        return
+    groups = r"('conv_0' \(channels 0-4\); )?'conv_1' \(channels 3\)"  # conv_1 reads the channels of conv_0
+    with pytest.raises(BadScores, match=f"NaN or infinite in {groups}"):
+        importance(snapshot, name)
 
 
 def test_a_criterion_with_a_result_of_another_shape_is_refused():
