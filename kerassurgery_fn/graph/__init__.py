@@ -4,8 +4,8 @@
 Keras derives from the calls (their numbers, order and shapes) is not part of it. A nested model, or a model that a
 layer wraps, is a graph inside the graph of its parent: `nested(graph, key)`.
 
-- Functions like `redirected` connect the tensors of a graph in another way, and `fold` writes the config exactly as
-  Keras would.
+- Functions like `redirected` connect the tensors of a graph in another way, and `record_of` writes the config exactly
+  as Keras would.
 - `trace` lists the calls of all layers in an order in which every tensor is made before it is used. A nested model
   leaves no mark in it but its layers' paths (`backbone/conv_1`): its inputs *are* the tensors it is called on, its
   outputs those that its layers make.
@@ -13,7 +13,7 @@ layer wraps, is a graph inside the graph of its parent: `nested(graph, key)`.
 
 from kerassurgery_fn.graph.calls import Call, Constant, Inner, ModelCall, Ref, Trace, refs
 from kerassurgery_fn.graph.model_graph import Graph
-from kerassurgery_fn.graph.reading import graph_at, nested, own_record, read_graph, read_model
+from kerassurgery_fn.graph.reading import graph_at, graph_of, nested, own_record, read_graph
 from kerassurgery_fn.graph.record_schema import FORMS, check_record
 from kerassurgery_fn.graph.records import (
     STATE_WEIGHTS,
@@ -67,15 +67,14 @@ from kerassurgery_fn.graph.tensors import (
     given_to_model,
 )
 from kerassurgery_fn.graph.tracing import trace
-from kerassurgery_fn.graph.writing import fold, is_chain, readers
+from kerassurgery_fn.graph.writing import is_chain, readers, record_of
 
 __all__ = [
-    "AUTOMATIC", "FORMS", "STATE_WEIGHTS", "TRAINED", "Arguments", "Call",
-    "Constant", "Graph", "Inner", "ModelCall", "Node", "Port",
-    "Record", "Ref", "Rewiring", "Selector", "Shape", "Spec", "Trace", "Unfound", "Use", "as_selector",
-    "bound", "check_record", "class_names", "find_layer", "find_layers", "find_one", "fold", "given_to_model",
-    "graph_at", "is_chain", "is_functional", "is_input", "is_model", "is_pattern", "join_path", "layers_in",
-    "leaves", "map_leaves", "model_in", "moved", "name_of", "nested", "of_class", "own_record", "read_graph",
-    "read_model", "readers", "redirected", "refs", "renamed", "reread", "rewire", "selectors", "shortened", "trace",
-    "triples", "unused", "with_call", "with_layer", "with_name", "wrapped_model",
+    "AUTOMATIC", "FORMS", "STATE_WEIGHTS", "TRAINED", "Arguments", "Call", "Constant", "Graph", "Inner",
+    "ModelCall", "Node", "Port", "Record", "Ref", "Rewiring", "Selector", "Shape", "Spec", "Trace", "Unfound",
+    "Use", "as_selector", "bound", "check_record", "class_names", "find_layer", "find_layers", "find_one",
+    "given_to_model", "graph_at", "graph_of", "is_chain", "is_functional", "is_input", "is_model", "is_pattern",
+    "join_path", "layers_in", "leaves", "map_leaves", "model_in", "moved", "name_of", "nested", "of_class",
+    "own_record", "read_graph", "readers", "record_of", "redirected", "refs", "renamed", "reread", "rewire",
+    "selectors", "shortened", "trace", "triples", "unused", "with_call", "with_layer", "with_name", "wrapped_model",
 ]  # fmt: skip

@@ -31,7 +31,7 @@ def read_graph(snapshot: Snapshot) -> Graph:
         BrokenSnapshot: the config is of no Sequential or Functional model, the model has no input, or its calls cannot
             be put in order.
     """
-    graph = read_model(snapshot.record)
+    graph = graph_of(snapshot.record)
     if not graph.layers.keys() & {port.layer for port in leaves(graph.inputs)}:
         raise BrokenSnapshot(f"model {name_of(graph.record)!r} has no input: build it before it is captured")
     return graph
@@ -47,7 +47,7 @@ def nested(graph: Graph, key: str) -> Graph | None:
     if inner is None:
         return None
     if key not in graph.read_models or graph.read_models[key].record is not inner[0]:
-        graph.read_models[key] = read_model(inner[0])
+        graph.read_models[key] = graph_of(inner[0])
     return graph.read_models[key]
 
 
@@ -65,7 +65,7 @@ def graph_at(graph: Graph, path: str) -> Graph:
     return graph
 
 
-def read_model(record: Record) -> Graph:
+def graph_of(record: Record) -> Graph:
     """The graph of one model, by its record.
 
     Raises:

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
 
 from kerassurgery_fn.graph.model_graph import Graph
-from kerassurgery_fn.graph.reading import read_model
+from kerassurgery_fn.graph.reading import graph_of
 from kerassurgery_fn.graph.records import Record, is_functional, is_model, join_path, name_of
 from kerassurgery_fn.graph.rewiring import redirected, shortened
 from kerassurgery_fn.graph.tensors import Node, Port
-from kerassurgery_fn.graph.writing import fold
+from kerassurgery_fn.graph.writing import record_of
 from kerassurgery_fn.values.frozen import get_in, set_in
 
 
@@ -42,13 +42,13 @@ def rewire(record: Record, changes: Rewiring, scope: str = "") -> Record:
         path = join_path(scope, name_of(layer))
         if is_model(layer) and any(touched.startswith(f"{path}/") for touched in _paths(changes)):
             record = set_in(record, ("config", "layers", index), rewire(layer, changes, path))
-    graph = _shortened(read_model(record), changes, scope)
+    graph = _shortened(graph_of(record), changes, scope)
     ports = {Port(_key(a[0], scope), *a[1:]): Port(_key(b[0], scope), *b[1:]) for a, b in changes.replaced.items()}
     if not is_functional(record):
         dropped = [node for node in graph.calls if (join_path(scope, node[0]), node[1]) in changes.dropped]
         ports |= {Port(*node): graph.reads(node)[0] for node in dropped}
     graph = redirected(graph, ports)
-    return fold(graph, graph.stated.__getitem__)
+    return record_of(graph, graph.stated.__getitem__)
 
 
 def _paths(changes: Rewiring) -> Iterable[str]:

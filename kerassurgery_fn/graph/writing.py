@@ -1,4 +1,4 @@
-"""A model's calls folded into a config again, exactly as Keras would write it."""
+"""The record of a graph, exactly as Keras would write it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def readers(graph: Graph) -> Counter[Port]:
     return Counter([*(port for node in graph.live for port in graph.reads(node)), *leaves(graph.outputs)])
 
 
-def fold(graph: Graph, spec: Callable[[Port], Spec]) -> Record:
+def record_of(graph: Graph, spec: Callable[[Port], Spec]) -> Record:
     """The record of a model as Keras would write it: what no output depends on goes, but for the model's inputs.
 
     A model that was Sequential stays so as long as it is a chain of single calls from one input to one output. Parts of

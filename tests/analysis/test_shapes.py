@@ -11,7 +11,7 @@ from helpers.older import IS_OLDER
 from kerassurgery_fn import capture
 from kerassurgery_fn.analysis.call_keywords import takes, usual_kwargs
 from kerassurgery_fn.analysis.shapes import settled
-from kerassurgery_fn.graph import fold, is_input, is_model, leaves, read_model
+from kerassurgery_fn.graph import graph_of, is_input, is_model, leaves, record_of
 from kerassurgery_fn.rules import RULES
 from kerassurgery_fn.values.frozen import get_in, set_in
 
@@ -31,7 +31,7 @@ def forgetful(record):
 
 def remembered(snapshot):
     """The record of a model of which all facts but the specs of its inputs were forgotten, and worked out again."""
-    net = read_model(snapshot.record)
+    net = graph_of(snapshot.record)
     net = replace(
         net,
         layers={key: forgetful(record) for key, record in net.layers.items()},
@@ -39,7 +39,7 @@ def remembered(snapshot):
         stated={port: spec for port, spec in net.stated.items() if is_input(net.layers[port.layer])},
     )
     facts = settled(net, snapshot.weights)
-    return fold(replace(net, layers=net.layers | facts.layers), facts.specs.__getitem__)
+    return record_of(replace(net, layers=net.layers | facts.layers), facts.specs.__getitem__)
 
 
 def one(layer, *shapes, dtype="float32"):
@@ -134,9 +134,9 @@ def test_the_shapes_of_operations():
     z = keras.ops.einsum("bij,bkj->bik", left, keras.ops.transpose(right, (0, 1, 2)))
     z = keras.ops.reshape(z, (-1, 9)) > 0.5
     snapshot = capture(keras.Model([x, y], L.Dense(2)(keras.ops.cast(z, "float16"))))
-    net = read_model(snapshot.record)
+    net = graph_of(snapshot.record)
     facts = settled(replace(net, changed=frozenset(net.layers)), snapshot.weights)
-    assert fold(net, facts.specs.__getitem__) == snapshot.record
+    assert record_of(net, facts.specs.__getitem__) == snapshot.record
 
 
 MEETING = {
@@ -213,12 +213,12 @@ def test_all_call_arguments_of_keras_layers_are_known():
         (one.__name__, name)
         for one in classes()
         for name in inspect.signature(one.call).parameters
-        if name != "self" and not takes(record_of(one), name)
+        if name != "self" and not takes(keras_record(one), name)
     ]
     assert len(classes()) > 90
     assert not odd
-    assert not takes(record_of(L.ReLU), "mask")
+    assert not takes(keras_record(L.ReLU), "mask")
 
 
-def record_of(cls):
+def keras_record(cls):
     return {"module": "keras.layers", "class_name": cls.__name__, "config": {}, "registered_name": None}

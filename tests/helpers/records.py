@@ -19,7 +19,7 @@ from math import prod
 
 import numpy as np
 
-from kerassurgery_fn.graph import name_of, read_model
+from kerassurgery_fn.graph import graph_of, name_of
 from kerassurgery_fn.values.snapshot import Snapshot
 
 # --- the parts of records
@@ -157,7 +157,7 @@ def in_order(config):
     """The layers of a Functional model's config in the order in which Keras writes them; those of no call are left
     out."""
     layers = {name_of(layer): layer for layer in config["layers"]}
-    return [layers[key] for key in read_model({"config": config}).listed]
+    return [layers[key] for key in graph_of({"config": config}).listed]
 
 
 def functional(name, inputs, *calls, outputs, feeds=None):

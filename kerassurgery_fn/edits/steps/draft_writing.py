@@ -18,7 +18,6 @@ from kerassurgery_fn.graph import (
     Port,
     Record,
     Spec,
-    fold,
     graph_at,
     is_functional,
     is_input,
@@ -26,6 +25,7 @@ from kerassurgery_fn.graph import (
     layers_in,
     model_in,
     name_of,
+    record_of,
     with_layer,
     with_name,
 )
@@ -59,11 +59,11 @@ def finished(draft: Draft) -> tuple[Snapshot, dict[str, str]]:
     """What `finish` makes of a draft, and the path of each layer in the draft -> its path now."""
     if not draft.graphs:
         return draft.snapshot, {}
-    folding = _Folding(draft)
+    writing = _Writing(draft)
     scopes = {above for changed in draft.graphs for above in scopes_above(changed)}
     for scope in sorted(scopes, key=_depth, reverse=True):
-        folding.fold(scope)
-    return folding.snapshot(), folding.paths
+        writing.write(scope)
+    return writing.snapshot(), writing.paths
 
 
 def scopes_above(scope: str) -> list[str]:
@@ -79,7 +79,7 @@ def _depth(scope: str) -> int:
     return scope.count("/") + bool(scope)
 
 
-class _Folding:
+class _Writing:
     """The work of `finish`, from the innermost models outwards.
 
     - `weights`: path in the draft -> weights, empty where they are yet to be drawn;
@@ -92,7 +92,7 @@ class _Folding:
         self.paths = {path: path for path in [*draft.before.places, *self.weights]}
         self.record = draft.snapshot.record
 
-    def fold(self, scope: str) -> None:
+    def write(self, scope: str) -> None:
         """Writes the record of a model into that of the model that it is in."""
         graph = self.graphs.get(scope) or self.draft.graph(scope)
         facts = settled(graph, self.arrays(), scope)
@@ -161,7 +161,7 @@ def written(graph: Graph, facts: Facts, scope: str) -> Record:
             )
         return facts.specs[port]
 
-    record = fold(replace(graph, layers={**graph.layers, **facts.layers}), spec)
+    record = record_of(replace(graph, layers={**graph.layers, **facts.layers}), spec)
     if all(map(is_input, record["config"]["layers"])) and not is_functional(record):
         raise NothingLeft(f"Sequential model {graph.record['config']['name']!r} would be left without layers")
     return record
