@@ -19,7 +19,7 @@ from kerassurgery_fn.rules.registry import rule_for
 from kerassurgery_fn.rules.rule_checks import source_of
 
 
-class Strict(Constraints):
+class CheckedConstraints(Constraints):
     """Constraints that raise Misfit where sizes that must agree do not."""
 
     def tie(self, a: Axis, b: Axis, reason: Reason) -> None:

@@ -12,7 +12,7 @@ from toolz import groupby, valmap
 
 from kerassurgery_fn.analysis.build_config import with_builds
 from kerassurgery_fn.analysis.dtypes import NUMBER, dtype_made
-from kerassurgery_fn.analysis.input_checks import Strict, check_arguments, check_axes, check_weights, misfit
+from kerassurgery_fn.analysis.input_checks import CheckedConstraints, check_arguments, check_axes, check_weights, misfit
 from kerassurgery_fn.analysis.requirements import (
     Misfit,
     check_aligned,
@@ -97,7 +97,7 @@ class ShapeCollector:
         def enter(place: Location, node: tuple[int, ...], step: Tensor) -> Tensor:
             return self.enter(key, step)
 
-        return Layer(Findings(enter, Strict()), call.path, (), call.record)
+        return Layer(Findings(enter, CheckedConstraints()), call.path, (), call.record)
 
     def arguments(self, call: Call, layer: Layer) -> tuple[list[Any], dict[str, Any]]:
         """The arguments of a call with the shape of each tensor in its place.
