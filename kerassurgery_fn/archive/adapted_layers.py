@@ -26,7 +26,9 @@ def to_saved(layer: LayerGroup, arrays: Arrays) -> Arrays:
         return arrays
     kernel, *others, a, b = arrays
     scale = (config.get("lora_alpha") or rank) / rank
-    return ((kernel + scale * np.matmul(a, b)).astype(kernel.dtype), *others)
+    with np.errstate(all="ignore"):  # weights may be infinite or NaN
+        merged = kernel + scale * np.matmul(a, b)
+    return (merged.astype(kernel.dtype), *others)
 
 
 def from_saved(layer: LayerGroup, arrays: Arrays) -> Arrays:

@@ -89,11 +89,16 @@ def _with_weights(record: Record, config: Record, weights: WeightFile, path: str
 
 @contextmanager
 def _as_keras_writes(path: Path_) -> Iterator[None]:
-    """Turns errors that come of a config with other fields than Keras writes into BadFile."""
+    """Turns errors that come of a config with other fields than Keras writes into BadFile.
+
+    Errors name parts of the file. A name may have several lines; an error has one.
+    """
     try:
         yield
-    except SurgeryError:
-        raise
+    except SurgeryError as error:
+        if "\n" not in str(error):
+            raise
+        raise type(error)(" ".join(str(error).split())) from error
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise BadFile(f"{path}: the config is not as Keras writes it ({type(error).__name__}: {error})") from error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import typer
 
 from kerassurgery_fn import __version__
@@ -100,10 +101,17 @@ def check(source: FILE, as_json: JSON = False) -> None:
     """Whether a file is whole and its weights are those of its config. The exit code is 1 if not."""
     with working(f"checking {source}"):
         snapshot = read_model(source)
+    faults = [path for path, arrays in snapshot.weights.items() if not all(map(_is_finite, arrays))]
     if as_json:
-        print_json({"file": str(source), "model": snapshot.name, "layers with weights": len(snapshot.weights)})
-    else:
-        typer.echo(f"{source}: {snapshot!r}")
+        print_json({"file": str(source), "model": snapshot.name, "layers with NaN or infinite weights": faults})
+        return
+    for path in faults:
+        note(f"warning: layer {path!r} has weights that are NaN or infinite")
+    typer.echo(f"{source}: {snapshot!r}")
+
+
+def _is_finite(array: np.ndarray) -> bool:
+    return array.dtype.kind in "iub" or bool(np.isfinite(array).all())
 
 
 # --- change

@@ -7,6 +7,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -70,6 +71,10 @@ def test_tables_as_json(folder, command):
 
 def test_check(folder):
     assert "3 layers with weights, 92 parameters" in run("check", "m.keras")
+    broken = {**WEIGHTS, "b": (numbers(6, 4) * np.nan, numbers(4))}
+    write_model(snapshot(RECORD, broken), "nan.keras")
+    assert "warning: layer 'b' has weights that are NaN or infinite" in run("check", "nan.keras")
+    assert json.loads(run("check", "nan.keras", "--json"))["layers with NaN or infinite weights"] == ["b"]
     Path("m.keras").write_bytes(Path("m.keras").read_bytes()[:-30])
     output = run("check", "m.keras", code=1)
     assert output.startswith("error: m.keras is no .keras file")

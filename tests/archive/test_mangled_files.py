@@ -1,0 +1,173 @@
+"""Random damage to `.keras` files gives a snapshot or a SurgeryError in one line, and leaves no file behind.
+
+`python -m pytest tests/archive/test_mangled_files.py --random-minutes 60` tries as many files as that time allows.
+"""
+
+import copy
+import io
+import json
+import os
+import time
+import zipfile
+from itertools import count
+from random import Random
+
+import h5py
+import numpy as np
+import pytest
+
+from helpers.records import call, functional, layer, numbers, sequential, snapshot
+from kerassurgery_fn.archive.archive_members import CONFIG, WEIGHTS
+from kerassurgery_fn.archive.model_files import read_model, write_model
+from kerassurgery_fn.errors import SurgeryError
+from kerassurgery_fn.rules.strictness import strict_rules
+
+CASES = 300
+VALUES = [
+    None, True, 0, -1, 10**9, 10**30, 1.5, float("nan"), "", "x", "two\nlines", "a" * 500, [], [[]], [1, 2], {},
+    {"class_name": "Dense"}, {"class_name": "Dense", "config": {}}, {"class_name": "__keras_tensor__", "config": {}},
+]  # fmt: skip
+
+
+def plain():
+    record = sequential("m", (None, 3), layer("Dense", "a", units=4), layer("Dense", "b", units=2))
+    return snapshot(record, {"a": (numbers(3, 4), numbers(4)), "b": (numbers(4, 2), numbers(2))})
+
+
+def of_layers():
+    """Sublayers, a nested model, an optimizer that has made a step."""
+    forward, backward = layer("GRU", "g", units=2), layer("GRU", "h", units=2, go_backwards=True)
+    both = layer("Bidirectional", "b", layer=forward, backward_layer=backward, merge_mode="concat")
+    inner = sequential("inner", (None, 4), layer("Dense", "d", units=4))
+    record = functional(
+        "f",
+        {"x": (None, 5, 3)},
+        call(both, "x", out=(None, 4)),
+        call(inner, "b", out=(None, 4)),
+        call(layer("Dense", "c", units=2, lora_rank=1, lora_alpha=1), "inner"),
+        outputs="c",
+    )
+    optimizer = {"module": "keras.optimizers", "class_name": "Adam", "config": {"learning_rate": 0.1, "name": "adam"}}
+    gru = (numbers(3, 6), numbers(2, 6), numbers(2, 6))
+    weights = {
+        "b": (*gru, *gru),
+        "inner/d": (numbers(4, 4), numbers(4)),
+        "c": (numbers(4, 2), numbers(2), numbers(4, 1), numbers(1, 2)),
+    }
+    return snapshot({**record, "compile_config": {"optimizer": optimizer, "loss": "mse"}}, weights)
+
+
+def places(tree, place=()):
+    """The places of all values in nested dicts and lists, but that of the whole."""
+    items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    for key, item in items:
+        yield (*place, key)
+        yield from places(item, (*place, key))
+
+
+def get(tree, place):
+    for key in place:
+        tree = tree[key]
+    return tree
+
+
+def mangled_json(text, random):
+    """The text with some values removed, replaced, or put in the place of others."""
+    tree = json.loads(text)
+    for _ in range(random.choice([1, 1, 2, 5])):
+        everywhere = list(places(tree))
+        place = random.choice(everywhere)
+        parent, kind = get(tree, place[:-1]), random.random()
+        if kind < 0.3:
+            del parent[place[-1]]
+        elif kind < 0.4:
+            parent[place[-1]] = copy.deepcopy(get(tree, random.choice(everywhere)))
+        else:
+            parent[place[-1]] = copy.deepcopy(random.choice(VALUES))
+    return json.dumps(tree).encode()
+
+
+def mangled_bytes(content, random):
+    """The bytes with some changed, most of them near the beginning, where the structures are; sometimes cut off."""
+    content = bytearray(content)
+    for _ in range(random.choice([1, 2, 5, 20])):
+        content[random.randrange(min(len(content), random.choice([len(content), 3000])))] = random.randrange(256)
+    return bytes(content[: random.randrange(len(content))] if random.random() < 0.1 else content)
+
+
+def mangled_weights(content, random):
+    """The weight file with a group or an array removed, moved, or replaced by another array."""
+    file = io.BytesIO(content)
+    with h5py.File(file, "r+") as weights:
+        names = []
+        weights.visit(names.append)
+        name, other = random.choice(names), random.choice(names)
+        match random.randrange(4):
+            case 0:
+                del weights[name]
+            case 1:
+                weights.move(name, f"layers/moved_{random.randrange(3)}")
+            case 2:
+                del weights[name]
+                weights[name] = np.zeros(
+                    random.choice([(), (3,), (4, 3), (2, 3, 4)]), random.choice(["f4", "i8", "S3"])
+                )
+            case 3:
+                weights[f"{name}_copy" if isinstance(weights[name], h5py.Dataset) else f"{name}/copy"] = weights[other]
+    return file.getvalue()
+
+
+def mangled_archive(content, random):
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    match random.randrange(4):
+        case 0:
+            members[CONFIG] = mangled_json(members[CONFIG], random)
+        case 1:
+            members[WEIGHTS] = mangled_bytes(members[WEIGHTS], random)
+        case 2:
+            members[WEIGHTS] = mangled_weights(members[WEIGHTS], random)
+        case 3:
+            return mangled_bytes(content, random)
+    result = io.BytesIO()
+    with zipfile.ZipFile(result, "w") as archive:
+        for name, member in members.items():
+            archive.writestr(name, member)
+    return result.getvalue()
+
+
+@pytest.mark.filterwarnings("ignore:the state of the optimizer")
+def test_mangled_files(tmp_path, request):
+    contents = []
+    for model in (plain(), of_layers()):
+        write_model(model, tmp_path / "m.keras", overwrite=True)
+        assert read_model(tmp_path / "m.keras").weights.keys() == model.weights.keys()
+        contents.append((tmp_path / "m.keras").read_bytes())
+    minutes, first = (request.config.getoption(f"--random-{name}") for name in ("minutes", "seed"))
+    end, outcomes = time.process_time() + 60 * minutes, {}
+    for seed in count(first):
+        if time.process_time() > end if minutes else seed >= first + CASES:
+            break
+        random = Random(seed)
+        (tmp_path / "m.keras").write_bytes(mangled_archive(random.choice(contents), random))
+        outcome = outcome_of(tmp_path / "m.keras", seed)
+        outcomes[outcome] = outcomes.get(outcome, 0) + 1
+        assert set(os.listdir(tmp_path)) <= {"m.keras", "again.keras"}, f"files are left behind, seed {seed}"
+    print(outcomes)  # noqa: T201 (shown with -s)
+    assert outcomes["read"] > 0
+    assert outcomes["BadFile"] > 0
+
+
+def outcome_of(path, seed):
+    """The error of reading a file and writing it again, or `read` if there is none."""
+    try:
+        with strict_rules(False):
+            write_model(read_model(path), path.with_name("again.keras"), overwrite=True)
+    except SurgeryError as error:
+        refusal = error
+    except Exception as error:
+        raise AssertionError(f"seed {seed}: {type(error).__name__}: {error}") from error
+    else:
+        return "read"
+    assert "\n" not in str(refusal), f"seed {seed}"
+    return type(refusal).__name__
