@@ -9,8 +9,10 @@ from __future__ import annotations
 import numpy as np
 
 from kerassurgery_fn.archive.layer_groups import Arrays, LayerGroup
-from kerassurgery_fn.errors import HiddenState
+from kerassurgery_fn.errors import BadFile, HiddenState
 from kerassurgery_fn.rules.layer import quantized
+
+MAX_RANK = 1 << 14  # a file may state any rank, and its zeros take memory
 
 
 def to_saved(layer: LayerGroup, arrays: Arrays) -> Arrays:
@@ -32,13 +34,20 @@ def to_saved(layer: LayerGroup, arrays: Arrays) -> Arrays:
 
 
 def from_saved(layer: LayerGroup, arrays: Arrays) -> Arrays:
-    """The arrays of a layer in the order of `get_weights()`. LoRA weights are zero, as Keras loads them."""
+    """The arrays of a layer in the order of `get_weights()`. LoRA weights are zero, as Keras loads them.
+
+    Raises:
+        BadFile: the rank of the LoRA weights is not one.
+        HiddenState: the layer is quantized in a way that only Keras can read.
+    """
     rank = layer.record["config"].get("lora_rank")
     if _mode(layer):
         return _swapped(layer, arrays)
     if not rank or not arrays:
         return arrays
     *rows, columns = arrays[0].shape
+    if type(rank) is not int or not 0 < rank <= MAX_RANK:
+        raise BadFile(f"layer {layer.path!r} has the lora_rank {rank!r}, which is not a rank of LoRA weights")
     return (*arrays, np.zeros((*rows, rank), np.float32), np.zeros((rank, columns), np.float32))
 
 

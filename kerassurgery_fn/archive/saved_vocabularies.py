@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from kerassurgery_fn.archive.layer_groups import LayerGroup
+from kerassurgery_fn.channels.axes import bounded
 from kerassurgery_fn.errors import BadFile
 from kerassurgery_fn.graph import Record
 from kerassurgery_fn.rules.registry import key_of
@@ -66,6 +67,9 @@ def saved_idf_weights(layer: Record) -> np.ndarray | None:
     """The inverse document frequencies as a file has them, None if the layer has none.
 
     Special tokens get the average, and positions without a token zero.
+
+    Raises:
+        BadValue: there are more positions than any model has.
     """
     config = layer["config"]
     weights = config.get("idf_weights")
@@ -73,5 +77,5 @@ def saved_idf_weights(layer: Record) -> np.ndarray | None:
         return None
     padding = (config.get("max_tokens") or 0) - special_tokens(layer) - len(weights)
     front = np.full(special_tokens(layer), np.average(weights), np.float32)
-    back = np.zeros(max(padding, 0) if config.get("pad_to_max_tokens") else 0, np.float32)
+    back = np.zeros(bounded(max(padding, 0)) if config.get("pad_to_max_tokens") else 0, np.float32)
     return np.concatenate([front, np.asarray(weights, np.float32), back])

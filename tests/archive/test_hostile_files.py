@@ -230,6 +230,14 @@ def test_a_file_of_an_older_keras(tmp_path):
     assert read_model(path) == model
 
 
+@pytest.mark.parametrize("rank", [10**9, "x", -1, 1.5])
+def test_ranks_of_more_memory_than_there_is(path, rank):
+    config = json.loads(members(path)[CONFIG])
+    config["config"]["layers"][1]["config"]["lora_rank"] = rank
+    rewritten(path, **{CONFIG: json.dumps(config)})
+    check_refused(path, BadFile, "is not a rank of LoRA weights")
+
+
 def test_cells_without_a_class(tmp_path):
     record = functional(
         "f", {"x": (None, 5, 3)}, called(layer("RNN", "r", cell={"config": {}}), "x", out=(None, 4)), outputs="r"

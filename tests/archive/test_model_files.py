@@ -8,6 +8,7 @@ import pytest
 from keras import layers as L
 
 from helpers.law_models import law_models
+from helpers.needs import slow_network
 from helpers.older import IS_OLDER
 from helpers.table_of_models import small_models
 from kerassurgery_fn import capture, rebuild
@@ -65,6 +66,14 @@ def test_all_models_of_the_law_tests(tmp_path):
         loaded = rebuild(capture(keras.models.load_model(tmp_path / "written.keras")))
         for a, b in zip(loaded.get_weights(), rebuild(snapshot).get_weights(), strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+APPLICATIONS = [name for name in dir(keras.applications) if name[0].isupper()]
+
+
+@pytest.mark.parametrize("name", map(slow_network, APPLICATIONS))
+def test_applications(name, tmp_path):
+    check_file(getattr(keras.applications, name)(weights=None), tmp_path / "model.keras")
 
 
 @keras.saving.register_keras_serializable("archive")
