@@ -31,7 +31,8 @@ PLACES = ("axis", "axis1", "axis2", "source", "destination")  # fields that name
 AXES_OF_THEIR_OWN = {"ops.ExpandDims", "ops.OneHot", "ops.Stack"}  # an axis that the tensor does not have yet
 WITH_NOISE = {"Dropout", "AlphaDropout"}
 ELEMENTWISE = {"ops.Add", *(f"ops.{name}" for name in TOGETHER)}
-BUILT_FOR_ONE_RANK = {"BatchNormalization", "EinsumDense"}  # `build` writes the rank into the `input_spec`
+# `build` writes the rank into the `input_spec`.
+BUILT_FOR_ONE_RANK = {"BatchNormalization", "EinsumDense", "GroupNormalization", "PReLU"}
 
 
 # Layers and operations that TensorFlow cannot compute of integers, some of them in training only, and activations that

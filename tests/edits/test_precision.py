@@ -120,6 +120,15 @@ def test_tensors_that_are_of_another_dtype_after_an_edit(before, after):
 
 
 @pytest.mark.keras
+def test_a_layer_in_place_of_an_operation_makes_tensors_of_its_own_dtype():
+    x = keras.Input((4,))
+    positive = ops.greater(x, 0.0)
+    snapshot = capture(keras.Model(x, L.Identity()(ops.convert_to_tensor(positive))))
+    after = ReplaceLayer("convert_to_tensor*", L.Rescaling(0.5))(snapshot)
+    assert differences(after.record, capture(rebuild(after)).record) == []
+
+
+@pytest.mark.keras
 def test_a_sequential_model_casts_to_the_dtype_of_its_input():
     x = keras.Input((4,))
     inner = keras.Sequential([keras.Input((4,)), L.Dense(2)], name="inner")

@@ -134,10 +134,11 @@ def test_models_are_called_on_as_many_tensors_as_they_have_inputs():
     assert ReplaceLayer("pair", two)(named).record["config"]["layers"][-1]["name"] == "two"
 
 
-def test_a_layer_that_is_built_for_another_number_of_axes_is_refused():
+@pytest.mark.parametrize("make", [L.BatchNormalization, lambda: L.GroupNormalization(2), L.PReLU])
+def test_a_layer_that_is_built_for_another_number_of_axes_is_refused(make):
     x = keras.Input((5, 4))
     snapshot = capture(keras.Model(x, L.Dense(3, name="d")(L.ReLU(name="r")(x))))
-    new = L.BatchNormalization()
+    new = make()
     new(keras.Input((4,)))
     with pytest.raises(MisfitTensor, match=r"built for tensors of 2 axes; give a layer that is not built"):
         ReplaceLayer("r", new)(snapshot)

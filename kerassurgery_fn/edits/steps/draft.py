@@ -163,7 +163,8 @@ class Draft:
         path = join_path(scope, key)
         record = {key: value for key, value in own_record(layer.record).items() if key != "compile_config"}
         record = freeze(with_name(record, name))
-        graph = replace(graph, layers={**graph.layers, key: record}, changed=graph.changed | {key})
+        stated = {port: spec for port, spec in graph.stated.items() if port.layer != key}  # what a layer before it made
+        graph = replace(graph, layers={**graph.layers, key: record}, changed=graph.changed | {key}, stated=stated)
         draft = self.without(path).without_model(path, record).with_graph(scope, graph)
         draft = draft.with_arrays({join_path(path, own): a for own, a in layer.weights.items()})
         fresh = frozenset(() if model_in(record) or "" in layer.weights else [path])
