@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import mmap
 from typing import IO, NamedTuple
 
 import numpy as np
@@ -40,6 +41,18 @@ class Region(NamedTuple):
     def _check(self, offset: int, count: int) -> None:
         if offset < 0 or offset + count > self.size:
             raise BadFile(f"it should have {count:,} bytes at {offset:,}, and ends at {self.size:,}")
+
+
+def release(array: np.ndarray) -> None:
+    """Gives back the memory that a mapped array takes; it is read from the file again when it is used again.
+
+    An array in memory is left as it is.
+    """
+    owner: object = array
+    while isinstance(owner, np.ndarray):
+        owner = owner.base
+    if isinstance(owner, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        owner.madvise(mmap.MADV_DONTNEED)
 
 
 class Window(io.RawIOBase):

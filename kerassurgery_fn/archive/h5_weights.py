@@ -15,7 +15,7 @@ import h5py
 import ml_dtypes
 import numpy as np
 
-from kerassurgery_fn.archive.file_regions import Region, Window
+from kerassurgery_fn.archive.file_regions import Region, Window, release
 from kerassurgery_fn.archive.layer_groups import Arrays
 from kerassurgery_fn.errors import BadFile
 
@@ -146,6 +146,7 @@ def write_arrays(file: h5py.File, group: str, arrays: Sequence[np.ndarray]) -> N
     written = file.require_group(f"{group}/vars")
     for index, array in enumerate(arrays):
         dataset = written.create_dataset(str(index), data=array)
+        release(array)
         if array.dtype == BFLOAT16:
             dataset.attrs["dtype"] = "bfloat16"
 

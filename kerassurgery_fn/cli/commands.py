@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +21,7 @@ from kerassurgery_fn.differences import diff, load_diff, patch, save_diff
 from kerassurgery_fn.documents.plan_files import decode, loads, save_plan
 from kerassurgery_fn.documents.preconditions import made_for
 from kerassurgery_fn.edits import EDITS
+from kerassurgery_fn.errors import BadFile
 from kerassurgery_fn.measure.model_pruning import prune as pruned
 from kerassurgery_fn.report import report_html, tables_of
 from kerassurgery_fn.report.explanation import explain as explained
@@ -36,9 +38,14 @@ PLAN = Annotated[str, typer.Argument(help="a plan as JSON, from save_plan or pru
 @app.callback()
 def settings(
     debug: Annotated[bool, typer.Option("--debug", help="show the traceback of an error")] = False,
+    rules: Annotated[
+        Path | None, typer.Option(help="a Python file with rules for layers of your own; it is run")
+    ] = None,
     version: Annotated[bool, typer.Option("--version", help="print the version", is_eager=True)] = False,
 ) -> None:
     DEBUG.set(debug)
+    if rules is not None:
+        refusing(run_file)(rules)
     if version:
         typer.echo(__version__)
         raise typer.Exit
@@ -198,6 +205,18 @@ def prune(
     write(before, result.model, source, target, overwrite, as_json, result.plan)
     if not as_json:
         print_tables([result.table()], as_json)
+
+
+def run_file(path: Path) -> None:
+    """Runs a file that registers rules. Only a file that the user names is run.
+
+    Raises:
+        BadFile: the file cannot be read, or raises an exception.
+    """
+    try:
+        runpy.run_path(str(path), run_name="rules")
+    except Exception as error:  # the user's code may raise anything
+        raise BadFile(f"{path} cannot be run: {type(error).__name__}: {error}") from error
 
 
 def _budget(value: float | None) -> float | None:

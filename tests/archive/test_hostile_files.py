@@ -4,7 +4,10 @@ import io
 import json
 import os
 import stat
+import subprocess
+import sys
 import zipfile
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -83,6 +86,31 @@ def test_lazy_arrays_stay_in_the_file(path):
     assert lazy == snapshot(RECORD, WEIGHTS_OF_M)
     write_model(lazy, path, overwrite=True)
     assert read_model(path) == lazy
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak of memory is measured as Linux does")
+def test_a_copy_takes_the_memory_of_one_array(tmp_path):
+    """Arrays of 32 MB are read from one file and written to another, one after the other."""
+    layers = [layer("Dense", f"d{i}", units=2896, use_bias=False) for i in range(8)]
+    kernel = np.random.default_rng(0).random((2896, 2896), dtype="float32")
+    model = snapshot(sequential("big", (None, 2896), *layers), {f"d{i}": (kernel,) for i in range(8)})
+    write_model(model, tmp_path / "big.keras")
+    command = [sys.executable, "-c", COPY, tmp_path / "big.keras", tmp_path / "copy.keras"]
+    run = subprocess.run(command, capture_output=True, text=True, check=True, env={"PYTHONPATH": str(ROOT)})
+    assert int(run.stdout) < 110, "megabytes"
+    assert (tmp_path / "copy.keras").read_bytes() == (tmp_path / "big.keras").read_bytes()
+
+
+ROOT = Path(__file__).parents[2]
+COPY = """
+import resource, sys
+from kerassurgery_fn import read_model, write_model
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+snapshot = read_model(sys.argv[1], lazy=True)
+before = peak()
+write_model(snapshot, sys.argv[2])
+print(peak() - before)
+"""
 
 
 # --- the archive

@@ -26,6 +26,7 @@ from kerassurgery_fn import (
 from kerassurgery_fn.cli.commands import app
 from kerassurgery_fn.cli.edit_verbs import EXAMPLES, constructed, verb_of
 from kerassurgery_fn.edits import EDITS, InsertLayer, ReplaceHead, WidenChannels
+from kerassurgery_fn.rules import RULES
 
 ROOT = Path(__file__).parents[2]
 RECORD = functional(
@@ -193,6 +194,45 @@ def test_figures_as_json(folder):
 def test_a_file_may_be_replaced_by_its_edited_model(folder):
     run("delete-layer", "m.keras", "drop", "-o", "m.keras", "--overwrite")
     assert read_model("m.keras") == DeleteLayer("drop")(M)
+
+
+# --- rules of one's own
+
+GATE = layer("Gate", "gate", module="mine", registered_name="mine>Gate")
+RULES_FILE = """
+from kerassurgery_fn import rule
+
+@rule("mine>Gate")
+def gate(layer, x, **_):
+    layer.weights(scale="i", i=x[-1])
+    return x
+"""
+
+
+def test_rules_of_a_file_that_is_named(folder, monkeypatch):
+    record = functional(
+        "g",
+        {"x": (None, 8)},
+        call(layer("Dense", "a", units=6), "x"),
+        call(GATE, "a", out=(None, 6)),
+        call(layer("Dense", "c", units=2), "gate"),
+        outputs="c",
+    )
+    write_model(
+        snapshot(record, {"a": WEIGHTS["a"], "gate": (numbers(6),), "c": (numbers(6, 2), numbers(2))}), "g.keras"
+    )
+    Path("rules.py").write_text(RULES_FILE)
+    monkeypatch.setattr("kerassurgery_fn.rules.registry.RULES", dict(RULES))
+    assert "has no rule" in run("delete-channels", "g.keras", "a=1", "-o", "b.keras", code=1)
+    run("--rules", "rules.py", "delete-channels", "g.keras", "a=1", "-o", "b.keras")
+    assert [array.shape for array in read_model("b.keras").weights["gate"]] == [(5,)]
+
+
+def test_rules_that_cannot_be_run(folder):
+    Path("rules.py").write_text("1 / 0")
+    output = run("--rules", "rules.py", "show", "m.keras", code=1)
+    assert output == "error: rules.py cannot be run: ZeroDivisionError: division by zero\n"
+    assert "cannot be run" in run("--rules", "no.py", "show", "m.keras", code=1)
 
 
 # --- refusals
