@@ -27,6 +27,7 @@ Sizes = tuple[int | None, ...]
 RANKS = {"LSTM": 3, "GRU": 3, "SimpleRNN": 3, "RepeatVector": 2}
 LEAST = {"Dense": 2, "RNN": 3, "TimeDistributed": 3}
 STATES_OF_VECTORS = {"LSTM", "GRU", "SimpleRNN"}
+RECURRENT = {*STATES_OF_VECTORS, "RNN", "Bidirectional", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"}
 PLACES = ("axis", "axis1", "axis2", "source", "destination")  # fields that name axes of what a layer reads
 AXES_OF_THEIR_OWN = {"ops.ExpandDims", "ops.OneHot", "ops.Stack"}  # an axis that the tensor does not have yet
 WITH_NOISE = {"Dropout", "AlphaDropout"}
@@ -192,11 +193,15 @@ def check_dot(record: Record, shapes: list[Sizes]) -> None:
 
 
 def check_states(record: Record, args: Any, kwargs: Any) -> None:
-    """Raises Misfit where a recurrent layer would start with states that are not one vector a sample."""
+    """Raises Misfit where a recurrent layer would start with states that are not one vector a sample, or read a mask that
+    is not one number a step."""
     states = args[1] if len(args) > 1 else kwargs.get("initial_state")
     for state in leaves(states) if key_of(record) in STATES_OF_VECTORS else ():
         if isinstance(state, tuple) and len(state) != 2:
             raise Misfit(f"its initial_state is of 2 axes, not of shape {tuple(map(size, state))}")
+    mask = kwargs.get("mask")
+    if key_of(record) in RECURRENT and isinstance(mask, tuple) and len(mask) != 2:
+        raise Misfit(f"its mask is of 2 axes, batch and time, not of shape {tuple(map(size, mask))}")
 
 
 # Class -> what it requires of the shape of its first tensor, or of the shapes in a list of them.

@@ -144,6 +144,13 @@ def test_a_layer_that_is_built_for_another_number_of_axes_is_refused(make):
         ReplaceLayer("r", new)(snapshot)
 
 
+def test_the_mask_of_a_recurrent_layer_has_two_axes():
+    ids = keras.Input((5,), dtype="int32")
+    snapshot = capture(keras.Model(ids, L.LSTM(3, name="l")(L.Embedding(9, 4, mask_zero=True)(ids))))
+    with pytest.raises(MisfitTensor, match=r"'l' .*its mask is of 2 axes, batch and time, not of shape \(None, 2, 5\)"):
+        InsertLayer(L.RepeatVector(2), after="*@NotEqual")(snapshot)
+
+
 def test_a_built_layer_checks_its_new_inputs():
     """Keras checks what Concatenate joins only when it builds the layer, as many other classes do."""
     x, y = keras.Input((2, 4)), keras.Input((8,))
