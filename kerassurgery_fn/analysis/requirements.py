@@ -193,8 +193,7 @@ def check_dot(record: Record, shapes: list[Sizes]) -> None:
 
 
 def check_states(record: Record, args: Any, kwargs: Any) -> None:
-    """Raises Misfit where a recurrent layer would start with states that are not one vector a sample, or read a mask that
-    is not one number a step."""
+    """Raises Misfit where the states or the mask of a recurrent layer are no vector a sample."""
     states = args[1] if len(args) > 1 else kwargs.get("initial_state")
     for state in leaves(states) if key_of(record) in STATES_OF_VECTORS else ():
         if isinstance(state, tuple) and len(state) != 2:
