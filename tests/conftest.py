@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import cache
+from importlib.util import find_spec
 from typing import Any
 
 from helpers import older, random_state
@@ -73,6 +74,16 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         for operation in marker.args:
             if not is_implemented(operation):
                 pytest.skip(f"TensorFlow has no {operation} on this machine")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[None]:
+    """Skips modules that import Keras where it is not installed: the core, files and the command line need none."""
+    outcome = yield
+    report = outcome.get_result()
+    if report.failed and find_spec("keras") is None and "No module named 'keras'" in str(report.longrepr):
+        report.outcome = "skipped"
+        report.longrepr = (str(collector.path), 0, "Skipped: needs Keras")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

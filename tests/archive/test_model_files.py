@@ -71,7 +71,7 @@ def test_all_models_of_the_law_tests(tmp_path):
 APPLICATIONS = [name for name in dir(keras.applications) if name[0].isupper()]
 
 
-@pytest.mark.parametrize("name", map(slow_network, APPLICATIONS))
+@pytest.mark.parametrize("name", [slow_network(name) for name in APPLICATIONS])
 def test_applications(name, tmp_path):
     check_file(getattr(keras.applications, name)(weights=None), tmp_path / "model.keras")
 
