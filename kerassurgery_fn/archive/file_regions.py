@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import io
 import mmap
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
 from kerassurgery_fn.errors import BadFile
+
+
+class MappedBytes(np.memmap):
+    """Bytes of a file that are mapped to be read only."""
 
 
 class Region(NamedTuple):
@@ -36,7 +40,7 @@ class Region(NamedTuple):
         self._check(offset, count)
         if not count:
             return np.empty(0, np.uint8)
-        return np.memmap(self.file, np.uint8, "r", self.start + offset, (count,)).view(np.ndarray)
+        return MappedBytes(self.file, np.uint8, "r", self.start + offset, (count,)).view(np.ndarray)
 
     def _check(self, offset: int, count: int) -> None:
         if offset < 0 or offset + count > self.size:
@@ -44,15 +48,16 @@ class Region(NamedTuple):
 
 
 def release(array: np.ndarray) -> None:
-    """Gives back the memory that a mapped array takes; it is read from the file again when it is used again.
+    """Gives back the memory that an array of `Region.map` takes; it is read from the file again when it is used again.
 
-    An array in memory is left as it is.
+    Other arrays are left as they are: a mapping that was written to would lose what was written.
     """
-    owner: object = array
-    while isinstance(owner, np.ndarray):
+    owner: Any = array
+    while isinstance(owner, np.ndarray) and not isinstance(owner, MappedBytes):
         owner = owner.base
-    if isinstance(owner, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-        owner.madvise(mmap.MADV_DONTNEED)
+    pages = owner.base if isinstance(owner, MappedBytes) else None
+    if isinstance(pages, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        pages.madvise(mmap.MADV_DONTNEED)
 
 
 class Window(io.RawIOBase):

@@ -101,6 +101,16 @@ def test_a_copy_takes_the_memory_of_one_array(tmp_path):
     assert (tmp_path / "copy.keras").read_bytes() == (tmp_path / "big.keras").read_bytes()
 
 
+def test_a_mapping_of_the_user_keeps_what_was_written_to_it(tmp_path):
+    numbers(3, 4).tofile(tmp_path / "kernel")
+    kernel = np.memmap(tmp_path / "kernel", "float32", "c", shape=(3, 4))
+    kernel += 1
+    model = snapshot(RECORD, WEIGHTS_OF_M | {"a": (kernel, numbers(4))})
+    write_model(model, tmp_path / "m.keras")
+    np.testing.assert_array_equal(kernel, numbers(3, 4) + 1)
+    np.testing.assert_array_equal(read_model(tmp_path / "m.keras").weights["a"][0], numbers(3, 4) + 1)
+
+
 ROOT = Path(__file__).parents[2]
 COPY = """
 import resource, sys
