@@ -55,7 +55,7 @@ def release(array: np.ndarray) -> None:
     owner: Any = array
     while isinstance(owner, np.ndarray) and not isinstance(owner, MappedBytes):
         owner = owner.base
-    pages = owner.base if isinstance(owner, MappedBytes) else None
+    pages: Any = getattr(owner, "base", None) if isinstance(owner, MappedBytes) else None
     if isinstance(pages, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
         pages.madvise(mmap.MADV_DONTNEED)
 
