@@ -15,6 +15,7 @@ from kerassurgery_fn.graph import (
     Port,
     Record,
     Selector,
+    arranged,
     as_selector,
     is_pattern,
     join_path,
@@ -102,10 +103,13 @@ def foldable(draft: Draft, path: str) -> Fold | str:
         return f"it is a {record['class_name']}, and only a BatchNormalization can be"
     if not draft.weights.get(path):
         return "its statistics are yet to be drawn"
-    nodes = [node for node in graph.nodes(key) if graph.calls[node].kwargs.get("training") is not True]
+    calls = [node for node in arranged(graph)[1] if node[0] == key]
+    if not calls:
+        return "another edit at once with this one has taken it out, or folded it"
+    nodes = [node for node in calls if graph.calls[node].kwargs.get("training") is not True]
     ports = {Port(*node): graph.reads(node)[0] for node in nodes}
     producers = {port.layer for port in ports.values()}
-    if len(nodes) < len(graph.nodes(key)):
+    if len(nodes) < len(calls):
         return "it is called with training=True, and normalises by each batch"
     if len(producers) != 1:
         return f"it normalises what several layers make, {', '.join(sorted(producers))}"

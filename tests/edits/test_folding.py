@@ -12,7 +12,7 @@ from helpers.laws import check_rebuilt_record, compute, random_inputs, randomise
 from helpers.needs import NEEDS_CHANNELS_FIRST, marked, slow_network
 from helpers.records import call, functional, layer, sequential
 from helpers.running import captured
-from kerassurgery_fn import ConvertDtype, FoldBatchNorm, Plan, capture, rebuild
+from kerassurgery_fn import ConvertDtype, DeleteLayer, FoldBatchNorm, Plan, capture, rebuild
 from kerassurgery_fn.edits.folding import foldable
 from kerassurgery_fn.edits.steps.draft import Draft
 from kerassurgery_fn.errors import NotFoldable, UnknownLayer
@@ -56,6 +56,14 @@ def test_normalisations_without_gamma_or_beta():
     before = row(dense("a"), norm("bn", center=False), a=(KERNEL, BIAS), bn=(GAMMA, MEAN, VARIANCE))
     after = row(dense("a"), a=(np.array([[5.0, 4.0], [15.0, 8.0]]), np.array([0.0, 8.0])))
     assert FoldBatchNorm()(before) == after
+
+
+def test_a_normalisation_is_folded_once_at_once():
+    before = row(dense("a"), norm("bn"), **WEIGHTS)
+    assert Plan.at_once(FoldBatchNorm(), FoldBatchNorm())(before) == FoldBatchNorm()(before)
+    assert Plan.at_once(DeleteLayer("bn"), FoldBatchNorm())(before) == DeleteLayer("bn")(before)
+    with pytest.raises(NotFoldable, match="'bn' cannot be folded: another edit at once with this one has taken it out"):
+        Plan.at_once(FoldBatchNorm(), FoldBatchNorm("bn"))(before)
 
 
 def test_two_normalisations_in_a_row_are_folded_in_order():
