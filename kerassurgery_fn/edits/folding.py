@@ -15,7 +15,6 @@ from kerassurgery_fn.graph import (
     Port,
     Record,
     Selector,
-    arranged,
     as_selector,
     is_pattern,
     join_path,
@@ -103,7 +102,7 @@ def foldable(draft: Draft, path: str) -> Fold | str:
         return f"it is a {record['class_name']}, and only a BatchNormalization can be"
     if not draft.weights.get(path):
         return "its statistics are yet to be drawn"
-    calls = [node for node in arranged(graph)[1] if node[0] == key]
+    calls = [node for node in graph.live if node[0] == key]
     if not calls:
         return "another edit at once with this one has taken it out, or folded it"
     nodes = [node for node in calls if graph.calls[node].kwargs.get("training") is not True]
