@@ -62,7 +62,8 @@ def as_layer(value: Any) -> Snapshot:
         case Snapshot():
             check_record(value.record, "the record of the layer")
             refuse_unbuilt(value.record)
-            return value
+            record = _with_complete_inputs(value.record)
+            return value if record is value.record else Snapshot(record, value.weights, value.training)
         case {"class_name": str(), "config": Mapping()}:
             is_complete = value.keys() >= COMPLETE and ("name" in value or "name" in value["config"])
             record = _without_compile_config(freeze(value if is_complete else complete_record(value)))
@@ -77,6 +78,26 @@ def as_layer(value: Any) -> Snapshot:
         f"{shortened(value)} is not a layer: pass a Keras layer, its record as keras.saving.serialize_keras_object "
         "writes it, or a snapshot"
     )
+
+
+def _with_complete_inputs(record: Record) -> Record:
+    """The record in which the inputs of a model in the layer state whether they are optional, as after a capture.
+
+    Keras before 3.11 does not write that.
+    """
+    inner = model_in(record)
+    if inner is None:
+        return record
+    model, place = inner
+    layers = [
+        {**layer, "config": {**layer["config"], "optional": False}}
+        if is_input(layer) and "optional" not in layer["config"]
+        else _with_complete_inputs(layer)
+        for layer in model["config"]["layers"]
+    ]
+    if all(new is old for new, old in zip(layers, model["config"]["layers"], strict=True)):
+        return record
+    return freeze(set_in(record, (*place, "config", "layers"), layers))
 
 
 def _built(record: Record) -> Any:

@@ -255,6 +255,14 @@ def test_a_wrapper_brings_the_weights_of_the_model_in_it(form, depth):
         assert np.allclose(rebuild(made)(x), wrapper(x))
 
 
+def test_an_input_in_a_wrapper_that_does_not_state_whether_it_is_optional_is_completed():
+    wrapper = L.TimeDistributed(keras.Sequential([keras.Input((4,)), L.ReLU()]), name="steps")
+    record = keras.saving.serialize_keras_object(wrapper)
+    record["config"]["layer"]["config"]["layers"][0]["config"].pop("optional", None)  # as Keras before 3.11 writes it
+    made = InsertLayer(record, after="r")(capture(keras.Sequential([keras.Input((3, 4)), L.ReLU(name="r")])))
+    assert capture(rebuild(made)) == made
+
+
 def test_a_model_in_a_wrapper_reads_steps_of_the_shape_of_its_input():
     steps = L.TimeDistributed(keras.Sequential([keras.Input((4,)), L.Flatten(), L.ReLU()]), name="steps")
     snapshot = capture(keras.Sequential([keras.Input((3, 4)), L.ReLU(name="r"), steps]))
