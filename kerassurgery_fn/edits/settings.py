@@ -128,7 +128,7 @@ class SetTrainable(Rewrite):
         object.__setattr__(self, "trainable", bool(self.trainable))
 
     def redraw(self, draft: Draft) -> Draft:
-        paths = draft.within(self.layer)
+        paths, weighted = draft.within(self.layer), draft.weights.keys()
         for path in paths:
             inner = model_in(draft.record(path))
             if inner:
@@ -137,7 +137,7 @@ class SetTrainable(Rewrite):
                 scope, key = parted(path)
                 graph = draft.graph(scope)
                 record = with_trainable(graph.layers[key], self.trainable)
-                if not self.trainable and path in draft.weights and "trainable" not in record["config"]:
+                if not self.trainable and path in weighted and "trainable" not in record["config"]:
                     record = {**record, TRAINED: []}  # its class writes no flag
                 layers = {**graph.layers, key: freeze(record)}
                 draft = draft.with_graph(scope, replace(graph, layers=layers))

@@ -1,9 +1,11 @@
-"""Edits compose with toolz."""
+"""Edits compose with toolz, and work on whole models at once."""
 
 from toolz import compose, curry, pipe
 
 from helpers.records import layer, sequential, snapshot
-from kerassurgery_fn.edits import DeleteChannels, DeleteLayer, RenameLayer
+from kerassurgery_fn.edits import DeleteChannels, DeleteLayer, RenameLayer, SetTrainable
+from kerassurgery_fn.edits.steps import draft
+from kerassurgery_fn.graph import read_graph
 
 CHAIN = snapshot(
     sequential(
@@ -30,3 +32,12 @@ def test_curry_takes_the_arguments_of_an_edit_one_by_one():
     delete_from_a = curry(lambda layer, channels: DeleteChannels(layer, channels))("a")
     assert delete_from_a([0]) == DeleteChannels("a", [0])
     assert pipe(CHAIN, delete_from_a([0]), DeleteLayer("drop"), RenameLayer("a", "first")) == STEP_BY_STEP
+
+
+def test_an_edit_of_many_layers_reads_the_config_once(monkeypatch):
+    chain = snapshot(sequential("chain", (None, 4), *[layer("Dense", f"d{i}", units=4) for i in range(20)]))
+    readings = []
+    monkeypatch.setattr(draft, "read_graph", lambda read: readings.append(read) or read_graph(read))
+    frozen = SetTrainable("*", False)(chain)
+    assert len(readings) == 1
+    assert not any(record["config"]["trainable"] for record in frozen.record["config"]["layers"][1:])

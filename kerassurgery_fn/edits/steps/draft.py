@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 
 from kerassurgery_fn.analysis.masks import with_masks, without_masks
 from kerassurgery_fn.analysis.shape_collector import Facts
@@ -56,11 +55,15 @@ class Draft:
     restarted: frozenset[str] = frozenset()
     gone: frozenset[str] = frozenset()
     replaced: frozenset[str] = frozenset()
+    # The snapshot stays, so all drafts that `replace` makes of this one share its graph, which is read once.
+    _read: dict[str, Graph] = field(default_factory=dict, repr=False, compare=False)
 
-    @cached_property
+    @property
     def before(self) -> Graph:
         """The graph of the snapshot that the work began with."""
-        return read_graph(self.snapshot)
+        if not self._read:
+            self._read[""] = read_graph(self.snapshot)
+        return self._read[""]
 
     @property
     def weights(self) -> Weights:
