@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from kerassurgery_fn.analysis.mask_rules import MAKERS, PASSING, is_foreign, is_source
+from kerassurgery_fn.rules.mask_rules import MAKERS, PASSING, is_foreign, is_source
 from kerassurgery_fn.analysis.masks import first_argument, has_mask
 from kerassurgery_fn.errors import MisfitTensor
 from kerassurgery_fn.graph import Net, Node, Record, Use, arranged, leaves

@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
-import kerassurgery_fn.analysis.macs  # noqa: F401 (fills the table of MACs)
 from kerassurgery_fn.analysis.channel_flow import Flow, analyse
-from kerassurgery_fn.analysis.cost_table import Shape, Use
+from kerassurgery_fn.rules.macs import Shape, Use
 from kerassurgery_fn.analysis.input_shapes import Shapes, as_shapes, with_shapes
 from kerassurgery_fn.analysis.weight_sizes import item_size, trained_of_opaque
 from kerassurgery_fn.arguments import as_snapshot, optional, takes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from kerassurgery_fn.analysis.mask_rules import Computed, Mask
+from kerassurgery_fn.rules.mask_rules import Computed, Mask
 from kerassurgery_fn.graph import Arguments, Net, Node, Port, Record, Spec, Use, leaves, map_leaves, unused
 from kerassurgery_fn.rules.registry import key_of
 from kerassurgery_fn.values.frozen import freeze

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from kerassurgery_fn.analysis.build_config import with_builds
-from kerassurgery_fn.analysis.dtypes import NUMBER, dtype_made
+from kerassurgery_fn.rules.dtypes import NUMBER, dtype_made
 from kerassurgery_fn.analysis.input_checks import Strict, check_arguments, check_axes, check_weights, misfit, shown
 from kerassurgery_fn.analysis.nested_inputs import admits, bound, refuse_unbound
-from kerassurgery_fn.analysis.requirements import Misfit, check_calls, check_known, check_made, check_shared, describe
+from kerassurgery_fn.rules.size_checks import Misfit, check_calls, check_known, check_made, check_shared, describe
 from kerassurgery_fn.channels import size
 from kerassurgery_fn.errors import MisfitTensor
 from kerassurgery_fn.graph import (

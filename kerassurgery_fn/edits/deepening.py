@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from kerassurgery_fn.analysis.dtypes import variable_dtype
+from kerassurgery_fn.rules.dtypes import variable_dtype
 from kerassurgery_fn.edits.base import edit
 from kerassurgery_fn.edits.layers import InsertLayer, as_calls
 from kerassurgery_fn.edits.precision import as_dtype

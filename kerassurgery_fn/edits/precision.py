@@ -10,7 +10,7 @@ import ml_dtypes
 import numpy as np
 
 from kerassurgery_fn.analysis.channel_flow import analyse
-from kerassurgery_fn.analysis.dtypes import is_float, policy_name, variable_dtype
+from kerassurgery_fn.rules.dtypes import is_float, policy_name, variable_dtype
 from kerassurgery_fn.edits.base import edit
 from kerassurgery_fn.edits.steps.draft import Draft, parted
 from kerassurgery_fn.edits.steps.draft_writing import Rewrite

@@ -8,6 +8,9 @@ from typing import Any
 
 from kerassurgery_fn.channels import Axis, select, size
 from kerassurgery_fn.graph import Record
+from kerassurgery_fn.rules.size_checks import rank_of_shared_axes
+from kerassurgery_fn.rules.macs import no_macs
+from kerassurgery_fn.rules.mask_rules import passed
 from kerassurgery_fn.rules.layer import Layer, Tensor
 from kerassurgery_fn.rules.registry import RULES, key_of, rule, rule_for
 
@@ -33,9 +36,13 @@ def relu_name(config: Mapping[str, Any]) -> str:
     return {None: "relu", 6: "relu6"}.get(highest, f"relu up to {highest}")
 
 
-@rule("ReLU", last=relu_name)
-@rule("LeakyReLU", last=lambda config: "leaky_relu")
-@rule("ELU", last=lambda config: "elu")
+# Keras has nothing to build in these layers, and hands the mask of the input on.
+ALONE = {"equal_channels": True, "masks": passed, "built": False}
+
+
+@rule("ReLU", last=relu_name, **ALONE)
+@rule("LeakyReLU", last=lambda config: "leaky_relu", **ALONE)
+@rule("ELU", last=lambda config: "elu", **ALONE)
 def elementwise(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     return inputs
 
@@ -46,14 +53,19 @@ def elementwise_operation(layer: Layer, x: Tensor) -> Tensor:
     return x
 
 
-@rule("PReLU", last=lambda config: "prelu")
+@rule(
+    "PReLU", last=lambda config: "prelu", equal_channels=True, masks=passed, macs=no_macs, least_rank=rank_of_shared_axes
+)  # fmt: skip
 def prelu(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     shared = layer.get("shared_axes") or ()
     layer.weight("alpha", tuple(1 if i in shared else axis for i, axis in enumerate(inputs) if i), summed=())
     return inputs
 
 
-@rule("Softmax", approximate="over channels", last=lambda config: "softmax")
+@rule(
+    "Softmax", approximate="over channels", last=lambda config: "softmax", masks=passed, built=False,
+    arguments=("inputs", "mask"), added={"mask": None},
+)  # fmt: skip
 def softmax(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     axes = layer["axis"]
     for axis in axes if isinstance(axes, list) else [axes]:
@@ -61,7 +73,7 @@ def softmax(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     return inputs
 
 
-@rule("Activation", last=itemgetter("activation"))
+@rule("Activation", last=itemgetter("activation"), **ALONE)
 def activation(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     return activated(layer, inputs)
 

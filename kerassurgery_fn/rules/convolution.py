@@ -7,12 +7,21 @@ from operator import itemgetter
 from typing import Any
 
 from kerassurgery_fn.channels import Axis, has_ids, merge, size
+from kerassurgery_fn.rules.size_checks import check_groups
+from kerassurgery_fn.rules.macs import once_per_input_position
 from kerassurgery_fn.rules.activations import activated
 from kerassurgery_fn.rules.layer import Layer, Tensor, joined, parts, plain
-from kerassurgery_fn.rules.registry import rule
+from kerassurgery_fn.rules.registry import Kernel, rule
 
 
-@rule("Conv1D", "Conv2D", "Conv3D", last=itemgetter("activation"))
+LAST_AXIS, GROUPED_AXES = Kernel(0, (-1,)), Kernel(0, (-2, -1))
+# Of these classes channels may be copied, and all end with their activation.
+CONVOLUTION: dict[str, Any] = {"last": itemgetter("activation"), "equal_channels": True}
+
+
+@rule("Conv1D", rank=3, deepens=1, folds=LAST_AXIS, requires=(check_groups,), **CONVOLUTION)
+@rule("Conv2D", rank=4, deepens=2, folds=LAST_AXIS, requires=(check_groups,), **CONVOLUTION)
+@rule("Conv3D", rank=5, deepens=3, folds=LAST_AXIS, requires=(check_groups,), **CONVOLUTION)
 def conv(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     batch, space, channel = parts(layer, inputs)
     i, o = grouped(layer, channel, layer.fresh("filters"))
@@ -33,7 +42,12 @@ def grouped(layer: Layer, channel: Axis, o: Axis) -> tuple[Axis, Axis]:
     return place_in, o
 
 
-@rule("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose", last=itemgetter("activation"))
+TRANSPOSED = {**CONVOLUTION, "folds": Kernel(0, (-2,)), "macs": once_per_input_position}
+
+
+@rule("Conv1DTranspose", rank=3, **TRANSPOSED)
+@rule("Conv2DTranspose", rank=4, **TRANSPOSED)
+@rule("Conv3DTranspose", rank=5, **TRANSPOSED)
 def conv_transpose(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     batch, space, channel = parts(layer, inputs)
     o = layer.fresh("filters")
@@ -41,7 +55,8 @@ def conv_transpose(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     return activated(layer, biased(layer, joined(layer, batch, spread(layer, space), o), o))
 
 
-@rule("DepthwiseConv1D", "DepthwiseConv2D", last=itemgetter("activation"))
+@rule("DepthwiseConv1D", rank=3, folds=GROUPED_AXES, **CONVOLUTION)
+@rule("DepthwiseConv2D", rank=4, folds=GROUPED_AXES, **CONVOLUTION)
 def depthwise(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     batch, space, channel = parts(layer, inputs)
     m, w = multiplied(layer, channel)
@@ -50,7 +65,8 @@ def depthwise(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     return activated(layer, biased(layer, joined(layer, batch, left, w), w))
 
 
-@rule("SeparableConv1D", "SeparableConv2D", last=itemgetter("activation"))
+@rule("SeparableConv1D", rank=3, folds=Kernel(1, (-1,)), **CONVOLUTION)
+@rule("SeparableConv2D", rank=4, folds=Kernel(1, (-1,)), **CONVOLUTION)
 def separable(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     batch, space, channel = parts(layer, inputs)
     m, w = multiplied(layer, channel)

@@ -6,36 +6,45 @@ from operator import itemgetter
 from typing import Any
 
 from kerassurgery_fn.channels import size
+from kerassurgery_fn.rules.size_checks import check_arrays, check_noise_rank
+from kerassurgery_fn.rules.macs import dense_macs, embedding_macs, reversible_embedding_macs
+from kerassurgery_fn.rules.mask_rules import mask_of_steps, mask_of_zeros, passed
 from kerassurgery_fn.rules.activations import activated
 from kerassurgery_fn.rules.layer import Layer, Tensor
-from kerassurgery_fn.rules.registry import pins, rule
+from kerassurgery_fn.rules.registry import Kernel, pins, rule
 
-pins("runs a Python function, which may do anything with channels", "Lambda")
+pins("runs a Python function, which may do anything with channels", "Lambda", arguments=None, added={"mask": None})
 pins("runs a model of another framework, whose insides no config tells", "FlaxLayer", "JaxLayer", "TorchModuleWrapper")
 pins("runs a SavedModel, whose insides no config tells", "TFSMLayer")
 pins("is a base class of layers, and says nothing of what they do", "Layer", "Wrapper")
 
 
-@rule("InputLayer")
+@rule("InputLayer", equal_channels=True)
 def input_layer(layer: Layer) -> Tensor:
     return tuple(layer["batch_shape"])
 
 
-@rule("Dense", last=itemgetter("activation"))
+@rule(
+    "Dense", last=itemgetter("activation"), equal_channels=True, macs=dense_macs, deepens=0, folds=Kernel(0, (-1,)),
+    masks=passed, least_rank=2,
+)  # fmt: skip
 def dense(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     o = layer.fresh("units")
     layer.weights(kernel="i>o", bias="o", i=inputs[-1], o=o)
     return activated(layer, (*inputs[:-1], o))
 
 
-@rule("Embedding")
+@rule(
+    "Embedding", equal_channels=True, macs=embedding_macs, masks=mask_of_zeros,
+    makes_mask=lambda config: bool(config.get("mask_zero")),
+)  # fmt: skip
 def embedding(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     o = layer.fresh("output_dim")
     layer.weights(embeddings=">vo", v=layer["input_dim"], o=o)
     return (*inputs, o)
 
 
-@rule("ReversibleEmbedding")
+@rule("ReversibleEmbedding", macs=reversible_embedding_macs, keywords=("reverse",))
 def reversible_embedding(layer: Layer, inputs: Tensor, reverse: bool = False, **_: Any) -> Tensor:
     v, o = layer["input_dim"], layer.fresh("output_dim")
     layer.weights(embeddings="vo", v=v, o=o)
@@ -47,13 +56,23 @@ def reversible_embedding(layer: Layer, inputs: Tensor, reverse: bool = False, **
     return (*inputs[:-1], v)
 
 
-@rule("Identity", "ActivityRegularization", "GaussianNoise", "GaussianDropout", "AlphaDropout")
-@rule("SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D")
+# Layers that change nothing in inference. Keras has nothing to build in them.
+UNCHANGED: dict[str, Any] = {"equal_channels": True, "masks": passed, "built": False}
+NOISE: dict[str, Any] = {**UNCHANGED, "added": {"training": False}}
+
+
+@rule("Identity", takes="either", dtype="input", **UNCHANGED)
+@rule("ActivityRegularization", **UNCHANGED)
+@rule("GaussianNoise", "GaussianDropout", **NOISE)
+@rule("AlphaDropout", requires=(check_noise_rank,), **NOISE)
+@rule("SpatialDropout1D", rank=3, states_dtype=True, **NOISE)
+@rule("SpatialDropout2D", rank=4, states_dtype=True, **NOISE)
+@rule("SpatialDropout3D", rank=5, states_dtype=True, **NOISE)
 def unchanged(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     return inputs
 
 
-@rule("Dropout")
+@rule("Dropout", requires=(check_noise_rank, check_arrays), **NOISE)
 def dropout(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     for i, n in enumerate(layer.get("noise_shape") or ()):
         if n == size(inputs[i]) and n != 1:
@@ -61,14 +80,17 @@ def dropout(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     return inputs
 
 
-@rule("Rescaling")
+@rule("Rescaling", equal_channels=True, masks=passed, requires=(check_arrays,))
 def rescaling(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     if any(isinstance(layer[name], (list, dict)) for name in ("scale", "offset")):
         layer.pin(inputs[-1], "scales it by constants of its config")
     return inputs
 
 
-@rule("Masking", approximate="where channels that go would have told a masked step from another")
+@rule(
+    "Masking", approximate="where channels that go would have told a masked step from another", masks=mask_of_steps,
+    makes_mask=lambda config: True, built=False,
+)  # fmt: skip
 def masking(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     layer.inexact(inputs[-1], "masks a step in which all channels have one value")
     return inputs

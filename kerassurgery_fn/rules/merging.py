@@ -6,16 +6,24 @@ from collections.abc import Sequence
 from typing import Any
 
 from kerassurgery_fn.channels import Axis, has_ids, join, size
+from kerassurgery_fn.rules.size_checks import check_dot, check_joined
+from kerassurgery_fn.rules.macs import dot_macs
+from kerassurgery_fn.rules.mask_rules import joined_masks, merged_masks
 from kerassurgery_fn.rules.layer import Layer, NoRule, Tensor
 from kerassurgery_fn.rules.registry import rule
 
 
-@rule("Subtract", "Multiply", "Maximum", "Minimum")
+# All merging layers take a list of tensors, whose masks they merge.
+MERGING = {"takes": "list", "keywords": ("mask",)}
+
+
+@rule("Subtract", "Multiply", "Maximum", "Minimum", equal_channels=True, masks=merged_masks, **MERGING)
 def elementwise(layer: Layer, inputs: list[Tensor], **_: Any) -> Tensor:
     return broadcast(layer, aligned(inputs))
 
 
-@rule("Add", "Average")
+@rule("Add", merges="sums", equal_channels=True, masks=merged_masks, **MERGING)
+@rule("Average", equal_channels=True, masks=merged_masks, **MERGING)
 def summed(layer: Layer, inputs: list[Tensor], **_: Any) -> Tensor:
     terms = aligned(inputs)
     total = terms[0]
@@ -31,12 +39,14 @@ def aligned(inputs: Sequence[Tensor]) -> list[Tensor]:
     return [(x[0], *[1] * (rank - len(x)), *x[1:]) for x in inputs]
 
 
-@rule("Concatenate")
+@rule(
+    "Concatenate", merges="joins", equal_channels=True, masks=joined_masks, requires=(check_joined,), **MERGING
+)  # fmt: skip
 def concatenate(layer: Layer, inputs: list[Tensor], **_: Any) -> Tensor:
     return concatenated(layer, inputs, layer["axis"])
 
 
-@rule("Dot", approximate="if it normalises")
+@rule("Dot", approximate="if it normalises", macs=dot_macs, requires=(check_dot,), **MERGING)
 def dot(layer: Layer, inputs: list[Tensor], **_: Any) -> Tensor:
     x, y = inputs
     axes = layer["axes"]

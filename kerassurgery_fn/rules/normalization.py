@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from kerassurgery_fn.channels import Axis, select, size
-from kerassurgery_fn.rules.layer import Layer, NoRule, Tensor
+from kerassurgery_fn.rules.config_ranges import is_count
+from kerassurgery_fn.rules.size_checks import check_normalised_groups
+from kerassurgery_fn.rules.macs import no_macs
+from kerassurgery_fn.rules.mask_rules import passed
+from kerassurgery_fn.rules.layer import Layer, NoRule, Tensor, listed
 from kerassurgery_fn.rules.registry import rule
 
 
-@rule("BatchNormalization")
+@rule(
+    "BatchNormalization", equal_channels=True, foldable=True, masks=passed, keywords=("mask",), added={"mask": None},
+    fixed_rank=True,
+)  # fmt: skip
 def batch_normalization(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     c = inputs[layer["axis"]]
     layer.weights(gamma="c", beta="c", moving_mean="c", moving_variance="c", c=c)
@@ -18,7 +26,13 @@ def batch_normalization(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     return inputs
 
 
-@rule("LayerNormalization", approximate="over channels")
+def listed_axes(config: Mapping[str, Any], _: Tensor) -> dict[str, Any]:
+    return {"axis": listed(config["axis"])}
+
+
+@rule(
+    "LayerNormalization", approximate="over channels", macs=no_macs, masks=passed, derived_config=listed_axes
+)  # fmt: skip
 def layer_normalization(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     axes = normalised_over(layer, inputs, layer["axis"])
     if layer["scale"] or layer.get("rms_scaling"):
@@ -28,19 +42,27 @@ def layer_normalization(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     return inputs
 
 
-@rule("RMSNormalization", approximate="over channels")
+@rule("RMSNormalization", approximate="over channels", keywords=("x",), derived_config=listed_axes)
 def rms_normalization(layer: Layer, x: Tensor, **_: Any) -> Tensor:
     layer.weight("scale", normalised_over(layer, x, layer["axis"]))
     return x
 
 
-@rule("UnitNormalization", approximate="over channels")
+@rule("UnitNormalization", approximate="over channels", masks=passed, built=False)
 def unit_normalization(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     normalised_over(layer, inputs, layer["axis"])
     return inputs
 
 
-@rule("GroupNormalization", approximate="unless each channel is a group of its own")
+def is_group_count(value: Any) -> bool:
+    """Whether `groups` of a GroupNormalization can have a value. -1 makes a group of each channel."""
+    return value == -1 or is_count(value)
+
+
+@rule(
+    "GroupNormalization", approximate="unless each channel is a group of its own", masks=passed,
+    requires=(check_normalised_groups,), ranges={"groups": is_group_count},
+)  # fmt: skip
 def group_normalization(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     channel, groups = inputs[layer["axis"]], layer["groups"]
     n = size(channel)
@@ -61,7 +83,7 @@ def group_normalization(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     return inputs
 
 
-@rule("Normalization")
+@rule("Normalization", masks=passed, macs=no_macs)
 def normalization(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     axes = layer["axis"] if isinstance(layer["axis"], list) else [layer["axis"]]
     kept = tuple(inputs[axis] for axis in sorted(a % len(inputs) for a in axes if a is not None))

@@ -9,23 +9,31 @@ from kerassurgery_fn.rules.layer import Layer, Tensor, joined, parts, plain
 from kerassurgery_fn.rules.registry import rule
 
 
-@rule("MaxPooling1D", "MaxPooling2D", "MaxPooling3D", "AveragePooling1D", "AveragePooling2D", "AveragePooling3D")
+BUILT, UNBUILT = {"equal_channels": True}, {"equal_channels": True, "built": False}
+
+
+@rule("MaxPooling1D", "AveragePooling1D", rank=3, **UNBUILT)
+@rule("MaxPooling2D", "AveragePooling2D", rank=4, **UNBUILT)
+@rule("MaxPooling3D", "AveragePooling3D", rank=5, **UNBUILT)
 def pooling(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     batch, space, channel = parts(layer, inputs)
     plain(layer, space, "pools")
     return joined(layer, batch, slid(layer, space, layer["pool_size"]), channel)
 
 
-@rule("GlobalMaxPooling1D", "GlobalMaxPooling2D", "GlobalMaxPooling3D")
-@rule("GlobalAveragePooling1D", "GlobalAveragePooling2D", "GlobalAveragePooling3D")
+@rule("GlobalAveragePooling1D", rank=3, arguments=("inputs", "mask"), added={"mask": None}, **UNBUILT)
+@rule("GlobalMaxPooling1D", rank=3, **UNBUILT)
+@rule("GlobalMaxPooling2D", "GlobalAveragePooling2D", rank=4, **UNBUILT)
+@rule("GlobalMaxPooling3D", "GlobalAveragePooling3D", rank=5, **UNBUILT)
 def global_pooling(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     batch, space, channel = parts(layer, inputs)
     plain(layer, space, "pools")
     return joined(layer, batch, [1] * len(space), channel) if layer["keepdims"] else (batch, channel)
 
 
-@rule("AdaptiveMaxPooling1D", "AdaptiveMaxPooling2D", "AdaptiveMaxPooling3D")
-@rule("AdaptiveAveragePooling1D", "AdaptiveAveragePooling2D", "AdaptiveAveragePooling3D")
+@rule("AdaptiveMaxPooling1D", "AdaptiveAveragePooling1D", rank=3, **BUILT)
+@rule("AdaptiveMaxPooling2D", "AdaptiveAveragePooling2D", rank=4, **BUILT)
+@rule("AdaptiveMaxPooling3D", "AdaptiveAveragePooling3D", rank=5, **BUILT)
 def adaptive_pooling(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     batch, space, channel = parts(layer, inputs)
     plain(layer, space, "pools")

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from kerassurgery_fn.channels import Axis, has_ids, merge, size
+from kerassurgery_fn.rules.product_macs import (convolution_macs, dot_product_attention_macs, einsum_macs, pairwise_macs, product_macs, tensordot_macs, transposed_convolution_macs)
+from kerassurgery_fn.rules.equations import letters_of
 from kerassurgery_fn.rules.activations import across
 from kerassurgery_fn.rules.convolution import slid, spread
 from kerassurgery_fn.rules.counts import InverseRoot
@@ -14,32 +16,7 @@ from kerassurgery_fn.rules.merging import broadcast, meet, without
 from kerassurgery_fn.rules.registry import rule
 
 
-def letters_of(equation: str, ranks: Sequence[int | None]) -> list[list[str]]:
-    """The letters of an einsum, operand by operand and then the output. An ellipsis becomes letters of its own, as many
-    as the operand's rank asks for; an operand whose rank is None has none.
-
-    >>> letters_of("...x,xy->...y", [3, None])
-    [['...1', '...0', 'x'], ['x', 'y'], ['...1', '...0', 'y']]
-    >>> letters_of("ij,jk", [2, 2])
-    [['i', 'j'], ['j', 'k'], ['i', 'k']]
-    """
-    left, arrow, right = equation.replace(" ", "").partition("->")
-    words = left.split(",")
-    if not arrow:
-        once = sorted(c for c in set(left) - {",", "."} if left.count(c) == 1)
-        right = ("..." if "..." in left else "") + "".join(once)
-    spans = [
-        0 if rank is None else rank - len(word.replace("...", "")) for word, rank in zip(words, ranks, strict=True)
-    ]
-    return [_spelled(word, span) for word, span in zip([*words, right], [*spans, max(spans)], strict=True)]
-
-
-def _spelled(word: str, span: int) -> list[str]:
-    before, dots, after = word.partition("...")
-    return [*before, *(f"...{i}" for i in range(span - 1, -1, -1) if dots), *after]
-
-
-@rule("ops.Einsum")
+@rule("ops.Einsum", macs=einsum_macs)
 def einsum(layer: Layer, *operands: Tensor) -> Tensor:
     if any(not isinstance(x, tuple) for x in operands):
         raise NoRule("multiplies by something that is no tensor")
@@ -52,7 +29,7 @@ def einsum(layer: Layer, *operands: Tensor) -> Tensor:
     return tuple(axes[letter] for letter in out)
 
 
-@rule("ops.Matmul")
+@rule("ops.Matmul", macs=product_macs)
 def matmul(layer: Layer, x1: Tensor, x2: Tensor) -> Tensor:
     if not (isinstance(x1, tuple) and isinstance(x2, tuple)):
         raise NoRule("multiplies by something that is no tensor")
@@ -63,7 +40,7 @@ def matmul(layer: Layer, x1: Tensor, x2: Tensor) -> Tensor:
     return without(made, len(made) - 2 + (len(x2) == 1)) if len(x1) == 1 else made
 
 
-@rule("ops.Dot", "ops.Inner")
+@rule("ops.Dot", "ops.Inner", macs=product_macs)
 def dot(layer: Layer, x1: Tensor, x2: Tensor) -> Tensor:
     if not (isinstance(x1, tuple) and isinstance(x2, tuple) and x1 and x2):
         raise NoRule("multiplies by something that is no tensor")
@@ -72,7 +49,7 @@ def dot(layer: Layer, x1: Tensor, x2: Tensor) -> Tensor:
     return (*x1[:-1], *without(x2, axis))
 
 
-@rule("ops.Tensordot")
+@rule("ops.Tensordot", macs=tensordot_macs)
 def tensordot(layer: Layer, x1: Tensor, x2: Tensor) -> Tensor:
     axes = layer["axes"]
     if isinstance(axes, int):
@@ -84,14 +61,14 @@ def tensordot(layer: Layer, x1: Tensor, x2: Tensor) -> Tensor:
     return (*without(x1, *(i for i, _ in pairs)), *without(x2, *(j for _, j in pairs)))
 
 
-@rule("ops.Outer")
+@rule("ops.Outer", macs=pairwise_macs)
 def outer(layer: Layer, x1: Tensor, x2: Tensor) -> Tensor:
     if len(x1) != 1 or len(x2) != 1:
         raise NoRule("flattens its operands")
     return (*x1, *x2)
 
 
-@rule("ops.Vdot")
+@rule("ops.Vdot", macs=pairwise_macs)
 def vdot(layer: Layer, x1: Tensor, x2: Tensor) -> Tensor:
     if len(x1) != len(x2):
         raise NoRule("lays tensors of different ranks flat")
@@ -111,7 +88,7 @@ def trace(layer: Layer, x: Tensor) -> Tensor:
     return diagonal(layer, x)[:-1]
 
 
-@rule("ops.Diagonal")
+@rule("ops.Diagonal", dtype="moved")
 def diagonal(layer: Layer, x: Tensor) -> Tensor:
     i, j = layer["axis1"] % len(x), layer["axis2"] % len(x)
     rows, columns, offset = size(x[i]), size(x[j]), layer["offset"]
@@ -125,7 +102,7 @@ def diagonal(layer: Layer, x: Tensor) -> Tensor:
     return (*rest, max(0, min(rows, columns, columns - offset if offset > 0 else rows + offset)))
 
 
-@rule("ops.DotProductAttention")
+@rule("ops.DotProductAttention", macs=dot_product_attention_macs)
 def dot_product_attention(
     layer: Layer,
     query: Tensor,
@@ -157,7 +134,7 @@ def dot_product_attention(
     return query
 
 
-@rule("ops.Conv")
+@rule("ops.Conv", macs=convolution_macs)
 def conv(layer: Layer, inputs: Tensor, kernel: Tensor) -> Tensor:
     batch, space, channel = parts(layer, inputs)
     if size(channel) != size(kernel[-2]):
@@ -166,21 +143,21 @@ def conv(layer: Layer, inputs: Tensor, kernel: Tensor) -> Tensor:
     return joined(layer, batch, slid(layer, space, windows=windows(layer, kernel)), kernel[-1])
 
 
-@rule("ops.ConvTranspose")
+@rule("ops.ConvTranspose", macs=transposed_convolution_macs)
 def transposed(layer: Layer, inputs: Tensor, kernel: Tensor) -> Tensor:
     batch, space, channel = parts(layer, inputs)
     layer.tie(channel, kernel[-1])
     return joined(layer, batch, spread(layer, space, windows=windows(layer, kernel)), kernel[-2])
 
 
-@rule("ops.DepthwiseConv")
+@rule("ops.DepthwiseConv", macs=convolution_macs)
 def depthwise(layer: Layer, inputs: Tensor, kernel: Tensor) -> Tensor:
     batch, space, channel = parts(layer, inputs)
     layer.tie(channel, kernel[-2])
     return joined(layer, batch, slid(layer, space, windows=windows(layer, kernel)), merge([channel, kernel[-1]]))
 
 
-@rule("ops.SeparableConv")
+@rule("ops.SeparableConv", macs=convolution_macs)
 def separable(layer: Layer, inputs: Tensor, depthwise_kernel: Tensor, pointwise_kernel: Tensor) -> Tensor:
     batch, space, made = parts(layer, depthwise(layer, inputs, depthwise_kernel))
     layer.tie(made, pointwise_kernel[-2])

@@ -7,7 +7,7 @@ import pytest
 
 from helpers.records import DTYPE, call, constant, functional, layer, operation, sequential, snapshot, thing
 from kerassurgery_fn import analyse, cost
-from kerassurgery_fn.analysis.cost_table import MACS, macs
+from kerassurgery_fn.rules.macs import MACS, macs
 from kerassurgery_fn.analysis.layer_costs import cost_of
 from kerassurgery_fn.errors import UnknownLayer, WrongShape
 

@@ -10,7 +10,7 @@ from keras import layers as L
 from helpers.keras_classes import key_of_class, layer_classes, operation_classes
 from helpers.records import call, functional, layer, tensor
 from kerassurgery_fn import DeleteChannels, KeepChannels, Plan, Snapshot, analyse, capture, cost, rebuild
-from kerassurgery_fn.analysis.cost_table import MACS
+from kerassurgery_fn.rules.macs import MACS
 from kerassurgery_fn.rules import RULES
 
 X, Y, MASK, STATE = (

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kerassurgery_fn.analysis.dtypes import compute_dtype, is_float
+from kerassurgery_fn.rules.dtypes import compute_dtype, is_float
 from kerassurgery_fn.graph import Port, Record, Shape, Spec, Use, leaves
 from kerassurgery_fn.rules.registry import key_of
 

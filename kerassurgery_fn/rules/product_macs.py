@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any
 
-from kerassurgery_fn.analysis.cost_table import Shape, Use, macs
+from kerassurgery_fn.rules.macs import Shape, Use, macs
 from kerassurgery_fn.rules.products import letters_of
 
 
