@@ -25,11 +25,11 @@ from kerassurgery_fn.pruning.importance_scoring import ARGUMENTS as SCORING
 from kerassurgery_fn.pruning.importance_scoring import importance, refuse_options
 from kerassurgery_fn.pruning.pruning_plans import plan_pruning
 from kerassurgery_fn.values.snapshot import Snapshot
-from kerassurgery_fn.values.tables import Table
+from kerassurgery_fn.values.tables import ShownAsTable, Table
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Pruned:
+class Pruned(ShownAsTable):
     """The result of `prune`. It prints as a table.
 
     - `model`: the smaller model, a Keras model or a snapshot, as the model that was given;
@@ -55,15 +55,6 @@ class Pruned:
             (name, before, after, f"{100 * after / max(1, before):.1f} %") for name, before, after in costs + widths
         )
         return Table(f"pruned by {self.scores.criterion}", ("", "before", "after", "left"), rows)
-
-    def __repr__(self) -> str:
-        return str(self.table())
-
-    def __rich__(self) -> Any:
-        return self.table().__rich__()
-
-    def _repr_html_(self) -> str:
-        return self.table()._repr_html_()
 
 
 @takes(model=as_model_or_snapshot)

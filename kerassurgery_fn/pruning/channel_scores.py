@@ -11,11 +11,11 @@ import numpy as np
 from kerassurgery_fn.arguments import as_string, meant, shortened
 from kerassurgery_fn.errors import BadScores, BadValue, UnknownGroup
 from kerassurgery_fn.values.frozen import FrozenDict
-from kerassurgery_fn.values.tables import Table, spans
+from kerassurgery_fn.values.tables import ShownAsTable, Table, spans
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Scores(Mapping[str, np.ndarray]):
+class Scores(ShownAsTable, Mapping[str, np.ndarray]):
     """The importance of each channel of each coupled group. Low means that the channel can be deleted.
 
     It is a mapping: name of a group -> float64 scores of shape (channels,), read-only, in the order of the group's
@@ -81,15 +81,6 @@ class Scores(Mapping[str, np.ndarray]):
             if values.size
         )
         return Table(f"scores by {self.criterion}", ("group", "channels", "lowest", "mean", "highest"), rows)
-
-    def __repr__(self) -> str:
-        return str(self.table())
-
-    def __rich__(self) -> Any:
-        return self.table().__rich__()
-
-    def _repr_html_(self) -> str:
-        return self.table()._repr_html_()
 
 
 def _as_scores(name: Any, values: Any) -> np.ndarray:

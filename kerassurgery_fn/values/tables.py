@@ -74,6 +74,22 @@ class Table:
         return Environment(autoescape=True).from_string(HTML).render(table=self, sides=self.sides, show=show)
 
 
+class ShownAsTable:
+    """A value that its `table()` shows: on a console, by `rich.print` and in a notebook."""
+
+    def table(self) -> Table:
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return str(self.table())
+
+    def __rich__(self) -> Any:
+        return self.table().__rich__()
+
+    def _repr_html_(self) -> str:
+        return self.table()._repr_html_()
+
+
 def to_text(renderable: Any, width: int = 80) -> str:
     """The output of `rich.print`, as plain text."""
     from rich.console import Console
