@@ -134,7 +134,7 @@ class UnknownCall(SurgeryError):
 
 
 class UnknownField(SurgeryError):
-    """The layer's config has no such field, or another edit is responsible for the field."""
+    """The layer's config, or the record of a class, has no such field; or another edit is responsible for the field."""
 
 
 class BadValue(SurgeryError):

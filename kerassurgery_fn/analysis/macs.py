@@ -7,7 +7,7 @@ from math import prod
 from typing import Any
 
 from kerassurgery_fn.analysis.cost_table import Shape, Use, macs
-from kerassurgery_fn.rules.products import letters_of
+from kerassurgery_fn.rules.equations import letters_of
 
 
 @macs("MultiHeadAttention", "GroupQueryAttention")

@@ -17,10 +17,9 @@ from toolz import iterate
 
 from kerassurgery_fn.channels import size
 from kerassurgery_fn.graph import Record, is_model, leaves
-from kerassurgery_fn.rules.elementwise import TOGETHER
 from kerassurgery_fn.rules.findings import First
 from kerassurgery_fn.rules.layer import Weight, listed
-from kerassurgery_fn.rules.registry import key_of
+from kerassurgery_fn.rules.registry import key_of, rule_for
 
 Sizes = tuple[int | None, ...]
 
@@ -31,7 +30,6 @@ RECURRENT = {*STATES_OF_VECTORS, "RNN", "Bidirectional", "ConvLSTM1D", "ConvLSTM
 PLACES = ("axis", "axis1", "axis2", "source", "destination")  # fields that name axes of what a layer reads
 AXES_OF_THEIR_OWN = {"ops.ExpandDims", "ops.OneHot", "ops.Stack"}  # an axis that the tensor does not have yet
 WITH_NOISE = {"Dropout", "AlphaDropout"}
-ELEMENTWISE = {"ops.Add", *(f"ops.{name}" for name in TOGETHER)}
 # `build` writes the rank into the `input_spec`.
 BUILT_FOR_ONE_RANK = {"BatchNormalization", "EinsumDense", "GroupNormalization", "PReLU"}
 
@@ -244,7 +242,7 @@ def check_aligned(record: Record, before: Sequence[Sequence[Any] | None], shapes
         shapes: the shapes that it reads now.
     """
     is_new = None in before or [len(shape or ()) for shape in before] != [len(shape) for shape in shapes]
-    if key_of(record) not in ELEMENTWISE or not is_new:
+    if not rule_for(record).broadcasts or not is_new:
         return
     longest = max(shapes, key=len)
     for shape in shapes:

@@ -26,29 +26,11 @@ from kerassurgery_fn.edits.steps.indices import as_amount, as_seed, is_index
 from kerassurgery_fn.errors import BadValue, CannotWiden, PartialGroup
 from kerassurgery_fn.graph import Call, Record, Ref, is_model, refs
 from kerassurgery_fn.rules.constrained import stays, undone
-from kerassurgery_fn.rules.elementwise import ALONE, TOGETHER
 from kerassurgery_fn.rules.layer import Producer, Weight
-from kerassurgery_fn.rules.registry import key_of
+from kerassurgery_fn.rules.registry import key_of, rule_for
 from kerassurgery_fn.values.frozen import set_all
 from kerassurgery_fn.values.snapshot import Snapshot
 
-# Layers and operations that make the same of equal channels, and sum over channels only with weights of their own.
-REPEATABLE = {
-    "InputLayer", "Dense", "EinsumDense", "Embedding", "LSTM", "GRU", "SimpleRNN", "Bidirectional", "TimeDistributed",
-    "MultiHeadAttention", "BatchNormalization", "Activation", "ReLU", "LeakyReLU", "ELU", "PReLU", "Identity",
-    "ThresholdedReLU", "AlphaDropout", "RandomHeight", "RandomWidth",
-    "Rescaling", "Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "GaussianDropout",
-    "GaussianNoise", "ActivityRegularization", "Flatten", "Reshape", "Permute", "RepeatVector", "Concatenate", "Add",
-    "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Resizing",
-    *(f"{one}{d}D" for one in ("Conv", "DepthwiseConv", "SeparableConv", "ConvLSTM") for d in (1, 2, 3)),
-    *(f"Conv{d}DTranspose" for d in (1, 2, 3)),
-    *(f"{one}{d}D" for one in ("ZeroPadding", "Cropping", "UpSampling") for d in (1, 2, 3)),
-    *(f"{a}{b}Pooling{d}D" for a in ("", "Global", "Adaptive") for b in ("Max", "Average") for d in (1, 2, 3)),
-    *(f"ops.{name}" for name in (*ALONE, *TOGETHER)),
-    *(f"ops.{name}" for name in ("Concatenate", "Reshape", "Transpose", "Split", "ExpandDims", "Squeeze", "Pad")),
-    *(f"ops.{name}" for name in ("Mean", "Max", "Min", "MaxPool", "AveragePool", "GetItem", "Resize")),
-    *(f"ops.{name}" for name in ("Add", "StopGradient")),
-}  # fmt: skip
 # Channels that are summed over without weights: those of queries and keys.
 CONTRACTED = {"key_dim", "head_dim"}
 
@@ -188,11 +170,11 @@ def refuse_unlike(flow: Flow, wider: np.ndarray) -> None:
                 "do with several channels; repeat the channel first, by a layer of its own"
             )
     for call in _calls(flow):
-        unlike = [kind for kind in _kinds(call.record) if kind not in REPEATABLE]
+        unlike = [layer for layer in _layers(call.record) if not rule_for(layer).equal_channels]
         if unlike and any(map(touched, _axes(flow, call))):
             raise CannotWiden(
-                f"layer {call.path!r} ({unlike[0]}) is not known to compute the same when channels stand several "
-                "times; widen layers whose channels it does not see"
+                f"layer {call.path!r} ({key_of(unlike[0])}) is not known to compute the same when channels stand "
+                "several times; widen layers whose channels it does not see"
             )
     for path, weights in flow.weights.items():
         for weight in weights:
@@ -244,13 +226,13 @@ def _axes(flow: Flow, call: Call) -> Iterator[Axis]:
         yield from flow.tensors.get(ref) or ()
 
 
-def _kinds(record: Record) -> Iterator[str]:
-    """The class of a layer, and of those in it."""
-    yield key_of(record)
+def _layers(record: Record) -> Iterator[Record]:
+    """A layer, and those in it."""
+    yield record
     for field in ("layer", "backward_layer"):
         inner = record["config"].get(field)
         if isinstance(inner, dict) and "class_name" in inner and not is_model(inner):
-            yield from _kinds(inner)
+            yield from _layers(inner)
 
 
 # --- wider weights

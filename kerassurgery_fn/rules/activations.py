@@ -8,7 +8,7 @@ from typing import Any
 
 from kerassurgery_fn.channels import Axis, select, size
 from kerassurgery_fn.graph import Record
-from kerassurgery_fn.rules.layer import Layer, Tensor
+from kerassurgery_fn.rules.layer import Layer, Tensor, listed
 from kerassurgery_fn.rules.registry import RULES, key_of, rule, rule_for
 
 ELEMENTWISE = {
@@ -33,9 +33,13 @@ def relu_name(config: Mapping[str, Any]) -> str:
     return {None: "relu", 6: "relu6"}.get(highest, f"relu up to {highest}")
 
 
-@rule("ReLU", last=relu_name)
-@rule("LeakyReLU", last=lambda config: "leaky_relu")
-@rule("ELU", last=lambda config: "elu")
+# Keras has nothing to build in these layers.
+ALONE: dict[str, Any] = {"equal_channels": True, "built": False}
+
+
+@rule("ReLU", last=relu_name, **ALONE)
+@rule("LeakyReLU", last=lambda config: "leaky_relu", **ALONE)
+@rule("ELU", last=lambda config: "elu", needs_floats=True, **ALONE)
 def elementwise(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     return inputs
 
@@ -46,14 +50,25 @@ def elementwise_operation(layer: Layer, x: Tensor) -> Tensor:
     return x
 
 
-@rule("PReLU", last=lambda config: "prelu")
+def rank_of_shared_axes(config: Mapping[str, Any]) -> int:
+    """The least number of axes of a tensor that has all axes along which a PReLU has one weight."""
+    return 1 + max(listed(config.get("shared_axes") or 0))
+
+
+@rule(
+    "PReLU", last=lambda config: "prelu", equal_channels=True, needs_floats=True,
+    least_rank=rank_of_shared_axes, fixed_rank=True,
+)  # fmt: skip
 def prelu(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     shared = layer.get("shared_axes") or ()
     layer.weight("alpha", tuple(1 if i in shared else axis for i, axis in enumerate(inputs) if i), summed=())
     return inputs
 
 
-@rule("Softmax", approximate="over channels", last=lambda config: "softmax")
+@rule(
+    "Softmax", approximate="over channels", last=lambda config: "softmax", needs_floats=True,
+    arguments=("inputs", "mask"), added={"mask": None}, built=False,
+)  # fmt: skip
 def softmax(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     axes = layer["axis"]
     for axis in axes if isinstance(axes, list) else [axes]:
@@ -61,7 +76,15 @@ def softmax(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     return inputs
 
 
-@rule("Activation", last=itemgetter("activation"))
+# The activations that TensorFlow computes of integers, too.
+OF_INTEGERS = ("linear", "relu", "relu6", "leaky_relu", "tanh", "exponential")
+
+
+def is_of_floats(config: Mapping[str, Any]) -> bool:
+    return config.get("activation") not in OF_INTEGERS
+
+
+@rule("Activation", last=itemgetter("activation"), needs_floats=is_of_floats, **ALONE)
 def activation(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     return activated(layer, inputs)
 

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from operator import itemgetter
 from typing import Any
 
 from kerassurgery_fn.channels import Axis, has_ids, merge
 from kerassurgery_fn.graph import leaves
 from kerassurgery_fn.rules.activations import across, activated
-from kerassurgery_fn.rules.layer import Layer, Tensor
-from kerassurgery_fn.rules.products import letters_of
+from kerassurgery_fn.rules.equations import letters_of
+from kerassurgery_fn.rules.layer import Layer, Tensor, listed
 from kerassurgery_fn.rules.registry import rule
 from kerassurgery_fn.values.frozen import Location
 
+# Queries, values and keys are arguments of their own, each with its mask.
+HEADS: dict[str, Any] = {
+    "arguments": ("query", "value", "key", "query_mask", "value_mask", "key_mask", "attention_mask"),
+    "keywords": ("return_attention_scores", "use_causal_mask"),
+    "built": ("query", "value", "key"),
+}
 
-@rule("MultiHeadAttention")
+
+def attended_axes(config: Mapping[str, Any], query: Tensor) -> dict[str, Any]:
+    """The axes that Keras attends over where the config names none: all between batch and channels."""
+    return {"attention_axes": listed(config["attention_axes"] or list(range(1, len(query) - 1)))}
+
+
+@rule("MultiHeadAttention", equal_channels=True, derived_config=attended_axes, **HEADS)
 def multi_head_attention(
     layer: Layer, query: Tensor, value: Tensor, key: Tensor | None = None, query_mask: Any = None,
     value_mask: Any = None, key_mask: Any = None, attention_mask: Any = None, return_attention_scores: bool = False,
@@ -46,7 +59,7 @@ def projected_to(layer: Layer, default: Axis) -> list[Axis]:
     return [layer.fresh(kind, ("output_shape", i)) for i, kind in enumerate(kinds)]
 
 
-@rule("GroupQueryAttention")
+@rule("GroupQueryAttention", **HEADS)
 def group_query_attention(
     layer: Layer, query: Tensor, value: Tensor, key: Tensor | None = None, query_mask: Any = None,
     value_mask: Any = None, key_mask: Any = None, attention_mask: Any = None, return_attention_scores: bool = False,
@@ -108,7 +121,15 @@ def masked(layer: Layer, positions: list[Axis], masks: Any, causal: bool) -> Non
         layer.pin(positions, "masks its positions by their order")
 
 
-@rule("Attention")
+WITHOUT_HEADS: dict[str, Any] = {
+    "takes": "list",
+    "arguments": ("inputs", "mask"),
+    "keywords": ("return_attention_scores", "use_causal_mask"),
+    "needs_floats": True,
+}
+
+
+@rule("Attention", **WITHOUT_HEADS)
 def attention(
     layer: Layer, inputs: list[Tensor], mask: Any = None, training: Any = False, return_attention_scores: bool = False,
     use_causal_mask: bool = False,
@@ -120,7 +141,7 @@ def attention(
     return made if return_attention_scores else made[0]
 
 
-@rule("AdditiveAttention")
+@rule("AdditiveAttention", **WITHOUT_HEADS)
 def additive_attention(
     layer: Layer, inputs: list[Tensor], mask: Any = None, training: Any = False, return_attention_scores: bool = False,
     use_causal_mask: bool = False,
@@ -141,7 +162,22 @@ def attended(layer: Layer, inputs: list[Tensor], mask: Any, causal: bool) -> lis
     return [(*query[:-1], value[-1]), scores]
 
 
-@rule("EinsumDense", last=itemgetter("activation"))
+def stated_by_einsum(config: Mapping[str, Any], shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    """The shape of an output as Keras states it, which does not know the sizes that the config does not count.
+
+    >>> stated_by_einsum({"output_shape": [None, 8], "equation": "abc,cd->abd"}, (None, 5, 8))
+    (None, None, 8)
+    """
+    counted = listed(config["output_shape"])
+    first = 1 if config["equation"].partition(",")[0].endswith("...") else len(shape) - len(counted)
+    open_axes = {first + i for i, n in enumerate(counted) if n is None}
+    return tuple(None if i in open_axes else n for i, n in enumerate(shape))
+
+
+@rule(
+    "EinsumDense", last=itemgetter("activation"), equal_channels=True, fixed_rank=True,
+    stated_shape=stated_by_einsum,
+)  # fmt: skip
 def einsum_dense(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     ins, kernel, out = letters_of(layer["equation"], [len(inputs), None])
     axes: dict[str, Axis] = dict(zip(ins, inputs, strict=True))

@@ -9,10 +9,15 @@ from typing import Any
 from kerassurgery_fn.channels import Axis, has_ids, merge, size
 from kerassurgery_fn.rules.activations import activated
 from kerassurgery_fn.rules.layer import Layer, Tensor, joined, parts, plain
-from kerassurgery_fn.rules.registry import rule
+from kerassurgery_fn.rules.registry import Kernel, rule
+
+CONVOLUTION: dict[str, Any] = {"last": itemgetter("activation"), "equal_channels": True, "needs_floats": True}
+PLAIN: dict[str, Any] = {**CONVOLUTION, "folds": Kernel(0, (-1,))}
 
 
-@rule("Conv1D", "Conv2D", "Conv3D", last=itemgetter("activation"))
+@rule("Conv1D", rank=3, deepens=1, **PLAIN)
+@rule("Conv2D", rank=4, deepens=2, **PLAIN)
+@rule("Conv3D", rank=5, deepens=3, **PLAIN)
 def conv(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     batch, space, channel = parts(layer, inputs)
     i, o = grouped(layer, channel, layer.fresh("filters"))
@@ -33,7 +38,12 @@ def grouped(layer: Layer, channel: Axis, o: Axis) -> tuple[Axis, Axis]:
     return place_in, o
 
 
-@rule("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose", last=itemgetter("activation"))
+TRANSPOSED: dict[str, Any] = {**CONVOLUTION, "folds": Kernel(0, (-2,))}
+
+
+@rule("Conv1DTranspose", rank=3, **TRANSPOSED)
+@rule("Conv2DTranspose", rank=4, **TRANSPOSED)
+@rule("Conv3DTranspose", rank=5, **TRANSPOSED)
 def conv_transpose(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     batch, space, channel = parts(layer, inputs)
     o = layer.fresh("filters")
@@ -41,7 +51,11 @@ def conv_transpose(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     return activated(layer, biased(layer, joined(layer, batch, spread(layer, space), o), o))
 
 
-@rule("DepthwiseConv1D", "DepthwiseConv2D", last=itemgetter("activation"))
+DEPTHWISE: dict[str, Any] = {**CONVOLUTION, "folds": Kernel(0, (-2, -1))}
+
+
+@rule("DepthwiseConv1D", rank=3, **DEPTHWISE)
+@rule("DepthwiseConv2D", rank=4, **DEPTHWISE)
 def depthwise(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     batch, space, channel = parts(layer, inputs)
     m, w = multiplied(layer, channel)
@@ -50,7 +64,12 @@ def depthwise(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     return activated(layer, biased(layer, joined(layer, batch, left, w), w))
 
 
-@rule("SeparableConv1D", "SeparableConv2D", last=itemgetter("activation"))
+# The pointwise kernel is the second one.
+SEPARABLE: dict[str, Any] = {**CONVOLUTION, "folds": Kernel(1, (-1,))}
+
+
+@rule("SeparableConv1D", rank=3, **SEPARABLE)
+@rule("SeparableConv2D", rank=4, **SEPARABLE)
 def separable(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     batch, space, channel = parts(layer, inputs)
     m, w = multiplied(layer, channel)

@@ -8,34 +8,34 @@ from typing import Any
 from kerassurgery_fn.channels import size
 from kerassurgery_fn.rules.activations import activated
 from kerassurgery_fn.rules.layer import Layer, Tensor
-from kerassurgery_fn.rules.registry import pins, rule
+from kerassurgery_fn.rules.registry import Kernel, pins, rule
 
-pins("runs a Python function, which may do anything with channels", "Lambda")
+pins("runs a Python function, which may do anything with channels", "Lambda", arguments=None, added={"mask": None})
 pins("runs a model of another framework, whose insides no config tells", "FlaxLayer", "JaxLayer", "TorchModuleWrapper")
 pins("runs a SavedModel, whose insides no config tells", "TFSMLayer")
 pins("is a base class of layers, and says nothing of what they do", "Layer", "Wrapper")
 
 
-@rule("InputLayer")
+@rule("InputLayer", equal_channels=True)
 def input_layer(layer: Layer) -> Tensor:
     return tuple(layer["batch_shape"])
 
 
-@rule("Dense", last=itemgetter("activation"))
+@rule("Dense", last=itemgetter("activation"), equal_channels=True, deepens=0, folds=Kernel(0, (-1,)), least_rank=2)
 def dense(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     o = layer.fresh("units")
     layer.weights(kernel="i>o", bias="o", i=inputs[-1], o=o)
     return activated(layer, (*inputs[:-1], o))
 
 
-@rule("Embedding")
+@rule("Embedding", equal_channels=True, makes_mask=lambda config: bool(config.get("mask_zero")))
 def embedding(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     o = layer.fresh("output_dim")
     layer.weights(embeddings=">vo", v=layer["input_dim"], o=o)
     return (*inputs, o)
 
 
-@rule("ReversibleEmbedding")
+@rule("ReversibleEmbedding", keywords=("reverse",))
 def reversible_embedding(layer: Layer, inputs: Tensor, reverse: bool = False, **_: Any) -> Tensor:
     v, o = layer["input_dim"], layer.fresh("output_dim")
     layer.weights(embeddings="vo", v=v, o=o)
@@ -47,13 +47,23 @@ def reversible_embedding(layer: Layer, inputs: Tensor, reverse: bool = False, **
     return (*inputs[:-1], v)
 
 
-@rule("Identity", "ActivityRegularization", "GaussianNoise", "GaussianDropout", "AlphaDropout")
-@rule("SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D")
+# Layers that change nothing in inference. Keras has nothing to build in them.
+UNCHANGED: dict[str, Any] = {"equal_channels": True, "built": False}
+NOISE: dict[str, Any] = {**UNCHANGED, "added": {"training": False}, "needs_floats": True}
+
+
+@rule("Identity", takes="either", dtype="input", **UNCHANGED)
+@rule("ActivityRegularization", **UNCHANGED)
+@rule("GaussianNoise", "GaussianDropout", **NOISE)
+@rule("AlphaDropout", **NOISE)
+@rule("SpatialDropout1D", rank=3, states_dtype=True, **NOISE)
+@rule("SpatialDropout2D", rank=4, states_dtype=True, **NOISE)
+@rule("SpatialDropout3D", rank=5, states_dtype=True, **NOISE)
 def unchanged(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     return inputs
 
 
-@rule("Dropout")
+@rule("Dropout", **NOISE)
 def dropout(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     for i, n in enumerate(layer.get("noise_shape") or ()):
         if n == size(inputs[i]) and n != 1:
@@ -61,14 +71,17 @@ def dropout(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     return inputs
 
 
-@rule("Rescaling")
+@rule("Rescaling", equal_channels=True)
 def rescaling(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     if any(isinstance(layer[name], (list, dict)) for name in ("scale", "offset")):
         layer.pin(inputs[-1], "scales it by constants of its config")
     return inputs
 
 
-@rule("Masking", approximate="where channels that go would have told a masked step from another")
+@rule(
+    "Masking", approximate="where channels that go would have told a masked step from another",
+    makes_mask=lambda config: True, built=False,
+)  # fmt: skip
 def masking(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     layer.inexact(inputs[-1], "masks a step in which all channels have one value")
     return inputs

@@ -14,45 +14,57 @@ from kerassurgery_fn.rules.registry import rule
 
 ALONE = (
     # arithmetic and rounding
-    "Abs", "Absolute", "Fabs", "Negative", "Sign", "Signbit", "Square", "Sqrt", "Cbrt", "Rsqrt", "Reciprocal", "Ceil",
-    "Floor", "Round", "Trunc", "NanToNum", "Copy", "Cast", "SaturateCast", "ConvertToTensor", "Array",
+    "Fabs", "Sign", "Signbit", "Square", "Sqrt", "Cbrt", "Ceil", "Floor", "Round", "Trunc", "NanToNum", "Cast",
+    "SaturateCast", "ConvertToTensor", "Array",
     # transcendental functions
-    "Exp", "Exp2", "Expm1", "Log", "Log10", "Log1p", "Log2", "Erf", "Erfc", "Erfinv", "Sin", "Cos", "Tan", "Arcsin",
+    "Exp", "Exp2", "Expm1", "Log", "Log10", "Log1p", "Log2", "Erfc", "Erfinv", "Sin", "Cos", "Tan", "Arcsin",
     "Arccos", "Arctan", "Sinh", "Cosh", "Tanh", "Arcsinh", "Arccosh", "Arctanh", "Sinc", "I0", "Deg2rad", "Rad2deg",
     # complex numbers, bits and tests
     "Real", "Imag", "Conj", "Conjugate", "Angle", "BitwiseInvert", "BitwiseNot", "LogicalNot", "Isfinite", "Isinf",
-    "Isnan", "Isneginf", "Isposinf", "Isreal", "OnesLike", "ZerosLike", "EmptyLike", "Clip",
+    "Isnan", "Isneginf", "Isposinf", "Isreal", "EmptyLike", "Clip",
     # activations
-    "Relu", "Relu6", "LeakyRelu", "Elu", "Celu", "Selu", "Gelu", "Silu", "Sigmoid", "LogSigmoid", "HardSigmoid",
-    "HardSilu", "HardTanh", "HardShrink", "SoftShrink", "TanhShrink", "Threshold", "Softplus", "Softsign", "Squareplus",
+    "Relu", "Relu6", "LeakyRelu", "Threshold",
+)  # fmt: skip
+
+ALONE_OF_FLOATS = (
+    "Rsqrt", "Reciprocal", "Erf", "Elu", "Celu", "Selu", "Gelu", "Silu", "Sigmoid", "LogSigmoid", "HardSigmoid",
+    "HardSilu", "HardTanh", "HardShrink", "SoftShrink", "TanhShrink", "Softplus", "Softsign", "Squareplus",
     "SparsePlus", "SparseSigmoid",
 )  # fmt: skip
 
 TOGETHER = (
-    "Subtract", "Multiply", "Divide", "TrueDivide", "DivideNoNan", "FloorDivide", "Mod", "Fmod", "Power",
-    "Maximum", "Minimum", "Fmax", "Fmin", "Arctan2", "Hypot", "Logaddexp", "Logaddexp2", "Ldexp", "Nextafter",
+    "Divide", "TrueDivide", "DivideNoNan", "FloorDivide", "Mod", "Fmod", "Power",
+    "Fmax", "Fmin", "Arctan2", "Hypot", "Logaddexp", "Logaddexp2", "Ldexp", "Nextafter",
     "Heaviside", "Gcd", "Lcm", "Equal", "NotEqual", "Greater", "GreaterEqual", "Less", "LessEqual", "Isclose",
     "LogicalAnd", "LogicalOr", "LogicalXor", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "BitwiseLeftShift",
-    "BitwiseRightShift", "LeftShift", "RightShift", "Where", "Polar",
+    "BitwiseRightShift", "LeftShift", "RightShift", "Polar",
 )  # fmt: skip
 
 
-@rule(*(f"ops.{name}" for name in ALONE))
+@rule(*(f"ops.{name}" for name in ALONE), equal_channels=True)
+@rule(*(f"ops.{name}" for name in ALONE_OF_FLOATS), equal_channels=True, needs_floats=True)
+@rule("ops.Abs", "ops.Absolute", "ops.Negative", equal_channels=True, dtype="promoted")
+@rule("ops.Copy", "ops.OnesLike", "ops.ZerosLike", equal_channels=True, dtype="moved")
 def alone(layer: Layer, x: Tensor, dtype: Any = None) -> Tensor:  # an argument of the call before Keras 3.11
     return broadcast(layer, [x, *stored(layer)])
 
 
-@rule("ops.StopGradient")
+@rule("ops.StopGradient", equal_channels=True, dtype="moved")
 def stop_gradient(layer: Layer, variable: Tensor) -> Tensor:
     return variable
 
 
-@rule(*(f"ops.{name}" for name in TOGETHER))
+ELEMENTWISE: dict[str, Any] = {"equal_channels": True, "broadcasts": True}
+
+
+@rule(*(f"ops.{name}" for name in TOGETHER), **ELEMENTWISE)
+@rule("ops.Subtract", "ops.Multiply", "ops.Maximum", "ops.Minimum", dtype="promoted", **ELEMENTWISE)
+@rule("ops.Where", dtype="selects", **ELEMENTWISE)
 def together(layer: Layer, *operands: Any) -> Tensor:
     return broadcast(layer, [operand(layer, ("args", i), x) for i, x in enumerate(operands) if x is not None])
 
 
-@rule("ops.Add")
+@rule("ops.Add", merges="sums", dtype="promoted", **ELEMENTWISE)
 def add(layer: Layer, x1: Any, x2: Any) -> Tensor:
     terms = [operand(layer, ("args", i), x) for i, x in enumerate((x1, x2))]
     layer.adds(terms[0], terms[1], "what it adds")
@@ -80,7 +92,7 @@ def is_in(layer: Layer, x1: Tensor, x2: Any) -> Tensor:
     return digitize(layer, x1, x2)
 
 
-@rule("ops.Glu")
+@rule("ops.Glu", needs_floats=True)
 def glu(layer: Layer, x: Tensor) -> Tensor:
     axis = layer["axis"] % len(x)
     half = (size(x[axis]) or 0) // 2
@@ -92,7 +104,7 @@ def glu(layer: Layer, x: Tensor) -> Tensor:
 # --- over an axis
 
 
-@rule("ops.Softmax", "ops.LogSoftmax", "ops.Sparsemax", approximate="over channels")
+@rule("ops.Softmax", "ops.LogSoftmax", "ops.Sparsemax", approximate="over channels", needs_floats=True)
 def over_an_axis(layer: Layer, x: Tensor) -> Tensor:
     axes = layer["axis"]
     for axis in range(len(x)) if axes is None else axes if isinstance(axes, list) else [axes]:
@@ -100,7 +112,7 @@ def over_an_axis(layer: Layer, x: Tensor) -> Tensor:
     return x
 
 
-@rule("ops.Normalize")
+@rule("ops.Normalize", needs_floats=True)
 def to_unit_norm(layer: Layer, x: Tensor) -> Tensor:
     """A channel that is gone counts as zero in a norm."""
     return x

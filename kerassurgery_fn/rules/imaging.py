@@ -11,7 +11,8 @@ from kerassurgery_fn.rules.pooling import adaptive_pooling, pooling
 from kerassurgery_fn.rules.registry import rule
 
 
-@rule("ops.MaxPool", "ops.AveragePool")
+@rule("ops.MaxPool", equal_channels=True)
+@rule("ops.AveragePool", equal_channels=True, needs_floats=True)
 def pool(layer: Layer, inputs: Tensor) -> Tensor:
     return pooling(layer, inputs)
 
@@ -21,7 +22,7 @@ def adaptive_pool(layer: Layer, inputs: Tensor) -> Tensor:
     return adaptive_pooling(layer, inputs)
 
 
-@rule("ops.Resize")
+@rule("ops.Resize", equal_channels=True)
 def resize(layer: Layer, images: Tensor) -> Tensor:
     return joined_with(layer, images, list(layer["size"]), "resizes")
 

@@ -11,7 +11,7 @@ from kerassurgery_fn.rules.registry import rule
 from kerassurgery_fn.rules.shaping import copies, repeated
 
 
-@rule("ops.Repeat")
+@rule("ops.Repeat", dtype="moved")
 def repeat_(layer: Layer, x: Tensor) -> Tensor:
     times, axis = layer["repeats"], layer["axis"]
     if axis is None or not isinstance(times, int):
@@ -21,7 +21,7 @@ def repeat_(layer: Layer, x: Tensor) -> Tensor:
     return (*x[:axis], made, *x[axis + 1 :])
 
 
-@rule("ops.Tile")
+@rule("ops.Tile", dtype="moved")
 def tile_(layer: Layer, x: Tensor) -> Tensor:
     times = listed(layer["repeats"])
     first, axes = max(0, len(x) - len(times)), (1,) * (len(times) - len(x)) + x
@@ -36,7 +36,7 @@ def tiled(layer: Layer, axis: Axis, times: int, index: int) -> Axis:
     return tile(axis, times) if times != 1 else axis
 
 
-@rule("ops.BroadcastTo")
+@rule("ops.BroadcastTo", dtype="moved")
 def broadcast_to(layer: Layer, x: Tensor) -> Tensor:
     shape = layer["shape"]
     axes = (1,) * (len(shape) - len(x)) + x
@@ -49,7 +49,7 @@ def broadcast_to(layer: Layer, x: Tensor) -> Tensor:
     )
 
 
-@rule("ops.Pad")
+@rule("ops.Pad", equal_channels=True, dtype="moved")
 def pad(layer: Layer, x: Tensor, constant_values: Any = None) -> Tensor:
     widths = layer["pad_width"]
     pairs = [widths] * len(x) if isinstance(widths, int) or not isinstance(widths[0], list) else widths
@@ -65,19 +65,19 @@ def pad(layer: Layer, x: Tensor, constant_values: Any = None) -> Tensor:
     return tuple(made)
 
 
-@rule("ops.Concatenate")
+@rule("ops.Concatenate", merges="joins", equal_channels=True, dtype="promoted")
 def concatenate(layer: Layer, xs: list[Tensor]) -> Tensor:
     return concatenated(layer, xs, layer["axis"])
 
 
-@rule("ops.Append")
+@rule("ops.Append", dtype="promoted")
 def append(layer: Layer, x1: Tensor, x2: Tensor) -> Tensor:
     if layer["axis"] is None:
         raise NoRule("lays its operands flat")
     return concatenated(layer, [x1, x2], layer["axis"])
 
 
-@rule("ops.Hstack", "ops.Vstack", "ops.Dstack")
+@rule("ops.Hstack", "ops.Vstack", "ops.Dstack", dtype="promoted")
 def stack_along(layer: Layer, xs: list[Tensor]) -> Tensor:
     axis = {"Hstack": 1, "Vstack": 0, "Dstack": 2}[layer.record["class_name"]]
     if min(map(len, xs)) <= axis:
@@ -85,7 +85,7 @@ def stack_along(layer: Layer, xs: list[Tensor]) -> Tensor:
     return concatenated(layer, xs, axis)
 
 
-@rule("ops.Stack")
+@rule("ops.Stack", dtype="promoted", new_axis=True)
 def stack(layer: Layer, x: list[Tensor]) -> Tensor:
     axis = layer["axis"] % (len(x[0]) + 1)
     if len({len(one) for one in x}) > 1:
@@ -94,7 +94,7 @@ def stack(layer: Layer, x: list[Tensor]) -> Tensor:
     return (*made[:axis], len(x), *made[axis:])
 
 
-@rule("ops.OneHot")
+@rule("ops.OneHot", new_axis=True)
 def one_hot(layer: Layer, x: Tensor) -> Tensor:
     axis = layer["axis"] % (len(x) + 1)
     return (*x[:axis], layer["num_classes"], *x[axis:])

@@ -8,17 +8,17 @@ from kerassurgery_fn.rules.layer import Layer, Tensor
 from kerassurgery_fn.rules.registry import rule
 
 
-@rule("ThresholdedReLU", last=lambda config: "thresholded_relu")
+@rule("ThresholdedReLU", last=lambda config: "thresholded_relu", equal_channels=True)
 def thresholded(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     return inputs
 
 
-@rule("RandomHeight")
+@rule("RandomHeight", equal_channels=True, keywords=("data",), added={"training": True})
 def random_height(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     return resized_at(layer, inputs, -3)
 
 
-@rule("RandomWidth")
+@rule("RandomWidth", equal_channels=True, keywords=("data",), added={"training": True})
 def random_width(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     return resized_at(layer, inputs, -2)
 

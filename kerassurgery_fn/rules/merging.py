@@ -9,13 +9,17 @@ from kerassurgery_fn.channels import Axis, has_ids, join, size
 from kerassurgery_fn.rules.layer import Layer, NoRule, Tensor
 from kerassurgery_fn.rules.registry import rule
 
+# All merging layers take a list of tensors, and the masks of these.
+MERGING: dict[str, Any] = {"takes": "list", "keywords": ("mask",)}
 
-@rule("Subtract", "Multiply", "Maximum", "Minimum")
+
+@rule("Subtract", "Multiply", "Maximum", "Minimum", equal_channels=True, **MERGING)
 def elementwise(layer: Layer, inputs: list[Tensor], **_: Any) -> Tensor:
     return merged(layer, aligned(inputs))
 
 
-@rule("Add", "Average")
+@rule("Add", merges="sums", equal_channels=True, **MERGING)
+@rule("Average", equal_channels=True, **MERGING)
 def summed(layer: Layer, inputs: list[Tensor], **_: Any) -> Tensor:
     terms = aligned(inputs)
     total = terms[0]
@@ -38,12 +42,12 @@ def aligned(inputs: Sequence[Tensor]) -> list[Tensor]:
     return [(x[0], *[1] * (rank - len(x)), *x[1:]) for x in inputs]
 
 
-@rule("Concatenate")
+@rule("Concatenate", merges="joins", equal_channels=True, **MERGING)
 def concatenate(layer: Layer, inputs: list[Tensor], **_: Any) -> Tensor:
     return concatenated(layer, inputs, layer["axis"])
 
 
-@rule("Dot", approximate="if it normalises")
+@rule("Dot", approximate="if it normalises", **MERGING)
 def dot(layer: Layer, inputs: list[Tensor], **_: Any) -> Tensor:
     x, y = inputs
     axes = layer["axes"]

@@ -16,7 +16,7 @@ from kerassurgery_fn.rules.registry import rule
 from kerassurgery_fn.rules.shaping import inferred
 
 
-@rule("ops.Reshape")
+@rule("ops.Reshape", equal_channels=True, dtype="moved")
 def reshape(layer: Layer, x: Tensor) -> Tensor:
     target = listed(layer["newshape"])
     made = layer.reshape(x, with_batch(inferred(target, [size(axis) for axis in x]), target, x))
@@ -36,18 +36,18 @@ def with_batch(sizes: list[int | None], target: list[int | None], x: Tensor) -> 
     return sizes
 
 
-@rule("ops.Ravel")
+@rule("ops.Ravel", dtype="moved")
 def ravel(layer: Layer, x: Tensor) -> Tensor:
     return tuple(layer.reshape(x, [None if None in map(size, x) else prod(size(axis) or 0 for axis in x)]))
 
 
-@rule("ops.Transpose")
+@rule("ops.Transpose", equal_channels=True, dtype="moved")
 def transpose(layer: Layer, x: Tensor) -> Tensor:
     axes = layer["axes"]
     return tuple(reversed(x)) if axes is None else tuple(x[i] for i in axes)
 
 
-@rule("ops.Swapaxes")
+@rule("ops.Swapaxes", dtype="moved")
 def swapaxes(layer: Layer, x: Tensor) -> Tensor:
     return swapped(x, layer["axis1"], layer["axis2"])
 
@@ -63,7 +63,7 @@ def swapped(x: Tensor, i: int, j: int) -> Tensor:
     return tuple(made)
 
 
-@rule("ops.Moveaxis")
+@rule("ops.Moveaxis", dtype="moved")
 def moveaxis(layer: Layer, x: Tensor) -> Tensor:
     sources, targets = ([i % len(x) for i in listed(layer[name])] for name in ("source", "destination"))
     rest = iter([i for i in range(len(x)) if i not in sources])
@@ -71,7 +71,7 @@ def moveaxis(layer: Layer, x: Tensor) -> Tensor:
     return tuple(x[moved[i] if i in moved else next(rest)] for i in range(len(x)))
 
 
-@rule("ops.ExpandDims")
+@rule("ops.ExpandDims", equal_channels=True, dtype="moved", new_axis=True)
 def expand_dims(layer: Layer, x: Tensor) -> Tensor:
     axes = listed(layer["axis"])
     rank = len(x) + len(axes)
@@ -80,7 +80,7 @@ def expand_dims(layer: Layer, x: Tensor) -> Tensor:
     return tuple(1 if i in new else next(rest) for i in range(rank))
 
 
-@rule("ops.Squeeze")
+@rule("ops.Squeeze", equal_channels=True, dtype="moved")
 def squeeze(layer: Layer, x: Tensor) -> Tensor:
     axes = layer["axis"]
     gone = [i for i, axis in enumerate(x) if size(axis) == 1] if axes is None else [i % len(x) for i in listed(axes)]
@@ -100,7 +100,7 @@ def stays(layer: Layer, left: Tensor, gone: list[int]) -> None:
     layer.states("axis", Squeezed(join(carriers), tuple(ends), tuple(gone)))
 
 
-@rule("ops.Rearrange")
+@rule("ops.Rearrange", dtype="moved")
 def rearrange(layer: Layer, tensor: Tensor, pattern: str, **lengths: int) -> Tensor:
     left, right = map(words, pattern.split("->"))
     named: dict[str, Axis] = {}
@@ -127,18 +127,18 @@ def words(side: str) -> list[str]:
 # --- positions in another order
 
 
-@rule("ops.Flip")
+@rule("ops.Flip", dtype="moved")
 def flip(layer: Layer, x: Tensor) -> Tensor:
     axes = layer["axis"]
     return flipped(x, *(range(len(x)) if axes is None else listed(axes)))
 
 
-@rule("ops.Fliplr")
+@rule("ops.Fliplr", dtype="moved")
 def fliplr(layer: Layer, x: Tensor) -> Tensor:
     return flipped(x, 1)
 
 
-@rule("ops.Flipud")
+@rule("ops.Flipud", dtype="moved")
 def flipud(layer: Layer, x: Tensor) -> Tensor:
     return flipped(x, 0)
 
@@ -149,7 +149,7 @@ def flipped(x: Tensor, *axes: int) -> Tensor:
     return tuple(select(axis, slice(None, None, -1)) if i in turned else axis for i, axis in enumerate(x))
 
 
-@rule("ops.Rot90")
+@rule("ops.Rot90", dtype="moved")
 def rot90(layer: Layer, array: Tensor) -> Tensor:
     i, j = layer["axes"]
     match layer["k"] % 4:
@@ -162,14 +162,14 @@ def rot90(layer: Layer, array: Tensor) -> Tensor:
     return array
 
 
-@rule("ops.Roll")
+@rule("ops.Roll", dtype="moved")
 def roll(layer: Layer, x: Tensor) -> Tensor:
     axes = layer["axis"]
     layer.pin([x[i] for i in (range(len(x)) if axes is None else listed(axes))], "rolls it")
     return x
 
 
-@rule("ops.Tril", "ops.Triu")
+@rule("ops.Tril", "ops.Triu", dtype="moved")
 def triangle(layer: Layer, x: Tensor) -> Tensor:
     layer.pin(x[-2:], "blanks it beside its diagonal")
     return x
@@ -178,7 +178,7 @@ def triangle(layer: Layer, x: Tensor) -> Tensor:
 # --- channels and space
 
 
-@rule("ops.DepthToSpace")
+@rule("ops.DepthToSpace", dtype="moved")
 def depth_to_space(layer: Layer, x: Tensor) -> Tensor:
     batch, space, channel = parts(layer, x)
     high, wide = plain(layer, space, "moves channels")
@@ -188,7 +188,7 @@ def depth_to_space(layer: Layer, x: Tensor) -> Tensor:
     return joined(layer, batch, [high and high * block, wide and wide * block], depth)
 
 
-@rule("ops.SpaceToDepth")
+@rule("ops.SpaceToDepth", dtype="moved")
 def space_to_depth(layer: Layer, x: Tensor) -> Tensor:
     batch, space, channel = parts(layer, x)
     high, wide = plain(layer, space, "moves space to channels")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from kerassurgery_fn.channels import Axis, select, size
-from kerassurgery_fn.rules.layer import Layer, NoRule, Tensor
+from kerassurgery_fn.rules.layer import Layer, NoRule, Tensor, listed
 from kerassurgery_fn.rules.registry import rule
 
 
-@rule("BatchNormalization")
+@rule(
+    "BatchNormalization", equal_channels=True, foldable=True, keywords=("mask",), added={"mask": None},
+    fixed_rank=True,
+)  # fmt: skip
 def batch_normalization(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     c = inputs[layer["axis"]]
     layer.weights(gamma="c", beta="c", moving_mean="c", moving_variance="c", c=c)
@@ -18,7 +22,11 @@ def batch_normalization(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     return inputs
 
 
-@rule("LayerNormalization", approximate="over channels")
+def listed_axes(config: Mapping[str, Any], _: Tensor) -> dict[str, Any]:
+    return {"axis": listed(config["axis"])}
+
+
+@rule("LayerNormalization", approximate="over channels", derived_config=listed_axes)
 def layer_normalization(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     axes = normalised_over(layer, inputs, layer["axis"])
     if layer["scale"] or layer.get("rms_scaling"):
@@ -28,19 +36,19 @@ def layer_normalization(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     return inputs
 
 
-@rule("RMSNormalization", approximate="over channels")
+@rule("RMSNormalization", approximate="over channels", keywords=("x",), derived_config=listed_axes)
 def rms_normalization(layer: Layer, x: Tensor, **_: Any) -> Tensor:
     layer.weight("scale", normalised_over(layer, x, layer["axis"]))
     return x
 
 
-@rule("UnitNormalization", approximate="over channels")
+@rule("UnitNormalization", approximate="over channels", needs_floats=True, built=False)
 def unit_normalization(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     normalised_over(layer, inputs, layer["axis"])
     return inputs
 
 
-@rule("GroupNormalization", approximate="unless each channel is a group of its own")
+@rule("GroupNormalization", approximate="unless each channel is a group of its own", fixed_rank=True)
 def group_normalization(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     channel, groups = inputs[layer["axis"]], layer["groups"]
     n = size(channel)

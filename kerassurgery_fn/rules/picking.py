@@ -15,7 +15,7 @@ from kerassurgery_fn.rules.registry import rule
 from kerassurgery_fn.values.frozen import Location
 
 
-@rule("ops.GetItem")
+@rule("ops.GetItem", equal_channels=True, dtype="moved")
 def get_item(layer: Layer, x: Tensor, key: Any) -> Tensor:
     items, place = (key, ("args", 1)) if isinstance(key, list) else ([key], ("args",))
     given = sum(item is not None and not is_special(item, "__ellipsis__") for item in items)
@@ -108,14 +108,17 @@ def take_along_axis(layer: Layer, x: Tensor, indices: Any) -> Tensor:
     return (*others[:axis], indices[axis], *others[axis:])
 
 
-@rule("ops.Split")
+@rule("ops.Split", equal_channels=True, dtype="moved")
 def split(layer: Layer, x: Tensor) -> list[Tensor]:
     return pieces(layer, x, layer["axis"] % len(x))
 
 
-@rule("ops.Vsplit", "ops.Hsplit", "ops.Dsplit")
+SPLIT_AXES = {"Vsplit": 0, "Hsplit": 1, "Dsplit": 2}
+
+
+@rule("ops.Vsplit", "ops.Hsplit", "ops.Dsplit", dtype="moved")
 def split_along(layer: Layer, x: Tensor) -> list[Tensor]:
-    axis = {"Vsplit": 0, "Hsplit": 1, "Dsplit": 2}[layer.record["class_name"]]
+    axis = SPLIT_AXES[layer.record["class_name"]]
     return pieces(layer, x, min(axis, len(x) - 1))
 
 
@@ -139,7 +142,7 @@ def cut_at(x: Tensor, axis: int, starts: list[int]) -> list[Tensor]:
     return [(*x[:axis], select(x[axis], slice(a, b)), *x[axis + 1 :]) for a, b in bounds]
 
 
-@rule("ops.ArraySplit")
+@rule("ops.ArraySplit", dtype="moved")
 def array_split(layer: Layer, x: Tensor) -> list[Tensor]:
     axis, sections = layer["axis"] % len(x), layer["indices_or_sections"]
     n = size(x[axis])
@@ -150,14 +153,14 @@ def array_split(layer: Layer, x: Tensor) -> list[Tensor]:
     return cut_at(x, axis, ends[:-1].tolist())
 
 
-@rule("ops.Unstack")
+@rule("ops.Unstack", dtype="moved")
 def unstack(layer: Layer, x: Tensor) -> list[Tensor]:
     axis = layer["axis"] % len(x)
     layer.pin(x[axis], "takes it apart position by position")
     return [without(x, axis)] * (size(x[axis]) or 0)
 
 
-@rule("ops.Slice")
+@rule("ops.Slice", dtype="moved")
 def slice_(layer: Layer, inputs: Tensor, start_indices: Any, shape: Any = None) -> Tensor:
     starts = start_indices if isinstance(start_indices, list) else [None] * len(inputs)
     made: list[Axis] = []

@@ -7,44 +7,53 @@ from typing import Any
 from kerassurgery_fn.rules.layer import Layer, NoRule, Tensor, joined, parts, plain
 from kerassurgery_fn.rules.registry import pins, rule
 
+# Keras calls these layers with training=True in a Functional model, too.
+PREPARING: dict[str, Any] = {"keywords": ("data",), "added": {"training": True}}
+
 pins(
     "mixes the colours of images",
     "RandomColorDegeneration", "RandomColorJitter", "RandomGrayscale", "RandomHue", "RandomSaturation", "RandAugment",
-    "AugMix",
+    "AugMix", **PREPARING,
 )  # fmt: skip
-pins("reads all its inputs together, as codes", "CategoryEncoding", "HashedCrossing", "TextVectorization")
+CODES = "reads all its inputs together, as codes"
+pins(CODES, "CategoryEncoding", keywords=("count_weights",))
+pins(CODES, "HashedCrossing", takes="list", keywords=("mask",))
+pins(CODES, "TextVectorization")
 pins("transforms signals by filters of its own", "MelSpectrogram", "STFTSpectrogram")
 
 
-@rule("Solarization", "RandomBrightness", "RandomInvert", "RandomPosterization")
-@rule("CutMix", "MixUp", "MaxNumBoundingBoxes")
+@rule("Solarization", "RandomBrightness", "RandomInvert", "RandomPosterization", **PREPARING)
+@rule("CutMix", "MixUp", **PREPARING)
+@rule("MaxNumBoundingBoxes", keywords=("data",))
 def each_pixel_alone(layer: Layer, data: Any, *_: Any, **__: Any) -> Tensor:
     return image(data)
 
 
-@rule("AutoContrast", approximate="over rows or columns of images that are channels")
+@rule("AutoContrast", approximate="over rows or columns of images that are channels", **PREPARING)
 def stretched(layer: Layer, data: Any, *_: Any, **__: Any) -> Tensor:
     for axis in image(data)[1:3]:
         layer.inexact(axis, "looks for extremes over it")
     return image(data)
 
 
-@rule("RandomFlip", "RandomRotation", "RandomZoom", "RandomTranslation", "RandomShear", "RandomPerspective")
-@rule("RandomElasticTransform", "RandomContrast", "RandomSharpness", "RandomGaussianBlur")
-@rule("Equalization", "ContrastLimitedAdaptiveHistogramEqualization")
+@rule("RandomFlip", "RandomRotation", "RandomZoom", "RandomTranslation", "RandomShear", **PREPARING)
+@rule("RandomPerspective", **PREPARING)
+@rule("RandomElasticTransform", "RandomContrast", "RandomSharpness", "RandomGaussianBlur", **PREPARING)
+@rule("Equalization", "ContrastLimitedAdaptiveHistogramEqualization", **PREPARING)
 def each_channel_alone(layer: Layer, data: Any, *_: Any, **__: Any) -> Tensor:
     plain(layer, parts(layer, image(data))[1], "mixes pixels")
     return image(data)
 
 
-@rule("RandomErasing")
+@rule("RandomErasing", **PREPARING)
 def erased(layer: Layer, data: Any, *_: Any, **__: Any) -> Tensor:
     if isinstance(layer["fill_value"], list):
         layer.pin(parts(layer, image(data))[2], "fills it with a colour")
     return each_channel_alone(layer, data)
 
 
-@rule("CenterCrop", "RandomCrop", "Resizing")
+@rule("CenterCrop", "RandomCrop", **PREPARING)
+@rule("Resizing", equal_channels=True, **PREPARING)
 def resized(layer: Layer, data: Any, *_: Any, **__: Any) -> Tensor:
     batch, space, channel = parts(layer, image(data))
     plain(layer, space, "crops or resizes")

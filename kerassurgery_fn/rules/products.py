@@ -2,41 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from kerassurgery_fn.channels import Axis, has_ids, merge, size
 from kerassurgery_fn.rules.activations import across
 from kerassurgery_fn.rules.convolution import slid, spread
 from kerassurgery_fn.rules.counts import InverseRoot
+from kerassurgery_fn.rules.equations import letters_of
 from kerassurgery_fn.rules.layer import Layer, NoRule, Tensor, joined, parts
 from kerassurgery_fn.rules.merging import broadcast, meet, without
 from kerassurgery_fn.rules.registry import rule
-
-
-def letters_of(equation: str, ranks: Sequence[int | None]) -> list[list[str]]:
-    """The letters of an einsum, operand by operand and then the output. An ellipsis becomes letters of its own, as many
-    as the operand's rank asks for; an operand whose rank is None has none.
-
-    >>> letters_of("...x,xy->...y", [3, None])
-    [['...1', '...0', 'x'], ['x', 'y'], ['...1', '...0', 'y']]
-    >>> letters_of("ij,jk", [2, 2])
-    [['i', 'j'], ['j', 'k'], ['i', 'k']]
-    """
-    left, arrow, right = equation.replace(" ", "").partition("->")
-    words = left.split(",")
-    if not arrow:
-        once = sorted(c for c in set(left) - {",", "."} if left.count(c) == 1)
-        right = ("..." if "..." in left else "") + "".join(once)
-    spans = [
-        0 if rank is None else rank - len(word.replace("...", "")) for word, rank in zip(words, ranks, strict=True)
-    ]
-    return [_spelled(word, span) for word, span in zip([*words, right], [*spans, max(spans)], strict=True)]
-
-
-def _spelled(word: str, span: int) -> list[str]:
-    before, dots, after = word.partition("...")
-    return [*before, *(f"...{i}" for i in range(span - 1, -1, -1) if dots), *after]
 
 
 @rule("ops.Einsum")
@@ -111,7 +86,7 @@ def trace(layer: Layer, x: Tensor) -> Tensor:
     return diagonal(layer, x)[:-1]
 
 
-@rule("ops.Diagonal")
+@rule("ops.Diagonal", dtype="moved")
 def diagonal(layer: Layer, x: Tensor) -> Tensor:
     i, j = layer["axis1"] % len(x), layer["axis2"] % len(x)
     rows, columns, offset = size(x[i]), size(x[j]), layer["offset"]
@@ -157,7 +132,7 @@ def dot_product_attention(
     return query
 
 
-@rule("ops.Conv")
+@rule("ops.Conv", needs_floats=True)
 def conv(layer: Layer, inputs: Tensor, kernel: Tensor) -> Tensor:
     batch, space, channel = parts(layer, inputs)
     if size(channel) != size(kernel[-2]):
@@ -166,21 +141,21 @@ def conv(layer: Layer, inputs: Tensor, kernel: Tensor) -> Tensor:
     return joined(layer, batch, slid(layer, space, windows=windows(layer, kernel)), kernel[-1])
 
 
-@rule("ops.ConvTranspose")
+@rule("ops.ConvTranspose", needs_floats=True)
 def transposed(layer: Layer, inputs: Tensor, kernel: Tensor) -> Tensor:
     batch, space, channel = parts(layer, inputs)
     layer.tie(channel, kernel[-1])
     return joined(layer, batch, spread(layer, space, windows=windows(layer, kernel)), kernel[-2])
 
 
-@rule("ops.DepthwiseConv")
+@rule("ops.DepthwiseConv", needs_floats=True)
 def depthwise(layer: Layer, inputs: Tensor, kernel: Tensor) -> Tensor:
     batch, space, channel = parts(layer, inputs)
     layer.tie(channel, kernel[-2])
     return joined(layer, batch, slid(layer, space, windows=windows(layer, kernel)), merge([channel, kernel[-1]]))
 
 
-@rule("ops.SeparableConv")
+@rule("ops.SeparableConv", needs_floats=True)
 def separable(layer: Layer, inputs: Tensor, depthwise_kernel: Tensor, pointwise_kernel: Tensor) -> Tensor:
     batch, space, made = parts(layer, depthwise(layer, inputs, depthwise_kernel))
     layer.tie(made, pointwise_kernel[-2])

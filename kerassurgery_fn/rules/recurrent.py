@@ -11,7 +11,7 @@ from kerassurgery_fn.graph import leaves
 from kerassurgery_fn.rules.activations import activated
 from kerassurgery_fn.rules.convolution import geometry, slid
 from kerassurgery_fn.rules.layer import Layer, Tensor, joined, parts, plain
-from kerassurgery_fn.rules.registry import Last, rule
+from kerassurgery_fn.rules.registry import rule
 
 States = list[Axis]
 
@@ -35,15 +35,23 @@ def simple_rnn(layer: Layer, i: Axis) -> States:
     return [o]
 
 
+# A sequence may start with states that are given, and its mask says which steps count.
+SEQUENCE: dict[str, Any] = {
+    "arguments": ("sequences", "initial_state", "mask"),
+    "added": {"training": False, "mask": None},
+}
+OF_VECTORS: dict[str, Any] = {**SEQUENCE, "equal_channels": True, "rank": 3}
+
+
 def gates(_: Any) -> str:
     """The last that layers with gates do, whatever their `activation`: they weigh activations by gates."""
     return "gates"
 
 
-def register(name: str, states_of: Callable[[Layer, Axis], States], last: Last) -> None:
+def register(name: str, states_of: Callable[[Layer, Axis], States], last: Callable[[Any], Any], states: int) -> None:
     """The rules for a recurrent layer and for its cell, which have the same weights."""
 
-    @rule(name, last=last)
+    @rule(name, last=last, states=states, **OF_VECTORS)
     def recurrent(layer: Layer, sequences: Tensor, initial_state: Any = None, *_: Any, **__: Any) -> Any:
         return run(layer, sequences, gated(layer, states_of(layer, sequences[-1])), initial_state)
 
@@ -58,9 +66,9 @@ def stepped_once(layer: Layer, x: Tensor, states_of: Callable[[Layer, Axis], Sta
     return [(x[0], state) for state in [states[0], *states]]
 
 
-register("LSTM", lstm, gates)
-register("GRU", gru, gates)
-register("SimpleRNN", simple_rnn, itemgetter("activation"))
+register("LSTM", lstm, gates, states=2)
+register("GRU", gru, gates, states=1)
+register("SimpleRNN", simple_rnn, itemgetter("activation"), states=1)
 
 
 @rule("SimpleRNNCell", last=itemgetter("activation"))
@@ -77,13 +85,23 @@ def stacked_cells(layer: Layer, inputs: Tensor, *_: Any, **__: Any) -> list[Tens
     return [inputs, *states]
 
 
-@rule("RNN", last=itemgetter("cell"))
+@rule("RNN", last=itemgetter("cell"), least_rank=3, **SEQUENCE)
 def rnn(layer: Layer, sequences: Tensor, initial_state: Any = None, *_: Any, **__: Any) -> Any:
     made, *states = layer.inner("cell", "cell")((sequences[0], *sequences[2:]))
     return run(layer, sequences, [state[-1] for state in states], initial_state, made[-1])
 
 
-@rule("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D", last=gates)
+OF_IMAGES: dict[str, Any] = {
+    **SEQUENCE,
+    "last": gates,
+    "equal_channels": True,
+    "states": 2,
+}
+
+
+@rule("ConvLSTM1D", rank=4, **OF_IMAGES)
+@rule("ConvLSTM2D", rank=5, **OF_IMAGES)
+@rule("ConvLSTM3D", rank=6, **OF_IMAGES)
 def conv_lstm(layer: Layer, sequences: Tensor, initial_state: Any = None, *_: Any, **__: Any) -> Any:
     o = layer.fresh("filters")
     batch, space, i = parts(layer, (sequences[0], *sequences[2:]))

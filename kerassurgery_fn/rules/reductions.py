@@ -13,13 +13,13 @@ from kerassurgery_fn.rules.registry import rule
 
 EXACT = ("Sum", "Nansum", "CountNonzero", "Any")  # a channel that is gone counts as zero
 INEXACT = (
-    "Mean", "Nanmean", "Max", "Min", "Amax", "Amin", "Nanmax", "Nanmin", "Prod", "Nanprod", "Var", "Nanvar", "Std",
-    "Nanstd", "Median", "Nanmedian", "Logsumexp", "All", "Ptp",
+    "Nanmean", "Amax", "Amin", "Nanmax", "Nanmin", "Prod", "Nanprod", "Var", "Nanvar", "Std", "Nanstd", "Median",
+    "Nanmedian", "All", "Ptp",
 )  # fmt: skip
 QUANTILES = ("Quantile", "Percentile", "Nanquantile", "Nanpercentile")
 INDICES = ("Argmax", "Argmin", "Nanargmax", "Nanargmin")
 RUNNING_SUMS = ("Cumsum", "Nancumsum")
-IN_ORDER = ("Sort", "Argsort", "Cumprod", "Nancumprod")
+IN_ORDER = ("Argsort", "Cumprod", "Nancumprod")
 
 
 @rule(*(f"ops.{name}" for name in EXACT))
@@ -28,13 +28,16 @@ def summed(layer: Layer, x: Tensor) -> Tensor:
 
 
 @rule(*(f"ops.{name}" for name in INEXACT), approximate="over channels")
+@rule("ops.Mean", approximate="over channels", equal_channels=True)
+@rule("ops.Max", "ops.Min", approximate="over channels", equal_channels=True, dtype="promoted")
+@rule("ops.Logsumexp", approximate="over channels", needs_floats=True)
 def reduced_inexactly(layer: Layer, x: Tensor) -> Tensor:
     for axis in reduced_axes(layer, x):
         layer.inexact(x[axis], "reduces over the channels")
     return reduced(layer, x)
 
 
-@rule("ops.Norm", approximate="over channels, if the order is negative")
+@rule("ops.Norm", approximate="over channels, if the order is negative", needs_floats=True)
 def norm(layer: Layer, x: Tensor) -> Tensor:
     """Zeros count for nothing in a norm, except for the smallest element."""
     least = isinstance(layer["ord"], (int, float)) and layer["ord"] < 0
@@ -72,6 +75,7 @@ def running_sum(layer: Layer, x: Tensor) -> Tensor:
 
 
 @rule(*(f"ops.{name}" for name in IN_ORDER))
+@rule("ops.Sort", dtype="moved")
 def in_order(layer: Layer, x: Tensor) -> Tensor:
     if layer["axis"] is None:
         raise NoRule("lays it flat")

@@ -1,46 +1,139 @@
-"""The table of layer classes and operations: one record for each, with all that the library knows of it.
+"""The table of layer classes and operations: one record for each, with all that the library knows about it.
 
-To support a class, write one function under `@rule(...)` in the file of its family. The function is the layer's call
-on channel maps instead of tensors: it takes the `Layer` and the arguments of the call, with a tuple of axes in place of
-every tensor, and returns the axes of the outputs. The arguments of `rule` state everything else.
+To support a class, write one function under `@rule(...)` in the file of its family, and add one row to its test. The
+function is the layer's call on channel maps instead of tensors: it takes the `Layer` and the arguments of the call,
+with a tuple of axes in place of every tensor, and returns the axes of the outputs. The arguments of `rule` are the
+other fields of the record; a field that is left out has the value that is right for most classes. The record of a
+layer that adds a trained offset to each channel, and computes nothing across channels:
+
+>>> @rule("mine>Offset", last=lambda config: "linear", equal_channels=True)
+... def offset(layer, inputs, **_):
+...     layer.weights(offset="c", c=inputs[-1])
+...     return inputs
+>>> RULES.pop("mine>Offset").equal_channels
+True
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, NamedTuple
 
-from kerassurgery_fn.arguments import as_function, as_string, takes
+from kerassurgery_fn.arguments import as_function, as_string, meant, takes
+from kerassurgery_fn.errors import UnknownField
 
 Channels = Callable[..., Any]
-Last = Callable[[Mapping[str, Any]], Any]
+Config = Mapping[str, Any]
 LAYERS = ("keras.layers", "keras.src.layers", "keras._legacy.layers", "keras.src.legacy.layers")
 OPERATIONS = ("keras.src.ops", "keras.ops", "keras.src.activations", "keras.src.quantizers")
 
 
 class NoRule(Exception):
-    """A class that the library knows nothing about, or a use of a known one that it cannot follow."""
+    """A class that the library knows nothing about, or a use of a known class that it cannot follow."""
+
+
+class Kernel(NamedTuple):
+    """Where the last kernel of a layer is among its weights, and along which axes of it the output channels lie."""
+
+    slot: int
+    axes: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Rule:
-    """All that the library knows of a class of layers or operations.
+    """All that the library knows about a class of layers or operations.
+
+    Channels:
 
     - `channels`: the call of a layer on channel maps; None where no function can follow what the class does;
     - `pins`: why there is no such function;
     - `approximate`: where a cut is not exact and why, for the table of supported classes; empty if it is exact;
-    - `last`: config -> the activation that the layer applies last to everything that it outputs: its name, its record,
-      or the record of an inner layer. None where that is not known.
+    - `equal_channels`: whether equal input channels give equal output channels, and the layer sums over channels only
+      with its own weights, so that a channel may be copied;
+    - `merges`: how the class combines its inputs if it can do without some of them: it `joins` them along an axis, or
+      it `sums` them.
+
+    What a layer computes:
+
+    - `last`: config -> the activation that the layer applies last to all of its output: its name, its record, or the
+      record of an inner layer. None where that is not known;
+    - `broadcasts`: whether an operation combines its tensors element by element and aligns them at their last axes;
+    - `macs`: (use, shapes of the arguments) -> the multiply-accumulates of a call. None: every element of the kernels
+      is used once for each position of the output;
+    - `deepens`: the number of spatial axes of the kernel, if the layer can start as the identity; None if it cannot;
+    - `folds`: the kernel that can take over a batch normalisation behind the layer; None if no kernel can;
+    - `foldable`: whether the layer is a normalisation that scales and shifts each channel by its own statistics;
+    - `masks`: what the class does with the mask of its input, see `mask_rules`; None if it drops the mask;
+    - `makes_mask`: config -> whether the layer creates a mask;
+    - `dtype`: the dtype of the output. It is the `computed` one of the layer's policy, that of the `input` if this is
+      an integer, that of the elements which the operation has `moved`, the one to which the operands are `promoted`,
+      or that of the operands after the first, which `selects` among them.
+
+    How a layer is called:
+
+    - `arguments`: the tensors that a call takes by position, in their order. None: only the layer knows;
+    - `keywords`: further arguments that it takes by name;
+    - `takes`: whether the first argument is one `tensor`, a `list` of tensors, or `either`;
+    - `added`: the keyword arguments that Keras writes into a call where they are not given;
+    - `states`: the number of tensors in `initial_state`; None if it has no fixed number.
+
+    What a layer requires:
+
+    - `needs_floats`: whether TensorFlow cannot compute the layer on integers, or config -> that;
+    - `rank`: the number of axes of its input, or config -> that number; None if it is open;
+    - `least_rank`: the least number of axes, likewise;
+    - `fixed_rank`: whether a layer that is built takes tensors of the same rank only;
+    - `new_axis`: whether `axis` counts an axis that the input does not have yet;
+    - `requires`: checks of the sizes of its inputs, see `size_checks`;
+    - `ranges`: config field -> whether it can have a value, where the class differs from others with that field.
+
+    What its record states:
+
+    - `built`: whether `build_config` states the shape for which the layer was built, or the names of the arguments
+      whose shapes it states. Keras writes none for a layer that needs no building;
+    - `derived_config`: (config, axes of the first input) -> the config fields that Keras works out as it builds;
+    - `stated_shape`: (config, shape of the output) -> the shape as Keras states it, some sizes left open;
+    - `states_dtype`: whether the config has a dtype where other layers have a policy.
     """
 
     channels: Channels | None = None
     pins: str = ""
     approximate: str = ""
-    last: Last | None = None
+    equal_channels: bool = False
+    merges: Literal["", "joins", "sums"] = ""
+
+    last: Callable[[Config], Any] | None = None
+    broadcasts: bool = False
+    macs: Callable[..., int] | None = None
+    deepens: int | None = None
+    folds: Kernel | None = None
+    foldable: bool = False
+    masks: Callable[[Any], list[Any]] | None = None
+    makes_mask: Callable[[Config], bool] | None = None
+    dtype: Literal["computed", "input", "moved", "promoted", "selects"] = "computed"
+
+    arguments: tuple[str, ...] | None = ("inputs",)
+    keywords: tuple[str, ...] = ()
+    takes: Literal["tensor", "list", "either"] = "tensor"
+    added: Mapping[str, Any] = field(default_factory=dict)
+    states: int | None = None
+
+    needs_floats: bool | Callable[[Config], bool] = False
+    rank: int | Callable[[Config], int | None] | None = None
+    least_rank: int | Callable[[Config], int] = 0
+    fixed_rank: bool = False
+    new_axis: bool = False
+    requires: tuple[Callable[..., None], ...] = ()
+    ranges: Mapping[str, Callable[[Any], bool]] = field(default_factory=dict)
+
+    built: bool | tuple[str, ...] = True
+    derived_config: Callable[[Config, Any], dict[str, Any]] | None = None
+    stated_shape: Callable[[Config, Any], Any] | None = None
+    states_dtype: bool = False
 
 
-UNKNOWN = Rule()
+UNKNOWN = Rule(arguments=None)
 RULES: dict[str, Rule] = {}
 
 
@@ -53,31 +146,51 @@ def rule_for(record: Mapping[str, Any]) -> Rule:
     return RULES.get(key_of(record), UNKNOWN)
 
 
-@takes(classes=as_string, approximate=as_string)
-def rule(*classes: str, approximate: str = "", last: Last | None = None) -> Callable[[Channels], Channels]:
-    """Registers a rule for classes of layers.
+@takes(classes=as_string)
+def rule(*classes: str, **known: Any) -> Callable[[Channels], Channels]:
+    """Registers the record of classes of layers; the function below it is their call on channel maps.
 
     Args:
         *classes: names under which a rule is looked up, see `key_of`: `Dense` for a layer of Keras, `ops.Matmul` for
             an operation, `package>Class` for a layer registered with `keras.saving.register_keras_serializable`.
-        approximate: where a cut is not exact, and why, in words for the table of what is supported; nothing if it is
-            exact everywhere.
-        last: config -> the activation that these layers apply last to all that they output, by its name, its record or
-            that of a layer inside: `lambda config: config["activation"]`, `"linear"` if there is none. Left out where
-            that is not known: no field of a config, `activation` neither, means the same in every class.
+        **known: the other fields of the record, see `Rule`. Those that layers of one's own need most:
+            `approximate`, where a cut is not exact and why, in words; `last`, config -> the activation that the layer
+            applies last to all of its output, such as `lambda config: config["activation"]`; `equal_channels=True`
+            if channels may be copied.
+
+    Raises:
+        UnknownField: a record has no such field.
+        BadValue: a class name or `approximate` is not a string.
     """
 
     def register(function: Channels) -> Channels:
-        known = Rule(as_function(function, "a rule"), approximate=approximate, last=last)
-        RULES.update(dict.fromkeys(classes, known))
+        RULES.update(dict.fromkeys(classes, _record(classes, channels=as_function(function, "a rule"), **known)))
         return function
 
+    _record(classes, **known)
     return register
 
 
-def pins(reason: str, *classes: str) -> None:
-    """Lists classes that no rule can be written for: they pin all channels that they touch, and this is why."""
-    RULES.update(dict.fromkeys(classes, Rule(pins=reason)))
+def pins(reason: str, *classes: str, **known: Any) -> None:
+    """Registers classes for which no call on channel maps can be written: they pin all channels that they touch.
+
+    Args:
+        reason: why, in words that follow the name of the class.
+        *classes, **known: as for `rule`.
+    """
+    RULES.update(dict.fromkeys(classes, _record(classes, pins=reason, **known)))
+
+
+def _record(classes: tuple[str, ...], **known: Any) -> Rule:
+    names = [each.name for each in fields(Rule)]
+    if unknown := [name for name in known if name not in names]:
+        raise UnknownField(
+            f"the rule for {', '.join(classes)}: a record has no field {unknown[0]!r}; {meant(unknown[0], names)}"
+        )
+    as_string(known.get("approximate", ""), "approximate")
+    # What arguments operations and classes of other packages take is known to them alone.
+    is_open = all(name.startswith("ops.") or ">" in name for name in classes)
+    return Rule(**{**({"arguments": None} if is_open else {}), **known})
 
 
 def key_of(record: Mapping[str, Any]) -> str:
@@ -103,3 +216,21 @@ def key_of(record: Mapping[str, Any]) -> str:
     if module.startswith(OPERATIONS):
         return f"ops.{name}"
     return name if module.startswith(LAYERS) else f"{module}>{name}"
+
+
+def is_operation(record: Mapping[str, Any]) -> bool:
+    """Whether a record is that of an operation of Keras.
+
+    >>> is_operation({"module": "keras.src.ops.numpy", "class_name": "Add", "config": {}})
+    True
+    """
+    return key_of(record).startswith("ops.")
+
+
+def is_foreign(record: Mapping[str, Any]) -> bool:
+    """Whether a layer is of a class that is not one of Keras.
+
+    >>> is_foreign({"module": "mine", "class_name": "Gate", "registered_name": "pack>Gate"})
+    True
+    """
+    return ">" in key_of(record)

@@ -11,7 +11,7 @@ from kerassurgery_fn.rules.registry import rule
 from kerassurgery_fn.values.frozen import Location
 
 
-@rule("Flatten")
+@rule("Flatten", equal_channels=True, dtype="input")
 def flatten(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     batch, space, channel = parts(layer, inputs)
     if len(inputs) == 1:
@@ -22,7 +22,7 @@ def flatten(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     return (batch, flat)
 
 
-@rule("Reshape")
+@rule("Reshape", equal_channels=True, dtype="input", built=False)
 def reshape(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     made = layer.reshape(inputs[1:], inferred(layer["target_shape"], [size(axis) for axis in inputs[1:]]))
     for i, axis in enumerate(made):
@@ -41,12 +41,12 @@ def inferred(target: list[int | None], sizes: list[int | None]) -> list[int | No
     return [known if n in (-1, None) else n for n in target]
 
 
-@rule("Permute")
+@rule("Permute", equal_channels=True, dtype="input", rank=lambda config: len(config["dims"]) + 1)
 def permute(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     return (inputs[0], *(inputs[i] for i in layer["dims"]))
 
 
-@rule("RepeatVector")
+@rule("RepeatVector", equal_channels=True, rank=2)
 def repeat_vector(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     return (inputs[0], repeated(layer, 1, layer["n"], ("n",)), *inputs[1:])
 
@@ -68,7 +68,9 @@ def repeated(layer: Layer, axis: Axis, n: int, place: Location) -> Axis:
     return copies(layer, n, place)
 
 
-@rule("ZeroPadding1D", "ZeroPadding2D", "ZeroPadding3D")
+@rule("ZeroPadding1D", equal_channels=True, rank=3)
+@rule("ZeroPadding2D", equal_channels=True, rank=4)
+@rule("ZeroPadding3D", equal_channels=True, rank=5)
 def zero_padding(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     batch, space, channel = parts(layer, inputs)
     sizes = plain(layer, space, "pads")
@@ -76,7 +78,9 @@ def zero_padding(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     return joined(layer, batch, made, channel)
 
 
-@rule("Cropping1D", "Cropping2D", "Cropping3D")
+@rule("Cropping1D", equal_channels=True, rank=3)
+@rule("Cropping2D", equal_channels=True, rank=4)
+@rule("Cropping3D", equal_channels=True, rank=5)
 def cropping(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     batch, space, channel = parts(layer, inputs)
     sizes = plain(layer, space, "crops")
@@ -89,7 +93,9 @@ def _pairs(value: list[Any]) -> list[list[int]]:
     return [value] if isinstance(value[0], int) else value
 
 
-@rule("UpSampling1D", "UpSampling2D", "UpSampling3D")
+@rule("UpSampling1D", equal_channels=True, rank=3)
+@rule("UpSampling2D", equal_channels=True, rank=4)
+@rule("UpSampling3D", equal_channels=True, rank=5)
 def up_sampling(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     batch, space, channel = parts(layer, inputs)
     sizes = plain(layer, space, "repeats steps")

@@ -12,10 +12,13 @@ from kerassurgery_fn.rules.activations import applied_last
 from kerassurgery_fn.rules.layer import Layer, Tensor
 from kerassurgery_fn.rules.merging import broadcast
 from kerassurgery_fn.rules.recurrent import given_states
-from kerassurgery_fn.rules.registry import rule
+from kerassurgery_fn.rules.registry import rule, rule_for
 
 
-@rule("TimeDistributed", last=itemgetter("layer"))
+@rule(
+    "TimeDistributed", last=itemgetter("layer"), equal_channels=True, keywords=("mask",),
+    added={"mask": None}, least_rank=3,
+)  # fmt: skip
 def time_distributed(layer: Layer, inputs: Tensor, *_: Any, **__: Any) -> Tensor:
     inner, step = layer.inner("layer"), (inputs[0], *inputs[2:])
     batch, *rest = layer.findings.enter(inner.where, inner.node, step) if is_model(inner.record) else inner(step)
@@ -31,7 +34,17 @@ def last_of_both(config: Mapping[str, Any]) -> str | None:
     return "merged activations"
 
 
-@rule("Bidirectional", last=last_of_both)
+def rank_of_layer(config: Mapping[str, Any]) -> int | None:
+    """The number of axes that the wrapped layer takes."""
+    layer = config["layer"]
+    rank = rule_for(layer).rank
+    return rank(layer["config"]) if callable(rank) else rank
+
+
+@rule(
+    "Bidirectional", last=last_of_both, equal_channels=True,
+    arguments=("sequences", "initial_state", "mask"), added={"mask": None}, rank=rank_of_layer,
+)  # fmt: skip
 def bidirectional(layer: Layer, sequences: Tensor, initial_state: Any = None, *_: Any, **__: Any) -> Any:
     given = given_states(initial_state)
     halves = [given[: len(given) // 2], given[len(given) // 2 :]]
@@ -60,7 +73,7 @@ def merged(layer: Layer, forward: Tensor, backward: Tensor) -> list[Tensor]:
             return [broadcast(layer, [forward, backward])]
 
 
-@rule("SpectralNormalization", last=itemgetter("layer"))
+@rule("SpectralNormalization", last=itemgetter("layer"), added={"training": False})
 def spectral_normalization(layer: Layer, inputs: Tensor, *_: Any, **__: Any) -> Tensor:
     return layer.inner("layer", kind=Normalised)(inputs)
 
@@ -77,7 +90,7 @@ class Normalised(Layer):
     started = False
 
 
-@rule("Pipeline", last=lambda config: config["layers"][-1])
+@rule("Pipeline", last=lambda config: config["layers"][-1], keywords=("mask",))
 def pipeline(layer: Layer, inputs: Any, **_: Any) -> Any:
     for index in range(len(layer["layers"])):
         inputs = layer.inner(("layers", index), f"layers.{index}")(inputs)
