@@ -93,7 +93,7 @@ class Flow:
         of the layers that make any.
 
         Raises:
-            UnknownLayer, AmbiguousLayer: no layer fits, or a bare name is that of several.
+            UnknownLayer, AmbiguousLayer: no layer matches, or several layers have the name.
             NoChannels: none of them makes channels, or any of that kind.
         """
         name, kind = self._parted(address)

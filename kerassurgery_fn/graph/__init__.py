@@ -6,9 +6,9 @@ layer wraps, is a graph inside the graph of its parent: `nested(graph, key)`.
 
 - Functions like `redirected` connect the tensors of a graph in another way, and `record_of` writes the config exactly
   as Keras would.
-- `trace` lists the calls of all layers in an order in which every tensor is made before it is used. A nested model
-  leaves no mark in it but its layers' paths (`backbone/conv_1`): its inputs *are* the tensors it is called on, its
-  outputs those that its layers make.
+- `trace` lists the calls of all layers, each call after the calls whose outputs it reads. A call of a nested model is
+  replaced by the calls of its layers, whose paths start with its name (`backbone/conv_1`). The inputs of the nested
+  model are the tensors on which it is called, and its outputs are the outputs of its layers.
 """
 
 from kerassurgery_fn.graph.calls import Call, Constant, Inner, ModelCall, Ref, Trace, refs

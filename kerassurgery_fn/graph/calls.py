@@ -1,4 +1,4 @@
-"""The trace of a model: the calls of its layers one after the other, those of nested models among them."""
+"""The trace of a model: the calls of its layers in topological order, with the layers of nested models among them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from kerassurgery_fn.values.frozen import Location
 
 
 class Ref(NamedTuple):
-    """A tensor: output number `output` of call `node` of a layer. In nested models `node` has a number a level."""
+    """A tensor: output number `output` of call `node` of a layer. In a nested model `node` has a number for each level:
+    the number of the call of each model around the layer, then the number of the layer's own call."""
 
     path: str
     node: tuple[int, ...]
@@ -22,15 +23,15 @@ class Ref(NamedTuple):
 
 
 class Constant(NamedTuple):
-    """An array that stands inside a call's arguments, and where in the record its nested list is."""
+    """An array among the arguments of a call, and the place of its nested list in the record."""
 
     where: Location
     array: np.ndarray
 
 
 class Inner(NamedTuple):
-    """What happens inside a layer that wraps a whole model, in one call of it: the calls of that model, the tensor that
-    stands for one step of what the layer is called on, and the output of the model."""
+    """One call of a layer that wraps a model, such as TimeDistributed: the calls inside the model, the tensor that
+    represents one time step of the layer's input, and the output of the model."""
 
     calls: list[Call]
     step: Ref
@@ -40,8 +41,8 @@ class Inner(NamedTuple):
 class Call(NamedTuple):
     """One call of a layer or operation.
 
-    `where` is the place of the layer's record in the snapshot's record, `args` and `kwargs` are the call's arguments
-    with a `Ref` for every tensor.
+    `where` is the place of the layer's record in the snapshot's record. `args` and `kwargs` are the arguments of the
+    call, with a `Ref` for every tensor.
     """
 
     path: str
@@ -63,18 +64,22 @@ class ModelCall(NamedTuple):
 
 @dataclass(frozen=True)
 class Trace:
-    """The calls of a model in topological order, its inputs and outputs, and where its facts stand in the record.
+    """The calls of a model in topological order, its inputs and outputs, and the places of shapes in the record.
 
-    A call of a nested model is in it as the calls of the model's layers: the model's inputs *are* the tensors it is
-    called on.
+    A call of a nested model is replaced by the calls of the model's layers. Here the model `m` is called on `x` and on
+    `y`; its only layer is `d`, and the second number of a node is the call of `d` inside `m`:
 
-    - `graph`: the model;
-    - `shapes`: place of every shape that the record states of a tensor -> that tensor;
-    - `structures`: place of every `build_config` or `build_input_shape` of a model -> the tensors it is called on;
-    - `recorded`: tensor -> the shape that the record states where the tensor is first used;
+        x -> m -> out        calls:  m/d, node (0, 0), reads x        twins:  the outputs of both calls of m/d
+        y -> m -> out                m/d, node (1, 0), reads y
+
+    - `graph`: the graph of the model;
+    - `shapes`: the place of each shape of a tensor in the record -> the tensor;
+    - `structures`: the place of each `build_config` or `build_input_shape` of a model -> the tensors on which the model
+      is called;
+    - `recorded`: tensor -> its shape in the record, at the first call that reads the tensor;
     - `twins`: pairs of tensors that are one tensor of a nested model, in its first call and in a later one;
-    - `models`: every call of a nested model;
-    - `inner`: place of a model that a layer wraps, and node of the layer's call -> what happens inside it.
+    - `models`: the calls of nested models;
+    - `inner`: the place of a wrapped model and the node of the wrapper's call -> the calls inside the model.
     """
 
     graph: Graph = field(repr=False)
@@ -90,20 +95,20 @@ class Trace:
 
     @property
     def all_calls(self) -> list[Call]:
-        """The calls, and those inside models that layers wrap after them."""
+        """The calls, followed by the calls inside wrapped models."""
         return [*self.calls, *(call for inner in self.inner.values() for call in inner.calls)]
 
     @property
     def records(self) -> dict[str, Record]:
-        """Path -> record of every layer that is called, nested models and what layers wrap excepted."""
+        """Path -> record of every layer that is called. Nested models and wrapped layers are not included."""
         return {call.path: call.record for call in self.calls}
 
     def within(self, call: Call) -> Inner | None:
-        """What happens inside a layer in a call of it, if it wraps a model."""
+        """The calls inside the model that a layer wraps, for one call of the layer; None if it wraps no model."""
         wrapped = wrapped_model(call.record, call.where)
         return self.inner[wrapped[1], call.node] if wrapped else None
 
 
 def refs(tree: Any) -> list[Ref]:
-    """The tensors among the leaves of a call's arguments."""
+    """The tensors among the arguments of a call."""
     return leaves_of(Ref, tree)

@@ -18,16 +18,18 @@ from kerassurgery_fn.values.frozen import Location
 
 @dataclass(frozen=True)
 class Graph:
-    """The graph of one model. Layers are identified by keys: their names when the config was read, which stay when a
-    layer gets another name. The graph of a nested model is `nested(graph, key)`.
+    """The graph of one model.
 
-    - `record`: the record of the model as it was read;
-    - `layers`: key -> the layer's own record; an InputLayer is one of them;
-    - `calls`: calls by the layer's key and a number; the numbers need not be without gaps;
-    - `inputs`, `outputs`: the model's own, ports in whatever structure;
-    - `stated`: the spec of each tensor of which the config states one;
-    - `changed`: keys of layers that do not make what is stated any more, or whose record does not say what they read;
-    - `passing`: keys of layers that hand masks on, though their class is none of Keras.
+    Each layer has a key: its name when the config was read. A renamed layer keeps its key. The graph of a nested model
+    is `nested(graph, key)`.
+
+    - `record`: the record of the model when it was read;
+    - `layers`: key -> the record of the layer, without its calls; InputLayers are layers, too;
+    - `calls`: (key of the layer, number of the call) -> the arguments of the call; the numbers may have gaps;
+    - `inputs`, `outputs`: the inputs and outputs of the model, as ports in nested dicts and lists;
+    - `stated`: tensor -> its shape and dtype in the config;
+    - `changed`: the keys of layers whose output differs from `stated`, or whose inputs the record does not state;
+    - `passing`: the keys of layers of unknown classes that pass on the mask of their input.
     """
 
     record: Record
@@ -41,11 +43,11 @@ class Graph:
     read_models: dict[str, Graph] = field(default_factory=dict, repr=False, compare=False)  # for `nested()` alone
 
     def name(self, key: str) -> str:
-        """The name of a layer now."""
+        """The current name of a layer."""
         return name_of(self.layers[key])
 
     def nodes(self, key: str) -> list[Node]:
-        """The calls of a layer in order; an InputLayer has one, without arguments."""
+        """The calls of a layer in order. An InputLayer has one call, without arguments."""
         return [(key, 0)] if is_input(self.layers[key]) else sorted(self._nodes.get(key, ()))
 
     @cached_property
@@ -53,7 +55,7 @@ class Graph:
         return groupby(0, self.calls)
 
     def first(self, key: str) -> Port:
-        """What the first call of a layer makes."""
+        """The first output of the first call of a layer."""
         return Port(*self.nodes(key)[0])
 
     def reads(self, node: Node) -> list[Port]:
@@ -66,21 +68,21 @@ class Graph:
 
     @cached_property
     def order(self) -> list[Node]:
-        """The calls, each after those whose outputs it reads, otherwise as the config lists them.
+        """The calls in topological order; otherwise in the order of the config.
 
         Raises:
-            BrokenSnapshot: some calls wait for tensors that nothing makes.
+            BrokenSnapshot: some calls read tensors that no call computes.
         """
         return by_dependency(self.sources, self._reads)
 
     @property
     def live(self) -> list[Node]:
-        """The calls that the outputs depend on, each after those that it reads, and the InputLayers among them."""
+        """The calls on which the outputs depend, InputLayers included, in topological order."""
         return self._from_outputs[1]
 
     @cached_property
     def listed(self) -> list[str]:
-        """The layers that the outputs depend on, and all inputs, in the order in which Keras lists them."""
+        """The layers on which the outputs depend, and all inputs, in the order in which Keras lists them."""
         return by_distance(*self._from_outputs, leaves(self.inputs), self._reads)
 
     @cached_property
@@ -89,13 +91,13 @@ class Graph:
 
     @property
     def sources(self) -> list[Node]:
-        """The nodes that no call makes: InputLayers, or the only input of a Sequential model that has no InputLayer."""
+        """The nodes that read nothing: InputLayers, or the input of a Sequential model that has no InputLayer."""
         inputs = [(key, 0) for key, layer in self.layers.items() if is_input(layer)]
         return [node for node in inputs if node not in self.calls] or [port.node for port in leaves(self.inputs)]
 
     @cached_property
     def placed(self) -> dict[str, Placed]:
-        """Path -> record and place of every layer, those of nested models included.
+        """Path -> record and place of every layer, including the layers of nested models.
 
         Raises:
             BrokenSnapshot: two layers have one path.
@@ -104,16 +106,16 @@ class Graph:
             layers = list(layers_in(self.record))
         placed = {layer.path: layer for layer in layers}
         if len(placed) < len(layers):
-            twice = next(layer.path for layer in layers if placed[layer.path] is not layer)
-            raise BrokenSnapshot(f"two layers have the path {twice!r}; give the layers of a model different names")
+            path = next(layer.path for layer in layers if placed[layer.path] is not layer)
+            raise BrokenSnapshot(f"two layers have the path {path!r}; give the layers of a model different names")
         return placed
 
     @cached_property
     def places(self) -> dict[str, Location]:
-        """Path -> place of the record of every layer, those of nested models included."""
+        """Path -> place of the record of every layer, including the layers of nested models."""
         return {path: layer.place for path, layer in self.placed.items()}
 
     @cached_property
     def records(self) -> dict[str, Record]:
-        """Path -> record of every layer, those of nested models included."""
+        """Path -> record of every layer, including the layers of nested models."""
         return {path: layer.record for path, layer in self.placed.items()}

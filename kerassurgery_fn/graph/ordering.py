@@ -1,4 +1,4 @@
-"""The orders in which the calls and layers of a model are listed, as functions of what each call reads."""
+"""The orders in which the calls and layers of a model are listed, as functions of the tensors that each call reads."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from kerassurgery_fn.errors import BrokenSnapshot
 from kerassurgery_fn.graph.tensors import Node, Port
 
-Reads = Mapping[Node, Sequence[Port]]  # call -> the tensors that it reads; an InputLayer is not in it
+Reads = Mapping[Node, Sequence[Port]]  # call -> the tensors that it reads; InputLayers are not included
 
 
 def by_dependency(sources: Iterable[Node], reads: Reads) -> list[Node]:
-    """The calls, each after those whose outputs it reads, otherwise as they are listed.
+    """The calls in topological order; otherwise in the order in which they are listed.
 
-    A call waits for one of the tensors that are not there yet, and is looked at again when that tensor appears. No
-    tensor is looked up twice, so this takes linear time in whatever order the calls are listed. Here c reads b, and b
-    reads a; `ready` is a stack, its top on the left:
+    A call that reads a missing tensor waits for it, and is checked again when the tensor appears. Each tensor is
+    checked once, so the time is linear in the number of calls, whatever their order. Here c reads b, and b reads a;
+    `ready` is a stack, its top on the left:
 
         ready    order    waiting
         c b a    -        -
@@ -26,11 +26,11 @@ def by_dependency(sources: Iterable[Node], reads: Reads) -> list[Node]:
         -        a b c    -
 
     Args:
-        sources: what is there from the start, the InputLayers.
+        sources: the nodes that read nothing, such as InputLayers.
         reads: the tensors that each call reads, in the order of the config.
 
     Raises:
-        BrokenSnapshot: some calls wait for tensors that nothing makes.
+        BrokenSnapshot: some calls read tensors that no call computes.
     """
     order: dict[Node, None] = dict.fromkeys(sources)
     unread = {node: [port[:2] for port in ports] for node, ports in reversed([*reads.items()])}
@@ -38,11 +38,11 @@ def by_dependency(sources: Iterable[Node], reads: Reads) -> list[Node]:
     ready = list(unread)
     while ready:
         node = ready.pop()
-        ahead = unread[node]
-        while ahead and ahead[-1] in order:
-            ahead.pop()
-        if ahead:
-            waiting.setdefault(ahead[-1], []).append(node)
+        missing = unread[node]
+        while missing and missing[-1] in order:
+            missing.pop()
+        if missing:
+            waiting.setdefault(missing[-1], []).append(node)
         else:
             order[node] = None
             ready += reversed(waiting.pop(node, ()))
@@ -51,39 +51,45 @@ def by_dependency(sources: Iterable[Node], reads: Reads) -> list[Node]:
 
 
 def refuse_waiting(waiting: Mapping[Node, list[Node]]) -> None:
-    """Raises BrokenSnapshot if calls wait for tensors."""
+    """Raises BrokenSnapshot if calls still wait for tensors."""
     if waiting:
         names = ", ".join(sorted({key for nodes in waiting.values() for key, _ in nodes}))
-        raise BrokenSnapshot(f"the calls of {names} wait for tensors that nothing makes; check their inbound_nodes")
+        raise BrokenSnapshot(f"the calls of {names} read tensors that no layer computes; check their inbound_nodes")
 
 
 def from_outputs(outputs: Sequence[Port], reads: Reads) -> tuple[list[str], list[Node]]:
-    """Layers as a depth-first walk from the outputs meets them, and calls as the walk is done with them: each after
-    those that it reads."""
+    """The layers and calls on a depth-first walk from the outputs to the inputs.
+
+    Returns:
+        The layers in the order in which the walk meets them, and the calls in the order in which the walk leaves them,
+        which is a topological order.
+    """
     met: dict[str, None] = {}
     started: set[Node] = set()
     finished: list[Node] = []
     stack: list[tuple[Node | None, Iterator[Port]]] = [(None, iter(outputs))]
     while stack:
-        here, ahead = stack[-1]
-        node = next((port.node for port in ahead if port.node not in started), None)
+        current, ports = stack[-1]
+        node = next((port.node for port in ports if port.node not in started), None)
         if node is not None:
             started.add(node)
             met.setdefault(node[0])
             stack.append((node, iter(reads.get(node, ()))))
         else:
             stack.pop()
-            finished += [] if here is None else [here]
+            finished += [] if current is None else [current]
     return list(met), finished
 
 
 def by_distance(met: Sequence[str], finished: Sequence[Node], inputs: Iterable[Port], reads: Reads) -> list[str]:
-    """The layers in the order in which Keras lists them: by their distance from the outputs, the farthest first, and
-    among equals as they are met on a walk from the outputs to the inputs.
+    """The layers in the order in which Keras lists them.
+
+    Keras sorts the layers by their distance from the outputs, the farthest first. Layers of equal distance stay in the
+    order of a depth-first walk from the outputs.
 
     Args:
-        met, finished: the layers and calls on that walk.
-        inputs: the inputs of the model, which Keras lists also if nothing reads them.
+        met, finished: the layers and calls on that walk, see `from_outputs`.
+        inputs: the inputs of the model. Keras lists them even if no call reads them.
         reads: the tensors that each call reads.
     """
     depths: dict[Node, int] = {}

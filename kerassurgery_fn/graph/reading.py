@@ -21,15 +21,15 @@ from kerassurgery_fn.graph.records import (
 from kerassurgery_fn.graph.tensors import Arguments, Node, Port, Shape, Spec, Use, bound, given_to_model
 from kerassurgery_fn.values.snapshot import Snapshot
 
-SIZES = frozenset([int, type(None)])  # of an axis that is open: None
+SIZES = frozenset([int, type(None)])  # the types of the sizes in a shape; None is an open size
 
 
 def read_graph(snapshot: Snapshot) -> Graph:
     """The graph of a snapshot.
 
     Raises:
-        BrokenSnapshot: the config is of no Sequential or Functional model, the model has no input, or its calls cannot
-            be put in order.
+        BrokenSnapshot: the config is not one of a Sequential or Functional model, the model has no input, or its calls
+            have no topological order.
     """
     graph = graph_of(snapshot.record)
     if not graph.layers.keys() & {port.layer for port in leaves(graph.inputs)}:
@@ -38,7 +38,7 @@ def read_graph(snapshot: Snapshot) -> Graph:
 
 
 def nested(graph: Graph, key: str) -> Graph | None:
-    """The graph of the model that a layer is or wraps; None for any other layer. It is read once.
+    """The graph of a nested model, or of the model that a layer wraps; None for any other layer. It is read once.
 
     Raises:
         BrokenSnapshot: see `read_graph`.
@@ -52,21 +52,21 @@ def nested(graph: Graph, key: str) -> Graph | None:
 
 
 def graph_at(graph: Graph, path: str) -> Graph:
-    """The graph of a nested model by its path, or that of the layer that wraps it; the graph itself for no path.
+    """The graph of a nested model, by its path or that of the layer that wraps it. An empty path is the graph.
 
     Raises:
-        UnknownLayer: there is no such model.
+        UnknownLayer: no nested or wrapped model has this path.
     """
     for key in path.split("/") if path else ():
         inner = nested(graph, key) if key in graph.layers else None
         if inner is None:
-            raise UnknownLayer(f"{path!r} is not the path of a nested model, nor of a layer that wraps one")
+            raise UnknownLayer(f"{path!r} is not the path of a nested model or of a layer that wraps a model")
         graph = inner
     return graph
 
 
 def graph_of(record: Record) -> Graph:
-    """The graph of one model, by its record.
+    """The graph of the model with a record.
 
     Raises:
         BrokenSnapshot: see `read_graph`.
@@ -115,7 +115,7 @@ def read_sequential(record: Record) -> Graph:
 
 
 def own_record(record: Record) -> Record:
-    """A layer's record without what a Functional model writes beside it: its calls, and its name if its config has it.
+    """A layer's record without the keys that a Functional model adds: the calls, and the name if the config has it.
 
     >>> own_record({"class_name": "ReLU", "config": {"name": "r"}, "name": "r", "inbound_nodes": []})
     {'class_name': 'ReLU', 'config': {'name': 'r'}}
@@ -128,7 +128,7 @@ def own_record(record: Record) -> Record:
 
 
 def own_spec(layer: Record) -> Spec:
-    """The spec that an InputLayer states.
+    """The shape and dtype of an InputLayer.
 
     >>> own_spec({"config": {"batch_shape": [None, 8], "dtype": "int32"}})
     Spec(shape=(None, 8), dtype='int32')
@@ -137,7 +137,7 @@ def own_spec(layer: Record) -> Spec:
 
 
 def with_uses(tree: Any) -> Any:
-    """Arguments of a call with a `Use` in place of every tensor; other serialised objects stay as they are."""
+    """The arguments of a call with a `Use` in place of every tensor; other serialised objects are unchanged."""
     if isinstance(tree, dict):
         match tree.get("class_name"):
             case None:
@@ -151,18 +151,24 @@ def with_uses(tree: Any) -> Any:
 
 
 def as_shape(sizes: Any) -> Shape:
-    """A shape that a record states.
+    """A shape from a record.
 
     Raises:
-        BrokenSnapshot: it is no list of sizes.
+        BrokenSnapshot: it is not a list of sizes.
     """
     if isinstance(sizes, list) and SIZES.issuperset(map(type, sizes)):
         return tuple(sizes)
-    raise BrokenSnapshot(f"the record states the shape {sizes!r} of a tensor, which is no list of sizes")
+    raise BrokenSnapshot(f"the record states the shape {sizes!r} for a tensor; a shape is a list of integers and None")
 
 
 def ports_in(tree: Any, offsets: Mapping[str, int]) -> Any:
-    """`input_layers` or `output_layers` with ports; calls of Functional models are counted from one in the latter."""
+    """`input_layers` or `output_layers` of a config with a port for each tensor.
+
+    Args:
+        tree: nested dicts and lists of [layer, call, output].
+        offsets: the number of the first call of each layer, if it is not 0. In `output_layers`, Keras counts the calls
+            of a nested Functional model from one.
+    """
     match tree:
         case [str(name), int(call), int(output)]:
             return Port(name, call - offsets.get(name, 0), output)
@@ -175,52 +181,52 @@ def ports_in(tree: Any, offsets: Mapping[str, int]) -> Any:
 
 
 def check_layers(record: Record) -> None:
-    """Raises BrokenSnapshot where a record is not one of a model, or does not tell its layers apart."""
+    """Raises BrokenSnapshot if a record is not the record of a model, or if two layers have the same name."""
     if not is_model(record):
         name = record.get("name") or (record.get("config") or {}).get("name", "")
         raise BrokenSnapshot(
-            f"the config of {record.get('class_name')} {name} lists no layers: it is no Sequential or "
-            "Functional model; take snapshots with capture(), which writes subclasses as the graphs they are"
+            f"the config of {record.get('class_name')} {name} lists no layers, so it is not a Sequential or "
+            "Functional model; take snapshots with capture()"
         )
     for layer in record["config"]["layers"]:
         if not isinstance(layer["config"], dict):
-            raise BrokenSnapshot(f"layer {name_of(layer)!r} has no config to read, but {layer['config']!r}")
+            raise BrokenSnapshot(f"the config of layer {name_of(layer)!r} is {layer['config']!r}, not a mapping")
     names = Counter(map(name_of, record["config"]["layers"]))
-    if twice := [name for name, times in names.items() if times > 1]:
+    if repeated := [name for name, times in names.items() if times > 1]:
         raise BrokenSnapshot(
-            f"two layers of model {name_of(record)!r} have the name {twice[0]!r}; give the layers of a model different "
-            "names"
+            f"two layers of model {name_of(record)!r} have the name {repeated[0]!r}; give the layers of a model "
+            "different names"
         )
 
 
 def check_outputs(graph: Graph) -> None:
-    """Raises BrokenSnapshot where a call or an output reads a tensor that nothing makes."""
-    made = {*graph.sources, *graph.order}
-    if any(port.node not in made for port in leaves(graph.outputs)):
-        stated = graph.record["config"]["output_layers"]
-        raise BrokenSnapshot(f"nothing makes some output of {name_of(graph.record)!r}: they are {stated}")
+    """Raises BrokenSnapshot if a call or an output reads a tensor that no call computes."""
+    computed = {*graph.sources, *graph.order}
+    if any(port.node not in computed for port in leaves(graph.outputs)):
+        outputs = graph.record["config"]["output_layers"]
+        raise BrokenSnapshot(f"no layer computes some of the outputs of {name_of(graph.record)!r}, which are {outputs}")
 
 
 def check_models(graph: Graph) -> None:
-    """Raises BrokenSnapshot where a nested model is called on other tensors than it has inputs, or where an output is
-    read that it does not have. The nested models themselves are not read for that."""
+    """Raises BrokenSnapshot if the call of a nested model does not match its inputs, or if an output is read that the
+    nested model does not have. The graphs of the nested models are not read for that."""
     models = {key: layer["config"] for key, layer in graph.layers.items() if is_model(layer)}
     if not models:
         return
     for (key, _), call in graph.calls.items():
         if key in models and not is_bound(models[key], call):
             raise BrokenSnapshot(
-                f"nested model {key!r} is not called on a tensor for each of its inputs, but on {len(call.uses)} "
-                "tensors; check its inbound_nodes"
+                f"a call of nested model {key!r} has {len(call.uses)} tensors, which do not match the inputs of the "
+                "model; check its inbound_nodes"
             )
     read = [*(port for node in graph.calls for port in graph.reads(node)), *leaves(graph.outputs)]
     for port in read:
         if port.layer in models and not 0 <= port.output < len(leaves(ends_of(models[port.layer], "output_layers"))):
-            raise BrokenSnapshot(f"output {port.output} of nested model {port.layer!r} is read, but nothing makes it")
+            raise BrokenSnapshot(f"output {port.output} of nested model {port.layer!r} is read, but it does not exist")
 
 
 def is_bound(config: Mapping[str, Any], call: Arguments) -> bool:
-    """Whether a call of a model gives a tensor for each of the model's inputs, and no more."""
+    """Whether a call of a model has one tensor for each input of the model."""
     try:
         bound(ends_of(config, "input_layers"), given_to_model(*call))
     except (KeyError, StopIteration, ValueError):
@@ -229,5 +235,6 @@ def is_bound(config: Mapping[str, Any], call: Arguments) -> bool:
 
 
 def ends_of(config: Mapping[str, Any], field: str) -> Any:
-    """The inputs or outputs of a model, ports in whatever structure; a Sequential model has one of either."""
+    """The inputs or outputs of a model, as ports in nested dicts and lists. A Sequential model has one input and one
+    output."""
     return ports_in(config[field], {}) if field in config else [Port("")]

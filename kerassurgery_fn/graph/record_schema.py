@@ -1,6 +1,6 @@
-"""The form of a layer's record, as JSON Schema: what every reader of records relies on, whatever the class.
+"""The form of a layer's record, as JSON Schema: the parts that the library reads for every class.
 
-It is part of the published schemas of plans and differences, and records that people give are held to it.
+It is part of the published schemas of plans and differences. Records in arguments of edits are checked against it, too.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ HISTORY = {
 
 
 def in_document(form: Mapping[str, Any]) -> dict[str, Any]:
-    """The form of an object that may stand in a document as it is, or as plain JSON under `$json`."""
+    """The form of an object in a document: the object itself, or plain JSON under `$json`."""
     return {
         "type": "object",
         "if": {"required": ["$json"]},
@@ -43,7 +43,7 @@ def _record(name: str, layer: Mapping[str, Any], description: str) -> dict[str, 
     Args:
         name: the name of the form.
         layer: the form of each layer in the config of a model.
-        description: what it is the form of.
+        description: the description of the form in the schema.
     """
     layers = {"properties": {"layers": {"type": "array", "items": layer}}}
     record, config = _record_form(f"{name}_config", layers), _config_form(name, layers)
@@ -51,7 +51,12 @@ def _record(name: str, layer: Mapping[str, Any], description: str) -> dict[str, 
 
 
 def _record_form(config: str, layers: Mapping[str, Any]) -> dict[str, Any]:
-    """The form of a record, given the name of the form of its config, and that of the config's layers."""
+    """The form of a record.
+
+    Args:
+        config: the name of the form of its config.
+        layers: the form of the layers in the config of a model.
+    """
     fields = _fields(
         ("class_name", "config"), class_name=NAME, module=OPEN_NAME, registered_name=OPEN_NAME, name=NAME,
         config=_ref(config), build_config={"type": ["object", "null"]},
@@ -72,7 +77,12 @@ def _of_class(name: str, config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _config_form(record: str, layers: Mapping[str, Any]) -> dict[str, Any]:
-    """The form of a config, given the name of the form of an inner layer, and that of the layers of a model."""
+    """The form of a config.
+
+    Args:
+        record: the name of the form of an inner layer.
+        layers: the form of the layers in the config of a model.
+    """
     inner = {"if": {"required": ["class_name"]}, "then": _ref(record)}
     kinds = [{"required": [name]} for name in ("input_layers", "build_input_shape")]
     is_model = {"required": ["layers"], "anyOf": kinds}
@@ -109,7 +119,7 @@ FORMS: dict[str, dict[str, Any]] = {
 
 
 def check_record(record: Any, what: str) -> None:
-    """Raises BrokenSnapshot where a record does not have the form of one, naming the place.
+    """Raises BrokenSnapshot if a value does not have the form of a record. The error names the place.
 
     >>> check_record({"class_name": "ReLU", "config": {"name": 3}}, "the layer")
     Traceback (most recent call last):
@@ -129,7 +139,7 @@ def _validator() -> Any:
 
 @cache
 def strict() -> Any:
-    """The class of validators to which 1.0 is no integer."""
+    """The class of JSON Schema validators for which 1.0 is not an integer."""
     from jsonschema import Draft202012Validator, validators
 
     checker = Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int)

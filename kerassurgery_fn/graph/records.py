@@ -1,4 +1,4 @@
-"""Records of layers and models, as Keras writes them: which is a model, what it wraps, what it is called."""
+"""Records of layers and models, as Keras writes them: names, nested and wrapped models, nested lists and dicts."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from kerassurgery_fn.values.snapshot import Record as Record
 
 Leaf = TypeVar("Leaf")
 
-# A key beside a layer's config: the indices of the weights that training changes, where the config does not tell.
-TRAINED = "trainable_weights"
-# Another one: the indices of the weights that training never changes, where the class is not one of Keras.
-STATE_WEIGHTS = "state_weights"
+# Two keys that the library adds to a layer's record, beside the config.
+TRAINED = "trainable_weights"  # the indices of the trainable weights, if the config does not determine them
+STATE_WEIGHTS = "state_weights"  # the indices of the weights that are never trained, for classes that are not of Keras
 
 
 def is_model(record: Record) -> bool:
-    """Whether a layer's record is that of a nested model whose graph can be read.
+    """Whether a record is the record of a model whose graph can be read.
 
     >>> is_model({"class_name": "Sequential", "config": {"layers": []}}), is_model({"config": {"units": 3}})
     (True, False)
@@ -33,7 +32,7 @@ def is_model(record: Record) -> bool:
 
 
 def wrapped_model(record: Record, where: Location = ()) -> tuple[Record, Location] | None:
-    """The record of the model that a TimeDistributed layer wraps, and its place; None for any other layer.
+    """The record of the model that a TimeDistributed layer wraps, and the place of that record; None for other layers.
 
     >>> model = {"class_name": "Sequential", "config": {"layers": []}}
     >>> wrapped_model({"class_name": "TimeDistributed", "config": {"layer": model}})
@@ -46,7 +45,7 @@ def wrapped_model(record: Record, where: Location = ()) -> tuple[Record, Locatio
 
 
 def model_in(record: Record) -> tuple[Record, Location] | None:
-    """The record of the model that a layer is or wraps, and its place in the layer's own; None for any other layer.
+    """The record of a nested or wrapped model, and its place in the record of the layer; None for other layers.
 
     >>> model_in({"class_name": "Sequential", "config": {"layers": []}})
     ({'class_name': 'Sequential', 'config': {'layers': []}}, ())
@@ -55,7 +54,7 @@ def model_in(record: Record) -> tuple[Record, Location] | None:
 
 
 class Placed(NamedTuple):
-    """A layer of a model or of a model nested in it: its path, its record, and the place of that."""
+    """A layer of a model or of a model nested in it: its path, its record, and the place of the record."""
 
     path: str
     record: Record
@@ -63,7 +62,7 @@ class Placed(NamedTuple):
 
 
 def layers_in(record: Record, place: Location = (), path: str = "") -> Iterator[Placed]:
-    """The layers of a model, and after them those of each model that is nested in it or that one of them wraps.
+    """The layers of a model, followed by the layers of each nested or wrapped model.
 
     >>> model = {"class_name": "Sequential", "config": {"layers": [{"class_name": "ReLU", "config": {"name": "r"}}]}}
     >>> [(layer.path, layer.place) for layer in layers_in(model, path="net")]
@@ -82,19 +81,19 @@ def layers_in(record: Record, place: Location = (), path: str = "") -> Iterator[
 
 @contextmanager
 def reading_config() -> Iterator[None]:
-    """A context in which whatever fails, because a config may be broken in any way, is a BrokenSnapshot."""
+    """A context that turns every error into a BrokenSnapshot, since a config can be broken in any way."""
     try:
         yield
     except SurgeryError:
         raise
     except Exception as error:
         raise BrokenSnapshot(
-            f"the config is not as Keras 3 writes it ({type(error).__name__}: {error}); take snapshots with capture()"
+            f"the config is not one of Keras 3 ({type(error).__name__}: {error}); take snapshots with capture()"
         ) from error
 
 
 def is_functional(record: Record) -> bool:
-    """Whether a record is that of a Functional model, whose output nodes Keras counts from one when it is nested."""
+    """Whether a record is the record of a Functional model."""
     return is_model(record) and "input_layers" in record["config"]
 
 
@@ -103,13 +102,13 @@ def is_input(record: Record) -> bool:
 
 
 def name_of(record: Record) -> str:
-    """A layer's name: beside the config in a Functional model, and where the layer's class writes none; in it
-    elsewhere."""
+    """The name of a layer. It is beside the config in a Functional model, and where the class writes no name into the
+    config; otherwise it is in the config."""
     return record.get("name") or record["config"]["name"]
 
 
 def with_name(record: Record, name: str) -> Record:
-    """The record of a layer with another name: in the config where the layer's class writes one, beside it elsewhere.
+    """The record of a layer with another name: in the config if the class writes the name there, otherwise beside it.
 
     >>> with_name({"config": {"name": "a"}}, "b"), with_name({"config": {"width": 3}}, "b")
     ({'config': {'name': 'b'}}, {'config': {'width': 3}, 'name': 'b'})

@@ -1,4 +1,4 @@
-"""Calls taken out of a model and of the models nested in it, and the tensors around them joined again."""
+"""Removal of calls from a model and the models nested in it. Their readers read other tensors instead."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ from kerassurgery_fn.values.frozen import get_in, set_in
 
 @dataclass(frozen=True)
 class Rewiring:
-    """What changes in the calls of a model.
+    """The changes of the calls of a model.
 
-    A call is named by its layer's path and its number among the layer's calls, one of its outputs by these and the
-    output's index.
+    A call is identified by the path of its layer and its number, an output by these and its index.
 
-    - `dropped`: calls that go;
-    - `shortened`: calls whose first argument, a list, loses some of its items;
-    - `replaced`: outputs that are no more -> the output, in the same model, that takes their place.
+    - `dropped`: the calls that are removed;
+    - `shortened`: calls whose first argument is a list -> the indices of the items that are removed from it;
+    - `replaced`: output that is removed -> the output, in the same model, that is read instead.
     """
 
     dropped: Set[Node] = frozenset()
@@ -32,9 +31,9 @@ class Rewiring:
 
 
 def rewire(record: Record, changes: Rewiring, scope: str = "") -> Record:
-    """The record of a model after a rewiring: layers without calls go, calls are counted anew.
+    """The record of a model after a rewiring. Layers without calls are removed, and calls are counted anew.
 
-    Parts of it that do not change are shared.
+    The unchanged parts of the record are shared.
     """
     if not (changes.dropped or changes.shortened or changes.replaced):
         return record
@@ -52,7 +51,7 @@ def rewire(record: Record, changes: Rewiring, scope: str = "") -> Record:
 
 
 def _paths(changes: Rewiring) -> Iterable[str]:
-    return {str(one[0]) for one in [*changes.dropped, *changes.shortened, *changes.replaced]}
+    return {str(path) for path, *_ in [*changes.dropped, *changes.shortened, *changes.replaced]}
 
 
 def _key(path: str, scope: str) -> str:
@@ -60,15 +59,18 @@ def _key(path: str, scope: str) -> str:
 
 
 def _shortened(graph: Graph, changes: Rewiring, scope: str) -> Graph:
-    """The model with its shortened calls, and what the first call of a layer says of the shapes of what it reads."""
-    for (path, number), lost in changes.shortened.items():
+    """The graph with its shortened calls, and with the build_config of their layers.
+
+    Keras builds a layer at its first call, so the build_config has the shapes of the first call alone.
+    """
+    for (path, number), removed in changes.shortened.items():
         node = (_key(path, scope), number)
         if node not in graph.calls:
             continue
-        graph = shortened(graph, node, lost)
+        graph = shortened(graph, node, removed)
         layer = graph.layers[node[0]]
         if number == 0 and (layer.get("build_config") or {}).get("input_shape"):
             place = ("build_config", "input_shape")
-            left = [shape for i, shape in enumerate(get_in(layer, place)) if i not in lost]
-            graph = replace(graph, layers={**graph.layers, node[0]: set_in(layer, place, left)})
+            shapes = [shape for i, shape in enumerate(get_in(layer, place)) if i not in removed]
+            graph = replace(graph, layers={**graph.layers, node[0]: set_in(layer, place, shapes)})
     return graph

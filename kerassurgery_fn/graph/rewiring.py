@@ -1,4 +1,4 @@
-"""Graphs whose tensors are joined in another way: each function gives a new graph."""
+"""Changes of the calls and layers of a graph. Each function returns a new graph."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import replace
 from itertools import chain, count
 from typing import Any
 
+from toolz import concat, dissoc
+
 from kerassurgery_fn.graph.model_graph import Graph
 from kerassurgery_fn.graph.records import Record, leaves, map_leaves, with_name
 from kerassurgery_fn.graph.tensors import Arguments, Node, Port, Use
@@ -14,9 +16,12 @@ from kerassurgery_fn.values.frozen import freeze
 
 
 def redirected(graph: Graph, ports: Mapping[Port, Port], *, but: Collection[Node] = ()) -> Graph:
-    """The model with other tensors read in place of some, by all calls but a few and by the model's outputs.
+    """The graph in which calls and outputs read other tensors.
 
-    Replacements are followed to the last.
+    Args:
+        graph: the graph.
+        ports: tensor -> the tensor that is read instead. If that one is replaced, too, its replacement is read.
+        but: calls that are left unchanged.
     """
     if not ports:
         return graph
@@ -34,71 +39,81 @@ def redirected(graph: Graph, ports: Mapping[Port, Port], *, but: Collection[Node
 
 
 def reread(graph: Graph, node: Node, ports: Mapping[int, Port]) -> Graph:
-    """The model with other tensors at some places among those that a call reads."""
-    now = [ports.get(i, port) for i, port in enumerate(graph.reads(node))]
-    return replace(graph, calls={**graph.calls, node: _with_ports(graph.calls[node], now)})
+    """The graph in which one call reads other tensors.
+
+    Args:
+        graph: the graph.
+        node: the call.
+        ports: index among the tensors that the call reads -> the tensor that it reads instead.
+    """
+    tensors = [ports.get(i, port) for i, port in enumerate(graph.reads(node))]
+    return replace(graph, calls={**graph.calls, node: _with_ports(graph.calls[node], tensors)})
 
 
 def _with_ports(call: Arguments, ports: Sequence[Port]) -> Arguments:
     """A call that reads other tensors, in the order of its arguments."""
-    left = iter(ports)
+    remaining = iter(ports)
 
-    def reread(tree: Any) -> Any:
+    def with_port(tree: Any) -> Any:
         match tree:
             case Use():
-                return tree._replace(port=next(left))
+                return tree._replace(port=next(remaining))
             case dict():
-                made = {key: reread(tree[key]) for key in sorted(tree)}
-                return {key: made[key] for key in tree}
+                # `leaves` visits a dict in the order of its keys; the dict itself keeps its own order.
+                items = {key: with_port(tree[key]) for key in sorted(tree)}
+                return {key: items[key] for key in tree}
             case list():
-                return [reread(item) for item in tree]
+                return [with_port(item) for item in tree]
         return tree
 
-    return Arguments(reread(call.args), reread(call.kwargs))
+    return Arguments(with_port(call.args), with_port(call.kwargs))
 
 
-def shortened(graph: Graph, node: Node, lost: Collection[int]) -> Graph:
-    """The model with a call that reads fewer tensors: some of the items of its first argument, a list, go.
+def shortened(graph: Graph, node: Node, removed: Collection[int]) -> Graph:
+    """The graph in which the list of tensors that a call reads is shorter.
 
-    That argument may go by its name, `inputs`.
+    Args:
+        graph: the graph.
+        node: a call whose first argument, by position or with the name `inputs`, is a list.
+        removed: the indices of the items that are removed from the list.
     """
     args, kwargs = graph.calls[node]
-    left = [item for i, item in enumerate(args[0] if args else kwargs["inputs"]) if i not in lost]
-    call = Arguments([left, *args[1:]], kwargs) if args else Arguments([], {**kwargs, "inputs": left})
+    kept = [item for i, item in enumerate(args[0] if args else kwargs["inputs"]) if i not in removed]
+    call = Arguments([kept, *args[1:]], kwargs) if args else Arguments([], {**kwargs, "inputs": kept})
     return replace(graph, calls={**graph.calls, node: call})
 
 
 def with_layer(graph: Graph, key: str, record: Record) -> Graph:
-    """The model with another record for a layer, or with one more layer."""
+    """The graph with another record for a layer, or with a new layer."""
     return replace(graph, layers={**graph.layers, key: record}, changed=graph.changed | {key})
 
 
 def with_call(graph: Graph, key: str, call: Arguments) -> tuple[Graph, Port]:
-    """The model with one more call of a layer, and the first tensor that the call makes."""
+    """The graph with one more call of a layer, and the first output of this call."""
     number = 1 + max((n for _, n in graph.nodes(key)), default=-1)
     return replace(graph, calls={**graph.calls, (key, number): call}), Port(key, number)
 
 
 def renamed(graph: Graph, key: str, name: str) -> Graph:
-    """The model with another name for a layer, which is all that changes of it."""
+    """The graph with another name for a layer."""
     return replace(graph, layers={**graph.layers, key: freeze(with_name(graph.layers[key], name))})
 
 
 def moved(graph: Graph, node: Node, key: str) -> Graph:
-    """The model with a call of one layer made a call of another one, with all that reads what it makes."""
+    """The graph in which another layer takes over a call. Readers of the call's outputs read the new call's outputs."""
     graph, new = with_call(graph, key, graph.calls[node])
-    calls = {one: call for one, call in graph.calls.items() if one != node}
-    outputs = {port for one in calls for port in graph.reads(one)} | set(leaves(graph.outputs))
-    return redirected(
-        replace(graph, calls=calls), {port: new._replace(output=port.output) for port in outputs if port.node == node}
-    )
+    calls = dissoc(graph.calls, node)
+    read = {*concat(map(graph.reads, calls)), *leaves(graph.outputs)}
+    outputs = {port: new._replace(output=port.output) for port in read if port.node == node}
+    return redirected(replace(graph, calls=calls), outputs)
 
 
 def unused(name: str, taken: Iterable[str]) -> str:
-    """A name that is not taken: the name itself, or the first of name_1, name_2, ...
+    """A name that is not taken: the name itself, or the first free name of name_1, name_2, ...
 
     >>> unused("drop", ["drop", "drop_1"])
     'drop_2'
     """
     taken = set(taken)
-    return next(one for one in chain([name], (f"{name}_{i}" for i in count(1))) if one not in taken)
+    candidates = chain([name], (f"{name}_{i}" for i in count(1)))
+    return next(candidate for candidate in candidates if candidate not in taken)

@@ -1,12 +1,12 @@
-"""Several layers by one string: a name, a pattern, a class.
+"""Selectors: one string for one or several layers, by name, pattern or class.
 
-A **selector** is what every edit takes where it takes a layer:
+Every edit takes a **selector** where it takes a layer:
 
 - `"conv_1"`, `"backbone/conv_1"`: one layer, by its name or path;
-- `"block*_conv"`, `"backbone/*"`: all layers whose path or name fits, as a shell would match file names;
-- `"*@Dropout"`, `"block*@Conv2D,Dense"`: those of them that are of one of these classes; `of_class` writes that;
-- a tuple of selectors: the layers of each. An empty one names none: an edit of several layers then changes nothing,
-  and an edit that needs one layer raises `UnknownLayer`.
+- `"block*_conv"`, `"backbone/*"`: all layers whose path or name matches the pattern, as in a shell;
+- `"*@Dropout"`, `"block*@Conv2D,Dense"`: the layers among them that have one of these classes, see `of_class`;
+- a tuple of selectors: the layers of each of them. An empty tuple selects no layer: an edit of several layers then
+  changes nothing, and an edit that needs a layer raises `UnknownLayer`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Any
+
+from toolz import concat, unique
 
 from kerassurgery_fn.arguments import as_string, items_of, meant, shortened, takes
 from kerassurgery_fn.errors import AmbiguousLayer, BadValue, UnknownLayer
@@ -29,16 +31,16 @@ def of_class(*classes: Any, among: str = "*") -> str:
 
     Args:
         *classes: names of classes, registered names (`package>Class`), or the classes themselves; one or several.
-        among: a pattern that their paths or names fit.
+        among: a pattern that the paths or names of the layers match.
 
     >>> of_class("Conv2D", "Dense"), of_class("Dropout", among="head_*")
     ('*@Conv2D,Dense', 'head_*@Dropout')
     """
-    return f"{among}@{','.join(name for one in classes for name in class_names(one))}"
+    return f"{among}@{','.join(concat(map(class_names, classes)))}"
 
 
 def class_names(given: Any) -> list[str]:
-    """The name of a class, given that or the class itself; several names of several of these.
+    """The names of classes, given by name or as themselves; one or several.
 
     >>> class_names("Dense"), class_names(["Dense", dict])
     (['Dense'], ['Dense', 'dict'])
@@ -48,12 +50,12 @@ def class_names(given: Any) -> list[str]:
     if isinstance(given, type):
         return [given.__name__]
     if isinstance(given, (list, tuple, set, frozenset)) and given:
-        return [name for one in given for name in class_names(one)]
-    raise BadValue(f"a class of layers is given by its name or as itself, not as {shortened(given)}")
+        return list(concat(map(class_names, given)))
+    raise BadValue(f"{shortened(given)} is not a class of layers; give the class or its name")
 
 
 def as_selector(given: Any) -> Selector:
-    """A selector as data: a Keras layer goes by its name, lists and the like become tuples.
+    """A selector as data: the name of a Keras layer, a string, or a tuple of strings.
 
     >>> as_selector("conv"), as_selector(["a*", "b"])
     ('conv', ('a*', 'b'))
@@ -63,14 +65,14 @@ def as_selector(given: Any) -> Selector:
     if isinstance(name := getattr(given, "name", None), str):
         return name
     if (items := items_of(given)) is not None:
-        return tuple(one for item in items for one in selectors(item))
+        return tuple(concat(map(selectors, items)))
     raise UnknownLayer(
-        f"{shortened(given)} names no layer: give a name, a path, a pattern, a Keras layer, or several of these"
+        f"{shortened(given)} is not a layer: give a name, a path, a pattern, a Keras layer, or several of these"
     )
 
 
 def selectors(given: Any) -> tuple[str, ...]:
-    """The selectors, each a string, that a selector is made of.
+    """The strings of a selector.
 
     >>> selectors("conv"), selectors(["a*", "b"])
     (('conv',), ('a*', 'b'))
@@ -80,18 +82,22 @@ def selectors(given: Any) -> tuple[str, ...]:
 
 
 def is_pattern(selector: Selector, graph: Graph) -> bool:
-    """Whether a selector may stand for several layers."""
+    """Whether a selector can select several layers."""
     return not isinstance(selector, str) or (
         selector not in graph.places and any(mark in selector for mark in ("*", "?", "[", "@"))
     )
 
 
 def find_layer(graph: Graph, name: Any) -> str:
-    """The path of a layer, given its path, its name where that is unambiguous, or a Keras layer.
+    """The path of a layer.
+
+    Args:
+        graph: the model.
+        name: the path of the layer, its name if only one layer has it, or the Keras layer.
 
     Raises:
-        UnknownLayer: no layer has that name.
-        AmbiguousLayer: layers of several nested models have it.
+        UnknownLayer: no layer has this name.
+        AmbiguousLayer: layers of several nested models have this name.
     """
     name = name if isinstance(name, str) else getattr(name, "name", name)
     if isinstance(name, str) and name in graph.places:
@@ -105,47 +111,48 @@ def find_layer(graph: Graph, name: Any) -> str:
 
 
 def find_layers(graph: Graph, selector: Selector, records: Mapping[str, Record] | None = None) -> list[str]:
-    """The paths of the layers that a selector names, in the order of the config.
+    """The paths of the selected layers, in the order of the config.
 
     Args:
         graph: the model.
-        selector: see above.
-        records: path -> record of the layers to choose among; all by default, those in nested models included.
+        selector: the selector, see the head of this module.
+        records: path -> record of the layers from which the selector selects; by default all layers, including the
+            layers of nested models.
 
     Raises:
-        UnknownLayer: it names none.
-        AmbiguousLayer: a bare name is that of layers of several nested models.
+        UnknownLayer: the selector selects no layer.
+        AmbiguousLayer: layers of several nested models have the name.
     """
     if not is_pattern(selector, graph):
         return [find_layer(graph, selector)]
     if isinstance(selector, tuple):
-        chosen = {path for one in selector for path in find_layers(graph, one, records)}
-        return sorted(chosen, key=graph.places.__getitem__)
+        selected = {path for part in selector for path in find_layers(graph, part, records)}
+        return sorted(selected, key=graph.places.__getitem__)
     records = graph.records if records is None else records
     pattern, _, classes = selector.partition("@")
-    found = [path for path, record in records.items() if _fits(path, record, pattern, classes.split(","))]
-    if not found:
-        known = ", ".join(dict.fromkeys(record["class_name"] for record in records.values()))
-        raise UnknownLayer(f"no layer fits {selector!r} among {len(records)} layers of the classes {known}")
-    return sorted(found, key=graph.places.__getitem__)
+    paths = [path for path, record in records.items() if _matches(path, record, pattern, classes.split(","))]
+    if not paths:
+        known = ", ".join(unique(record["class_name"] for record in records.values()))
+        raise UnknownLayer(f"no layer matches {selector!r} among {len(records)} layers of the classes {known}")
+    return sorted(paths, key=graph.places.__getitem__)
 
 
 def find_one(graph: Graph, selector: Selector, records: Mapping[str, Record] | None = None) -> str:
-    """The path of the one layer that a selector names; takes and raises what `find_layers` does.
+    """The path of the only layer that a selector selects. The arguments are those of `find_layers`.
 
     Raises:
-        UnknownLayer: it names none; an empty list names none.
-        AmbiguousLayer: it names several.
+        UnknownLayer: the selector selects no layer.
+        AmbiguousLayer: the selector selects several layers.
     """
     paths = find_layers(graph, selector, records)
     if not paths:
-        raise UnknownLayer(f"{list(selector)!r} names no layer, and one is needed; give a name or a path")
+        raise UnknownLayer(f"{list(selector)!r} selects no layer, but one is needed; give a name or a path")
     if len(paths) > 1:
-        raise AmbiguousLayer(f"{selector!r} names {len(paths)} layers: {', '.join(paths[:8])}; name one")
+        raise AmbiguousLayer(f"{selector!r} selects {len(paths)} layers: {', '.join(paths[:8])}; select one of them")
     return paths[0]
 
 
-def _fits(path: str, record: Record, pattern: str, classes: list[str]) -> bool:
-    known = {record["class_name"], record.get("registered_name")}
-    named = fnmatchcase(path, pattern or "*") or fnmatchcase(path.rpartition("/")[2], pattern or "*")
-    return named and (classes == [""] or bool(known & set(classes)))
+def _matches(path: str, record: Record, pattern: str, classes: list[str]) -> bool:
+    names = {record["class_name"], record.get("registered_name")}
+    has_path = fnmatchcase(path, pattern or "*") or fnmatchcase(path.rpartition("/")[2], pattern or "*")
+    return has_path and (classes == [""] or bool(names & set(classes)))

@@ -12,7 +12,7 @@ Shape = tuple[int | None, ...]
 
 
 class Port(NamedTuple):
-    """A tensor of one model: the layer that makes it, at which of its calls, and which of the call's outputs it is."""
+    """A tensor of one model: the layer that computes it, the number of the call, and the number of the output."""
 
     layer: str
     call: int = 0
@@ -24,13 +24,13 @@ class Port(NamedTuple):
 
 
 class Spec(NamedTuple):
-    """A tensor's shape and dtype; the dtype is None where nothing states it."""
+    """The shape and dtype of a tensor. The dtype is None if it is unknown."""
 
     shape: Shape
     dtype: str | None = None
 
     def fits(self, other: Spec | None) -> bool:
-        """Whether two specs are the same as far as both are stated.
+        """Whether the shapes are equal, and the dtypes, too, if both are known.
 
         >>> Spec((None, 8), "float32").fits(Spec((None, 8))), Spec((None, 8)).fits(Spec((None, 7)))
         (True, False)
@@ -39,16 +39,16 @@ class Spec(NamedTuple):
 
 
 class Unfound(Enum):
-    """What stands in a call for an argument that is yet to be found."""
+    """A placeholder for an argument of a call that is worked out later."""
 
     MASK = "mask"
 
 
-AUTOMATIC: Final = Unfound.MASK  # the mask that Keras will find
+AUTOMATIC: Final = Unfound.MASK  # the mask that Keras passes automatically
 
 
 class Use(NamedTuple):
-    """A tensor among a call's arguments, and the spec of what the call was recorded to read there, if it was."""
+    """A tensor among the arguments of a call, and its spec in the record of the call, if there is one."""
 
     port: Port
     spec: Spec | None = None
@@ -66,19 +66,19 @@ class Arguments(NamedTuple):
 
 
 def given_to_model(args: list[Any], kwargs: dict[str, Any]) -> Any:
-    """What a call of a model gives for the inputs of the model: its first argument, which may go by its name."""
+    """The argument of a model's call that holds its inputs: the first one, by position or by name."""
     return args[0] if args else kwargs.get("inputs", next(iter(kwargs.values())))
 
 
 def bound(inputs: Any, given: Any) -> dict[str, Any]:
-    """The key of each input of a model -> the tensor that a call gives for it.
+    """The key of each input of a model -> the tensor on which the model is called.
 
     Args:
-        inputs: the inputs of the model, ports in whatever structure.
-        given: what the model is called on; its tensors are a named tuple each.
+        inputs: the inputs of the model, as ports in nested dicts and lists.
+        given: the argument of the call. Each tensor in it is a named tuple.
 
     Raises:
-        ValueError, KeyError: those are other tensors than the model has inputs.
+        ValueError, KeyError: the tensors do not match the inputs.
 
     >>> bound([Port("a"), Port("b")], {"b": Use(Port("x")), "a": Use(Port("y"))})["a"].port.layer
     'y'

@@ -1,4 +1,4 @@
-"""The trace of a graph: nested models inlined, once for each of their calls."""
+"""The trace of a graph: each call of a nested model is replaced by the calls inside the model."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from kerassurgery_fn.values.frozen import Location
 
 
 def trace(graph: Graph) -> Trace:
-    """The calls of a model, and in place of each call of a nested model the calls of its layers.
+    """The trace of a model.
 
     Raises:
-        BrokenSnapshot: a nested model is broken.
+        BrokenSnapshot: the config of a nested model is broken.
     """
     tracer = _Tracer()
     with reading_config():
@@ -40,22 +40,25 @@ def trace(graph: Graph) -> Trace:
 
 
 class _Frame(NamedTuple):
-    """A call of a model: its graph, the place of its record, its path, the numbers of the calls that lead to it.
+    """One call of a model.
 
-    `made` has the tensors so far: the first output of each call of a layer, all outputs of each call of a model.
+    - `graph`, `where`, `path`: the graph of the model, the place of its record, and its path;
+    - `node`: the numbers of the calls of the models around it, and of its own call;
+    - `computed`: the tensors that are known so far: the first output of each call of a layer, and all outputs of each
+      call of a model.
     """
 
     graph: Graph
     where: Location
     path: str
     node: tuple[int, ...]
-    made: dict[Node, Ref | list[Ref]]
+    computed: dict[Node, Ref | list[Ref]]
 
     def tensor(self, port: Port) -> Ref:
-        made = self.made[port.node]
-        if isinstance(made, Ref):
-            return Ref(made.path, made.node, port.output) if port.output else made
-        return made[port.output]
+        outputs = self.computed[port.node]
+        if isinstance(outputs, Ref):
+            return Ref(outputs.path, outputs.node, port.output) if port.output else outputs
+        return outputs[port.output]
 
     def path_of(self, key: str) -> str:
         return f"{self.path}/{key}" if self.path else key
@@ -65,7 +68,7 @@ class _Frame(NamedTuple):
 
 
 class _Tracer:
-    """What is gathered on the way through the graphs of a model and of the models nested in it."""
+    """Collects the fields of a `Trace` on a walk through a model and the models nested in it."""
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
@@ -77,17 +80,17 @@ class _Tracer:
         self.inner: dict[tuple[Location, tuple[int, ...]], Inner] = {}
 
     def model(self, frame: _Frame, given: Any) -> list[Ref]:
-        """Adds the calls of a model that is called on `given` (None: on its own inputs); its output tensors."""
+        """Adds the calls of a model that is called on `given`, or on its own inputs if that is None; its outputs."""
         graph, tensors = frame.graph, {} if given is None else bound(frame.graph.inputs, given)
         for key, number in graph.sources:
-            frame.made[key, number] = self.input(frame, key, tensors.get(key))
+            frame.computed[key, number] = self.input(frame, key, tensors.get(key))
         self.note_structures(graph.record, frame.where, map_leaves(frame.tensor, graph.inputs))
         for node in graph.order:
-            frame.made[node] = self.call(frame, node)
+            frame.computed[node] = self.call(frame, node)
         return [frame.tensor(port) for port in leaves(graph.outputs)]
 
     def input(self, frame: _Frame, key: str, given: Ref | None) -> Ref:
-        """The tensor of an InputLayer: one of its own at the top, the one that is given inside a nested model."""
+        """The tensor of an InputLayer: a tensor of its own, or the tensor on which a nested model is called."""
         own = Ref(frame.path_of(key), (*frame.node, 0), 0)
         if key not in frame.graph.layers:  # a Sequential model without an InputLayer
             return given or own
@@ -101,37 +104,37 @@ class _Tracer:
         return tensor
 
     def call(self, frame: _Frame, node: Node) -> Ref | list[Ref]:
-        """Adds a call of a layer, or the calls within it if it is a model; its output tensors."""
+        """Adds a call of a layer, or the calls inside it if it is a model; its output tensors."""
         key, number = node
         record, place = frame.graph.records[key], frame.place_of(key)
-        made = Ref(frame.path_of(key), (*frame.node, number), 0)
+        output = Ref(frame.path_of(key), (*frame.node, number), 0)
         args, kwargs = self.arguments(frame, node, place)
         inner = nested(frame.graph, key)
         if inner and is_model(record):
-            outputs = self.model(_Frame(inner, place, made.path, made.node, {}), given_to_model(args, kwargs))
-            self.models.append(ModelCall(made.path, made.node, refs([args, kwargs]), outputs))
+            outputs = self.model(_Frame(inner, place, output.path, output.node, {}), given_to_model(args, kwargs))
+            self.models.append(ModelCall(output.path, output.node, refs([args, kwargs]), outputs))
             return outputs
         if inner:
-            self.inside(inner, record, place, made)
-        self.calls.append(Call(made.path, made.node, record, place, args, kwargs))
+            self.inside(inner, record, place, output)
+        self.calls.append(Call(output.path, output.node, record, place, args, kwargs))
         if any(frame.node):
-            self.twins.append((Ref(made.path, (*(0 for _ in frame.node), number), 0), made))
-        return made
+            self.twins.append((Ref(output.path, (*(0 for _ in frame.node), number), 0), output))
+        return output
 
-    def inside(self, inner: Graph, record: Record, place: Location, made: Ref) -> None:
-        """Adds the calls of the model that a layer wraps, which are no calls of the trace."""
+    def inside(self, inner: Graph, record: Record, place: Location, output: Ref) -> None:
+        """Adds the calls inside a wrapped model. They are kept apart from the calls of the trace."""
         _, where = wrapped_model(record, place) or (record, place)
         calls, models = self.calls, self.models
         self.calls, self.models = [], []
-        step = Ref(f"{made.path}/(step)", made.node, 0)
-        outputs = self.model(_Frame(inner, where, made.path, made.node, {}), step)
-        self.inner[where, made.node] = Inner(self.calls, step, outputs[0])
+        step = Ref(f"{output.path}/(step)", output.node, 0)
+        outputs = self.model(_Frame(inner, where, output.path, output.node, {}), step)
+        self.inner[where, output.node] = Inner(self.calls, step, outputs[0])
         self.calls, self.models = calls, models
 
     # --- arguments
 
     def arguments(self, frame: _Frame, node: Node, place: Location) -> Arguments:
-        """The arguments of a call with a `Ref` for every tensor. A Sequential model states no calls."""
+        """The arguments of a call, with a `Ref` for every tensor. The record of a Sequential model lists no calls."""
         args, kwargs = frame.graph.calls[node]
         if not is_functional(frame.graph.record):
             return Arguments([self.read(frame, use) for use in args], {})
@@ -142,7 +145,12 @@ class _Tracer:
         )
 
     def argument(self, frame: _Frame, tree: Any, place: Location) -> Any:
-        """An argument of a call, at a place in the record, with tensors looked up and constants read."""
+        """An argument of a call with a `Ref` for every tensor and a `Constant` for every array.
+
+        Args:
+            tree: the argument in the graph.
+            place: its place in the record.
+        """
         if isinstance(tree, Use):
             self.shapes[(*place, "config", "shape")] = ref = self.read(frame, tree)
             return ref
@@ -159,14 +167,14 @@ class _Tracer:
         return tree
 
     def read(self, frame: _Frame, use: Use) -> Ref:
-        """The tensor that a call reads. Its first reader says what is recorded of its shape."""
+        """The tensor that a call reads. Its recorded shape is the one at its first reader."""
         ref = frame.tensor(use.port)
         if use.spec is not None:
             self.recorded.setdefault(ref, use.spec.shape)
         return ref
 
     def note_structures(self, record: Record, where: Location, tensors: Any) -> None:
-        """Where a nested model's record repeats the shapes of its inputs."""
+        """Notes the places where a model's record repeats the shapes of its inputs."""
         if isinstance(record["config"].get("build_input_shape"), list):
             self.structures[(*where, "config", "build_input_shape")] = tensors
         if (record.get("build_config") or {}).get("input_shape") is not None:

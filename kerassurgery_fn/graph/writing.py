@@ -1,4 +1,4 @@
-"""The record of a graph, exactly as Keras would write it."""
+"""The record of a graph, exactly as Keras writes it."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ FUNCTIONAL = {
 
 
 def readers(graph: Graph) -> Counter[Port]:
-    """How often each tensor is read, by calls that the outputs depend on and as an output."""
+    """The number of readers of each tensor: the calls on which the outputs depend, and the outputs themselves."""
     return Counter([*(port for node in graph.live for port in graph.reads(node)), *leaves(graph.outputs)])
 
 
 def record_of(graph: Graph, spec: Callable[[Port], Spec]) -> Record:
-    """The record of a model as Keras would write it: what no output depends on goes, but for the model's inputs.
+    """The record of a model as Keras writes it. Layers on which no output depends are left out, except the inputs.
 
-    A model that was Sequential stays so as long as it is a chain of single calls from one input to one output. Parts of
-    the record that do not change are shared.
+    A Sequential model stays Sequential if it is still a chain of single calls from one input to one output. The
+    unchanged parts of the record are shared.
 
     Args:
-        graph: the model.
-        spec: the spec of each tensor.
+        graph: the graph of the model.
+        spec: tensor -> its shape and dtype.
     """
     keys, order = graph.listed, graph.live
     if not is_functional(graph.record) and is_chain(graph, order):
         return set_in(graph.record, ("config", "layers"), [graph.layers[key] for key, _ in order if key])
-    made = _Writer(graph, keys, order, spec).model()
-    return graph.record if made == graph.record else freeze(made)
+    record = _Writer(graph, keys, order, spec).model()
+    return graph.record if record == graph.record else freeze(record)
 
 
 def is_chain(graph: Graph, order: list[Node]) -> bool:
-    """Whether each call reads what the one before it made and nothing else, from the input to the output."""
+    """Whether the calls are a chain from the input to the output: each reads the output of the call before it only."""
     port = graph.inputs
     for node in order:
         if node in graph.calls:
@@ -53,7 +53,7 @@ def is_chain(graph: Graph, order: list[Node]) -> bool:
 
 
 class _Writer:
-    """What it takes to write a Functional model."""
+    """Writes a Functional model."""
 
     def __init__(self, graph: Graph, keys: list[str], order: list[Node], spec: Callable[[Port], Spec]) -> None:
         self.graph, self.keys, self.spec = graph, keys, spec
@@ -65,7 +65,7 @@ class _Writer:
     def model(self) -> Record:
         record, functional = self.graph.record, is_functional(self.graph.record)
         config = record["config"] if functional else {key: record["config"][key] for key in ("name", "trainable")}
-        made = {
+        written = {
             **config,
             "layers": [self.layer(key) for key in self.keys],
             "input_layers": map_leaves(self.history, self.graph.inputs),
@@ -73,16 +73,16 @@ class _Writer:
         }
         if not functional and record["class_name"] != "Sequential":
             warn(
-                f"model {record['config']['name']!r} is no chain of layers any more: it becomes a plain Functional "
+                f"model {record['config']['name']!r} is no longer a chain of layers: it becomes a plain Functional "
                 f"model without the methods of its class {record['class_name']}"
             )
-        return {**record, **({} if functional else FUNCTIONAL), "config": made}
+        return {**record, **({} if functional else FUNCTIONAL), "config": written}
 
     def layer(self, key: str) -> Record:
         calls = [self.graph.calls[node] for node in self.live[key] if node in self.graph.calls]
         nodes = [{"args": self.tensors(call.args), "kwargs": self.tensors(call.kwargs)} for call in calls]
-        made = {**self.graph.layers[key], "name": self.graph.name(key), "inbound_nodes": nodes}
-        return self.old[key] if self.old.get(key) == made else freeze(made)
+        record = {**self.graph.layers[key], "name": self.graph.name(key), "inbound_nodes": nodes}
+        return self.old[key] if self.old.get(key) == record else freeze(record)
 
     def tensors(self, tree: Any) -> Any:
         return map_leaves(lambda leaf: self.tensor(leaf.port) if isinstance(leaf, Use) else leaf, tree)
@@ -97,4 +97,5 @@ class _Writer:
 
     def output(self, port: Port) -> list[Any]:
         name, call, output = self.history(port)
+        # In `output_layers`, Keras counts the calls of a nested Functional model from one.
         return [name, call + is_functional(self.graph.layers[port.layer]), output]

@@ -189,7 +189,7 @@ REFUSED = {
     "a kernel of a dense layer": (DeepenLayer("a", kernel_size=3), chain(), BadValue, "has no axes"),
     "a name that is taken": (DeepenLayer("a", name="c"), chain(), NameTaken, "would be named 'c'"),
     "a call that there is not": (DeepenLayer("s", calls=[2]), shared(), UnknownCall, "is called 2 times"),
-    "several after one": (DeepenLayer("[ab]", after="relu"), chain(), SurgeryError, "names 2 layers: a, b; name one"),
+    "several after one": (DeepenLayer("[ab]", after="relu"), chain(), SurgeryError, "selects 2 layers: a, b;"),
 }  # fmt: skip
 
 

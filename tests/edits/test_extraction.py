@@ -114,7 +114,7 @@ def split():
 
 REFUSED = {
     "no such layer": (ExtractModel("bb"), chain(), UnknownLayer, "did you mean 'b'"),
-    "no such pattern": (ExtractModel("x*"), chain(), UnknownLayer, "no layer fits 'x\\*'"),
+    "no such pattern": (ExtractModel("x*"), chain(), UnknownLayer, "no layer matches 'x\\*'"),
     "no such call": (ExtractModel("s:2"), shared(), UnknownCall, r"'s' is called 2 times \(0 to 1\).* no call 2"),
     "no such output": (ExtractModel("a:0:1"), chain(), UnknownCall, "'a' makes 1 tensors at a call, so none has the"),
     "no number": (ExtractModel("a:x"), chain(), UnknownCall, "'a:x' names no tensor: .* as in 'a:0:1'"),

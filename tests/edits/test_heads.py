@@ -178,7 +178,7 @@ ORTHOGONAL = {"module": "keras.initializers", "class_name": "Orthogonal", "confi
 REFUSED = {
     "several outputs": (ReplaceHead(3), nested(), AmbiguousLayer, "2 outputs, made by 't', 'u'; name the layer of one"),
     "several layers in one output": (ReplaceHead(3), joined(), AmbiguousLayer, "'a', 'b' make channels of one output"),
-    "several by a pattern": (ReplaceHead(3, layer="[tu]"), nested(), AmbiguousLayer, "names 2 layers: t, u; name one"),
+    "several by a pattern": (ReplaceHead(3, layer="[tu]"), nested(), AmbiguousLayer, "selects 2 layers: t, u;"),
     "no such layer": (ReplaceHead(3, layer="cc"), chain(), UnknownLayer, "did you mean 'c'"),
     "no last layer": (ReplaceHead(3, layer="a"), chain(), NoHead, "what 'a' makes is no output"),
     "a layer that is read, too": (ReplaceHead(3, layer="a"), read(), NoHead, "'b' reads what 'a' makes, which is no h"),

@@ -545,7 +545,7 @@ REFUSED = {
     ),
     "no layer of the name": (DeleteLayer("zzz"), chain("a"), UnknownLayer, "zzz"),
     "no layer of the class": (DeleteLayer("*@Dropout"), chain("a"), UnknownLayer, "InputLayer, Dense"),
-    "several layers where one is meant": (RenameLayer("*", "z"), chain("a", "b"), AmbiguousLayer, "names 3 layers"),
+    "several layers where one is meant": (RenameLayer("*", "z"), chain("a", "b"), AmbiguousLayer, "selects 3 layers"),
     "all of a Sequential model": (DeleteLayer("*@Dense"), row("a", "b"), NothingLeft, "'row' would be left without"),
 }  # fmt: skip
 

@@ -496,9 +496,9 @@ def test_a_broken_config_is_a_broken_snapshot(change):
 @pytest.mark.parametrize(
     "change, words",
     [
-        ("a nested model called on nothing", "'inner' is not called on a tensor for each of its inputs, but on 0"),
-        ("a nested model called on too much", "'inner' is not called on a tensor for each of its inputs, but on 2"),
-        ("a nested output beyond those there are", "output 1 of nested model 'inner' is read, but nothing makes it"),
+        ("a nested model called on nothing", "a call of nested model 'inner' has 0 tensors, which do not match"),
+        ("a nested model called on too much", "a call of nested model 'inner' has 2 tensors, which do not match"),
+        ("a nested output beyond those there are", "output 1 of nested model 'inner' is read, but it does not exist"),
     ],
 )
 def test_a_broken_call_of_a_nested_model_is_found_where_its_parent_is_read(change, words):
@@ -525,7 +525,7 @@ def test_a_sequential_model_of_an_input_alone_returns_it():
 
 
 def test_a_call_with_missing_inputs_is_named():
-    with pytest.raises(BrokenSnapshot, match="the calls of a, c, inner wait for tensors that nothing makes"):
+    with pytest.raises(BrokenSnapshot, match="the calls of a, c, inner read tensors that no layer computes"):
         read(broken(BROKEN["a circle"]))
 
 

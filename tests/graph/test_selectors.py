@@ -106,7 +106,7 @@ def test_layers_lists_and_classes_are_stored_as_data():
     assert as_selector(Dropout()) == "drop"
     assert as_selector([Dropout(), "a", ("b", "c*")]) == ("drop", "a", "b", "c*")
     assert of_class(Dropout, "Dense", among="head_*") == "head_*@Dropout,Dense"
-    with pytest.raises(UnknownLayer, match="3 names no layer"):
+    with pytest.raises(UnknownLayer, match="3 is not a layer"):
         as_selector(3)
 
 
@@ -141,5 +141,5 @@ def test_an_edit_of_no_layers_is_the_identity(edit):
 
 @pytest.mark.parametrize("edit", ONE.values(), ids=ONE)
 def test_an_edit_of_one_layer_refuses_an_empty_selector(edit):
-    with pytest.raises(UnknownLayer, match=r"\[\] names no layer, and one is needed"):
+    with pytest.raises(UnknownLayer, match=r"\[\] selects no layer, but one is needed"):
         edit(chain())

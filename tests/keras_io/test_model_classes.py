@@ -150,7 +150,7 @@ def test_operations_keep_the_class():
 def test_a_sequential_class_is_lost_when_the_graph_is_no_longer_a_chain():
     model = row()
     with pytest.warns(
-        UserWarning, match="'.*' is no chain of layers any more: .* without the methods of its class Row"
+        UserWarning, match="'.*' is no longer a chain of layers: .* without the methods of its class Row"
     ):
         again = rebuild(ExtractModel(["hidden", "top"])(capture(model)))
     assert (type(again).__name__, len(again.outputs)) == ("Functional", 2)

@@ -363,7 +363,7 @@ def test_a_ratio_that_removes_nothing_is_refused():
     ({"macs": 0.5, "round_to": 0}, BadValue, "round_to must be a positive integer"),
     ({"macs": 0.5, "round_to": 13}, BadValue, r"no width of 'conv_0' \(12\) is a multiple of 13.*ignore=\['conv_0'\]"),
     ({"macs": 0.5, "ignore": ["conv_7"]}, UnknownLayer, "conv_7"),
-    ({"macs": 0.5, "ignore": ["block_*"]}, UnknownLayer, "no layer fits 'block_\\*'"),
+    ({"macs": 0.5, "ignore": ["block_*"]}, UnknownLayer, "no layer matches 'block_\\*'"),
     ({"macs": 0.5, "ignore": ["relu_0"]}, NoChannels, "relu_0"),
     ({"macs": 0.5, "ratios": {"conv_0:heads": 0.5}}, NoChannels, "none of 'heads'"),
     ({"macs": 0.5, "scope": "globl"}, BadValue, "did you mean 'global'"),
