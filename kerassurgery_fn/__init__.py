@@ -12,7 +12,7 @@ From and to Keras     capture, rebuild, Snapshot
 From and to files     read_model, write_model, read_metadata, read_weights, write_weights: files without Keras
 Edit channels         DeleteChannels, KeepChannels, ReorderChannels, WidenChannels
 Edit layers           InsertLayer, DeleteLayer, ReplaceLayer, RenameLayer, UnshareLayer, DeepenLayer
-Edit the model        ReplaceHead, ExtractModel, FoldBatchNorm, SetConfig, SetTrainable, ConvertDtype
+Edit the model        ReplaceHead, ExtractModel, FoldBatchNorm, SetConfig, SetTrainable, ConvertDtype, SetInputShape
 Several edits         Plan: a sequence of edits is an edit; Plan.at_once: indices refer to the first snapshot
 Select layers         of_class; names, paths and patterns such as "block_*/conv"
 What depends on what  analyse, groups, explain
@@ -54,6 +54,7 @@ if TYPE_CHECKING:
         ReplaceHead,
         ReplaceLayer,
         SetConfig,
+        SetInputShape,
         SetTrainable,
         UnshareLayer,
         WidenChannels,
@@ -128,8 +129,8 @@ _EXPORTS = {
     "archive": "read_metadata read_model read_weights write_model write_weights",
     "edits": (
         "ConvertDtype DeepenLayer DeleteChannels DeleteLayer ExtractModel FoldBatchNorm InsertLayer "
-        "KeepChannels RenameLayer ReorderChannels ReplaceHead ReplaceLayer SetConfig SetTrainable "
-        "UnshareLayer WidenChannels"
+        "KeepChannels RenameLayer ReorderChannels ReplaceHead ReplaceLayer SetConfig SetInputShape "
+        "SetTrainable UnshareLayer WidenChannels"
     ),
     "edits.plan": "Plan",
     "graph": "of_class",
@@ -169,7 +170,8 @@ __all__ = [
     "DeleteLayer", "ExtractModel", "FoldBatchNorm", "HiddenState", "InexactCut", "InsertLayer", "KeepChannels",
     "MisfitTensor", "MissingData", "NameTaken", "NoChannels", "NoHead", "NotAGraph", "NotALayer", "NotASnapshot",
     "NotEncodable", "NotFoldable", "NotIndependent", "NothingLeft", "OtherModel", "PartialGroup", "PinnedChannels",
-    "Plan", "RenameLayer", "ReorderChannels", "ReplaceHead", "ReplaceLayer", "Scores", "SetConfig", "SetTrainable",
+    "Plan", "RenameLayer", "ReorderChannels", "ReplaceHead", "ReplaceLayer", "Scores", "SetConfig",
+    "SetInputShape", "SetTrainable",
     "Snapshot", "Surgeon", "SurgeryError", "TakenNode", "UnknownCall", "UnknownCriterion", "UnknownEdit",
     "UnknownField", "UnknownGroup", "UnknownJob", "UnknownLayer", "UnknownNode", "UnknownVersion",
     "UnreachableBudget", "UnshareLayer", "WidenChannels", "WrongShape", "analyse", "capture", "concatenate", "cost",

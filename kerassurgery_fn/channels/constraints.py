@@ -135,7 +135,7 @@ class Constraints:
         The shortest runs of old and new axes with equal products are reshaped on their own: each is merged and then
         seen as a grid. Where unknown sizes make that impossible, the ids are pinned.
         """
-        runs = _matching_runs([size(axis) for axis in axes], sizes)
+        runs = matching_runs([size(axis) for axis in axes], sizes)
         if runs is None:
             return self._reshape_around_unknown(axes, sizes, reason)
         reshaped: list[Axis] = []
@@ -171,13 +171,13 @@ class Constraints:
         return solve(self.count, self.pins, self.ties, self._equalities)
 
 
-def _matching_runs(olds: Sequence[int | None], news: Sequence[int | None]) -> list[tuple[slice, slice]] | None:
+def matching_runs(olds: Sequence[int | None], news: Sequence[int | None]) -> list[tuple[slice, slice]] | None:
     """The shortest runs of old and new sizes with equal products; None if an unknown size prevents it.
 
         old   4  4 | 8
         new    16  | 2  4
 
-    >>> _matching_runs([4, 4, 8], [16, 2, 4])
+    >>> matching_runs([4, 4, 8], [16, 2, 4])
     [(slice(0, 2, None), slice(0, 1, None)), (slice(2, 3, None), slice(1, 3, None))]
     """
     runs: list[tuple[slice, slice]] = []

@@ -34,7 +34,7 @@ EXAMPLES = {
     "SetConfig": "dense_1 activation=gelu", "SetTrainable": '--layer "conv_*" --no-trainable',
     "ConvertDtype": "mixed_float16", "ExtractModel": "relu_1,dense_1", "DeepenLayer": "conv_1 --after relu_1",
     "UnshareLayer": "tower --calls 1", "InsertLayer": "@dropout.json --before predictions",
-    "ReplaceLayer": "relu_1 @gelu.json",
+    "ReplaceLayer": "relu_1 @gelu.json", "SetInputShape": "image --shape 48,64,3",
 }  # fmt: skip
 
 

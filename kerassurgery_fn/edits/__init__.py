@@ -6,6 +6,7 @@ from kerassurgery_fn.edits.deletion import DeleteChannels, KeepChannels
 from kerassurgery_fn.edits.extraction import ExtractModel
 from kerassurgery_fn.edits.folding import FoldBatchNorm
 from kerassurgery_fn.edits.heads import ReplaceHead
+from kerassurgery_fn.edits.inputs import SetInputShape
 from kerassurgery_fn.edits.layers import DeleteLayer, InsertLayer, ReplaceLayer, UnshareLayer
 from kerassurgery_fn.edits.precision import ConvertDtype
 from kerassurgery_fn.edits.reordering import ReorderChannels
@@ -15,5 +16,5 @@ from kerassurgery_fn.edits.widening import WidenChannels
 __all__ = [
     "EDITS", "ConvertDtype", "DeepenLayer", "DeleteChannels", "DeleteLayer", "Edit", "ExtractModel", "FoldBatchNorm",
     "InsertLayer", "KeepChannels", "RenameLayer", "ReorderChannels", "ReplaceHead", "ReplaceLayer", "SetConfig",
-    "SetTrainable", "UnshareLayer", "WidenChannels",
+    "SetInputShape", "SetTrainable", "UnshareLayer", "WidenChannels",
 ]  # fmt: skip

@@ -198,7 +198,7 @@ def einsum_dense(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     return activated(layer, tuple(axes[letter] for letter in out))
 
 
-def output_place(layer: Layer, index: int, rank: int) -> Location | None:
+def output_place(layer: Layer | Mapping[str, Any], index: int, rank: int) -> Location | None:
     """Where `output_shape` counts an axis of the output, None where it does not.
 
     It leaves out the batch, and what an ellipsis stands for: on the left of the equation Keras counts from the end.

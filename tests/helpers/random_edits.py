@@ -277,6 +277,20 @@ def rename_layer(t: Target) -> Any:
     return k.RenameLayer(t.path(), t.r.choice(["other", "other", t.path(), "a/b"]))
 
 
+def set_input_shape(t: Target) -> Any:
+    inputs = [path for path, record in t.records.items() if is_input(record)]
+    path = t.r.choice(inputs) if inputs and t.r.random() < 0.95 else t.path()
+    _, *sample = t.records[path]["config"].get("batch_shape") or (None, 4)
+    shape = [n and t.r.choice([n, n, 2 * n, n + 3, None]) for n in sample[:-1]] + sample[-1:]
+    resize = t.r.choice([None, "nearest", "bilinear", "bicubic"])
+    where = t.r.choice([path, path, "*@InputLayer"])
+    return t.r.choice([
+        k.SetInputShape(where, shape, resize=resize), k.SetInputShape(where, shape, resize=resize),
+        k.SetInputShape(path, batch_shape=(t.r.choice([None, 5]), *shape), resize=resize),
+        k.SetInputShape(path, dtype=t.r.choice(["float16", "int32", "float64"])),
+    ])  # fmt: skip
+
+
 def convert_dtype(t: Target) -> Any:
     return k.ConvertDtype(t.r.choice(DTYPES), t.r.choice(["*", t.selector()]))
 
@@ -284,7 +298,7 @@ def convert_dtype(t: Target) -> Any:
 KINDS: list[Callable[[Target], Any]] = [
     delete_channels, delete_channels, delete_everywhere, keep_channels, reorder_channels, widen_channels, deepen_layer,
     insert_layer, insert_layer, delete_layer, replace_layer, unshare_layer, fold_batch_norm, replace_head,
-    extract_model, set_config, set_config, set_trainable, rename_layer, convert_dtype,
+    extract_model, set_config, set_config, set_trainable, rename_layer, convert_dtype, set_input_shape,
 ]  # fmt: skip
 
 

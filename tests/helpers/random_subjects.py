@@ -144,7 +144,12 @@ def exact(subject: Subject, edit: Any, result: Snapshot) -> bool:
 
 
 def trained(subject: Subject, model: keras.Model) -> None:
-    """One step of training, which a model does if the one that it was made of does; losses go by outputs' names."""
+    """One step of training, which a model does if the one that it was made of does; losses go by outputs' names.
+
+    A model whose inputs have other shapes or dtypes than they had is not trained.
+    """
+    if [(x.shape, x.dtype) for x in model.inputs] != [(x.shape, x.dtype) for x in subject.model.inputs]:
+        return
     try:
         train(model, subject.inputs)
         subject.counts["trained"] += 1

@@ -1,0 +1,145 @@
+"""Inputs of other shapes, and what follows: the inputs of nested models, configs that count positions, weights and
+constants with a value for each position."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from kerassurgery_fn.analysis.shapes import settled
+from kerassurgery_fn.edits.steps.counted_positions import COUNTS, recounted
+from kerassurgery_fn.edits.steps.draft import Draft
+from kerassurgery_fn.edits.steps.draft_writing import written
+from kerassurgery_fn.edits.steps.position_values import arrays_in, with_fitting_arrays, with_fitting_weights
+from kerassurgery_fn.edits.steps.size_changes import SizeChanges
+from kerassurgery_fn.errors import MisfitTensor
+from kerassurgery_fn.graph import (
+    Graph,
+    Port,
+    Record,
+    Spec,
+    bound,
+    given_to_model,
+    is_model,
+    join_path,
+    map_leaves,
+    model_in,
+    with_layer,
+)
+from kerassurgery_fn.rules.registry import key_of
+from kerassurgery_fn.values.frozen import Location, freeze, get_in, set_all, set_in
+
+# Where the record of a model repeats the shapes of its inputs.
+STRUCTURES = (("config", "build_input_shape"), ("build_config", "input_shape"))
+
+
+def with_input_specs(draft: Draft, scope: str, specs: Mapping[str, Spec], method: str | None) -> Draft:
+    """The draft in which inputs of a model have other specs, and all behind them follows.
+
+    Args:
+        draft: the snapshot under way.
+        scope: the path of the model.
+        specs: the key of an input -> its spec.
+        method: how values for positions are interpolated; None to refuse that.
+
+    Raises:
+        MisfitTensor: a layer cannot take what it would read, or has values for another number of positions.
+    """
+    old = draft.graph(scope)
+    before = settled(old, {}, scope).specs
+    draft = draft.with_graph(scope, begun_with(old, specs))
+    for key in dict.fromkeys(key for key, _ in old.live):
+        if needs_a_look(old, key):
+            draft = _followed(draft, scope, key, before, method)
+    return with_fitting_weights(draft, scope, before, method)
+
+
+def begun_with(graph: Graph, specs: Mapping[str, Spec]) -> Graph:
+    """A model whose inputs have other specs, which its record states."""
+    stated = {**graph.stated, **{Port(key): spec for key, spec in specs.items()}}
+    layers = {**graph.layers, **{key: with_spec(graph.layers[key], spec) for key, spec in specs.items()}}
+    shapes = map_leaves(lambda port: list(stated[port].shape), graph.inputs)
+    repeated: dict[Location, Any] = {
+        (outer, field): shapes
+        for outer, field in STRUCTURES
+        if isinstance((graph.record.get(outer) or {}).get(field), list)
+    }
+    return replace(graph, record=set_all(graph.record, repeated), layers=layers, stated=stated)
+
+
+def with_spec(record: Record, spec: Spec) -> Record:
+    """The record of an InputLayer of another shape and dtype."""
+    fields = {"batch_shape": list(spec.shape), "dtype": spec.dtype}
+    return freeze(set_in(record, ("config",), {**record["config"], **fields}))
+
+
+def needs_a_look(graph: Graph, key: str) -> bool:
+    """Whether something that follows from the size of an input stands in the record or in the calls of a layer."""
+    record = graph.layers[key]
+    return bool(model_in(record)) or key_of(record) in COUNTS or any(arrays_in(graph, key))
+
+
+def _followed(draft: Draft, scope: str, key: str, before: Mapping[Port, Spec], method: str | None) -> Draft:
+    """The draft in which a layer follows what it reads now."""
+    graph = draft.graph(scope)
+    live = set(graph.live)
+    nodes = [node for node in graph.nodes(key) if node in live]
+    reads = [port for node in nodes for port in graph.reads(node)]
+    changes = SizeChanges(graph, before, settled(replace(graph, outputs=reads), {}, scope).specs)
+    if all(changes.before[port] == changes.after[port] for port in reads):
+        return draft
+    if model_in(graph.layers[key]):
+        return _with_inner(draft, scope, key, changes, method)
+    old, new = changes.shapes(reads[0])
+    record = recounted(graph.layers[key], old, new, lambda axis: changes.runs(reads[0], axis))
+    graph = graph if record == graph.layers[key] else with_layer(graph, key, record)
+    return draft.with_graph(scope, with_fitting_arrays(graph, key, changes, join_path(scope, key), method))
+
+
+# --- nested models
+
+
+def _with_inner(draft: Draft, scope: str, key: str, changes: SizeChanges, method: str | None) -> Draft:
+    """The draft in which a model, nested or wrapped by a layer, has inputs for what the layer is called on now.
+
+    Sizes that are open stay open.
+    """
+    path, graph = join_path(scope, key), draft.graph(scope)
+    inner = draft.graph(path)
+    specs: dict[str, Spec] = {}
+    for name, spec in _given(graph, inner, key, changes):
+        own = inner.stated[Port(name)]
+        wanted = Spec(_with_open(own, spec), own.dtype)
+        if specs.setdefault(name, wanted) != wanted:
+            raise MisfitTensor(
+                f"model {path!r} would be called on tensors of the shapes {specs[name].shape} and {spec.shape}; give "
+                f"both inputs one shape, or give each call a model of its own with UnshareLayer({path!r})"
+            )
+    changed = {name: spec for name, spec in specs.items() if spec != inner.stated[Port(name)]}
+    if not changed:
+        return draft
+    draft = with_input_specs(draft, path, changed, method)
+    inner = draft.graph(path)
+    _, place = model_in(graph.layers[key]) or ({}, ())
+    record = {**get_in(graph.layers[key], place), **written(inner, settled(inner, {}, path), path)}
+    return draft.with_graph(scope, with_layer(graph, key, freeze(set_in(graph.layers[key], place, record))))
+
+
+def _given(graph: Graph, inner: Graph, key: str, changes: SizeChanges) -> Iterator[tuple[str, Spec]]:
+    """The input of a model, and the spec of what it is called on, for each of its inputs and calls."""
+    live = set(graph.live)
+    for node in filter(live.__contains__, graph.nodes(key)):
+        call = graph.calls[node]
+        if is_model(graph.layers[key]):
+            for name, use in bound(inner.inputs, given_to_model(*call)).items():
+                yield name, changes.after[use.port]
+        else:
+            shape, dtype = changes.after[graph.reads(node)[0]]
+            yield inner.inputs.layer, Spec((shape[0], *shape[2:]), dtype)  # one step of a sequence
+
+
+def _with_open(own: Spec, spec: Spec) -> tuple[int | None, ...]:
+    if len(own.shape) != len(spec.shape):
+        return spec.shape
+    return tuple(None if a is None else b for a, b in zip(own.shape, spec.shape, strict=True))

@@ -1,0 +1,87 @@
+"""Arrays with more or fewer positions along an axis, their values interpolated.
+
+Positions are the centres of cells of equal size, as in `keras.ops.image.resize` and in
+`torch.nn.functional.interpolate(align_corners=False)`, without antialiasing:
+
+    4 positions   |   o   |   o   |   o   |   o   |
+    2 positions   |       o       |       o       |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import reduce
+from math import prod
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Run(NamedTuple):
+    """Consecutive positions of an axis before and after: the sizes of the grid that was laid flat to make them.
+
+    Sizes that are equal keep their values; a run of one size is interpolated along it, a run of two as an image.
+    """
+
+    old: tuple[int, ...]
+    new: tuple[int, ...]
+
+
+def _near(distance: np.ndarray) -> np.ndarray:
+    """1 within half a cell; of two positions at the same distance the later one counts."""
+    return ((distance > -0.5) & (distance <= 0.5)).astype(float)
+
+
+def _linear(distance: np.ndarray) -> np.ndarray:
+    return np.maximum(0, 1 - np.abs(distance))
+
+
+def _cubic(distance: np.ndarray) -> np.ndarray:
+    """Keys, "Cubic convolution interpolation for digital image processing", 1981, with a = -0.5."""
+    x = np.abs(distance)
+    near, far = (1.5 * x - 2.5) * x * x + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
+    return np.where(x < 1, near, np.where(x < 2, far, 0))
+
+
+# Method -> weight of a value at a distance, in cells of the old grid, from where the new position is.
+METHODS: dict[str, Callable[[np.ndarray], np.ndarray]] = {"nearest": _near, "bilinear": _linear, "bicubic": _cubic}
+
+
+def weights_between(old: int, new: int, method: str) -> np.ndarray:
+    """The share of each old position in each new one, shape (new, old).
+
+    >>> weights_between(2, 4, "bilinear")
+    array([[1.  , 0.  ],
+           [0.75, 0.25],
+           [0.25, 0.75],
+           [0.  , 1.  ]])
+    """
+    centres = (np.arange(new) + 0.5) * old / new - 0.5
+    shares = METHODS[method](centres[:, None] - np.arange(old))
+    return shares / shares.sum(axis=1, keepdims=True)
+
+
+def interpolated(array: np.ndarray, axis: int, runs: list[Run], method: str) -> np.ndarray:
+    """An array with the positions of an axis, run by run, interpolated; the dtype stays.
+
+    >>> interpolated(np.array([9.0, 0.0, 4.0]), 0, [Run((1,), (1,)), Run((2,), (4,))], "bilinear")
+    array([9., 0., 1., 3., 4.])
+    """
+    ends = np.cumsum([prod(run.old) for run in runs])[:-1]
+    parts = np.split(array, ends, axis)
+    made = [_interpolated(part, axis, run, method) for part, run in zip(parts, runs, strict=True)]
+    return np.concatenate(made, axis)
+
+
+def _interpolated(array: np.ndarray, axis: int, run: Run, method: str) -> np.ndarray:
+    if run.old == run.new:
+        return array
+    before, after = array.shape[:axis], array.shape[axis + 1 :]
+    grid = array.astype(np.float64).reshape(*before, *run.old, *after)
+
+    def along(values: np.ndarray, number: int) -> np.ndarray:
+        shares = weights_between(run.old[number], run.new[number], method)
+        return np.moveaxis(np.tensordot(shares, values, (1, axis + number)), 0, axis + number)
+
+    wide = reduce(along, range(len(run.old)), grid)
+    return wide.reshape(*before, prod(run.new), *after).astype(array.dtype)

@@ -1,0 +1,181 @@
+"""Weights and constants with a value for each position, interpolated for another number of positions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import ml_dtypes
+import numpy as np
+
+from kerassurgery_fn.analysis.shapes import settled
+from kerassurgery_fn.channels import size
+from kerassurgery_fn.edits.steps.draft import Draft
+from kerassurgery_fn.edits.steps.interpolation import interpolated
+from kerassurgery_fn.edits.steps.size_changes import Change, SizeChanges
+from kerassurgery_fn.errors import MisfitTensor
+from kerassurgery_fn.graph import Arguments, Graph, Node, Port, Record, Spec, is_input, join_path
+from kerassurgery_fn.rules.findings import Weight
+from kerassurgery_fn.values.frozen import freeze, set_in
+
+
+def with_fitting_weights(draft: Draft, scope: str, before: Mapping[Port, Spec], method: str | None) -> Draft:
+    """The draft in which weights with a value for each position are interpolated, if a method is given.
+
+    Raises:
+        MisfitTensor: a weight has values for another number of positions, or a layer cannot take what it reads.
+    """
+    graph = draft.graph(scope)
+    try:
+        facts = settled(graph, {}, scope)
+    except MisfitTensor as error:
+        raise MisfitTensor(f"{error}{_origin_of_misfit(graph, scope, before)}") from error
+    changes = SizeChanges(graph, before, facts.specs)
+    for key, weights in facts.weights.items():
+        path = join_path(scope, key)
+        arrays = draft.weights.get(path, ())
+        if len(arrays) != len(weights or ()):
+            continue
+        fitting = tuple(
+            _fitting(array, weight, _Owner(path, graph.layers[key], graph.nodes(key)[0], changes), method)
+            for array, weight in zip(arrays, weights or (), strict=True)
+        )
+        if any(new is not old for new, old in zip(fitting, arrays, strict=True)):
+            draft = replace(draft.with_arrays({path: fitting}), restarted=draft.restarted | {path})
+    return draft
+
+
+def _origin_of_misfit(graph: Graph, scope: str, before: Mapping[Port, Spec]) -> str:
+    """The layer that makes channels of positions for the first call that fails, in words; empty if none does."""
+    node = next(node for node in graph.live if node in graph.calls and not _can_be_called(graph, scope, node))
+    changes = SizeChanges(graph, before, settled(replace(graph, outputs=graph.reads(node)), {}, scope).specs)
+    changed = [change for change in changes.changes(graph.reads(node)[0]) if change[0] != change[1]]
+    key, _ = changes.origin(node, changed[-1]) if changed else node
+    if key == node[0] or is_input(graph.layers[key]):
+        return ""
+    return f". The size that changes comes from {key!r} ({graph.layers[key]['class_name']})"
+
+
+def _can_be_called(graph: Graph, scope: str, node: Node) -> bool:
+    try:
+        settled(replace(graph, outputs=[Port(*node)]), {}, scope)
+    except MisfitTensor:
+        return False
+    return True
+
+
+class _Owner(NamedTuple):
+    """A layer with values for positions: its path, record and first call, and how sizes change around it."""
+
+    path: str
+    record: Record
+    node: Node
+    changes: SizeChanges
+
+    @property
+    def title(self) -> str:
+        return f"layer {self.path!r} ({self.record['class_name']})"
+
+
+def _fitting(array: np.ndarray, weight: Weight, owner: _Owner, method: str | None) -> np.ndarray:
+    """A weight of the shape that its layer needs; the very array if it has that already."""
+    shape = tuple(map(size, weight.axes))
+    if len(shape) != array.ndim:
+        return array
+    for axis, change in enumerate(zip(array.shape, shape, strict=True)):
+        if change[0] != change[1] and change[1] is not None:
+            is_summed = axis in (weight.summed or ())
+            array = _resized(array, axis, change, f"its {weight.name}", owner, None if is_summed else method, is_summed)
+    return array
+
+
+def _resized(
+    array: np.ndarray, axis: int, change: Change, what: str, owner: _Owner, method: str | None, is_summed: bool = False
+) -> np.ndarray:
+    """Values for positions, interpolated.
+
+    Raises:
+        MisfitTensor: no method is given, or there is no tensor with such positions.
+    """
+    place = owner.changes.with_change(owner.node, change)
+    if place is None or is_summed:
+        raise MisfitTensor(_unfit(owner, change, what, array.shape))
+    if method is None:
+        raise MisfitTensor(
+            f"{owner.title}: {what} of shape {array.shape} has a value for each of {change[0]} positions, and there "
+            f"would be {change[1]}; pass resize='bilinear' to interpolate them"
+        )
+    return interpolated(array, axis, owner.changes.runs(*place), method)
+
+
+def _unfit(owner: _Owner, change: Change, what: str, shape: tuple[int, ...]) -> str:
+    """Why a kernel does not fit any more, and the way out."""
+    graph, (key, _) = owner.changes.graph, owner.changes.origin(owner.node, change)
+    start = f"{owner.title} would read {change[1]} values in place of {change[0]}, and {what} is of shape {shape}"
+    if is_input(graph.layers[key]) or key == owner.node[0]:
+        return (
+            f"{start}. Another number of channels is not a matter of shape: use DeleteChannels or WidenChannels, or "
+            f"replace layer {owner.path!r} first"
+        )
+    layer, read = graph.layers[key], owner.changes.before[graph.reads(owner.changes.origin(owner.node, change))[0]]
+    way_out = f"put a layer before {key!r} that makes a tensor of shape {read.shape}, as it has read so far"
+    if len(read.shape) == 4 and layer["config"].get("data_format", "channels_last") == "channels_last":
+        resizing = f"keras.layers.Resizing({read.shape[1]}, {read.shape[2]})"
+        way_out = f"first give {key!r} what it has read so far, by InsertLayer({resizing}, before={key!r})"
+    return (
+        f"{start}: the values come from {key!r} ({layer['class_name']}), which makes channels of positions. "
+        f"{way_out[0].upper()}{way_out[1:]}, or replace both layers"
+    )
+
+
+# --- constants among the arguments of calls
+
+
+def arrays_in(graph: Graph, key: str) -> Iterator[Any]:
+    """The arrays among the arguments of the calls of a layer."""
+    return (leaf for node in graph.nodes(key) for leaf in _array_records(graph.calls.get(node, ())))
+
+
+def _array_records(tree: Any) -> Iterator[Any]:
+    match tree:
+        case {"class_name": "__numpy__" | "__tensor__"}:
+            yield tree
+        case dict():
+            for item in tree.values():
+                yield from _array_records(item)
+        case list() | Arguments():
+            for item in tree:
+                yield from _array_records(item)
+
+
+def with_fitting_arrays(graph: Graph, key: str, changes: SizeChanges, path: str, method: str | None) -> Graph:
+    """The model in which arrays that a layer combines with a tensor position by position have the tensor's size."""
+    calls = dict(graph.calls)
+    for node in graph.nodes(key):
+        owner = _Owner(path, graph.layers[key], node, changes)
+        args, kwargs = graph.calls[node]
+        calls[node] = Arguments(_fitted_arrays(args, owner, method), _fitted_arrays(kwargs, owner, method))
+    return graph if calls == graph.calls else replace(graph, calls=calls, changed=graph.changed | {key})
+
+
+def _fitted_arrays(tree: Any, owner: _Owner, method: str | None) -> Any:
+    match tree:
+        case {"class_name": "__numpy__" | "__tensor__", "config": {"value": [*_] as value, "dtype": str(dtype)}}:
+            array = np.asarray(value, np.dtype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype))
+            made = _aligned(array, owner, method)
+            return tree if made is array else freeze(set_in(tree, ("config", "value"), made.tolist()))
+        case dict():
+            return {name: _fitted_arrays(item, owner, method) for name, item in tree.items()}
+        case list():
+            return [_fitted_arrays(item, owner, method) for item in tree]
+    return tree
+
+
+def _aligned(array: np.ndarray, owner: _Owner, method: str | None) -> np.ndarray:
+    """An array with as many positions as the tensor that it is combined with, the two aligned at their last axes."""
+    changes = owner.changes.changes(owner.changes.graph.reads(owner.node)[0])
+    for axis, change in zip(range(-1, -array.ndim - 1, -1), reversed(changes), strict=False):
+        if change[0] != change[1] and change[0] == array.shape[axis] and change[1] is not None:
+            array = _resized(array, array.ndim + axis, change, "an array among its arguments", owner, method)
+    return array

@@ -1,0 +1,76 @@
+"""The sizes of a model's tensors before and after an edit of its inputs, and the layers that a size passes through."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from math import prod
+from typing import NamedTuple
+
+from kerassurgery_fn.edits.steps.interpolation import Run
+from kerassurgery_fn.graph import Graph, Node, Port, Shape, Spec
+from kerassurgery_fn.rules.registry import key_of
+
+Change = tuple[int | None, int | None]  # the size of an axis before and after
+MERGING = {"Flatten", "Reshape", "ops.Reshape", "ops.Ravel", "ops.Rearrange"}
+JOINING = {"Concatenate", "ops.Concatenate"}
+
+
+class SizeChanges(NamedTuple):
+    """A model, and the specs of its tensors before and after."""
+
+    graph: Graph
+    before: Mapping[Port, Spec]
+    after: Mapping[Port, Spec]
+
+    def shapes(self, port: Port) -> tuple[Shape, Shape]:
+        """The shapes of a tensor before and after; two empty ones where they cannot be compared axis by axis."""
+        old, new = self.before.get(port, Spec(())).shape, self.after.get(port, Spec(())).shape
+        return (old, new) if len(old) == len(new) else ((), ())
+
+    def changes(self, port: Port) -> list[Change]:
+        return [*zip(*self.shapes(port), strict=True)]
+
+    def with_change(self, node: Node, change: Change, axis: int = -1) -> tuple[Port, int] | None:
+        """The tensor among those that a call reads which has an axis of these sizes, and that axis: the one with a
+        number, if its sizes are these, else the last one."""
+        found = [
+            (port, i)
+            for port in self.graph.reads(node)
+            for i, sizes in reversed([*enumerate(self.changes(port))])
+            if sizes == change
+        ]
+        return next((place for place in found if place[1] == axis), next(iter(found), None))
+
+    def origin(self, node: Node, change: Change) -> Node:
+        """The call from which a call gets an axis of these sizes, through calls that leave the axis as it is."""
+        place = self.with_change(node, change)
+        while place and self.with_change(place[0].node, change):
+            place = self.with_change(place[0].node, change)
+        return place[0].node if place else node
+
+    def runs(self, port: Port, axis: int) -> list[Run]:
+        """The grids whose positions an axis of a tensor has one after the other.
+
+        An image laid flat behind a class token: Concatenate of [Run((1,), (1,)), Run((6, 6), (8, 8))].
+        """
+        old, new = change = self.changes(port)[axis]
+        alone = [Run((old or 1,), (new or 1,))]
+        if old == new or port.node not in self.graph.calls:
+            return alone
+        key, record = key_of(layer := self.graph.layers[port.layer]), layer["config"]
+        reads = self.graph.reads(port.node)
+        if key in JOINING and record["axis"] % len(self.shapes(port)[0]) == axis:
+            return [run for read in reads if self.shapes(read)[0] for run in self.runs(read, axis)]
+        if key in MERGING and (grid := next(self._grids(reads[0], change), None)):
+            return [grid]
+        place = self.with_change(port.node, change, axis)
+        return self.runs(*place) if place else alone
+
+    def _grids(self, port: Port, change: Change) -> Iterator[Run]:
+        """The runs of several axes of a tensor that have these sizes when they are laid flat."""
+        old, new = self.shapes(port)
+        for start in range(1, len(old)):
+            for end in range(start + 2, len(old) + 1):
+                run = Run(old[start:end], new[start:end])  # type: ignore[arg-type]
+                if None not in (*run.old, *run.new) and (prod(run.old), prod(run.new)) == change:
+                    yield run
