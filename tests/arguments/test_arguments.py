@@ -58,7 +58,8 @@ EDITS_THAT_WORK = {
     "InsertLayer": {"layer": keras.layers.ReLU(), "after": "h"}, "KeepChannels": {"layer": "h", "channels": [0]},
     "RenameLayer": {"layer": "h", "name": "z"}, "ReorderChannels": {"layer": "h", "order": [2, 0, 1]},
     "ReplaceHead": {"units": 3}, "ReplaceLayer": {"layer": "r", "new": keras.layers.ReLU()},
-    "SetConfig": {"layer": "h", "activation": "gelu"}, "SetTrainable": {"layer": "h", "trainable": False},
+    "SetConfig": {"layer": "h", "activation": "gelu"}, "SetInputShape": {"layer": "x", "dtype": "float16"},
+    "SetTrainable": {"layer": "h", "trainable": False},
     "UnshareLayer": {"layer": "h"}, "WidenChannels": {"layer": "h", "to": 4},
 }  # fmt: skip
 

@@ -10,8 +10,8 @@ from kerassurgery_fn.channels.constraints import matching_runs
 from kerassurgery_fn.edits.steps.interpolation import Run
 from kerassurgery_fn.graph import Record, Shape
 from kerassurgery_fn.rules.attention import output_place
+from kerassurgery_fn.rules.equations import letters_of
 from kerassurgery_fn.rules.layer import listed
-from kerassurgery_fn.rules.products import letters_of
 from kerassurgery_fn.rules.registry import key_of
 from kerassurgery_fn.rules.shaping import inferred
 from kerassurgery_fn.values.frozen import freeze, set_in
@@ -28,7 +28,7 @@ def recounted(record: Record, old: Shape, new: Shape, grid: Grid) -> Record:
         grid: the grids that the positions of an axis of that tensor are of.
     """
     count = COUNTS.get(key_of(record))
-    if count is None or len(old) != len(new):
+    if count is None or not old:  # tensors of other ranks cannot be compared axis by axis
         return record
     fields = count(record["config"], old, new, grid)
     return freeze(set_in(record, ("config",), {**record["config"], **fields}))
