@@ -9,7 +9,6 @@ from math import prod
 import numpy as np
 
 from kerassurgery_fn.analysis.channel_flow import Flow, analyse
-from kerassurgery_fn.analysis.cost_table import Shape
 from kerassurgery_fn.analysis.input_shapes import Shapes, as_shapes, with_shapes
 from kerassurgery_fn.analysis.mac_collector import MacCollector, Measure
 from kerassurgery_fn.analysis.rule_walk import walk
@@ -18,6 +17,7 @@ from kerassurgery_fn.arguments import as_snapshot, optional, takes
 from kerassurgery_fn.channels import Axis, size
 from kerassurgery_fn.graph import Record
 from kerassurgery_fn.rules.layer import ADAPTERS
+from kerassurgery_fn.rules.macs import Shape
 from kerassurgery_fn.values.snapshot import Snapshot
 from kerassurgery_fn.values.tables import Table
 

@@ -1,4 +1,4 @@
-"""Multiply-accumulates: what the table of costs says of the calls of a model."""
+"""Multiply-accumulates of the calls of a model, as the records of their classes count them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from itertools import count, takewhile
 from math import prod
 from typing import Any
 
-import kerassurgery_fn.analysis.macs  # noqa: F401 (fills the table of MACs)
 from kerassurgery_fn.analysis.channel_flow import Flow
-from kerassurgery_fn.analysis.cost_table import Shape, Use
 from kerassurgery_fn.channels import Axis
 from kerassurgery_fn.graph import Call, Constant, Ref, leaves, map_leaves, refs
+from kerassurgery_fn.rules.macs import Shape, Use
 from kerassurgery_fn.values.snapshot import Snapshot
 
 Measure = Callable[[Axis], int]  # axis -> the number of its positions
@@ -41,7 +40,7 @@ class MacCollector:
         self.notes: dict[str, str] = {}
 
     def rule(self, call: Call) -> Use:
-        """The entry of the class of a layer, bound to the call. What is noted of an opaque layer is the reason."""
+        """What counts the multiply-accumulates of a call. The note on an opaque layer is the reason."""
         if call.path in self.flow.opaque:
             self.notes[call.path] = f"it {self.flow.opaque[call.path]}"
         outputs = (self.flow.tensors.get(Ref(call.path, call.node, index)) for index in count())
@@ -65,8 +64,8 @@ class MacCollector:
         self.macs[call.path] += self.times[call.path, call.node] * outputs[0]
 
     def refuse(self, call: Call, use: Use, error: Exception) -> None:
-        """Counts an estimate in place of what the entry of the class says."""
-        self.notes.setdefault(call.path, f"its entry fails ({type(error).__name__}: {error})")
+        """Counts an estimate in place of what the record of the class says."""
+        self.notes.setdefault(call.path, f"the count of its MACs fails ({type(error).__name__}: {error})")
         self.collect(call, use, [estimate(use, leaves([*self.arguments(call, use)]))])
 
 

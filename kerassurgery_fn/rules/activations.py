@@ -9,6 +9,7 @@ from typing import Any
 from kerassurgery_fn.channels import Axis, select, size
 from kerassurgery_fn.graph import Record
 from kerassurgery_fn.rules.layer import Layer, Tensor, listed
+from kerassurgery_fn.rules.macs import no_macs
 from kerassurgery_fn.rules.registry import RULES, key_of, rule, rule_for
 
 ELEMENTWISE = {
@@ -57,7 +58,7 @@ def rank_of_shared_axes(config: Mapping[str, Any]) -> int:
 
 @rule(
     "PReLU", last=lambda config: "prelu", equal_channels=True, needs_floats=True,
-    least_rank=rank_of_shared_axes, fixed_rank=True,
+    macs=no_macs, least_rank=rank_of_shared_axes, fixed_rank=True,
 )  # fmt: skip
 def prelu(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     shared = layer.get("shared_axes") or ()

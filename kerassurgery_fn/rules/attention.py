@@ -11,11 +11,13 @@ from kerassurgery_fn.graph import leaves
 from kerassurgery_fn.rules.activations import across, activated
 from kerassurgery_fn.rules.equations import letters_of
 from kerassurgery_fn.rules.layer import Layer, Tensor, listed
+from kerassurgery_fn.rules.product_macs import attention_macs, einsum_dense_macs, macs_of_heads
 from kerassurgery_fn.rules.registry import rule
 from kerassurgery_fn.values.frozen import Location
 
 # Queries, values and keys are arguments of their own, each with its mask.
 HEADS: dict[str, Any] = {
+    "macs": macs_of_heads,
     "arguments": ("query", "value", "key", "query_mask", "value_mask", "key_mask", "attention_mask"),
     "keywords": ("return_attention_scores", "use_causal_mask"),
     "built": ("query", "value", "key"),
@@ -122,6 +124,7 @@ def masked(layer: Layer, positions: list[Axis], masks: Any, causal: bool) -> Non
 
 
 WITHOUT_HEADS: dict[str, Any] = {
+    "macs": attention_macs,
     "takes": "list",
     "arguments": ("inputs", "mask"),
     "keywords": ("return_attention_scores", "use_causal_mask"),
@@ -175,7 +178,7 @@ def stated_by_einsum(config: Mapping[str, Any], shape: tuple[int | None, ...]) -
 
 
 @rule(
-    "EinsumDense", last=itemgetter("activation"), equal_channels=True, fixed_rank=True,
+    "EinsumDense", last=itemgetter("activation"), equal_channels=True, macs=einsum_dense_macs, fixed_rank=True,
     stated_shape=stated_by_einsum,
 )  # fmt: skip
 def einsum_dense(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Any
 from kerassurgery_fn.channels import Axis, has_ids, merge, size
 from kerassurgery_fn.rules.activations import activated
 from kerassurgery_fn.rules.layer import Layer, Tensor, joined, parts, plain
+from kerassurgery_fn.rules.macs import once_per_input_position
 from kerassurgery_fn.rules.registry import Kernel, rule
 
 CONVOLUTION: dict[str, Any] = {"last": itemgetter("activation"), "equal_channels": True, "needs_floats": True}
@@ -38,7 +39,7 @@ def grouped(layer: Layer, channel: Axis, o: Axis) -> tuple[Axis, Axis]:
     return place_in, o
 
 
-TRANSPOSED: dict[str, Any] = {**CONVOLUTION, "folds": Kernel(0, (-2,))}
+TRANSPOSED: dict[str, Any] = {**CONVOLUTION, "folds": Kernel(0, (-2,)), "macs": once_per_input_position}
 
 
 @rule("Conv1DTranspose", rank=3, **TRANSPOSED)

@@ -8,6 +8,7 @@ from typing import Any
 from kerassurgery_fn.channels import size
 from kerassurgery_fn.rules.activations import activated
 from kerassurgery_fn.rules.layer import Layer, Tensor
+from kerassurgery_fn.rules.macs import dense_macs, embedding_macs, reversible_embedding_macs
 from kerassurgery_fn.rules.registry import Kernel, pins, rule
 
 pins("runs a Python function, which may do anything with channels", "Lambda", arguments=None, added={"mask": None})
@@ -21,21 +22,24 @@ def input_layer(layer: Layer) -> Tensor:
     return tuple(layer["batch_shape"])
 
 
-@rule("Dense", last=itemgetter("activation"), equal_channels=True, deepens=0, folds=Kernel(0, (-1,)), least_rank=2)
+@rule(
+    "Dense", last=itemgetter("activation"), equal_channels=True, macs=dense_macs, deepens=0, folds=Kernel(0, (-1,)),
+    least_rank=2,
+)  # fmt: skip
 def dense(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     o = layer.fresh("units")
     layer.weights(kernel="i>o", bias="o", i=inputs[-1], o=o)
     return activated(layer, (*inputs[:-1], o))
 
 
-@rule("Embedding", equal_channels=True, makes_mask=lambda config: bool(config.get("mask_zero")))
+@rule("Embedding", equal_channels=True, macs=embedding_macs, makes_mask=lambda config: bool(config.get("mask_zero")))
 def embedding(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     o = layer.fresh("output_dim")
     layer.weights(embeddings=">vo", v=layer["input_dim"], o=o)
     return (*inputs, o)
 
 
-@rule("ReversibleEmbedding", keywords=("reverse",))
+@rule("ReversibleEmbedding", macs=reversible_embedding_macs, keywords=("reverse",))
 def reversible_embedding(layer: Layer, inputs: Tensor, reverse: bool = False, **_: Any) -> Tensor:
     v, o = layer["input_dim"], layer.fresh("output_dim")
     layer.weights(embeddings="vo", v=v, o=o)

@@ -7,6 +7,7 @@ from typing import Any
 
 from kerassurgery_fn.channels import Axis, has_ids, join, size
 from kerassurgery_fn.rules.layer import Layer, NoRule, Tensor
+from kerassurgery_fn.rules.macs import dot_macs
 from kerassurgery_fn.rules.registry import rule
 
 # All merging layers take a list of tensors, and the masks of these.
@@ -47,7 +48,7 @@ def concatenate(layer: Layer, inputs: list[Tensor], **_: Any) -> Tensor:
     return concatenated(layer, inputs, layer["axis"])
 
 
-@rule("Dot", approximate="if it normalises", **MERGING)
+@rule("Dot", approximate="if it normalises", macs=dot_macs, **MERGING)
 def dot(layer: Layer, inputs: list[Tensor], **_: Any) -> Tensor:
     x, y = inputs
     axes = layer["axes"]

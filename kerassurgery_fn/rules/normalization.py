@@ -7,6 +7,7 @@ from typing import Any
 
 from kerassurgery_fn.channels import Axis, select, size
 from kerassurgery_fn.rules.layer import Layer, NoRule, Tensor, listed
+from kerassurgery_fn.rules.macs import no_macs
 from kerassurgery_fn.rules.registry import rule
 
 
@@ -26,7 +27,7 @@ def listed_axes(config: Mapping[str, Any], _: Tensor) -> dict[str, Any]:
     return {"axis": listed(config["axis"])}
 
 
-@rule("LayerNormalization", approximate="over channels", derived_config=listed_axes)
+@rule("LayerNormalization", approximate="over channels", macs=no_macs, derived_config=listed_axes)
 def layer_normalization(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     axes = normalised_over(layer, inputs, layer["axis"])
     if layer["scale"] or layer.get("rms_scaling"):
@@ -69,7 +70,7 @@ def group_normalization(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     return inputs
 
 
-@rule("Normalization")
+@rule("Normalization", macs=no_macs)
 def normalization(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     axes = layer["axis"] if isinstance(layer["axis"], list) else [layer["axis"]]
     kept = tuple(inputs[axis] for axis in sorted(a % len(inputs) for a in axes if a is not None))

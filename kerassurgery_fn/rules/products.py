@@ -11,10 +11,19 @@ from kerassurgery_fn.rules.counts import InverseRoot
 from kerassurgery_fn.rules.equations import letters_of
 from kerassurgery_fn.rules.layer import Layer, NoRule, Tensor, joined, parts
 from kerassurgery_fn.rules.merging import broadcast, meet, without
+from kerassurgery_fn.rules.product_macs import (
+    convolution_macs,
+    dot_product_attention_macs,
+    einsum_macs,
+    pairwise_macs,
+    product_macs,
+    tensordot_macs,
+    transposed_convolution_macs,
+)  # fmt: skip
 from kerassurgery_fn.rules.registry import rule
 
 
-@rule("ops.Einsum")
+@rule("ops.Einsum", macs=einsum_macs)
 def einsum(layer: Layer, *operands: Tensor) -> Tensor:
     if any(not isinstance(x, tuple) for x in operands):
         raise NoRule("multiplies by something that is no tensor")
@@ -27,7 +36,7 @@ def einsum(layer: Layer, *operands: Tensor) -> Tensor:
     return tuple(axes[letter] for letter in out)
 
 
-@rule("ops.Matmul")
+@rule("ops.Matmul", macs=product_macs)
 def matmul(layer: Layer, x1: Tensor, x2: Tensor) -> Tensor:
     if not (isinstance(x1, tuple) and isinstance(x2, tuple)):
         raise NoRule("multiplies by something that is no tensor")
@@ -38,7 +47,7 @@ def matmul(layer: Layer, x1: Tensor, x2: Tensor) -> Tensor:
     return without(made, len(made) - 2 + (len(x2) == 1)) if len(x1) == 1 else made
 
 
-@rule("ops.Dot", "ops.Inner")
+@rule("ops.Dot", "ops.Inner", macs=product_macs)
 def dot(layer: Layer, x1: Tensor, x2: Tensor) -> Tensor:
     if not (isinstance(x1, tuple) and isinstance(x2, tuple) and x1 and x2):
         raise NoRule("multiplies by something that is no tensor")
@@ -47,7 +56,7 @@ def dot(layer: Layer, x1: Tensor, x2: Tensor) -> Tensor:
     return (*x1[:-1], *without(x2, axis))
 
 
-@rule("ops.Tensordot")
+@rule("ops.Tensordot", macs=tensordot_macs)
 def tensordot(layer: Layer, x1: Tensor, x2: Tensor) -> Tensor:
     axes = layer["axes"]
     if isinstance(axes, int):
@@ -59,14 +68,14 @@ def tensordot(layer: Layer, x1: Tensor, x2: Tensor) -> Tensor:
     return (*without(x1, *(i for i, _ in pairs)), *without(x2, *(j for _, j in pairs)))
 
 
-@rule("ops.Outer")
+@rule("ops.Outer", macs=pairwise_macs)
 def outer(layer: Layer, x1: Tensor, x2: Tensor) -> Tensor:
     if len(x1) != 1 or len(x2) != 1:
         raise NoRule("flattens its operands")
     return (*x1, *x2)
 
 
-@rule("ops.Vdot")
+@rule("ops.Vdot", macs=pairwise_macs)
 def vdot(layer: Layer, x1: Tensor, x2: Tensor) -> Tensor:
     if len(x1) != len(x2):
         raise NoRule("lays tensors of different ranks flat")
@@ -100,7 +109,7 @@ def diagonal(layer: Layer, x: Tensor) -> Tensor:
     return (*rest, max(0, min(rows, columns, columns - offset if offset > 0 else rows + offset)))
 
 
-@rule("ops.DotProductAttention")
+@rule("ops.DotProductAttention", macs=dot_product_attention_macs)
 def dot_product_attention(
     layer: Layer,
     query: Tensor,
@@ -132,7 +141,7 @@ def dot_product_attention(
     return query
 
 
-@rule("ops.Conv", needs_floats=True)
+@rule("ops.Conv", macs=convolution_macs, needs_floats=True)
 def conv(layer: Layer, inputs: Tensor, kernel: Tensor) -> Tensor:
     batch, space, channel = parts(layer, inputs)
     if size(channel) != size(kernel[-2]):
@@ -141,21 +150,21 @@ def conv(layer: Layer, inputs: Tensor, kernel: Tensor) -> Tensor:
     return joined(layer, batch, slid(layer, space, windows=windows(layer, kernel)), kernel[-1])
 
 
-@rule("ops.ConvTranspose", needs_floats=True)
+@rule("ops.ConvTranspose", macs=transposed_convolution_macs, needs_floats=True)
 def transposed(layer: Layer, inputs: Tensor, kernel: Tensor) -> Tensor:
     batch, space, channel = parts(layer, inputs)
     layer.tie(channel, kernel[-1])
     return joined(layer, batch, spread(layer, space, windows=windows(layer, kernel)), kernel[-2])
 
 
-@rule("ops.DepthwiseConv", needs_floats=True)
+@rule("ops.DepthwiseConv", macs=convolution_macs, needs_floats=True)
 def depthwise(layer: Layer, inputs: Tensor, kernel: Tensor) -> Tensor:
     batch, space, channel = parts(layer, inputs)
     layer.tie(channel, kernel[-2])
     return joined(layer, batch, slid(layer, space, windows=windows(layer, kernel)), merge([channel, kernel[-1]]))
 
 
-@rule("ops.SeparableConv", needs_floats=True)
+@rule("ops.SeparableConv", macs=convolution_macs, needs_floats=True)
 def separable(layer: Layer, inputs: Tensor, depthwise_kernel: Tensor, pointwise_kernel: Tensor) -> Tensor:
     batch, space, made = parts(layer, depthwise(layer, inputs, depthwise_kernel))
     layer.tie(made, pointwise_kernel[-2])

@@ -11,6 +11,7 @@ from kerassurgery_fn.graph import leaves
 from kerassurgery_fn.rules.activations import activated
 from kerassurgery_fn.rules.convolution import geometry, slid
 from kerassurgery_fn.rules.layer import Layer, Tensor, joined, parts, plain
+from kerassurgery_fn.rules.macs import once_per_step, once_per_step_and_position
 from kerassurgery_fn.rules.registry import rule
 
 States = list[Axis]
@@ -37,6 +38,7 @@ def simple_rnn(layer: Layer, i: Axis) -> States:
 
 # A sequence may start with states that are given, and its mask says which steps count.
 SEQUENCE: dict[str, Any] = {
+    "macs": once_per_step,
     "arguments": ("sequences", "initial_state", "mask"),
     "added": {"training": False, "mask": None},
 }
@@ -95,6 +97,7 @@ OF_IMAGES: dict[str, Any] = {
     **SEQUENCE,
     "last": gates,
     "equal_channels": True,
+    "macs": once_per_step_and_position,
     "states": 2,
 }
 

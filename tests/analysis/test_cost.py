@@ -1,15 +1,16 @@
 """What a model costs: figures worked out by hand on records, and Keras' own figures on live models."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from helpers.records import DTYPE, call, constant, functional, layer, operation, sequential, snapshot, thing
 from kerassurgery_fn import analyse, cost
-from kerassurgery_fn.analysis.cost_table import MACS, macs
 from kerassurgery_fn.analysis.layer_costs import cost_of
 from kerassurgery_fn.errors import UnknownLayer, WrongShape
+from kerassurgery_fn.rules import RULES, Rule
 
 IMAGE = (None, 6, 6, 4)
 
@@ -186,22 +187,17 @@ def test_an_opaque_layer_is_estimated_from_its_arrays_and_noted():
     assert dense.note == ""
 
 
-def test_an_entry_teaches_the_count_of_a_class(monkeypatch):
-    monkeypatch.setitem(MACS, "mine>Odd", None)  # to be taken out again
-
-    @macs("mine>Odd")
-    def twice(use, x):
-        return 2 * use.kernels * x[1]
-
+def test_the_record_of_a_class_teaches_its_count(monkeypatch):
+    monkeypatch.setitem(RULES, "mine>Odd", Rule(pins="is odd", macs=lambda use, x: 2 * use.kernels * x[1]))
     assert cost(with_odd()).layers[1].macs == 2 * 7 * 24
 
 
 @pytest.mark.usefixtures("lenient_rules")
-def test_an_entry_that_fails_leaves_an_estimate_and_a_note(monkeypatch):
-    monkeypatch.setitem(MACS, "Dense", lambda use, x: 1 // 0)
+def test_a_count_that_fails_leaves_an_estimate_and_a_note(monkeypatch):
+    monkeypatch.setitem(RULES, "Dense", replace(RULES["Dense"], macs=lambda use, x: 1 // 0))
     row = cost(with_odd()).layers[2]
     assert (row.macs, row.note) == (
-        7 * 12, "its entry fails (ZeroDivisionError: integer division or modulo by zero)"
+        7 * 12, "the count of its MACs fails (ZeroDivisionError: integer division or modulo by zero)"
     )  # fmt: skip
 
 

@@ -106,7 +106,7 @@ def test_a_slope_is_what_one_channel_more_costs(name):
 def test_a_layer_whose_cost_is_no_polynomial_is_found(monkeypatch):
     snapshot = filled(vgg(5, 6))
     flow = analyse(snapshot)
-    from kerassurgery_fn.analysis.cost_table import Use
+    from kerassurgery_fn.rules.macs import Use
 
     exact = Use.__call__
     monkeypatch.setattr(Use, "__call__", lambda self, *a, **k: int(exact(self, *a, **k)) ** 2)

@@ -410,7 +410,7 @@ def test_a_batch_normalisation_follows_its_layer():
 
 
 def test_groups_whose_cost_is_no_polynomial_are_left_alone(monkeypatch):
-    from kerassurgery_fn.analysis.cost_table import Use
+    from kerassurgery_fn.rules.macs import Use
 
     def squared(use, *args, **kwargs):
         return int(use.kernels) ** 2 if use.record["config"]["name"] == "conv_1" else use.kernels

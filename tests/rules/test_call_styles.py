@@ -10,7 +10,6 @@ from keras import layers as L
 from helpers.keras_classes import key_of_class, layer_classes, operation_classes
 from helpers.records import call, functional, layer, tensor
 from kerassurgery_fn import DeleteChannels, KeepChannels, Plan, Snapshot, analyse, capture, cost, rebuild
-from kerassurgery_fn.analysis.cost_table import MACS
 from kerassurgery_fn.rules import RULES
 
 X, Y, MASK, STATE = (
@@ -43,12 +42,12 @@ def test_rules_name_arguments_as_keras_does():
 
 
 @pytest.mark.keras
-def test_entries_of_costs_name_arguments_as_keras_does():
+def test_counts_of_macs_name_arguments_as_keras_does():
     wrong = {}
     for cls in layer_classes() | operation_classes():
-        entry = MACS.get(key_of_class(cls))
-        if entry and not agree(entry, cls.call):
-            wrong[key_of_class(cls)] = (named(entry), named(cls.call))
+        key = key_of_class(cls)
+        if key in RULES and (macs := RULES[key].macs) and not agree(macs, cls.call):
+            wrong[key] = (named(macs), named(cls.call))
     assert wrong == {}
 
 

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any
 
-from kerassurgery_fn.analysis.cost_table import Shape, Use, macs
 from kerassurgery_fn.rules.equations import letters_of
+from kerassurgery_fn.rules.macs import Shape, Use
 
 
-@macs("MultiHeadAttention", "GroupQueryAttention")
-def attention_in_heads(use: Use, query: Shape, value: Shape, key: Shape | None = None, *_: Any, **__: Any) -> int:
+def macs_of_heads(use: Use, query: Shape, value: Shape, key: Shape | None = None, *_: Any, **__: Any) -> int:
     """Each projection once for each position that it reads, and the scores and weighted sums of every query head."""
     read = {"query": query, "gate": query, "key": key or value, "value": value, "output": query}
     projections = sum(
@@ -27,21 +26,18 @@ def attention_in_heads(use: Use, query: Shape, value: Shape, key: Shape | None =
     return projections + batch * pairs * heads * (width + use.weight("value_kernel")[-1])
 
 
-@macs("Attention", "AdditiveAttention")
-def attention(use: Use, inputs: Sequence[Shape], *_: Any, **__: Any) -> int:
+def attention_macs(use: Use, inputs: Sequence[Shape], *_: Any, **__: Any) -> int:
     """Weighted sums for each pair of query and value, and scores where they are products with a vector."""
     query, value = inputs[:2]
     scored = use["use_scale"] if use.record["class_name"] == "AdditiveAttention" else use["score_mode"] == "dot"
     return prod(query[:-1]) * value[-2] * (value[-1] + query[-1] * scored)
 
 
-@macs("ops.DotProductAttention")
-def dot_product_attention(use: Use, query: Shape, key: Shape, value: Shape, *_: Any, **__: Any) -> int:
+def dot_product_attention_macs(use: Use, query: Shape, key: Shape, value: Shape, *_: Any, **__: Any) -> int:
     return prod(query[:-1]) * key[1] * (query[-1] + value[-1])
 
 
-@macs("EinsumDense")
-def einsum_dense(use: Use, inputs: Shape, *_: Any, **__: Any) -> int:
+def einsum_dense_macs(use: Use, inputs: Shape, *_: Any, **__: Any) -> int:
     """One multiplication for each value of all letters. A quantized kernel may be packed: its letters are in the output
     or in the input; its LoRA applies both factors at every position."""
     ins, kernel, out = letters_of(use["equation"], [len(inputs), None])
@@ -55,8 +51,7 @@ def einsum_dense(use: Use, inputs: Shape, *_: Any, **__: Any) -> int:
     return macs + rank * (macs // sizes[kernel[-1]] + prod(sizes[letter] for letter in out))
 
 
-@macs("ops.Einsum")
-def einsum(use: Use, *operands: Shape, **_: Any) -> int:
+def einsum_macs(use: Use, *operands: Shape, **_: Any) -> int:
     """Operand after operand, without the short cuts that a clever order may find."""
     return spelled(letters_of(use["subscripts"], list(map(len, operands)))[:-1], operands)
 
@@ -73,32 +68,27 @@ def spelled(words: Sequence[Sequence[str]], shapes: Sequence[Shape]) -> int:
     return prod(sizes.values()) * (len(words) - 1)
 
 
-@macs("ops.Matmul", "ops.Dot", "ops.Inner")
-def product(use: Use, x1: Shape, x2: Shape, *_: Any, **__: Any) -> int:
+def product_macs(use: Use, x1: Shape, x2: Shape, *_: Any, **__: Any) -> int:
     """Each element made is a sum as long as the last axis of the first operand; a number only scales."""
     scales = not (isinstance(x1, tuple) and isinstance(x2, tuple) and x1 and x2)
     return 0 if scales else prod(use.outputs[0]) * x1[-1]
 
 
-@macs("ops.Outer", "ops.Vdot")
-def elements(use: Use, x1: Shape, x2: Shape, *_: Any, **__: Any) -> int:
+def pairwise_macs(use: Use, x1: Shape, x2: Shape, *_: Any, **__: Any) -> int:
     return max(prod(x1), prod(use.outputs[0]))
 
 
-@macs("ops.Tensordot")
-def tensordot(use: Use, x1: Shape, x2: Shape, *_: Any, **__: Any) -> int:
+def tensordot_macs(use: Use, x1: Shape, x2: Shape, *_: Any, **__: Any) -> int:
     axes = use["axes"]
     left = range(-axes, 0) if isinstance(axes, int) else axes[0]
     return prod(use.outputs[0]) * prod(x1[axis] for axis in ([left] if isinstance(left, int) else left))
 
 
-@macs("ops.Conv", "ops.DepthwiseConv", "ops.SeparableConv")
-def convolution(use: Use, inputs: Shape, *kernels: Any, **_: Any) -> int:
+def convolution_macs(use: Use, inputs: Shape, *kernels: Any, **_: Any) -> int:
     return elements_of(kernels) * use.positions(use.outputs[0])
 
 
-@macs("ops.ConvTranspose")
-def conv_transpose(use: Use, inputs: Shape, *kernels: Any, **_: Any) -> int:
+def transposed_convolution_macs(use: Use, inputs: Shape, *kernels: Any, **_: Any) -> int:
     return elements_of(kernels) * use.positions(inputs)
 
 

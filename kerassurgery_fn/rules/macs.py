@@ -1,41 +1,33 @@
-"""The table of multiply-accumulates: how often each class of layer uses its kernels.
+"""Multiply-accumulates of layers: how often they use their kernels.
 
-An entry is the layer's call on shapes instead of tensors: it takes the `Use` and the arguments of the call, with a
-tuple of sizes in place of every tensor, and returns the multiply-accumulates of the call. A class without an entry
-uses every element of its kernels once for each position of its output, which is right for dense layers and for plain,
-grouped, depthwise and separable convolutions.
+A function here is the field `macs` of a record: the layer's call on shapes instead of tensors. It takes the `Use` and
+the arguments of the call, with a tuple of sizes in place of every tensor, and returns the multiply-accumulates of the
+call. A class whose record has no such function uses every element of its kernels once for each position of its output,
+which is right for dense layers and for plain, grouped, depthwise and separable convolutions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
 from kerassurgery_fn.graph import Record
 from kerassurgery_fn.rules.layer import ADAPTERS, STATE, placed
-from kerassurgery_fn.rules.registry import key_of
+from kerassurgery_fn.rules.registry import rule_for
 
 Shape = tuple[int, ...]
-Entry = Callable[..., int]
-MACS: dict[str, Entry] = {}
-
-
-def macs(*classes: str) -> Callable[[Entry], Entry]:
-    """Registers an entry for classes of layers and operations, named as rules are: `Dense`, `ops.Matmul`."""
-
-    def register(entry: Entry) -> Entry:
-        MACS.update(dict.fromkeys(classes, entry))
-        return entry
-
-    return register
 
 
 @dataclass(frozen=True)
 class Use:
-    """One call of a layer as its entry sees it: the layer's record, its weights as (name, shape), and the shapes of
-    what the call makes. `use["units"]` is a field of the layer's config."""
+    """One call of a layer, for which multiply-accumulates are counted. `use["units"]` is a field of the layer's config.
+
+    - `record`: the layer's record;
+    - `weights`: name and shape of each of its weights;
+    - `outputs`: the shapes of the outputs of the call.
+    """
 
     record: Record
     weights: Sequence[tuple[str, Shape]]
@@ -92,10 +84,10 @@ class Use:
         return replace(self, record=self[name])
 
     def __call__(self, *args: Any, **kwargs: Any) -> int:
-        """The multiply-accumulates of the call, by the entry for the layer's class."""
-        entry = MACS.get(key_of(self.record), once_per_output_position)
-        args, kwargs, _ = placed(entry, args, kwargs)
-        macs = entry(self, *args, **kwargs)
+        """The multiply-accumulates of the call, as the record of the layer's class counts them."""
+        count = rule_for(self.record).macs or once_per_output_position
+        args, kwargs, _ = placed(count, args, kwargs)
+        macs = count(self, *args, **kwargs)
         return macs + self.adapting if self.get("lora_rank") else macs
 
 
@@ -104,8 +96,7 @@ def once_per_output_position(use: Use, *_: Any, **__: Any) -> int:
     return use.kernels * use.positions(use.outputs[0]) if use.kernels else 0
 
 
-@macs("Dense")
-def dense(use: Use, inputs: Shape, *_: Any, **__: Any) -> int:
+def dense_macs(use: Use, inputs: Shape, *_: Any, **__: Any) -> int:
     """The kernel once for each position. A quantized one may be packed, and LoRA adds to what it makes."""
     if any(name for name, _ in use.weights):
         return once_per_output_position(use)
@@ -113,67 +104,57 @@ def dense(use: Use, inputs: Shape, *_: Any, **__: Any) -> int:
     return prod(inputs[:-1]) * (inputs[-1] * use["units"] + rank * (inputs[-1] + use["units"]))
 
 
-@macs("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose")
 def once_per_input_position(use: Use, inputs: Shape, *_: Any, **__: Any) -> int:
     """Every kernel element once for each position of what the layer reads, cropped ones included."""
     return use.kernels * use.positions(inputs)
 
 
-@macs("LSTM", "GRU", "SimpleRNN", "RNN")
 def once_per_step(use: Use, sequences: Shape, *_: Any, **__: Any) -> int:
     """Every kernel element once for each step of time."""
     return use.kernels * prod(sequences[:2])
 
 
-@macs("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")
 def once_per_step_and_position(use: Use, sequences: Shape, *_: Any, **__: Any) -> int:
     """Every kernel element once for each step of time and position of the state."""
     state = use.outputs[0][2:] if use["return_sequences"] else use.outputs[0][1:]
     return use.kernels * prod(sequences[:2]) * use.positions((1, *state))
 
 
-@macs("Bidirectional")
-def both_ways(use: Use, sequences: Shape, *args: Any, **kwargs: Any) -> int:
+def macs_both_ways(use: Use, sequences: Shape, *args: Any, **kwargs: Any) -> int:
     """Two layers, whose kernels stand together."""
     return use.inner("layer")(sequences, *args, **kwargs)
 
 
-@macs("TimeDistributed")
-def step_by_step(use: Use, inputs: Shape, *args: Any, **kwargs: Any) -> int:
+def macs_step_by_step(use: Use, inputs: Shape, *args: Any, **kwargs: Any) -> int:
     """The layer within, called on every step of time as if it were one more sample."""
     steps = [(prod(shape[:2]), *shape[2:]) for shape in (inputs, *use.outputs)]
     return replace(use.inner("layer"), outputs=steps[1:])(steps[0], *args, **kwargs)
 
 
-@macs("SpectralNormalization")
-def normalised(use: Use, *args: Any, **kwargs: Any) -> int:
+def normalised_macs(use: Use, *args: Any, **kwargs: Any) -> int:
     """The layer within; the norm of its kernel is worked out in training only."""
     own = [(name, shape) for name, shape in use.weights if name != "vector_u"]
     return replace(use.inner("layer"), weights=own)(*args, **kwargs)
 
 
-@macs("Dot")
-def dot(use: Use, inputs: Sequence[Shape], *_: Any, **__: Any) -> int:
+def dot_macs(use: Use, inputs: Sequence[Shape], *_: Any, **__: Any) -> int:
     """Each element made is a sum as long as the axis that is contracted."""
     axes = use["axes"]
     return prod(use.outputs[0]) * inputs[0][axes[0] if isinstance(axes, list) else axes]
 
 
-@macs("Embedding")
-def embedding(use: Use, inputs: Shape, *_: Any, **__: Any) -> int:
+def embedding_macs(use: Use, inputs: Shape, *_: Any, **__: Any) -> int:
     """A lookup; LoRA of a quantized table looks one factor up and multiplies by the other."""
     named = any(name for name, _ in use.weights)
     return 0 if named else prod(inputs) * (use.get("lora_rank") or 0) * use["output_dim"]
 
 
-@macs("PReLU", "LayerNormalization", "Normalization")
-def nothing(use: Use, *_: Any, **__: Any) -> int:
+def no_macs(use: Use, *_: Any, **__: Any) -> int:
     """Weights that are looked up, or combined with the input element by element."""
     return 0
 
 
-@macs("ReversibleEmbedding")
-def reversible_embedding(use: Use, inputs: Shape, reverse: bool = False, **_: Any) -> int:
+def reversible_embedding_macs(use: Use, inputs: Shape, reverse: bool = False, **_: Any) -> int:
     """A table for looking up one way, a dense layer the other way."""
     kernels = [shape for name, shape in use.weights if name not in ADAPTERS]
     return prod(inputs[:-1]) * prod(kernels[-1]) if reverse else 0
