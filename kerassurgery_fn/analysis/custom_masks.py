@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from kerassurgery_fn.analysis.mask_rules import MAKERS, PASSING, is_foreign, is_source
 from kerassurgery_fn.analysis.masks import first_argument, has_mask
 from kerassurgery_fn.errors import MisfitTensor
 from kerassurgery_fn.graph import Graph, Node, Record, Use, leaves
 from kerassurgery_fn.keras_io.layer_conversion import computes_masks
-from kerassurgery_fn.rules.registry import key_of
+from kerassurgery_fn.rules.mask_rules import is_source
+from kerassurgery_fn.rules.registry import is_foreign, rule_for
 
 
 def refuse_left_masks(before: Graph, after: Graph) -> None:
@@ -44,7 +44,7 @@ def masked_by(graph: Graph, node: Node) -> Iterator[str]:
         if not isinstance(leaf, Use) or leaf.port.node not in graph.calls:
             continue
         record = graph.layers[leaf.port.layer]
-        if is_foreign(record) or key_of(record) in MAKERS or PASSING.fullmatch(key_of(record)):
+        if is_foreign(record) or rule_for(record).masks:
             yield leaf.port.layer
             yield from masked_by(graph, leaf.port.node)
 

@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from kerassurgery_fn.analysis.mask_rules import Computed, Mask
 from kerassurgery_fn.graph import Arguments, Graph, Node, Port, Record, Spec, Use, leaves, map_leaves, unused
+from kerassurgery_fn.rules.mask_rules import Computed, Mask
 from kerassurgery_fn.rules.registry import key_of
+from kerassurgery_fn.rules.weight_groups import snake_case
 from kerassurgery_fn.values.frozen import freeze
 
 MODULES = {"Cast": "keras.src.ops.core", "ConvertToTensor": "keras.src.ops.core"}  # all others are of numpy
-NAMES = {
-    "NotEqual": "not_equal", "Any": "any", "LogicalOr": "logical_or", "ExpandDims": "expand_dims", "Cast": "cast",
-    "ZerosLike": "zeros_like", "OnesLike": "ones_like", "Concatenate": "concatenate",
-    "ConvertToTensor": "convert_to_tensor",
-}  # fmt: skip
 
 
 def is_operation(record: Record, mask: Computed) -> bool:
@@ -86,7 +82,7 @@ class Placing:
 
     def added(self, part: Computed) -> Node:
         names = {*self.layers, *(layer["config"].get("name") for layer in self.layers.values())}
-        name = unused(NAMES[part.operation], names)
+        name = unused(snake_case(part.operation), names)
         record = {"module": MODULES.get(part.operation, "keras.src.ops.numpy"), "class_name": part.operation}
         config = {"name": name, **part.config}
         self.layers[name] = freeze({**record, "config": config, "registered_name": part.operation})

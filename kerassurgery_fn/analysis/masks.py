@@ -16,9 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 from kerassurgery_fn.analysis.call_keywords import usual_kwargs
-from kerassurgery_fn.analysis.dtypes import compute_dtype, is_float
 from kerassurgery_fn.analysis.mask_operations import Placing, is_operation
-from kerassurgery_fn.analysis.mask_rules import Computed, Mask, Masked, is_foreign, is_source, made_masks, only
 from kerassurgery_fn.graph import (
     AUTOMATIC,
     Arguments,
@@ -35,6 +33,9 @@ from kerassurgery_fn.graph import (
     name_of,
 )
 from kerassurgery_fn.keras_io.layer_conversion import passes_masks_on
+from kerassurgery_fn.rules.dtypes import compute_dtype, is_float
+from kerassurgery_fn.rules.mask_rules import Computed, Mask, Masked, is_source, made_masks, only
+from kerassurgery_fn.rules.registry import is_foreign
 
 
 def without_masks(graph: Graph) -> Graph:

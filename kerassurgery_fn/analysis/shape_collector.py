@@ -11,7 +11,6 @@ import numpy as np
 from toolz import groupby, valmap
 
 from kerassurgery_fn.analysis.build_config import with_builds
-from kerassurgery_fn.analysis.dtypes import NUMBER, dtype_made
 from kerassurgery_fn.analysis.input_checks import CheckedConstraints, check_arguments, check_axes, check_weights, misfit
 from kerassurgery_fn.analysis.requirements import (
     Misfit,
@@ -40,6 +39,7 @@ from kerassurgery_fn.graph import (
 )
 from kerassurgery_fn.rules import Layer, NoRule
 from kerassurgery_fn.rules.constants import given as given_array
+from kerassurgery_fn.rules.dtypes import NUMBER, dtype_made
 from kerassurgery_fn.rules.layer import Findings, Tensor, Weight, listed
 from kerassurgery_fn.rules.registry import key_of
 from kerassurgery_fn.values.frozen import Location

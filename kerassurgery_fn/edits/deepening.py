@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from kerassurgery_fn.analysis.dtypes import variable_dtype
 from kerassurgery_fn.edits.base import edit
 from kerassurgery_fn.edits.layers import InsertLayer, as_calls
 from kerassurgery_fn.edits.precision import as_dtype
@@ -23,6 +22,7 @@ from kerassurgery_fn.errors import BadValue, MisfitTensor
 from kerassurgery_fn.graph import Record, Selector, as_selector
 from kerassurgery_fn.rules.activations import applied_last
 from kerassurgery_fn.rules.constrained import close, constraint_of, projected
+from kerassurgery_fn.rules.dtypes import variable_dtype
 from kerassurgery_fn.rules.layer import listed, quantized
 from kerassurgery_fn.rules.registry import key_of
 from kerassurgery_fn.values.snapshot import Snapshot

@@ -10,12 +10,12 @@ import ml_dtypes
 import numpy as np
 
 from kerassurgery_fn.analysis.channel_flow import analyse
-from kerassurgery_fn.analysis.dtypes import is_float, policy_name, variable_dtype
 from kerassurgery_fn.edits.base import edit
 from kerassurgery_fn.edits.steps.draft import Draft, parted
 from kerassurgery_fn.edits.steps.draft_writing import Rewrite
 from kerassurgery_fn.errors import BadValue
 from kerassurgery_fn.graph import Record, Selector, as_selector, is_input, is_model, model_in, with_layer
+from kerassurgery_fn.rules.dtypes import is_float, policy_name, variable_dtype
 from kerassurgery_fn.rules.layer import ADAPTERS
 from kerassurgery_fn.rules.registry import key_of
 from kerassurgery_fn.values.frozen import freeze, set_in

@@ -10,6 +10,7 @@ from kerassurgery_fn.channels import Axis, select, size
 from kerassurgery_fn.graph import Record
 from kerassurgery_fn.rules.layer import Layer, Tensor, listed
 from kerassurgery_fn.rules.macs import no_macs
+from kerassurgery_fn.rules.mask_rules import passed
 from kerassurgery_fn.rules.registry import RULES, key_of, rule, rule_for
 
 ELEMENTWISE = {
@@ -34,8 +35,8 @@ def relu_name(config: Mapping[str, Any]) -> str:
     return {None: "relu", 6: "relu6"}.get(highest, f"relu up to {highest}")
 
 
-# Keras has nothing to build in these layers.
-ALONE: dict[str, Any] = {"equal_channels": True, "built": False}
+# Keras has nothing to build in these layers, and hands the mask of the input on.
+ALONE: dict[str, Any] = {"equal_channels": True, "masks": passed, "built": False}
 
 
 @rule("ReLU", last=relu_name, **ALONE)
@@ -58,7 +59,7 @@ def rank_of_shared_axes(config: Mapping[str, Any]) -> int:
 
 @rule(
     "PReLU", last=lambda config: "prelu", equal_channels=True, needs_floats=True,
-    macs=no_macs, least_rank=rank_of_shared_axes, fixed_rank=True,
+    macs=no_macs, masks=passed, least_rank=rank_of_shared_axes, fixed_rank=True,
 )  # fmt: skip
 def prelu(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     shared = layer.get("shared_axes") or ()
@@ -67,7 +68,7 @@ def prelu(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
 
 
 @rule(
-    "Softmax", approximate="over channels", last=lambda config: "softmax", needs_floats=True,
+    "Softmax", approximate="over channels", last=lambda config: "softmax", masks=passed, needs_floats=True,
     arguments=("inputs", "mask"), added={"mask": None}, built=False,
 )  # fmt: skip
 def softmax(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:

@@ -11,6 +11,7 @@ from kerassurgery_fn.graph import leaves
 from kerassurgery_fn.rules.activations import across, activated
 from kerassurgery_fn.rules.equations import letters_of
 from kerassurgery_fn.rules.layer import Layer, Tensor, listed
+from kerassurgery_fn.rules.mask_rules import attention_masks, passed
 from kerassurgery_fn.rules.product_macs import attention_macs, einsum_dense_macs, macs_of_heads
 from kerassurgery_fn.rules.registry import rule
 from kerassurgery_fn.values.frozen import Location
@@ -18,6 +19,7 @@ from kerassurgery_fn.values.frozen import Location
 # Queries, values and keys are arguments of their own, each with its mask.
 HEADS: dict[str, Any] = {
     "macs": macs_of_heads,
+    "masks": passed,
     "arguments": ("query", "value", "key", "query_mask", "value_mask", "key_mask", "attention_mask"),
     "keywords": ("return_attention_scores", "use_causal_mask"),
     "built": ("query", "value", "key"),
@@ -125,6 +127,7 @@ def masked(layer: Layer, positions: list[Axis], masks: Any, causal: bool) -> Non
 
 WITHOUT_HEADS: dict[str, Any] = {
     "macs": attention_macs,
+    "masks": attention_masks,
     "takes": "list",
     "arguments": ("inputs", "mask"),
     "keywords": ("return_attention_scores", "use_causal_mask"),

@@ -9,6 +9,7 @@ from kerassurgery_fn.channels import size
 from kerassurgery_fn.rules.activations import activated
 from kerassurgery_fn.rules.layer import Layer, Tensor
 from kerassurgery_fn.rules.macs import dense_macs, embedding_macs, reversible_embedding_macs
+from kerassurgery_fn.rules.mask_rules import mask_of_steps, mask_of_zeros, passed
 from kerassurgery_fn.rules.registry import Kernel, pins, rule
 
 pins("runs a Python function, which may do anything with channels", "Lambda", arguments=None, added={"mask": None})
@@ -24,7 +25,7 @@ def input_layer(layer: Layer) -> Tensor:
 
 @rule(
     "Dense", last=itemgetter("activation"), equal_channels=True, macs=dense_macs, deepens=0, folds=Kernel(0, (-1,)),
-    least_rank=2,
+    masks=passed, least_rank=2,
 )  # fmt: skip
 def dense(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     o = layer.fresh("units")
@@ -32,7 +33,10 @@ def dense(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     return activated(layer, (*inputs[:-1], o))
 
 
-@rule("Embedding", equal_channels=True, macs=embedding_macs, makes_mask=lambda config: bool(config.get("mask_zero")))
+@rule(
+    "Embedding", equal_channels=True, macs=embedding_macs, masks=mask_of_zeros,
+    makes_mask=lambda config: bool(config.get("mask_zero")),
+)  # fmt: skip
 def embedding(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     o = layer.fresh("output_dim")
     layer.weights(embeddings=">vo", v=layer["input_dim"], o=o)
@@ -52,7 +56,7 @@ def reversible_embedding(layer: Layer, inputs: Tensor, reverse: bool = False, **
 
 
 # Layers that change nothing in inference. Keras has nothing to build in them.
-UNCHANGED: dict[str, Any] = {"equal_channels": True, "built": False}
+UNCHANGED: dict[str, Any] = {"equal_channels": True, "masks": passed, "built": False}
 NOISE: dict[str, Any] = {**UNCHANGED, "added": {"training": False}, "needs_floats": True}
 
 
@@ -75,7 +79,7 @@ def dropout(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     return inputs
 
 
-@rule("Rescaling", equal_channels=True)
+@rule("Rescaling", equal_channels=True, masks=passed)
 def rescaling(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     if any(isinstance(layer[name], (list, dict)) for name in ("scale", "offset")):
         layer.pin(inputs[-1], "scales it by constants of its config")
@@ -84,7 +88,7 @@ def rescaling(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
 
 @rule(
     "Masking", approximate="where channels that go would have told a masked step from another",
-    makes_mask=lambda config: True, built=False,
+    masks=mask_of_steps, makes_mask=lambda config: True, built=False,
 )  # fmt: skip
 def masking(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     layer.inexact(inputs[-1], "masks a step in which all channels have one value")

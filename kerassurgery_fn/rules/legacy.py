@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from kerassurgery_fn.rules.layer import Layer, Tensor
+from kerassurgery_fn.rules.mask_rules import passed
 from kerassurgery_fn.rules.registry import rule
 
 
-@rule("ThresholdedReLU", last=lambda config: "thresholded_relu", equal_channels=True)
+@rule("ThresholdedReLU", last=lambda config: "thresholded_relu", equal_channels=True, masks=passed)
 def thresholded(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     return inputs
 

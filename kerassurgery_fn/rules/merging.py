@@ -8,19 +8,20 @@ from typing import Any
 from kerassurgery_fn.channels import Axis, has_ids, join, size
 from kerassurgery_fn.rules.layer import Layer, NoRule, Tensor
 from kerassurgery_fn.rules.macs import dot_macs
+from kerassurgery_fn.rules.mask_rules import joined_masks, merged_masks
 from kerassurgery_fn.rules.registry import rule
 
 # All merging layers take a list of tensors, and the masks of these.
 MERGING: dict[str, Any] = {"takes": "list", "keywords": ("mask",)}
 
 
-@rule("Subtract", "Multiply", "Maximum", "Minimum", equal_channels=True, **MERGING)
+@rule("Subtract", "Multiply", "Maximum", "Minimum", equal_channels=True, masks=merged_masks, **MERGING)
 def elementwise(layer: Layer, inputs: list[Tensor], **_: Any) -> Tensor:
     return merged(layer, aligned(inputs))
 
 
-@rule("Add", merges="sums", equal_channels=True, **MERGING)
-@rule("Average", equal_channels=True, **MERGING)
+@rule("Add", merges="sums", equal_channels=True, masks=merged_masks, **MERGING)
+@rule("Average", equal_channels=True, masks=merged_masks, **MERGING)
 def summed(layer: Layer, inputs: list[Tensor], **_: Any) -> Tensor:
     terms = aligned(inputs)
     total = terms[0]
@@ -43,7 +44,7 @@ def aligned(inputs: Sequence[Tensor]) -> list[Tensor]:
     return [(x[0], *[1] * (rank - len(x)), *x[1:]) for x in inputs]
 
 
-@rule("Concatenate", merges="joins", equal_channels=True, **MERGING)
+@rule("Concatenate", merges="joins", equal_channels=True, masks=joined_masks, **MERGING)
 def concatenate(layer: Layer, inputs: list[Tensor], **_: Any) -> Tensor:
     return concatenated(layer, inputs, layer["axis"])
 

@@ -8,11 +8,12 @@ from typing import Any
 from kerassurgery_fn.channels import Axis, select, size
 from kerassurgery_fn.rules.layer import Layer, NoRule, Tensor, listed
 from kerassurgery_fn.rules.macs import no_macs
+from kerassurgery_fn.rules.mask_rules import passed
 from kerassurgery_fn.rules.registry import rule
 
 
 @rule(
-    "BatchNormalization", equal_channels=True, foldable=True, keywords=("mask",), added={"mask": None},
+    "BatchNormalization", equal_channels=True, foldable=True, masks=passed, keywords=("mask",), added={"mask": None},
     fixed_rank=True,
 )  # fmt: skip
 def batch_normalization(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
@@ -27,7 +28,7 @@ def listed_axes(config: Mapping[str, Any], _: Tensor) -> dict[str, Any]:
     return {"axis": listed(config["axis"])}
 
 
-@rule("LayerNormalization", approximate="over channels", macs=no_macs, derived_config=listed_axes)
+@rule("LayerNormalization", approximate="over channels", macs=no_macs, masks=passed, derived_config=listed_axes)
 def layer_normalization(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     axes = normalised_over(layer, inputs, layer["axis"])
     if layer["scale"] or layer.get("rms_scaling"):
@@ -43,13 +44,13 @@ def rms_normalization(layer: Layer, x: Tensor, **_: Any) -> Tensor:
     return x
 
 
-@rule("UnitNormalization", approximate="over channels", needs_floats=True, built=False)
+@rule("UnitNormalization", approximate="over channels", masks=passed, needs_floats=True, built=False)
 def unit_normalization(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     normalised_over(layer, inputs, layer["axis"])
     return inputs
 
 
-@rule("GroupNormalization", approximate="unless each channel is a group of its own", fixed_rank=True)
+@rule("GroupNormalization", approximate="unless each channel is a group of its own", masks=passed, fixed_rank=True)
 def group_normalization(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     channel, groups = inputs[layer["axis"]], layer["groups"]
     n = size(channel)
@@ -70,7 +71,7 @@ def group_normalization(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     return inputs
 
 
-@rule("Normalization", macs=no_macs)
+@rule("Normalization", macs=no_macs, masks=passed)
 def normalization(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     axes = layer["axis"] if isinstance(layer["axis"], list) else [layer["axis"]]
     kept = tuple(inputs[axis] for axis in sorted(a % len(inputs) for a in axes if a is not None))

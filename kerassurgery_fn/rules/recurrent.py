@@ -12,6 +12,7 @@ from kerassurgery_fn.rules.activations import activated
 from kerassurgery_fn.rules.convolution import geometry, slid
 from kerassurgery_fn.rules.layer import Layer, Tensor, joined, parts, plain
 from kerassurgery_fn.rules.macs import once_per_step, once_per_step_and_position
+from kerassurgery_fn.rules.mask_rules import masks_of_sequences
 from kerassurgery_fn.rules.registry import rule
 
 States = list[Axis]
@@ -39,6 +40,7 @@ def simple_rnn(layer: Layer, i: Axis) -> States:
 # A sequence may start with states that are given, and its mask says which steps count.
 SEQUENCE: dict[str, Any] = {
     "macs": once_per_step,
+    "masks": masks_of_sequences,
     "arguments": ("sequences", "initial_state", "mask"),
     "added": {"training": False, "mask": None},
 }

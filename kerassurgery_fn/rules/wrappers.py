@@ -11,13 +11,15 @@ from kerassurgery_fn.graph import is_model
 from kerassurgery_fn.rules.activations import applied_last
 from kerassurgery_fn.rules.layer import Layer, Tensor
 from kerassurgery_fn.rules.macs import macs_both_ways, macs_step_by_step, normalised_macs
+from kerassurgery_fn.rules.mask_rules import masks_both_ways, passed
 from kerassurgery_fn.rules.merging import broadcast
 from kerassurgery_fn.rules.recurrent import given_states
 from kerassurgery_fn.rules.registry import rule, rule_for
 
 
 @rule(
-    "TimeDistributed", last=itemgetter("layer"), equal_channels=True, macs=macs_step_by_step, keywords=("mask",),
+    "TimeDistributed", last=itemgetter("layer"), equal_channels=True, macs=macs_step_by_step, masks=passed,
+    keywords=("mask",),
     added={"mask": None}, least_rank=3,
 )  # fmt: skip
 def time_distributed(layer: Layer, inputs: Tensor, *_: Any, **__: Any) -> Tensor:
@@ -43,7 +45,7 @@ def rank_of_layer(config: Mapping[str, Any]) -> int | None:
 
 
 @rule(
-    "Bidirectional", last=last_of_both, equal_channels=True, macs=macs_both_ways,
+    "Bidirectional", last=last_of_both, equal_channels=True, macs=macs_both_ways, masks=masks_both_ways,
     arguments=("sequences", "initial_state", "mask"), added={"mask": None}, rank=rank_of_layer,
 )  # fmt: skip
 def bidirectional(layer: Layer, sequences: Tensor, initial_state: Any = None, *_: Any, **__: Any) -> Any:

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from kerassurgery_fn.analysis.dtypes import policy_name
 from kerassurgery_fn.graph import Record
+from kerassurgery_fn.rules.dtypes import policy_name
 from kerassurgery_fn.values.snapshot import Training
 
 INITIAL_SCALE = 2.0**15  # the default of Keras

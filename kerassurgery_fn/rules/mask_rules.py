@@ -1,5 +1,7 @@
 """Which masks layers make, hand on and drop, as `Layer.__call__` and the `compute_mask` of each class in Keras do it.
 
+A function here is the field `masks` of a record: it takes a call and returns the masks of its outputs.
+
 A mask belongs to a tensor. Keras gives it to the next layers, and writes it into the calls of those that take a mask.
 Here a mask is a tensor of the model, or the operations that would compute it:
 
@@ -10,20 +12,13 @@ Here a mask is a tensor of the model, or the operations that would compute it:
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kerassurgery_fn.analysis.dtypes import compute_dtype, is_float
 from kerassurgery_fn.graph import Port, Record, Shape, Spec, Use, leaves
-from kerassurgery_fn.rules.registry import key_of
-
-PASSING = re.compile(
-    "Activation|ActivityRegularization|(Alpha|Gaussian)?Dropout|BatchNormalization|Dense|ELU|GaussianNoise|"
-    r"Group(ed)?QueryAttention|(Group|Layer|Unit)?Normalization|Identity|LeakyReLU|MultiHeadAttention|PReLU|ReLU|"
-    r"Rescaling|Softmax|SpatialDropout\dD|ThresholdedReLU|TimeDistributed"
-)
+from kerassurgery_fn.rules.dtypes import compute_dtype, is_float
+from kerassurgery_fn.rules.registry import rule_for
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,11 +70,14 @@ class Masked:
 
 
 def made_masks(call: Masked) -> list[Mask]:
-    """The masks of what a call makes, output by output; left out where the rest has none."""
-    key = key_of(call.record)
-    if key in MAKERS:
-        return MAKERS[key](call)
-    return [only(call.previous)] if PASSING.fullmatch(key) else []
+    """The masks of the outputs of a call, in order; there may be more outputs than masks."""
+    masks = rule_for(call.record).masks
+    return masks(call) if masks else []
+
+
+def passed(call: Masked) -> list[Mask]:
+    """The mask of the first tensor, handed on."""
+    return [only(call.previous)]
 
 
 def only(masks: Any) -> Mask:
@@ -88,14 +86,14 @@ def only(masks: Any) -> Mask:
     return mask
 
 
-def embedding(call: Masked) -> list[Mask]:
+def mask_of_zeros(call: Masked) -> list[Mask]:
     if not call.config.get("mask_zero"):
         return []
     port = leaves(call.first)[0].port
     return [different(port, call.spec(port).shape, 0)]
 
 
-def masking(call: Masked) -> list[Mask]:
+def mask_of_steps(call: Masked) -> list[Mask]:
     tensor, spec = call.tensors[0]
     return [any_last(different(tensor, spec.shape, call.config["mask_value"]))]
 
@@ -108,7 +106,7 @@ def any_last(mask: Computed) -> Computed:
     return Computed("Any", (mask,), Spec(mask.spec.shape[:-1], "bool"), {"axis": -1, "keepdims": False})
 
 
-def merged(call: Masked) -> list[Mask]:
+def merged_masks(call: Masked) -> list[Mask]:
     """The masks of all merged tensors joined by `or`; none if one of them has no mask."""
     masks = leaves(call.previous)
     if not masks or None in masks:
@@ -135,7 +133,7 @@ def broadcast(a: Shape, b: Shape) -> Shape:
     return tuple(n if m == 1 else m if n == 1 or n is None else n for m, n in zip(a, b, strict=True))
 
 
-def concatenated(call: Masked) -> list[Mask]:
+def joined_masks(call: Masked) -> list[Mask]:
     """The masks of joined tensors, spread over the tensors' shapes, joined likewise; none if no tensor has a mask."""
     masks, axis = leaves(call.previous), call.config["axis"]
     if all(mask is None for mask in masks):
@@ -162,48 +160,23 @@ def spread(call: Masked, mask: Mask, read: tuple[Port | Computed, Spec]) -> Port
     return Computed("LogicalOr", (wide, zeros), Spec(broadcast(wide.spec.shape, spec.shape), "bool"))
 
 
-def attention(call: Masked) -> list[Mask]:
+def attention_masks(call: Masked) -> list[Mask]:
     mask = only(call.previous)
     config = {"dtype": None, "sparse": None, "ragged": None}
     return [mask and Computed("ConvertToTensor", (mask,), Spec(shape_of(mask, call), "bool"), config)]
 
 
-def recurrent(call: Masked) -> list[Mask]:
+def masks_of_sequences(call: Masked) -> list[Mask]:
     return [only(call.previous)] if call.config.get("return_sequences") else []
 
 
-def bidirectional(call: Masked) -> list[Mask]:
+def masks_both_ways(call: Masked) -> list[Mask]:
     if not call.config["layer"]["config"].get("return_sequences"):
         return []
     return [only(call.previous)] * (1 if call.config.get("merge_mode") else 2)
 
 
-# Classes that make a mask, or do more with one than hand it on.
-MAKERS: dict[str, Callable[[Masked], list[Mask]]] = {
-    "Embedding": embedding,
-    "Masking": masking,
-    **dict.fromkeys(("Add", "Average", "Maximum", "Minimum", "Multiply", "Subtract"), merged),
-    "Concatenate": concatenated,
-    **dict.fromkeys(("Attention", "AdditiveAttention"), attention),
-    **dict.fromkeys(("LSTM", "GRU", "SimpleRNN", "RNN", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"), recurrent),
-    "Bidirectional": bidirectional,
-}
-
-
 def is_source(record: Record) -> bool:
-    """Whether a layer makes a mask of a tensor that has none.
-
-    >>> is_source({"module": "keras.layers", "class_name": "Embedding", "config": {"mask_zero": False}})
-    False
-    """
-    key = key_of(record)
-    return key == "Masking" or (key == "Embedding" and bool(record["config"].get("mask_zero")))
-
-
-def is_foreign(record: Record) -> bool:
-    """Whether a layer is of a class that is not one of Keras.
-
-    >>> is_foreign({"module": "mine", "class_name": "Gate", "registered_name": "pack>Gate"})
-    True
-    """
-    return ">" in key_of(record)
+    """Whether a layer makes a mask of a tensor that has none."""
+    makes_mask = rule_for(record).makes_mask
+    return makes_mask is not None and makes_mask(record["config"])

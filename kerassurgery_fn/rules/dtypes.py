@@ -1,4 +1,4 @@
-"""The dtypes of tensors."""
+"""The dtypes of tensors, see the field `dtype` of a record."""
 
 from __future__ import annotations
 
@@ -6,22 +6,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from kerassurgery_fn.graph import Record, Spec
-from kerassurgery_fn.rules.registry import key_of
+from kerassurgery_fn.rules.registry import rule_for
 
-PASSING = {"Flatten", "Identity", "Permute", "Reshape"}  # layers that leave integers what they are
-# Operations that put elements elsewhere, and those that compute with elements, in the dtype in which these meet.
-MOVING = {
-    *("ops.ArraySplit", "ops.BroadcastTo", "ops.Copy", "ops.DepthToSpace", "ops.Diagonal", "ops.Dsplit"),
-    *("ops.ExpandDims", "ops.Flip", "ops.Fliplr", "ops.Flipud", "ops.GetItem", "ops.Hsplit", "ops.Moveaxis"),
-    *("ops.OnesLike", "ops.Pad", "ops.Ravel", "ops.Rearrange", "ops.Repeat", "ops.Reshape", "ops.Roll", "ops.Rot90"),
-    *("ops.Slice", "ops.Sort", "ops.SpaceToDepth", "ops.Split", "ops.Squeeze", "ops.StopGradient", "ops.Swapaxes"),
-    *("ops.Tile", "ops.Transpose", "ops.Tril", "ops.Triu", "ops.Unstack", "ops.Vsplit", "ops.ZerosLike"),
-}
-MEETING = {
-    *("ops.Abs", "ops.Absolute", "ops.Add", "ops.Append", "ops.Concatenate", "ops.Dstack", "ops.Hstack", "ops.Max"),
-    *("ops.Maximum", "ops.Min", "ops.Minimum", "ops.Multiply", "ops.Negative", "ops.Stack", "ops.Subtract"),
-    *("ops.Vstack", "ops.Where"),
-}
+# How the dtype of the output follows -> the operands that have a say in it.
+OPERANDS = {"moved": slice(1), "promoted": slice(None), "selects": slice(1, None)}
 NUMBER = "float"  # what stands for the dtype of a float of Python, which takes that of the tensors
 MIXED = {"mixed_float16": "float16", "mixed_bfloat16": "bfloat16"}
 WIDTHS = {"float16": 1, "bfloat16": 1, "float32": 2, "float64": 3}
@@ -35,11 +23,11 @@ def dtype_made(record: Record, reads: Sequence[Spec], stated: Spec | None) -> st
     'int32'
     """
     before, read = stated and stated.dtype, [spec.dtype for spec in reads if spec.dtype]
-    key, policy = key_of(record), record["config"].get("dtype")
-    if read and not policy and (key in MOVING or key in MEETING):
-        read = read[:1] if key in MOVING else read[key == "ops.Where" :]
-        return read[0] if len(set(read)) == 1 else promoted(filter(is_float, read)) or before
-    if key in PASSING and read:
+    kind, policy = rule_for(record).dtype, record["config"].get("dtype")
+    if read and not policy and kind in OPERANDS:
+        operands = read[OPERANDS[kind]]
+        return operands[0] if len(set(operands)) == 1 else promoted(filter(is_float, operands)) or before
+    if kind == "input" and read:
         return read[0] if not any(map(is_float, read)) else compute_dtype(policy)
     if before and not is_float(before):
         return before
