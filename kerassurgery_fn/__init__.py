@@ -16,7 +16,8 @@ Edit the model        ReplaceHead, ExtractModel, FoldBatchNorm, SetConfig, SetTr
 Several edits         Plan: a sequence of edits is an edit; Plan.at_once: indices refer to the first snapshot
 Select layers         of_class; names, paths and patterns such as "block_*/conv"
 What depends on what  analyse, groups, explain
-How much, how useful  cost, score_by_apoz, importance, Scores, save_scores, load_scores, criterion
+How much, how useful  cost, importance, Scores, save_scores, load_scores, criterion, score_by_apoz
+Statistics of data    measure_statistics, save_statistics, load_statistics
 Prune to a budget     prune, plan_pruning
 Look at results       show, report_html, plot_widths
 Save and replay       save_plan, load_plan, encode, decode, made_for, simplify, concatenate, diff_plans
@@ -108,12 +109,14 @@ if TYPE_CHECKING:
     from kerassurgery_fn.keras_surgeon.job_collector import Surgeon
     from kerassurgery_fn.measure.apoz_scoring import score_by_apoz
     from kerassurgery_fn.measure.model_pruning import prune
+    from kerassurgery_fn.measure.model_scoring import importance
     from kerassurgery_fn.measure.rule_probing import probe_rule
+    from kerassurgery_fn.measure.statistics_pass import measure_statistics
     from kerassurgery_fn.pruning.channel_scores import Scores
     from kerassurgery_fn.pruning.criterion_registry import criterion
-    from kerassurgery_fn.pruning.importance_scoring import importance
     from kerassurgery_fn.pruning.pruning_plans import plan_pruning
     from kerassurgery_fn.pruning.score_files import load_scores, save_scores
+    from kerassurgery_fn.pruning.statistics_files import load_statistics, save_statistics
     from kerassurgery_fn.report import plot_widths, report_html, show
     from kerassurgery_fn.report.explanation import explain
     from kerassurgery_fn.rules import rule
@@ -139,11 +142,13 @@ _EXPORTS = {
     "analysis.layer_costs": "cost",
     "measure.apoz_scoring": "score_by_apoz",
     "measure.model_pruning": "prune",
+    "measure.model_scoring": "importance",
+    "measure.statistics_pass": "measure_statistics",
     "pruning.channel_scores": "Scores",
     "pruning.criterion_registry": "criterion",
-    "pruning.importance_scoring": "importance",
     "pruning.pruning_plans": "plan_pruning",
     "pruning.score_files": "load_scores save_scores",
+    "pruning.statistics_files": "load_statistics save_statistics",
     "report.explanation": "explain",
     "report": "plot_widths report_html show",
     "documents.plan_files": "decode encode load_plan save_plan",
@@ -176,9 +181,10 @@ __all__ = [
     "UnknownField", "UnknownGroup", "UnknownJob", "UnknownLayer", "UnknownNode", "UnknownVersion",
     "UnreachableBudget", "UnshareLayer", "WidenChannels", "WrongShape", "analyse", "capture", "concatenate", "cost",
     "criterion", "decode", "diff", "diff_plans", "encode", "explain", "groups", "importance", "load_diff",
-    "load_plan", "load_scores", "made_for", "of_class", "patch", "plan_pruning", "plot_widths", "probe_rule",
-    "prune", "read_metadata", "read_model", "read_weights", "rebuild", "report_html", "rule", "save_diff",
-    "save_plan", "save_scores", "score_by_apoz", "show", "simplify", "write_model", "write_weights",
+    "load_plan", "load_scores", "load_statistics", "made_for", "measure_statistics", "of_class", "patch",
+    "plan_pruning", "plot_widths", "probe_rule", "prune", "read_metadata", "read_model", "read_weights", "rebuild",
+    "report_html", "rule", "save_diff", "save_plan", "save_scores", "save_statistics", "score_by_apoz", "show",
+    "simplify", "write_model", "write_weights",
 ]  # fmt: skip
 
 

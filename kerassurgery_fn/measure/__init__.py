@@ -1,1 +1,1 @@
-"""Models at work: pruning of a model, APoZ scores from data, rules found by experiments on a layer."""
+"""Models at work: pruning of a model, statistics of data for criteria, rules found by experiments on a layer."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count, islice
 from math import ceil
 from operator import itemgetter, length_hint
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 
@@ -14,6 +14,14 @@ from kerassurgery_fn.arguments import kind_of
 from kerassurgery_fn.errors import BadData
 
 Shape = Sequence[int | None]
+
+
+class Batch(NamedTuple):
+    """A batch of data: the inputs of a model, targets and sample weights, None where there are none."""
+
+    x: Any
+    y: Any = None
+    weights: Any = None
 
 
 def check_batch(batch: Any, model: keras.Model) -> Any:
@@ -48,23 +56,61 @@ def _refuse_single_sample(shape: Shape, input_shape: Shape) -> None:
         )
 
 
-def batches(data: Any, batch_size: int, steps: int | None) -> Iterator[Any]:
-    """The inputs of a model, batch by batch, without targets and sample weights."""
+def batches(data: Any, batch_size: int, steps: int | None, inputs: int = 1) -> Iterator[Batch]:
+    """The batches of data in any form.
+
+    Args:
+        data: as for `score_by_apoz`.
+        batch_size: samples per batch, for data in arrays.
+        steps: the maximum number of batches.
+        inputs: the number of inputs of the model. A tuple of as many arrays are the inputs; any other tuple is (x,),
+            (x, y) or (x, y, weights).
+    """
     if _consists_of_arrays(data):
-        return islice(_slices(data, batch_size), steps)
+        whole = _batch_of(data, inputs)
+        return (whole._replace(**part) for part in islice(_slices(whole, batch_size), steps))
     if steps is None and _is_endless(data):
         raise BadData("the data never ends; limit the number of batches with steps=")
     if isinstance(data, keras.utils.PyDataset):
         data = map(data.__getitem__, count() if data.num_batches is None else range(data.num_batches))
     if not isinstance(data, Iterable):
         raise BadData(f"data must be an array, a dataset or an iterable of batches, not {kind_of(data)}")
-    return (keras.utils.unpack_x_y_sample_weight(batch)[0] for batch in islice(data, steps))
+    return (_unpacked(batch) for batch in islice(data, steps))
+
+
+def _batch_of(data: Any, inputs: int) -> Batch:
+    """Data in memory as one batch."""
+    are_inputs = inputs > 1 and len(data) == inputs and all(map(_is_array, data)) if isinstance(data, tuple) else True
+    return Batch(data) if are_inputs else _unpacked(data)
+
+
+def _unpacked(batch: Any) -> Batch:
+    """A batch in one of the forms that `fit` takes.
+
+    Raises:
+        BadData: a tuple has another length.
+    """
+    try:
+        return Batch(*keras.utils.unpack_x_y_sample_weight(batch))
+    except ValueError as error:
+        raise BadData(
+            f"a batch is x, (x,), (x, y) or (x, y, weights), and the data has a {kind_of(batch)} of {len(batch)} parts"
+        ) from error
 
 
 def _consists_of_arrays(data: Any) -> bool:
-    """Whether data is in memory as a whole: an array, or a list, tuple or dict of arrays."""
-    arrays = _arrays(data)
-    return bool(arrays) and all(hasattr(array, "shape") and not isinstance(array, type) for array in arrays)
+    """Whether data is in memory as a whole: an array, a list or dict of arrays, or a tuple of these, as (x, y)."""
+    parts = data if isinstance(data, tuple) else (data,)
+    return bool(parts) and all(map(_is_whole, parts))
+
+
+def _is_whole(part: Any) -> bool:
+    arrays = _arrays(part)
+    return bool(arrays) and all(map(_is_array, arrays))
+
+
+def _is_array(value: Any) -> bool:
+    return hasattr(value, "shape") and not isinstance(value, type)
 
 
 def _arrays(data: Any) -> list[Any]:
@@ -73,13 +119,14 @@ def _arrays(data: Any) -> list[Any]:
     return list(data) if isinstance(data, list | tuple) else [data]
 
 
-def _slices(data: Any, batch_size: int) -> Iterator[Any]:
-    """Arrays, split into batches along the first axis."""
-    lengths = {_sample_count(array) for array in _arrays(data)}
+def _slices(whole: Batch, batch_size: int) -> Iterator[dict[str, Any]]:
+    """Arrays, split into batches along the first axis: the parts of a batch that are given, by name."""
+    given = {name: part for name, part in whole._asdict().items() if part is not None}
+    lengths = {_sample_count(array) for part in given.values() for array in _arrays(part)}
     if len(lengths) != 1:
         raise BadData(f"the arrays have different numbers of samples: {sorted(lengths)}; give all the same number")
     for start in range(0, lengths.pop(), batch_size):
-        yield keras.tree.map_structure(itemgetter(slice(start, start + batch_size)), data)
+        yield keras.tree.map_structure(itemgetter(slice(start, start + batch_size)), given)
 
 
 def _sample_count(array: Any) -> int:
@@ -93,6 +140,11 @@ def _sample_count(array: Any) -> int:
     raise BadData(f"an array of shape {tuple(array.shape)} has no batch axis of known size; add one in front")
 
 
+def samples_in(inputs: Any) -> int:
+    """The number of samples in the inputs of a batch."""
+    return int(keras.tree.flatten(inputs)[0].shape[0])
+
+
 def _is_endless(data: Any) -> bool:
     if isinstance(data, keras.utils.PyDataset):
         return data.num_batches is None
@@ -102,7 +154,8 @@ def _is_endless(data: Any) -> bool:
 def batch_count(data: Any, batch_size: int, steps: int | None) -> int | None:
     """The number of batches, None if unknown."""
     if _consists_of_arrays(data):
-        length = ceil(_sample_count(_arrays(data)[0]) / batch_size)
+        first = data[0] if isinstance(data, tuple) else data
+        length = ceil(_sample_count(_arrays(first)[0]) / batch_size)
     elif isinstance(data, keras.utils.PyDataset):
         length = data.num_batches
     else:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from inspect import signature
 from typing import Any
 
+from toolz import keyfilter
+
 from kerassurgery_fn.analysis.channel_flow import analyse
 from kerassurgery_fn.analysis.input_shapes import Shapes
 from kerassurgery_fn.analysis.layer_costs import Cost, cost
@@ -17,12 +19,12 @@ from kerassurgery_fn.arguments import as_model_or_snapshot, meant, takes
 from kerassurgery_fn.channels import size
 from kerassurgery_fn.edits.plan import AtOnce
 from kerassurgery_fn.errors import BadValue
-from kerassurgery_fn.measure.criterion_statistics import refuse_missing_data, statistics_for
+from kerassurgery_fn.measure.model_scoring import ARGUMENTS as SCORING
+from kerassurgery_fn.measure.model_scoring import READING, captured, importance, statistics_for
 from kerassurgery_fn.pruning.activation_views import address
 from kerassurgery_fn.pruning.channel_scores import Scores
 from kerassurgery_fn.pruning.criterion_registry import Criterion, CriterionFunction, as_criterion
-from kerassurgery_fn.pruning.importance_scoring import ARGUMENTS as SCORING
-from kerassurgery_fn.pruning.importance_scoring import importance, refuse_options
+from kerassurgery_fn.pruning.importance_scoring import refuse_options
 from kerassurgery_fn.pruning.pruning_plans import plan_pruning
 from kerassurgery_fn.values.snapshot import Snapshot
 from kerassurgery_fn.values.tables import ShownAsTable, Table
@@ -91,14 +93,15 @@ def prune(
         data: data for criteria that need it, in any form that `fit` takes; criteria on weights do not read it.
         channels, parameters, macs, bytes: budgets, as for `plan_pruning`.
         ratios, scope, max_ratio, min_channels, round_to, ignore, inexact, closest, shapes: as for `plan_pruning`.
-        **options: `reduction`, `normalisation`, `over` of `importance`, and options of the criterion.
+        **options: `reduction`, `normalisation`, `over`, `statistics`, `batch_size`, `steps`, `progress`, `executor` of
+            `importance`, and options of the criterion.
 
     Returns:
         The smaller model, of the kind that was given, with the plan and the costs before and after.
 
     Raises:
         NotAGraph: the value is neither a model nor a snapshot.
-        UnknownCriterion, BadScores, MissingData: see `importance`.
+        UnknownCriterion, BadScores, MissingData, BadData: see `importance`.
         UnreachableBudget, BadValue, UnknownLayer, NoChannels: see `plan_pruning`.
 
     Warns:
@@ -107,13 +110,13 @@ def prune(
     """
     criterion = by if isinstance(by, Scores) else as_criterion(by)
     refuse_misspelt(criterion, options)
-    if isinstance(criterion, Criterion):
-        refuse_missing_data(criterion, data)
-    snapshot = model if isinstance(model, Snapshot) else _captured(model)
+    reading, scoring = keyfilter(READING.__contains__, options), keyfilter(lambda name: name not in READING, options)
+    statistics = statistics_for(criterion, model, data, **reading) if isinstance(criterion, Criterion) else None
+    snapshot = model if isinstance(model, Snapshot) else captured(model)
     if isinstance(criterion, Scores):
         scores = criterion
     else:
-        scores = importance(snapshot, criterion, statistics=statistics_for(criterion, model, data), **options)
+        scores = importance(snapshot, criterion, statistics=statistics, **scoring)
     plan = plan_pruning(
         snapshot, scores, channels=channels, parameters=parameters, macs=macs, bytes=bytes, ratios=ratios, scope=scope,
         max_ratio=max_ratio, min_channels=min_channels, round_to=round_to, ignore=ignore, inexact=inexact,
@@ -147,12 +150,6 @@ def widths_of(snapshot: Snapshot) -> dict[str, int]:
     """Address of each layer that creates channels -> their number."""
     flow = analyse(snapshot)
     return {address(flow, producer): size(producer.axis) or 0 for producer in flow.producers.values()}
-
-
-def _captured(model: Any) -> Snapshot:
-    from kerassurgery_fn.keras_io.capturing import capture
-
-    return capture(model)
 
 
 def _rebuilt(snapshot: Snapshot) -> Any:

@@ -6,7 +6,7 @@ Deep Architectures, 2016, arXiv:1607.03250. APoZ is a fraction from 0 to 1 here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,19 +40,6 @@ class ZeroCounts:
         no_values = np.full(self.zeros.shape, np.nan)
         return np.divide(self.zeros, self.values, out=no_values, where=self.values > 0)
 
-    def of(self, starts: Sequence[int], channels: int) -> ZeroCounts:
-        """The counts of some channels that occur several times on the counted axis, added up.
-
-        Args:
-            starts: the indices of the first channel.
-            channels: the number of channels.
-
-        >>> ZeroCounts(np.array([9, 1, 2, 3, 4]), np.full(5, 10)).of([1, 3], 2)
-        ZeroCounts(zeros=array([4, 6]), values=array([20, 20]))
-        """
-        places = np.asarray(starts)[:, None] + np.arange(channels)
-        return ZeroCounts(self.zeros[places].sum(axis=0), self.values[places].sum(axis=0))
-
 
 def count_zeros(activations: Any, axis: int = -1) -> ZeroCounts:
     """The counts of exact zeros in an array of activations of any rank, for each channel along `axis`.
@@ -63,18 +50,6 @@ def count_zeros(activations: Any, axis: int = -1) -> ZeroCounts:
     rows = np.moveaxis(np.asarray(activations), axis, -1)
     rows = rows.reshape(-1, rows.shape[-1])
     return ZeroCounts((rows == 0).sum(axis=0), np.full(rows.shape[1], len(rows)))
-
-
-def fewest(counts: Sequence[ZeroCounts]) -> ZeroCounts:
-    """For each channel, the counts with the lowest fraction of zeros among several counts.
-
-    >>> fewest([ZeroCounts(np.array([0, 9]), np.array([10, 10])), ZeroCounts(np.array([1, 1]), np.array([2, 2]))])
-    ZeroCounts(zeros=array([0, 1]), values=array([10,  2]))
-    """
-    lowest = np.argmin([count.apoz for count in counts], axis=0)
-    channels = np.arange(lowest.size)
-    zeros, values = np.stack([count.zeros for count in counts]), np.stack([count.values for count in counts])
-    return ZeroCounts(zeros[lowest, channels], values[lowest, channels])
 
 
 def high_apoz(apoz: Any, method: str = "std", cutoff_std: float = 1, cutoff_absolute: float = 0.99) -> np.ndarray:

@@ -46,6 +46,7 @@ GOOD = {
     "weights": SNAPSHOT.weights,
     "apoz": np.array([0.1, 0.2]),
     "scores": package.importance(SNAPSHOT),
+    "statistics": package.measure_statistics(MODEL, np.ones((2, 4), "float32")),
     "name": "mine",
 }
 OWN = {"progress"}  # a function of the caller's, which raises what it likes

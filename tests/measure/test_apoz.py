@@ -281,7 +281,7 @@ def test_progress_gets_the_number_of_batches_and_every_batch(scored):
     def progress(batches, total):
         told.append(total)
         for batch in batches:
-            told.append(len(batch))
+            told.append(len(batch.x))
             yield batch
 
     score_by_apoz(model, data, batch_size=8, progress=progress)

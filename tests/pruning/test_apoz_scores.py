@@ -10,7 +10,8 @@ from helpers.records import call, constant, functional, layer, operation, sequen
 from kerassurgery_fn import SurgeryError, analyse
 from kerassurgery_fn.graph import Ref
 from kerassurgery_fn.pruning.activation_views import View, address, nonlinear, starts, views
-from kerassurgery_fn.pruning.apoz_scores import ZeroCounts, count_zeros, fewest, high_apoz
+from kerassurgery_fn.pruning.apoz_scores import ZeroCounts, count_zeros, high_apoz
+from kerassurgery_fn.pruning.channel_statistics import at_starts, largest
 
 # --- counting
 
@@ -48,6 +49,10 @@ def test_apoz_is_float64_for_any_dtype_of_activations():
 
 def test_fewest_takes_the_branch_with_the_lowest_apoz_for_each_channel():
     silent, loud = count_zeros(np.array([[0, 0, 0]] * 7)), count_zeros(np.array([[0, 1, 0], [1, 1, 0]]))
+
+    def fewest(counts):
+        return largest(counts, lambda count: -count.apoz)
+
     assert fewest([silent, loud]).apoz.tolist() == [0.5, 0, 1]
     assert fewest([loud, silent]).apoz.tolist() == [0.5, 0, 1]
     assert fewest([silent]).values.tolist() == [7, 7, 7]
@@ -55,8 +60,8 @@ def test_fewest_takes_the_branch_with_the_lowest_apoz_for_each_channel():
 
 def test_counts_of_channels_that_occur_several_times_are_added_up():
     flat = count_zeros(np.array([[0, 1, 0, 0]]))
-    assert flat.of([0, 2], 2).apoz.tolist() == [1, 0.5]
-    assert flat.of([1], 3).apoz.tolist() == [0, 1, 1]
+    assert at_starts(flat, [0, 2], 2).apoz.tolist() == [1, 0.5]
+    assert at_starts(flat, [1], 3).apoz.tolist() == [0, 1, 1]
 
 
 # --- choosing

@@ -1,0 +1,52 @@
+"""Passes over data that measure activations: zeros, moments, ranks of feature maps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import keras
+
+from kerassurgery_fn.analysis.channel_flow import Flow, analyse
+from kerassurgery_fn.channels import size
+from kerassurgery_fn.measure.activation_reductions import count_of_zeros, map_ranks, moments
+from kerassurgery_fn.measure.channel_reduction import ChannelReducer, Reduction
+from kerassurgery_fn.measure.channel_views import ViewsByLayer, channel_axes
+from kerassurgery_fn.measure.input_batches import Batch, samples_in
+from kerassurgery_fn.pruning.channel_statistics import RECORDS, ChannelStatistics, at_starts
+from kerassurgery_fn.values.snapshot import Snapshot
+
+REDUCTIONS: dict[str, Reduction] = {
+    "zeros of activations": count_of_zeros,
+    "moments of activations": moments,
+    "ranks of feature maps": map_ranks,
+}
+
+
+def measure_activations(
+    kind: str, model: keras.Model, snapshot: Snapshot, views: Callable[[Flow], ViewsByLayer]
+) -> Callable[[Batch], ChannelStatistics]:
+    """A function from a batch to the statistics of its activations.
+
+    Args:
+        kind: a name in `REDUCTIONS`.
+        model: the live model; snapshot: its snapshot.
+        views: the function that selects layers.
+    """
+    flow = analyse(snapshot)
+    selected = views(flow)
+    widths = {name: size(flow.producer(name).axis) or 0 for name in selected}
+    reducer = ChannelReducer(model, snapshot, flow.trace, channel_axes(selected), REDUCTIONS[kind])
+
+    def measure(batch: Batch) -> ChannelStatistics:
+        arrays = reducer.reduce(batch.x)
+        records = {axis: RECORDS[kind](**fields) for axis, fields in arrays.items()}
+        layers = {
+            name: tuple(
+                tuple(at_starts(records[view.tensor, view.axis], view.starts, widths[name]) for view in branches)
+                for branches in calls
+            )
+            for name, calls in selected.items()
+        }
+        return ChannelStatistics(kind, layers, samples_in(batch.x))
+
+    return measure

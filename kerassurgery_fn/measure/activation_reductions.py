@@ -1,0 +1,70 @@
+"""Reductions of a tensor to statistics of its channels, in operations of Keras that run on any backend."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+# Statistics by name: of shape (channels,), or one number for all channels. "has NaN" says whether the tensor has NaN,
+# where the statistics do not show it.
+Reduced = dict[str, Any]
+HAS_NAN = "has NaN"
+
+
+def is_float(tensor: Any) -> bool:
+    """Whether a tensor has floats."""
+    return "float" in keras.backend.standardize_dtype(tensor.dtype)
+
+
+def has_nan(tensor: Any) -> Any:
+    """Whether a tensor has NaN."""
+    return ops.any(ops.isnan(ops.cast(tensor, "float32"))) if is_float(tensor) else False
+
+
+def count_of_zeros(tensor: Any, axis: int) -> Reduced:
+    """The fields of `ZeroCounts`: zeros of each channel, and the number of values per channel."""
+    zeros = ops.sum(ops.cast(ops.equal(tensor, 0), "int32"), axis=_other_axes(tensor, axis))
+    return {"zeros": zeros, "values": _values(tensor, axis), HAS_NAN: has_nan(tensor)}
+
+
+def moments(tensor: Any, axis: int) -> Reduced:
+    """The fields of `Moments`. The mean of the batch is subtracted before squares are taken, so no digits cancel."""
+    values, axes = ops.cast(tensor, "float32"), _other_axes(tensor, axis)
+    mean = ops.mean(values, axis=axes, keepdims=True)
+    return {
+        "values": _values(tensor, axis),
+        "mean": ops.reshape(mean, (-1,)),
+        "deviations": ops.sum(ops.square(values - mean), axis=axes),
+        "magnitudes": ops.sum(ops.abs(values), axis=axes),
+    }
+
+
+def map_ranks(tensor: Any, axis: int) -> Reduced:
+    """The fields of `MapRanks`. All axes of a map but its last are its rows; without such axes, a map is a number."""
+    values = ops.moveaxis(ops.cast(tensor, "float32"), axis, 1)  # batch, channels, axes of the map
+    samples, channels, *sizes = ops.shape(values)
+    maps = ops.reshape(values, (samples, channels, -1, sizes[-1] if len(sizes) > 1 else 1))
+    return {"maps": samples, "ranks": ops.sum(rank(maps), axis=0), HAS_NAN: has_nan(tensor)}
+
+
+def rank(maps: Any) -> Any:
+    """The rank of each matrix, int32, shape (..., rows, columns) -> (...): of its singular values, the number that
+    exceed rounding, as for `numpy.linalg.matrix_rank`."""
+    rows, columns = ops.shape(maps)[-2:]
+    if maps.shape[-1] == 1:
+        return ops.cast(ops.any(ops.not_equal(maps, 0), axis=(-2, -1)), "int32")
+    sizes = ops.svd(maps, compute_uv=False)
+    rounding = ops.cast(ops.maximum(rows, columns), "float32") * np.finfo("float32").eps
+    return ops.sum(ops.cast(sizes > rounding * ops.max(sizes, axis=-1, keepdims=True), "int32"), axis=-1)
+
+
+def _other_axes(tensor: Any, axis: int) -> list[int]:
+    return [i for i in range(tensor.ndim) if i != axis]
+
+
+def _values(tensor: Any, axis: int) -> Any:
+    """The number of values per channel."""
+    return ops.size(tensor) // tensor.shape[axis]

@@ -1,0 +1,111 @@
+"""A Keras model that reduces the tensors of another model to statistics of their channels, batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from kerassurgery_fn.errors import BadData
+from kerassurgery_fn.graph import Ref, Trace
+from kerassurgery_fn.keras_io.rebuilding import root_cause
+from kerassurgery_fn.measure.activation_reductions import HAS_NAN, has_nan
+from kerassurgery_fn.measure.graph_execution import graph_runner
+from kerassurgery_fn.measure.input_batches import check_batch
+from kerassurgery_fn.values.snapshot import Snapshot
+
+ChannelAxis = tuple[Ref, int]  # a tensor and one of its axes
+Reduction = Callable[[Any, int], Mapping[str, Any]]  # a tensor and the axis of its channels -> statistics by name
+
+
+class ChannelReducer(keras.Model):
+    """A model that runs another model and returns statistics of channels, not the activations.
+
+    As a Keras model it is compiled into one function, in which activations are freed as soon as they are reduced.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        snapshot: Snapshot,
+        trace: Trace,
+        channel_axes: list[ChannelAxis],
+        reduction: Reduction,
+    ) -> None:
+        super().__init__(name="reducer")
+        self.source, self.channel_axes, self.reduction = model, channel_axes, reduction
+        self.entry = entry_of(model)
+        self.run_graph = graph_runner(model, snapshot, trace)
+        self.jit_compile = keras.backend.backend() == "jax"  # with TensorFlow, XLA compiles longer than the model runs
+
+    def build(self, *_: Any) -> None:
+        """Does nothing: the layers of the source model are built."""
+
+    def call(self, x: Any, training: bool = False) -> tuple[list[Any], list[Any]]:
+        """The statistics of a batch: whether each input has NaN, and the reduction of each channel axis."""
+        inputs = keras.tree.flatten(self.entry(x))
+        tensors = self.run_graph(inputs, training)
+        reductions = [self.reduction(tensors[ref], axis) for ref, axis in self.channel_axes]
+        return list(map(has_nan, inputs)), reductions
+
+    def reduce(self, batch: Any) -> dict[ChannelAxis, dict[str, np.ndarray]]:
+        """The statistics of a batch as NumPy arrays, by name: 64 bits, one value for each channel.
+
+        Raises:
+            BadData: the model cannot be run on the batch, or there is NaN in it.
+        """
+        batch = check_batch(batch, self.source)
+        try:
+            nan_inputs, reductions = self.predict_on_batch(batch)
+        except Exception as error:
+            raise BadData(cannot_run(self.source, batch, error)) from error
+        refuse_nan_inputs(self.entry, nan_inputs)
+        for (ref, _), arrays in zip(self.channel_axes, reductions, strict=True):
+            refuse_not_finite(ref.path, "outputs", arrays)
+        return dict(zip(self.channel_axes, map(_as_columns, reductions), strict=True))
+
+
+def entry_of(model: keras.Model) -> keras.Model:
+    """An identity model that converts a batch as `model` would: it picks inputs from a dict by name, and casts them."""
+    inputs = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
+    return keras.Model(inputs, inputs)
+
+
+def cannot_run(model: keras.Model, batch: Any, error: Exception) -> str:
+    """Why a model cannot be run on a batch, in words."""
+    shapes = ", ".join(str(tuple(array.shape)) for array in keras.tree.flatten(batch))
+    return f"model {model.name!r} cannot be run on a batch of arrays of shapes {shapes}: {root_cause(error)}"
+
+
+def refuse_nan_inputs(entry: keras.Model, nan_inputs: Iterable[Any]) -> None:
+    """Raises BadData if an input has NaN."""
+    for tensor, is_nan in zip(keras.tree.flatten(entry.input), nan_inputs, strict=True):
+        if is_nan:
+            raise BadData(f"the data for input {tensor.name!r} has NaN in it; remove or replace these samples")
+
+
+def refuse_not_finite(path: str, has: str, arrays: Mapping[str, np.ndarray]) -> None:
+    """Raises BadData if statistics are NaN or infinite: no criterion can compare them.
+
+    Args:
+        path: the layer.
+        has: what the layer does with these values, in words.
+        arrays: its statistics by name.
+    """
+    if arrays.get(HAS_NAN, False) or not all(np.isfinite(array).all() for array in arrays.values()):
+        raise BadData(
+            f"layer {path!r} {has} NaN or infinite values for the data, so its channels cannot be scored; check the "
+            "model's weights and the range of the data"
+        )
+
+
+def _as_columns(reductions: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Statistics by name, in 64 bits, with one value for each channel."""
+    arrays = {name: np.asarray(value) for name, value in reductions.items() if name != HAS_NAN}
+    channels = max((array.shape for array in arrays.values()), key=len)
+    return {
+        name: np.broadcast_to(array, channels).astype(np.int64 if array.dtype.kind in "iu" else np.float64)
+        for name, array in arrays.items()
+    }

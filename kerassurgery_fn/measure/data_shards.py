@@ -1,0 +1,88 @@
+"""Parts of data that are measured by the workers of an executor: threads, processes, or the machines of a cluster."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+from toolz import partition_all
+
+from kerassurgery_fn.arguments import kind_of
+from kerassurgery_fn.errors import BadData, BadValue, SurgeryError
+from kerassurgery_fn.measure.input_batches import Batch
+
+SHARD = 8  # batches that one call of a worker measures: the model is sent with each call
+_WORKER = threading.local()  # the last model of each thread of a worker, so that it is built once
+
+
+def as_executor(value: Any, name: str = "executor") -> Any:
+    """The executor.
+
+    Raises:
+        BadValue: it has no method `submit`.
+    """
+    if callable(getattr(value, "submit", None)):
+        return value
+    raise BadValue(f"{name} must be a concurrent.futures.Executor, such as ThreadPoolExecutor(), not {kind_of(value)}")
+
+
+def measured_by(executor: Any, start: Callable[[], Callable[[Batch], Any]], batches: Iterable[Batch]) -> Iterator[Any]:
+    """The statistics of each shard of data, in the order of the data.
+
+    Few shards are in memory at a time, so that it does not grow with the data.
+
+    Args:
+        executor: a `concurrent.futures.Executor`.
+        start: a function that can be pickled; each worker calls it once. It returns the function that measures a batch.
+        batches: the data.
+    """
+    sent = _pickled(start)
+    limit = 2 * (os.cpu_count() or 1)
+    pending: deque[Any] = deque()
+    for shard in partition_all(SHARD, batches):
+        pending.append(executor.submit(_measure_shard, sent, [_in_numpy(batch) for batch in shard]))
+        if len(pending) >= limit:
+            yield _result(pending.popleft())
+    while pending:
+        yield _result(pending.popleft())
+
+
+def _measure_shard(sent: bytes, shard: list[Batch]) -> Any:
+    """The statistics of a shard. Runs in a worker."""
+    if getattr(_WORKER, "sent", None) != sent:
+        _WORKER.measure, _WORKER.sent = pickle.loads(sent)(), sent
+    statistics = None
+    for batch in shard:
+        more = _WORKER.measure(batch)
+        statistics = more if statistics is None else statistics + more
+    return statistics
+
+
+def _pickled(start: Any) -> bytes:
+    try:
+        return pickle.dumps(start)
+    except Exception as error:  # a loss, or a layer of the caller, may raise anything
+        raise BadValue(
+            f"the model or the loss cannot be sent to the workers of the executor ({error}): give loss= as a name or "
+            "as a function of a module"
+        ) from error
+
+
+def _in_numpy(batch: Batch) -> Batch:
+    """A batch of NumPy arrays, which can be pickled."""
+    return Batch(*(keras.tree.map_structure(np.asarray, part) for part in batch))
+
+
+def _result(future: Any) -> Any:
+    try:
+        return future.result()
+    except SurgeryError:
+        raise
+    except Exception as error:  # a worker may end, or lack a module
+        raise BadData(f"a worker of the executor cannot measure its data: {type(error).__name__}: {error}") from error

@@ -1,0 +1,138 @@
+"""`importance`: scores of all channels of a model by a criterion, measured on data where the criterion needs it.
+
+Keras is imported only for Keras models and data, so that snapshots are scored by their weights without it.
+"""
+
+from __future__ import annotations
+
+from inspect import signature
+from typing import Any
+
+from kerassurgery_fn.arguments import as_model_or_snapshot, one_of, optional, takes
+from kerassurgery_fn.errors import MissingData
+from kerassurgery_fn.measure.criterion_statistics import refuse_missing_data
+from kerassurgery_fn.pruning.channel_scores import Scores
+from kerassurgery_fn.pruning.channel_statistics import ChannelStatistics
+from kerassurgery_fn.pruning.criterion_registry import Criterion, CriterionFunction, as_criterion
+from kerassurgery_fn.pruning.importance_scoring import refuse_options, score_channels
+from kerassurgery_fn.pruning.score_arithmetic import NORMALISATIONS, REDUCTIONS
+from kerassurgery_fn.values.snapshot import Snapshot
+
+
+@takes(
+    model=as_model_or_snapshot, by=as_criterion, reduction=one_of(REDUCTIONS),
+    normalisation=optional(one_of(NORMALISATIONS)), over=one_of(("group", "global")),
+)  # fmt: skip
+def importance(
+    model: Any,
+    by: str | CriterionFunction | Criterion = "magnitude",
+    *,
+    reduction: str = "mean",
+    normalisation: str | None = None,
+    over: str = "group",
+    data: Any = None,
+    statistics: Any = None,
+    batch_size: int = 32,
+    steps: int | None = None,
+    progress: Any = None,
+    executor: Any = None,
+    **options: Any,
+) -> Scores:
+    """The importance of each channel of a model. Low means that the channel can be deleted.
+
+    Scores are given for the coupled groups that can be cut. A channel's score combines all weights that are deleted
+    with it: in the layers that create the channel, in normalisations, and in the layers that read it.
+
+    | criterion | score of a channel | normalisation |
+    |---|---|---|
+    | `magnitude` | norm of its values in each weight; options `p`, `of` | mean |
+    | `group_magnitude` | norm of its values in all weights together; options `p`, `of` | mean |
+    | `bn_scale` | absolute scale in batch normalisations | none |
+    | `fpgm` | sum of distances of its filter to all others | mean |
+    | `lamp` | share in the squared magnitude of all channels that are not smaller; option `of` | none |
+    | `cosine` | how little its filter resembles a larger one | none |
+    | `random` | a random number; option `seed` | none |
+    | `apoz` | how often its activation is not zero; needs data | none |
+    | `mean_activation` | its mean absolute activation; needs data | mean |
+    | `variance` | the variance of its activation; needs data | mean |
+    | `hrank` | the mean rank of its feature maps; needs data | none |
+
+        importance(model, "magnitude")
+        importance(model, "hrank", data=images)
+
+    Args:
+        model: a Keras model, which is not changed, or a snapshot.
+        by: the name of a criterion, or a function `function(group, **options)` from a `GroupWeights` to scores of shape
+            (channels,) or (members, channels). `criterion` registers a function under a name.
+        reduction: how the scores of the members of a group become one score for each channel: `mean`, `sum`, `max`,
+            `product` or `first`.
+        normalisation: how scores of different groups are made comparable: `none`, `mean`, `max`, `gaussian` or
+            `standardised`; by default that of the criterion.
+        over: whether the statistics of the normalisation are those of each `group`, or `global`.
+        data: data for criteria that need it, in any form that `fit` takes; criteria on weights do not read it.
+        statistics: in place of data, what the criterion reads besides the weights: the result of `measure_statistics`,
+            or whatever a criterion of your own asks for. It is passed to the function as `statistics=`.
+        batch_size, steps, progress, executor: how data is read, as for `measure_statistics`.
+        **options: options of the criterion.
+
+    Raises:
+        UnknownCriterion: there is no criterion of that name.
+        MissingData: the criterion needs data or statistics and has none, or has statistics of another kind.
+        BadData: the data does not fit the model; see `measure_statistics`.
+        BadScores: scores are NaN, infinite, or not one for each channel.
+        BrokenSnapshot: the snapshot has no weights.
+        NotAGraph: the value is neither a model nor a snapshot, or the model is subclassed.
+    """
+    criterion = as_criterion(by)
+    refuse_options(criterion, options, "importance", ARGUMENTS)
+    statistics = statistics_for(
+        criterion, model, data, statistics, batch_size=batch_size, steps=steps, progress=progress, executor=executor
+    )
+    snapshot = model if isinstance(model, Snapshot) else captured(model)
+    if criterion.needs:
+        options |= {"statistics": statistics}
+    return score_channels(snapshot, criterion, options, reduction, normalisation, over)
+
+
+def statistics_for(criterion: Criterion, model: Any, data: Any, statistics: Any = None, **reading: Any) -> Any:
+    """What a criterion reads besides the weights: as given, or measured on data; None if it reads weights only.
+
+    Args:
+        criterion: the criterion.
+        model: a Keras model or a snapshot.
+        data: what `fit` takes.
+        statistics: what the caller has.
+        **reading: how data is read.
+
+    Raises:
+        MissingData: there is neither data nor statistics, or statistics of another kind.
+    """
+    if not criterion.needs:
+        return None
+    if statistics is not None:
+        refuse_other_statistics(criterion, statistics)
+        return statistics
+    refuse_missing_data(criterion, data)
+    from kerassurgery_fn.measure.statistics_pass import measure_statistics
+
+    return measure_statistics(model, data, criterion, **reading)
+
+
+def refuse_other_statistics(criterion: Criterion, statistics: Any) -> None:
+    """Raises MissingData if statistics are of another kind than those that a criterion needs."""
+    if isinstance(statistics, ChannelStatistics) and statistics.kind != criterion.needs:
+        raise MissingData(
+            f"the criterion {criterion.name!r} needs {criterion.needs}, and these are {statistics!r}: call "
+            f"measure_statistics(model, data, {criterion.name!r})"
+        )
+
+
+def captured(model: Any) -> Snapshot:
+    """The snapshot of a live model."""
+    from kerassurgery_fn.keras_io.capturing import capture
+
+    return capture(model)
+
+
+ARGUMENTS = [*signature(importance).parameters][2:-1]
+READING = ("statistics", "batch_size", "steps", "progress", "executor")  # those of them that say how data is read

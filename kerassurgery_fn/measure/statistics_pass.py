@@ -1,0 +1,141 @@
+"""`measure_statistics`: what criteria read besides the weights, measured in one pass over data."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+import keras
+
+from kerassurgery_fn.arguments import as_count, as_model_or_snapshot, optional, takes
+from kerassurgery_fn.errors import BadData, MissingData
+from kerassurgery_fn.graph import leaves, read_graph, selectors
+from kerassurgery_fn.keras_io.capturing import capture_graph
+from kerassurgery_fn.keras_io.rebuilding import rebuild
+from kerassurgery_fn.measure.channel_views import views_of, views_of_free_channels
+from kerassurgery_fn.measure.criterion_statistics import STATISTICS, Options, refuse_missing_data
+from kerassurgery_fn.measure.data_shards import as_executor, measured_by
+from kerassurgery_fn.measure.input_batches import Batch, batch_count, batches
+from kerassurgery_fn.measure.progress_bars import Progress, as_progress, with_progress
+from kerassurgery_fn.pruning.channel_statistics import ChannelStatistics
+from kerassurgery_fn.pruning.criterion_registry import Criterion, CriterionFunction, as_criterion
+from kerassurgery_fn.values.snapshot import Snapshot
+
+
+@takes(
+    model=as_model_or_snapshot, by=as_criterion, batch_size=as_count, steps=optional(as_count), progress=as_progress,
+    executor=optional(as_executor),
+)  # fmt: skip
+def measure_statistics(
+    model: Any,
+    data: Any,
+    by: str | CriterionFunction | Criterion = "mean_activation",
+    *,
+    layers: Any = None,
+    batch_size: int = 32,
+    steps: int | None = None,
+    progress: bool | Progress | None = None,
+    executor: Any = None,
+) -> ChannelStatistics:
+    """What a criterion reads besides the weights, for all layers, measured in one pass over data.
+
+        a = measure_statistics(model, first_half, "hrank")          # on one machine
+        b = measure_statistics(model, second_half, "hrank")         # on another
+        scores = importance(capture(model), "hrank", statistics=a + b)
+
+    The result does not depend on how the data is split, to rounding. The model runs as in `predict`: dropout is off,
+    and batch normalisation uses its moving statistics. Memory does not grow with the data.
+
+    Args:
+        model: a Keras model, which is not changed, or a snapshot.
+        data: an array, or a list or dict of arrays for several inputs; a tuple of these, (x, y) or (x, y, weights); a
+            `tf.data.Dataset`, a `keras.utils.PyDataset` or another iterable of batches. A batch is `x`, `(x,)`,
+            `(x, y)` or `(x, y, weights)`, as in `fit`.
+        by: the criterion: a name or a function, as for `importance`.
+        layers: a layer, its name, path or address, a pattern, or several of these; by default all layers that have
+            channels which can be cut.
+        batch_size: samples per batch, for data in arrays.
+        steps: maximum number of batches; required for endless data.
+        progress: by default a progress bar if the standard output is a terminal; False: none; or a function such as
+            `tqdm.tqdm`, called with the batches and `total=`, their number, or None if it is unknown.
+        executor: a `concurrent.futures.Executor`, for example a `ProcessPoolExecutor` or `client.get_executor()` of
+            Dask. Its workers measure parts of the data. Processes that are started by spawn or on other machines must
+            be able to import layers of your own.
+
+    Returns:
+        Statistics, which can be added (`a + b`) and saved (`save_statistics`).
+
+    Raises:
+        MissingData: the criterion needs no statistics, or such as the library cannot measure.
+        BadData: no batch, endless data without `steps`, NaN, or arrays that do not fit the model's inputs; or an
+            activation is NaN or infinite, and the message names the layer.
+        UnknownLayer, AmbiguousLayer, NoChannels: `layers` has an unknown or ambiguous name, or a layer without
+            channels.
+        NotAGraph: the model is subclassed.
+    """
+    criterion = as_criterion(by)
+    if not criterion.needs:
+        raise MissingData(
+            f"the criterion {criterion.name!r} reads weights only; importance(snapshot, by) needs no data"
+        )
+    refuse_missing_data(criterion, data)
+    views = views_of_free_channels if layers is None else partial(views_of, layers=tuple(selectors(layers)))
+    statistics = run_pass(criterion.needs, model, data, Options(views), batch_size, steps, progress, executor)
+    STATISTICS[criterion.needs].warn(statistics)
+    return statistics
+
+
+def run_pass(
+    kind: str,
+    model: keras.Model | Snapshot,
+    data: Any,
+    options: Options,
+    batch_size: int = 32,
+    steps: int | None = None,
+    progress: bool | Progress | None = None,
+    executor: Any = None,
+) -> Any:
+    """The statistics of data; arguments as for `measure_statistics`.
+
+    Raises:
+        BadData: the data has no batch, or the model cannot be run on it.
+    """
+    snapshot = model if isinstance(model, Snapshot) else capture_silently(model)
+    read = batches(data, batch_size, steps, len(leaves(read_graph(snapshot).inputs)))
+    shown = with_progress(read, batch_count(data, batch_size, steps), progress)
+    if executor is not None:
+        parts = measured_by(executor, partial(start_pass, kind, snapshot, options), shown)
+    else:
+        parts = map(start_pass(kind, snapshot, options, model), shown)
+    return added_up(parts)
+
+
+def start_pass(
+    kind: str, snapshot: Snapshot, options: Options, model: keras.Model | Snapshot | None = None
+) -> Callable[[Batch], Any]:
+    """A function from a batch to its statistics. A model that is not live is rebuilt."""
+    live = rebuild(snapshot, compile=False) if model is None or isinstance(model, Snapshot) else model
+    return STATISTICS[kind].start(kind, live, snapshot, options)
+
+
+def added_up(parts: Iterable[Any]) -> Any:
+    """The sum of the statistics of parts of data.
+
+    Raises:
+        BadData: there is no part.
+    """
+    total = None
+    for part in parts:
+        total = part if total is None else total + part
+    if total is None:
+        raise BadData("the data has no batch, so nothing can be scored; is it an iterator that was read before?")
+    return total
+
+
+def capture_silently(model: keras.Model) -> Snapshot:
+    """The snapshot of a live model, without warnings: they concern the rebuilt model, and none is built."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return capture_graph(model)
