@@ -24,7 +24,7 @@ Save and replay       save_plan, load_plan, encode, decode, made_for, simplify, 
 Compare two models    diff, patch, save_diff, load_diff
 Teach a new layer     rule, probe_rule
 Keras-surgeon         Surgeon; the modules kerassurgery_fn.operations, .surgeon and .identify
-Errors                SurgeryError and its subclasses in kerassurgery_fn.errors; the warning InexactCut
+Errors                SurgeryError and its subclasses in kerassurgery_fn.errors; the warnings InexactCut, ClassNotKept
 """
 
 from __future__ import annotations
@@ -72,6 +72,7 @@ if TYPE_CHECKING:
         BudgetMissed,
         CannotWiden,
         ChannelOutOfRange,
+        ClassNotKept,
         HiddenState,
         InexactCut,
         MisfitTensor,
@@ -160,8 +161,8 @@ _EXPORTS = {
     "keras_surgeon.job_collector": "Surgeon",
     "errors": (
         "AmbiguousLayer BadData BadDocument BadFile BadScores BadValue BrokenSnapshot BudgetMissed "
-        "CannotWiden ChannelOutOfRange HiddenState InexactCut MisfitTensor MissingData NameTaken NoChannels "
-        "NoHead NotAGraph NotALayer NotASnapshot NotEncodable NotFoldable NotIndependent NothingLeft "
+        "CannotWiden ChannelOutOfRange ClassNotKept HiddenState InexactCut MisfitTensor MissingData NameTaken "
+        "NoChannels NoHead NotAGraph NotALayer NotASnapshot NotEncodable NotFoldable NotIndependent NothingLeft "
         "OtherModel PartialGroup PinnedChannels SurgeryError TakenNode UnknownCall UnknownCriterion "
         "UnknownEdit UnknownField UnknownGroup UnknownJob UnknownLayer UnknownNode UnknownVersion "
         "UnreachableBudget WrongShape"
@@ -171,7 +172,7 @@ _MODULES = {name: module for module, names in _EXPORTS.items() for name in names
 
 __all__ = [
     "AmbiguousLayer", "BadData", "BadDocument", "BadFile", "BadScores", "BadValue", "BrokenSnapshot",
-    "BudgetMissed", "CannotWiden", "ChannelOutOfRange", "ConvertDtype", "DeepenLayer", "DeleteChannels",
+    "BudgetMissed", "CannotWiden", "ChannelOutOfRange", "ClassNotKept", "ConvertDtype", "DeepenLayer", "DeleteChannels",
     "DeleteLayer", "ExtractModel", "FoldBatchNorm", "HiddenState", "InexactCut", "InsertLayer", "KeepChannels",
     "MisfitTensor", "MissingData", "NameTaken", "NoChannels", "NoHead", "NotAGraph", "NotALayer", "NotASnapshot",
     "NotEncodable", "NotFoldable", "NotIndependent", "NothingLeft", "OtherModel", "PartialGroup", "PinnedChannels",

@@ -17,6 +17,13 @@ class InexactCut(UserWarning):
     """
 
 
+class ClassNotKept(UserWarning):
+    """A model or layer that is Python code is captured as the graph that it records; its class is not kept.
+
+    `warnings.simplefilter("ignore", ClassNotKept)` hides the warning.
+    """
+
+
 class BudgetMissed(UserWarning):
     """A budget cannot be reached; the plan is the closest that can be reached."""
 

@@ -106,3 +106,11 @@ def test_the_example_of_a_new_head():
     assert [weight.path for weight in tuned.trainable_weights] == ["predictions/kernel", "predictions/bias"]
     old, new = (each.get_layer("predictions").kernel.numpy() for each in (model, tuned))
     assert (new[:, :2] == old[:, [3, 5]]).all()
+
+
+@pytest.mark.keras
+@pytest.mark.filterwarnings("ignore::kerassurgery_fn.errors.ClassNotKept")
+def test_the_example_of_a_subclassed_model(scope):
+    names = dict(scope)
+    exec(example("coded"), names)
+    assert names["smaller"].get_layer("hidden").units == 14

@@ -10,6 +10,7 @@ import numpy as np
 
 from kerassurgery_fn.arguments import as_model, takes
 from kerassurgery_fn.graph import STATE_WEIGHTS, TRAINED, Record
+from kerassurgery_fn.keras_io.coded_models import graph_of
 from kerassurgery_fn.keras_io.compile_state import uncompiled
 from kerassurgery_fn.keras_io.hidden_state import refuse_hidden_state
 from kerassurgery_fn.keras_io.model_records import stable_record
@@ -21,22 +22,36 @@ from kerassurgery_fn.values.warning_origin import warn
 
 
 @takes(model=as_model)
-def capture(model: keras.Model) -> Snapshot:
-    """The snapshot of a built Sequential or Functional model, with the state of its optimizer.
+def capture(model: keras.Model, *, inputs: Any = None) -> Snapshot:
+    """The snapshot of a built model, with the state of its optimizer.
 
     The model is not changed, and later training does not change the snapshot.
+
+    A **subclassed model** computes by Python code. Its `call` is recorded on symbolic inputs, and the recorded graph is
+    kept if it computes what the model computes, on random data and for several batch sizes. `rebuild` makes a
+    Functional model of it: names and weights are kept, the class and its methods are not, and a warning
+    `ClassNotKept` says so.
 
     A registered subclass of Functional or Sequential keeps its class if its config is its graph. Other subclasses, such
     as a backbone whose `get_config` returns constructor arguments, are captured as plain Functional or Sequential
     models, and a warning names the methods that are lost (`train_step`, for example). The same holds for nested models.
 
+    Args:
+        model: a Sequential, Functional or subclassed model.
+        inputs: the inputs of a subclassed model, in the structure that it is called with: shapes with the batch axis
+            first, such as (None, 32, 32, 3), `keras.Input` tensors, or example arrays, which are then used for the
+            comparison. A dict by the names of the arguments of `call` stands for several arguments. By default, the
+            shapes for which the model was built.
+
     Raises:
-        NotAGraph: the model is not built, or it is subclassed and has no graph.
+        NotAGraph: the model is not built, or its call() cannot be recorded; the message has the place in the code.
+        WrongShape: `inputs` has something else than shapes, tensors and arrays.
         HiddenState: a layer has state that neither its config nor its weights contain.
     """
-    record = _complete_record(model)
-    weights = dict(_weights(model, record))
-    return Snapshot(record, weights, training_of(model, record, weights))
+    with graph_of(model, inputs) as graph:
+        record = _complete_record(graph, is_recorded=graph is not model)
+        weights = dict(_weights(graph, record))
+        return Snapshot(record, weights, training_of(graph, record, weights))
 
 
 def capture_graph(model: keras.Model) -> Snapshot:
@@ -47,9 +62,9 @@ def capture_graph(model: keras.Model) -> Snapshot:
     return Snapshot(record, dict(_weights(model, record)))
 
 
-def _complete_record(model: keras.Model) -> dict[str, Any]:
+def _complete_record(model: keras.Model, is_recorded: bool = False) -> dict[str, Any]:
     """The record of a model, checked for hidden state, with the indices of trained weights."""
-    record = stable_record(model)
+    record = stable_record(model, is_recorded=is_recorded)
     for path, layer, layer_record in layers_of(model, record, ""):
         refuse_hidden_state(path, layer, layer_record)
     _add_trained_weights(model, record)

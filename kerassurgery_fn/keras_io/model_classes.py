@@ -100,7 +100,7 @@ def warn_of_plain_model(model: keras.Model, kind: str, reason: str) -> None:
 
 def overridden_methods(model: keras.Model) -> list[str]:
     """The public methods and properties of Keras that the class of a model overrides."""
-    base = base_of(model)
+    base = base_of(model) if isinstance(model, base_of(model)) else keras.Model
     classes = type(model).__mro__[: type(model).__mro__.index(base)]
     names = {name for cls in classes if not cls.__module__.startswith("keras.") for name in vars(cls)}
     return sorted(name for name in names - SERIALIZATION_METHODS if not name.startswith("_") and hasattr(base, name))

@@ -22,14 +22,21 @@ from kerassurgery_fn.keras_io.sublayers import Functional, is_graph, members_of,
 from kerassurgery_fn.values.snapshot import Snapshot
 
 
-def stable_record(model: keras.Model) -> dict[str, Any]:
+def stable_record(model: keras.Model, *, is_recorded: bool = False) -> dict[str, Any]:
     """The record of a model as plain JSON data, equal to the record of the rebuilt model.
+
+    Args:
+        model: a Sequential or Functional model.
+        is_recorded: whether the model is the recorded call of another one. Its layers were then built by the code of
+            that model, for other batch sizes or one by one, and their `build_config` is not that of the graph.
 
     Raises:
         NotAGraph: the model has no graph, or Keras cannot save it.
     """
     record = as_json(record_of(model))
-    return _with_python_numbers(record) if has_numpy_scalars(model) else record
+    if not is_recorded and not has_numpy_scalars(model):
+        return record
+    return _revived_record(model, _without_build_config(record) if is_recorded else record) or record
 
 
 def as_json(record: dict[str, Any]) -> dict[str, Any]:
@@ -37,8 +44,8 @@ def as_json(record: dict[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(record))
 
 
-def _with_python_numbers(record: dict[str, Any]) -> dict[str, Any]:
-    """The record that Keras writes for the model that it revives from a record.
+def _revived_record(model: keras.Model, record: dict[str, Any]) -> dict[str, Any] | None:
+    """The record that Keras writes for the model that it revives from a record; None if Keras cannot revive it.
 
     For calls with NumPy scalars the two differ. A record has the value of `np.sqrt(8)`, but not its dtype, float64:
 
@@ -49,15 +56,26 @@ def _with_python_numbers(record: dict[str, Any]) -> dict[str, Any]:
 
     One round is enough: the revived model has Python numbers only.
     """
+    classes = {type(operation).__name__: type(operation) for operation in operations_of(model)}
+    custom = {name: cls for name, cls in classes.items() if not cls.__module__.startswith("keras.")}
     try:
-        with without_weights():
+        with without_weights(), keras.saving.custom_object_scope(custom):
             revived = revive(Snapshot(record, {}), None, safe_mode=False)
             restore(revived, record)
             stable = as_json(record_of(revived))
-    except Exception:  # for example an unregistered class, which rebuild() gets as custom_objects
-        return record
+    except Exception:  # for example an unregistered function, which rebuild() gets as custom_objects
+        return None
     compile_config = {key: record[key] for key in ("compile_config",) if key in record}
     return {**stable, **compile_config}
+
+
+def _without_build_config(tree: Any) -> Any:
+    """A record without the shapes for which its layers were built: Keras builds them when it calls them."""
+    if isinstance(tree, list):
+        return [_without_build_config(item) for item in tree]
+    if not isinstance(tree, dict):
+        return tree
+    return {key: _without_build_config(item) for key, item in tree.items() if key != "build_config"}
 
 
 def record_of(model: keras.Model) -> dict[str, Any]:
@@ -96,12 +114,12 @@ def refuse_without_graph(model: Any) -> None:
     elif not isinstance(model, Functional):
         raise NotAGraph(
             f"model {model.name!r} ({type(model).__name__}) is subclassed: it computes by Python code, not by a "
-            "graph of layers; write it with the Functional API, or capture the Functional models inside it"
+            "graph of layers; rebuild(capture(model)) gives a Functional model with its layers and weights"
         )
     if overrides_call(model):
         raise NotAGraph(
             f"model {model.name!r} ({type(model).__name__}) is {base_of(model).__name__} but overrides call(), so it "
-            "may not compute what its graph says; to capture the graph, capture keras.Model(model.inputs, "
+            "may not compute what its graph says; capture it alone, or capture its graph, keras.Model(model.inputs, "
             "model.outputs)"
         )
 

@@ -98,12 +98,6 @@ def test_a_frozen_subclass_of_functional_stays_frozen():
     assert rebuild(capture(keras.Model(x, backbone(x)))).get_layer("backbone").trainable is False
 
 
-def built_subclassed():
-    model = Subclassed()
-    model(np.zeros((1, 4), "float32"))
-    return model
-
-
 def repeating():
     """A Sequential model that computes with one layer twice, of which Keras writes but one in the config."""
     dense = L.Dense(6, name="again")
@@ -120,8 +114,6 @@ NO_GRAPHS = {
     "a layer several times in a nested model": (lambda: around(repeating()), "'repeating' has a layer several times"),
     "an unbuilt sequential": (lambda: keras.Sequential([L.Dense(3)], name="bare"), "'bare' is not built; call model.b"),
     "a subclassed model": (Subclassed, "'coded' (Subclassed) is subclassed"),
-    "a built subclassed model": (built_subclassed, "'coded' (Subclassed) is subclassed"),
-    "a call of its own": (lambda: Twisted(name="twisted"), "overrides call()"),
     "a layer": (lambda: L.Dense(3), "expected a keras.Model, got Dense"),
     "nothing": (lambda: None, "expected a keras.Model, got NoneType"),
 }

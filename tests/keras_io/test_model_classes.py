@@ -18,7 +18,7 @@ from kerassurgery_fn import (
     patch,
     rebuild,
 )
-from kerassurgery_fn.errors import NotAGraph
+from kerassurgery_fn.errors import ClassNotKept
 from kerassurgery_fn.operations import delete_channels
 
 pytestmark = pytest.mark.keras
@@ -173,13 +173,16 @@ def test_a_sequential_model_whose_constructor_adds_layers_becomes_plain():
     assert capture(again).record == DeleteChannels("hidden", [0])(snapshot).record
 
 
-def test_a_sequential_model_that_overrides_call_is_refused():
+def test_a_sequential_model_that_overrides_call_is_recorded():
     class Negative(keras.Sequential):
         def call(self, inputs, training=None, mask=None):
             return -super().call(inputs)
 
-    with pytest.raises(NotAGraph, match=r"Sequential but overrides call\(\)"):
-        capture(row(Negative))
+    model = row(Negative)
+    with pytest.warns(ClassNotKept, match="the graph that its call"):
+        again = rebuild(capture(model))
+    inputs = np.ones((2, *model.input_shape[1:]), "float32")
+    np.testing.assert_array_equal(again(inputs), model(inputs))
 
 
 def test_a_model_that_overrides_compile_is_rebuilt_as_keras_loads_it():

@@ -1,0 +1,166 @@
+"""Comparison of a recorded call with the live layer on data: a recording is kept only if it computes the same.
+
+Code may take another way for symbolic tensors than for real ones, and numbers that it reads off a shape become part of
+the recording. So both run on random data, of several batch sizes and of several sizes along open axes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import cycle, islice
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+from kerassurgery_fn.errors import NotAGraph
+from kerassurgery_fn.keras_io.call_faults import described
+
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+
+OPEN_SIZES = (16, 8, 32, 64, 128, 256)  # for axes of variable size: the first two for which the layer can be run
+BATCHES = (5, 7)  # rarely a number of channels: see `edits/steps/additions.py` for what Keras does with equal ones
+RUNS = 3  # comparisons that are made
+TOLERANCE = 1e-4  # relative to the largest value: the same operations in the same order differ by rounding at most
+
+
+class Run(NamedTuple):
+    """What a layer computes in one call: its outputs, and the values of its variables afterwards, by `id(variable)`."""
+
+    outputs: Any
+    state: dict[int, Any]
+
+
+def refuse_other_values(
+    layer: keras.layers.Layer, graph: keras.Model, arguments: Callable[[Any], Arguments], examples: Any = None
+) -> bool:
+    """Raises NotAGraph if a recorded graph computes something else than its layer; returns whether training is equal.
+
+    Args:
+        layer: the live layer; its state is not changed.
+        graph: the recorded graph.
+        arguments: from inputs of the graph to the arguments of the layer.
+        examples: arrays to compare on; random ones by default.
+    """
+    compared = list(islice(_comparable(layer, graph, arguments, examples), RUNS))
+    if not compared:
+        raise NotAGraph(
+            f"{described(layer)} cannot be compared with its recording: it fails on random inputs of the shapes "
+            f"{[tuple(tensor.shape) for tensor in graph.inputs]}; pass example arrays: capture(model, inputs=arrays)"
+        )
+    for inputs, live in compared:
+        if not _repeats(live, _run(layer, *arguments(inputs))):
+            raise NotAGraph(f"{described(layer)} cannot be recorded: it gives different outputs for the same input")
+        if (fault := _difference(live, _recorded_run(graph, inputs))) is not None:
+            raise NotAGraph(
+                f"{described(layer)} cannot be recorded: {fault}. Its call() depends on something that a graph does "
+                "not have, such as the batch size, the values of tensors or a Python number that changes"
+            )
+    inputs = compared[0][0]
+    return _trains_alike(layer, graph, arguments, inputs)
+
+
+def _comparable(
+    layer: keras.layers.Layer, graph: keras.Model, arguments: Callable[[Any], Arguments], examples: Any
+) -> Iterator[tuple[Any, Run]]:
+    """Inputs that the layer can be run on, and what it computes; the numbers are finite for the most part."""
+    for inputs in [examples] if examples is not None else _random_inputs(graph):
+        try:
+            run = _run(layer, *arguments(inputs))
+        except Exception:  # another size or range may do
+            continue
+        if examples is not None or _is_mostly_finite(run.outputs):
+            yield inputs, run
+
+
+def _random_inputs(graph: keras.Model) -> Iterator[Any]:
+    """Random inputs of a graph: normal ones first, then numbers between 0 and 2, which are also valid indices."""
+    rng = np.random.default_rng(0)
+    has_open_axes = any(size is None for tensor in graph.inputs for size in tensor.shape[1:])
+    sizes = OPEN_SIZES if has_open_axes else OPEN_SIZES[: len(BATCHES)]
+    for draw in (rng.standard_normal, lambda shape: rng.uniform(0, 2, shape)):
+        for size, batch in zip(sizes, cycle(BATCHES), strict=False):
+            draw_array = partial(_random_array, batch=batch, size=size, draw=draw, rng=rng)
+            yield keras.tree.map_structure(draw_array, graph._inputs_struct)
+
+
+def _random_array(spec: Any, *, batch: int, size: int, draw: Any, rng: np.random.Generator) -> np.ndarray:
+    """An array for an input; `size` is that of open axes, and integers are 0 and 1, valid indices nearly everywhere."""
+    shape = (spec.shape[0] or batch, *(n or size for n in spec.shape[1:]))
+    if "float" in spec.dtype:
+        return draw(shape).astype("float32")
+    return rng.integers(0, 2, shape).astype(spec.dtype)
+
+
+def _run(layer: keras.layers.Layer, args: Any, kwargs: Any, training: bool = False) -> Run:
+    """One call of a layer that leaves its variables as they are."""
+    args, kwargs = keras.tree.map_structure(_as_tensor, (args, kwargs))
+    with keras.StatelessScope():
+        outputs = layer(*args, **{**kwargs, "training": training})
+        state = {id(variable): variable.value for variable in layer.non_trainable_variables}
+    return Run(outputs, state)
+
+
+def _recorded_run(graph: keras.Model, inputs: Any, training: bool = False) -> Run | Exception:
+    """What a graph computes, or the error that it raises."""
+    try:
+        return _run(graph, (inputs,), {}, training)
+    except Exception as error:
+        return error
+
+
+def _as_tensor(value: Any) -> Any:
+    return keras.ops.convert_to_tensor(value) if isinstance(value, np.ndarray) else value
+
+
+def _trains_alike(
+    layer: keras.layers.Layer, graph: keras.Model, arguments: Callable[[Any], Arguments], inputs: Any
+) -> bool:
+    """Whether both compute the same in training, dropout and updates of statistics included."""
+    try:
+        live = _run(layer, *arguments(inputs), training=True)
+    except Exception:  # code that needs something else in training cannot be compared
+        return False
+    recorded = _recorded_run(graph, inputs, training=True)
+    if _difference(live, recorded) is not None or isinstance(recorded, Exception):
+        return False
+    return all(_are_close(live.state[key], recorded.state[key]) for key in live.state.keys() & recorded.state.keys())
+
+
+def _repeats(first: Run, second: Run) -> bool:
+    return _difference(first, second) is None
+
+
+def _difference(live: Run, recorded: Run | Exception) -> str | None:
+    """How the outputs of two runs differ, in words."""
+    if isinstance(recorded, Exception):
+        first_line = (str(recorded).strip().splitlines() or [""])[0]
+        return f"the recorded graph cannot be run ({type(recorded).__name__}: {first_line[:200]})"
+    expected, actual = (keras.tree.flatten(run.outputs) for run in (live, recorded))
+    if len(expected) != len(actual):
+        return f"it outputs {len(expected)} tensors, and {len(actual)} when recorded"
+    for index, (a, b) in enumerate(zip(expected, actual, strict=True)):
+        if tuple(a.shape) != tuple(b.shape):
+            return f"output {index} has the shape {tuple(a.shape)}, and {tuple(b.shape)} when recorded"
+        if not _are_close(a, b):
+            return f"output {index} has other values when recorded"
+    return None
+
+
+def _are_close(a: Any, b: Any) -> bool:
+    a, b = _as_array(a), _as_array(b)
+    if a.dtype.kind not in "fc":
+        return bool((a == b).all())
+    largest = np.abs(a[np.isfinite(a)]).max(initial=1e-6)
+    return bool(np.allclose(a, b, rtol=0, atol=TOLERANCE * largest, equal_nan=True))
+
+
+def _as_array(tensor: Any) -> np.ndarray:
+    array = keras.ops.convert_to_numpy(tensor)
+    return array if array.dtype.kind in "fciub" and array.dtype.itemsize > 2 else array.astype("float64")
+
+
+def _is_mostly_finite(outputs: Any) -> bool:
+    arrays = [_as_array(output) for output in keras.tree.flatten(outputs)]
+    return all(np.isfinite(array).mean() > 0.5 for array in arrays if array.size)
