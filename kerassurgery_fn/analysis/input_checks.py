@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from kerassurgery_fn.analysis.call_keywords import strange
-from kerassurgery_fn.analysis.requirements import Misfit
 from kerassurgery_fn.channels import Axis, Constraints, Reason, size
 from kerassurgery_fn.errors import MisfitTensor
 from kerassurgery_fn.graph import Arguments, Record, Spec
 from kerassurgery_fn.rules.layer import Weight
 from kerassurgery_fn.rules.registry import rule_for
 from kerassurgery_fn.rules.rule_checks import source_of
+from kerassurgery_fn.rules.size_checks import Misfit
 
 
 class CheckedConstraints(Constraints):

@@ -1,71 +1,27 @@
-"""What layers of Keras require of the tensors that they are called on, so that Keras can build and call them.
+"""What layers require of the tensors that they are called on, so that Keras can build and call them.
 
-Each requirement is data about a class, taken from the `build`, `input_spec` and `compute_output_shape` of that class:
-how many axes a tensor has, which sizes must be known, which sizes must divide others. What every class requires is
-here, too: known sizes of weights, and no output without positions.
+The record of a class states its requirements: how many axes a tensor has, whether it must be of floats, which sizes
+must divide others (`rules.size_checks`). What every class requires is here, too: known sizes of weights, and no output
+without positions.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import pairwise, takewhile
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import takewhile
 from typing import Any
 
-import numpy as np
-from toolz import iterate
+from toolz import iterate, valmap
 
 from kerassurgery_fn.channels import size
-from kerassurgery_fn.graph import Record, is_model, leaves
+from kerassurgery_fn.graph import Record, is_model
+from kerassurgery_fn.rules.call_arguments import placed
 from kerassurgery_fn.rules.findings import First
 from kerassurgery_fn.rules.layer import Weight, listed
-from kerassurgery_fn.rules.registry import key_of, rule_for
+from kerassurgery_fn.rules.registry import is_foreign, is_operation, rank_of, rule_for
+from kerassurgery_fn.rules.size_checks import Misfit, Sizes
 
-Sizes = tuple[int | None, ...]
-
-RANKS = {"LSTM": 3, "GRU": 3, "SimpleRNN": 3, "RepeatVector": 2}
-LEAST = {"Dense": 2, "RNN": 3, "TimeDistributed": 3}
-STATES_OF_VECTORS = {"LSTM", "GRU", "SimpleRNN"}
-RECURRENT = {*STATES_OF_VECTORS, "RNN", "Bidirectional", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"}
 PLACES = ("axis", "axis1", "axis2", "source", "destination")  # fields that name axes of what a layer reads
-AXES_OF_THEIR_OWN = {"ops.ExpandDims", "ops.OneHot", "ops.Stack"}  # an axis that the tensor does not have yet
-WITH_NOISE = {"Dropout", "AlphaDropout"}
-# `build` writes the rank into the `input_spec`.
-BUILT_FOR_ONE_RANK = {"BatchNormalization", "EinsumDense", "GroupNormalization", "PReLU"}
-
-
-# Layers and operations that TensorFlow cannot compute of integers, some of them in training only, and activations that
-# it can.
-OF_FLOATS = re.compile(
-    r"ELU|PReLU|Softmax|UnitNormalization|(Alpha|Gaussian|Spatial)?Dropout(\dD)?|GaussianNoise|AveragePooling\dD|"
-    r"(Depthwise|Separable)?Conv\dD(Transpose)?|(Additive)?Attention|"
-    r"ops\.([CS]?elu|Gelu|Silu|(Log)?Sigmoid|Hard(Sigmoid|Silu|Tanh|Shrink)|(Soft|Tanh)Shrink|Soft(plus|sign|max)|"
-    r"LogSoftmax|Squareplus|Sparse(Plus|Sigmoid|max)|Glu|Normalize|Norm|Logsumexp|Rsqrt|Reciprocal|Erf|AveragePool|"
-    r"(Depthwise|Separable)?Conv|ConvTranspose)",
-    re.IGNORECASE,
-)
-OF_INTEGERS = ("linear", "relu", "relu6", "leaky_relu", "tanh", "exponential")
-
-
-class Misfit(Exception):
-    """Sizes that do not go together, in words."""
-
-
-def rank_of(record: Record) -> int | None:
-    """How many axes a layer wants its input to have; None where that is open.
-
-    >>> rank_of({"module": "keras.layers", "class_name": "MaxPooling2D"})
-    4
-    """
-    key = key_of(record)
-    if key.startswith("ops.") or ">" in key:
-        return None
-    if key == "Permute":
-        return len(record["config"]["dims"]) + 1
-    if key == "Bidirectional":
-        return rank_of(record["config"]["layer"])
-    spatial = re.search(r"(\d)D(Transpose)?$", key)
-    return int(spatial[1]) + 2 + key.startswith("ConvLSTM") if spatial else RANKS.get(key)
 
 
 def least_rank_of(record: Record) -> int:
@@ -74,10 +30,8 @@ def least_rank_of(record: Record) -> int:
     >>> least_rank_of({"module": "keras.layers", "class_name": "PReLU", "config": {"shared_axes": [1, 2]}})
     3
     """
-    key = key_of(record)
-    if key == "PReLU":
-        return 1 + max(listed(record["config"].get("shared_axes") or 0))
-    return LEAST.get(key, 0)
+    least = rule_for(record).least_rank
+    return least(record["config"]) if callable(least) else least
 
 
 def check_rank(record: Record, shape: Sequence[Any]) -> None:
@@ -92,50 +46,17 @@ def check_rank(record: Record, shape: Sequence[Any]) -> None:
 
 def check_places(record: Record, rank: int) -> None:
     """Raises Misfit where a layer names axes that a tensor does not have."""
-    key, config = key_of(record), record["config"]
-    for field in () if key in AXES_OF_THEIR_OWN or ">" in key else PLACES:
-        axes = [axis for axis in listed(config.get(field)) if isinstance(axis, int)]
+    for field in () if rule_for(record).new_axis or is_foreign(record) else PLACES:
+        axes = [axis for axis in listed(record["config"].get(field)) if isinstance(axis, int)]
         if odd := [axis for axis in axes if not -rank <= axis < rank]:
             raise Misfit(f"its {field} {odd[0]} is none of a tensor of {rank} axes; give it another `{field}`")
-    if key == "ops.Transpose" and len(config.get("axes") or range(rank)) != rank:
-        raise Misfit(f"its axes {list(config['axes'])} are not those of a tensor of {rank} axes")
-    if key in WITH_NOISE and len(config.get("noise_shape") or ()) > rank:
-        raise Misfit(f"its noise_shape {tuple(config['noise_shape'])} is for tensors of more than {rank} axes")
 
 
 def check_built_rank(record: Record, shape: Sequence[Any]) -> None:
     """Raises Misfit where a layer is built for another number of axes, and takes no other from then on."""
     built = (record.get("build_config") or {}).get("input_shape")
-    if key_of(record) in BUILT_FOR_ONE_RANK and built and len(built) != len(shape):
+    if rule_for(record).fixed_rank and built and len(built) != len(shape):
         raise Misfit(f"it is built for tensors of {len(built)} axes; give a layer that is not built")
-
-
-def channels_of(record: Record, shape: Sizes) -> int | None:
-    """The number of channels along the axis that a layer's `data_format` names."""
-    return shape[1 if record["config"].get("data_format") == "channels_first" else -1]
-
-
-def check_groups(record: Record, shape: Sizes) -> None:
-    """Raises Misfit where channels or filters cannot be parted into the groups of a layer."""
-    config, key = record["config"], key_of(record)
-    groups = config.get("groups") or 1
-    normalised = key == "GroupNormalization"
-    counts = {"channels": shape[config["axis"]] if normalised else channels_of(record, shape)}
-    counts |= {} if normalised else {"filters": config.get("filters")}
-    if groups > 1 and counts["channels"] is None:
-        raise Misfit(
-            f"its {groups} groups part a number of channels that is not known; give the model an input of fixed size"
-        )
-    for noun, n in counts.items():
-        if n is not None and groups > 0 and n % groups:
-            raise Misfit(f"its {groups} groups do not divide {n} {noun}; set `groups`, or change the number of {noun}")
-
-
-def check_space(record: Record, shape: Sizes) -> None:
-    """Raises Misfit where the sizes of space are open, which a layer needs for its states."""
-    first = record["config"].get("data_format") == "channels_first"
-    if None in (shape[3:] if first else shape[2:-1]):
-        raise Misfit("it needs known sizes of all axes but batch and time")
 
 
 def check_adapted(record: Record) -> None:
@@ -146,88 +67,35 @@ def check_adapted(record: Record) -> None:
             raise Misfit(f"Keras adapts no weight by LoRA that is constrained; leave out `{field}`")
 
 
-def check_parts(record: Record, shape: Sizes) -> None:
-    """Raises Misfit where positions cannot be split into so many equal parts."""
-    axes = {"ops.Vsplit": 0, "ops.Hsplit": 1, "ops.Dsplit": 2}
-    parts, axis = record["config"].get("indices_or_sections"), axes.get(key_of(record), record["config"].get("axis"))
-    n = shape[axis] if isinstance(axis, int) and -len(shape) <= axis < len(shape) else None
-    if isinstance(parts, int) and n is not None and n % parts:
-        raise Misfit(f"axis {axis} has {n} positions, which are not {parts} equal parts")
-
-
-def check_arrays(record: Record, shape: Sizes) -> None:
-    """Raises Misfit where arrays in a config are not those of a tensor: Keras finds out only when the model is run."""
-    config = record["config"]
-    shapes = {field: config[field] for field in ("noise_shape",) if config.get(field)}
-    for field in ("scale", "offset"):
-        value = config.get(field)
-        shapes[field] = np.shape(value["config"]["value"] if isinstance(value, Mapping) else value or 0.0)
-    for field, sizes in shapes.items():
-        met = zip(reversed(sizes), reversed(shape), strict=False)
-        if len(sizes) > len(shape) or any(n not in (None, 1, other) for n, other in met if other is not None):
-            raise Misfit(f"its {field} of shape {tuple(sizes)} cannot be broadcast to that; set `{field}`")
-
-
-def check_joined(record: Record, shapes: list[Sizes]) -> None:
-    """Raises Misfit where tensors that are joined along one axis differ in another."""
-    if len(set(map(len, shapes))) > 1:
-        raise Misfit("tensors that are joined have the same number of axes")
-    axis = record["config"]["axis"] % len(shapes[0])
-    rest = [[n for i, n in enumerate(shape) if i != axis] for shape in shapes]
-    for one, other in pairwise(rest):
-        if any(a != b and None not in (a, b) for a, b in zip(one, other, strict=True)):
-            raise Misfit(f"tensors that are joined along axis {axis} have the same sizes along all other axes")
-
-
-def check_dot(record: Record, shapes: list[Sizes]) -> None:
-    """Raises Misfit where the axes that are summed over do not exist, or differ."""
-    axes = record["config"]["axes"]
-    for axis, shape in zip(axes if isinstance(axes, list) else [axes, axes], shapes, strict=True):
-        if not -len(shape) <= axis < len(shape):
-            raise Misfit(f"it sums over axis {axis}, which a tensor of {len(shape)} axes does not have")
-    i, j = axes if isinstance(axes, list) else (axes, axes)
-    if shapes[0][i] != shapes[1][j]:
-        raise Misfit(f"it sums over axes of sizes {shapes[0][i]} and {shapes[1][j]}, which must be the same")
-
-
-def check_states(record: Record, args: Any, kwargs: Any) -> None:
-    """Raises Misfit where the states or the mask of a recurrent layer are no vector a sample."""
-    states = args[1] if len(args) > 1 else kwargs.get("initial_state")
-    for state in leaves(states) if key_of(record) in STATES_OF_VECTORS else ():
-        if isinstance(state, tuple) and len(state) != 2:
-            raise Misfit(f"its initial_state is of 2 axes, not of shape {tuple(map(size, state))}")
-    mask = kwargs.get("mask")
-    if key_of(record) in RECURRENT and isinstance(mask, tuple) and len(mask) != 2:
-        raise Misfit(f"its mask is of 2 axes, batch and time, not of shape {tuple(map(size, mask))}")
-
-
-# Class -> what it requires of the shape of its first tensor, or of the shapes in a list of them.
-OF_ONE: dict[str, Callable[[Record, Sizes], None]] = {
-    **dict.fromkeys(("Conv1D", "Conv2D", "Conv3D", "GroupNormalization"), check_groups),
-    **dict.fromkeys(("Dropout", "Rescaling"), check_arrays),
-    **dict.fromkeys(("ops.Split", "ops.Vsplit", "ops.Hsplit", "ops.Dsplit"), check_parts),
-    **dict.fromkeys(("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"), check_space),
-}
-OF_SEVERAL: dict[str, Callable[[Record, list[Sizes]], None]] = {
-    **dict.fromkeys(("Concatenate", "ops.Concatenate"), check_joined),
-    "Dot": check_dot,
-}
-
-
 def check_calls(first: Iterable[First]) -> None:
     """Raises Misfit where a layer, or one inside it, cannot be called on the sizes that it is given."""
     for record, args, kwargs in first:
         check_adapted(record)
-        check_states(record, args, kwargs)
         given = next(iter([*args, *kwargs.values()]), None)
         if isinstance(given, tuple):
-            shape = tuple(map(size, given))
-            check_rank(record, shape)
-            check_built_rank(record, shape)
-            OF_ONE.get(key_of(record), lambda *_: None)(record, shape)
-        elif isinstance(given, list) and all(isinstance(one, tuple) for one in given):
-            shapes = [tuple(map(size, one)) for one in given]
-            OF_SEVERAL.get(key_of(record), lambda *_: None)(record, shapes)
+            check_rank(record, given)
+            check_built_rank(record, given)
+        if isinstance(given, tuple) or (isinstance(given, list) and all(isinstance(x, tuple) for x in given)):
+            check_sizes(record, args, kwargs)
+
+
+def check_sizes(record: Record, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    """Raises Misfit where the sizes are not those that the record of the class requires."""
+    for check in rule_for(record).requires:
+        positional, named, _ = placed(check, _sizes([*args]), _sizes({**kwargs}))
+        check(record["config"], *positional, **named)
+
+
+def _sizes(tree: Any) -> Any:
+    """Arguments of a call with a tuple of sizes in place of the axes of every tensor."""
+    match tree:
+        case tuple():
+            return tuple(map(size, tree))
+        case list():
+            return [*map(_sizes, tree)]
+        case dict():
+            return valmap(_sizes, tree)
+    return tree
 
 
 def check_aligned(record: Record, before: Sequence[Sequence[Any] | None], shapes: Sequence[Sizes]) -> None:
@@ -268,21 +136,21 @@ def check_floats(record: Record, before: Sequence[str | None], dtypes: Sequence[
 
 
 def needs_floats(record: Record) -> bool:
-    """Whether Keras computes what a layer makes of floats alone.
+    """Whether TensorFlow cannot compute a layer on integers.
 
     >>> dropout, relu = ({"module": "keras.layers", "class_name": name, "config": {}} for name in ("Dropout", "ReLU"))
     >>> needs_floats(dropout), needs_floats(relu)
     (True, False)
     """
-    key, activation = key_of(record), record["config"].get("activation")
-    return bool(OF_FLOATS.fullmatch(key)) or (key == "Activation" and activation not in OF_INTEGERS)
+    needs = rule_for(record).needs_floats
+    return needs(record["config"]) if callable(needs) else needs
 
 
 def check_made(record: Record, made: Sequence[Any]) -> None:
     """Raises Misfit where nothing is left of an axis: a window or a crop is larger than what it is taken of."""
     for axes in made:
         sizes = tuple(map(size, axes))
-        if not key_of(record).startswith("ops.") and any(n is not None and n <= 0 for n in sizes[1:]):
+        if not is_operation(record) and any(n is not None and n <= 0 for n in sizes[1:]):
             field = next(
                 (name for name in ("kernel_size", "pool_size", "cropping") if name in record["config"]), "config"
             )

@@ -13,7 +13,6 @@ from toolz import groupby, valmap
 from kerassurgery_fn.analysis.build_config import with_builds
 from kerassurgery_fn.analysis.input_checks import CheckedConstraints, check_arguments, check_axes, check_weights, misfit
 from kerassurgery_fn.analysis.requirements import (
-    Misfit,
     check_aligned,
     check_calls,
     check_floats,
@@ -40,8 +39,9 @@ from kerassurgery_fn.graph import (
 from kerassurgery_fn.rules import Layer, NoRule
 from kerassurgery_fn.rules.constants import given as given_array
 from kerassurgery_fn.rules.dtypes import NUMBER, dtype_made
-from kerassurgery_fn.rules.layer import Findings, Tensor, Weight, listed
-from kerassurgery_fn.rules.registry import key_of
+from kerassurgery_fn.rules.layer import Findings, Tensor, Weight
+from kerassurgery_fn.rules.registry import rule_for
+from kerassurgery_fn.rules.size_checks import Misfit
 from kerassurgery_fn.values.frozen import Location
 from kerassurgery_fn.values.snapshot import Weights
 
@@ -167,7 +167,7 @@ class ShapeCollector:
         check_made(layer.record, made)
         if self.is_first(node) and not self.is_nested:  # the layers of a nested model are built before
             check_known(weights)
-        if key_of(layer.record) == "Identity" and len(made) > len(self.needed[node]):
+        if rule_for(layer.record).takes == "either" and len(made) > len(self.needed[node]):
             raise Misfit(
                 f"it hands on {len(made)} tensors one by one, of which {len(self.needed[node])} would be read; use a "
                 "layer that makes one tensor of several, such as Add or Concatenate"
@@ -209,16 +209,12 @@ def constants(tree: Any) -> list[Spec]:
 
 
 def as_stated(record: Record, shape: Shape) -> Shape:
-    """A shape with the sizes that Keras leaves open: EinsumDense does not know those that its config does not count.
+    """A shape with the sizes that Keras leaves open.
 
     >>> dense = {"module": "keras.layers", "class_name": "EinsumDense"}
     >>> dense["config"] = {"output_shape": [None, 8], "equation": "abc,cd->abd"}
     >>> as_stated(dense, (None, 5, 8))
     (None, None, 8)
     """
-    if key_of(record) != "EinsumDense":
-        return shape
-    counted, equation = listed(record["config"]["output_shape"]), record["config"]["equation"]
-    first = 1 if equation.partition(",")[0].endswith("...") else len(shape) - len(counted)
-    open_ = {first + i for i, n in enumerate(counted) if n is None}
-    return tuple(None if i in open_ else n for i, n in enumerate(shape))
+    stated_shape = rule_for(record).stated_shape
+    return stated_shape(record["config"], shape) if stated_shape else shape

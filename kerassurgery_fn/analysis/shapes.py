@@ -11,7 +11,7 @@ from typing import Any
 
 from kerassurgery_fn.analysis.input_checks import check_arguments, misfit, shown
 from kerassurgery_fn.analysis.nested_inputs import admits, refuse_unbound
-from kerassurgery_fn.analysis.requirements import Misfit, describe
+from kerassurgery_fn.analysis.requirements import describe
 from kerassurgery_fn.analysis.rule_walk import visit
 from kerassurgery_fn.analysis.shape_collector import Facts, ShapeCollector
 from kerassurgery_fn.channels import size
@@ -37,6 +37,7 @@ from kerassurgery_fn.graph import (
 from kerassurgery_fn.keras_io.layer_conversion import infer_call
 from kerassurgery_fn.rules import NoRule
 from kerassurgery_fn.rules.findings import Tensor, Weight
+from kerassurgery_fn.rules.size_checks import Misfit
 from kerassurgery_fn.values.snapshot import Weights
 
 

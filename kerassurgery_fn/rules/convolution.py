@@ -11,9 +11,10 @@ from kerassurgery_fn.rules.activations import activated
 from kerassurgery_fn.rules.layer import Layer, Tensor, joined, parts, plain
 from kerassurgery_fn.rules.macs import once_per_input_position
 from kerassurgery_fn.rules.registry import Kernel, rule
+from kerassurgery_fn.rules.size_checks import check_groups
 
 CONVOLUTION: dict[str, Any] = {"last": itemgetter("activation"), "equal_channels": True, "needs_floats": True}
-PLAIN: dict[str, Any] = {**CONVOLUTION, "folds": Kernel(0, (-1,))}
+PLAIN: dict[str, Any] = {**CONVOLUTION, "folds": Kernel(0, (-1,)), "requires": (check_groups,)}
 
 
 @rule("Conv1D", rank=3, deepens=1, **PLAIN)

@@ -11,6 +11,7 @@ from kerassurgery_fn.rules.layer import Layer, Tensor
 from kerassurgery_fn.rules.macs import dense_macs, embedding_macs, reversible_embedding_macs
 from kerassurgery_fn.rules.mask_rules import mask_of_steps, mask_of_zeros, passed
 from kerassurgery_fn.rules.registry import Kernel, pins, rule
+from kerassurgery_fn.rules.size_checks import check_noise, check_noise_rank, check_scale
 
 pins("runs a Python function, which may do anything with channels", "Lambda", arguments=None, added={"mask": None})
 pins("runs a model of another framework, whose insides no config tells", "FlaxLayer", "JaxLayer", "TorchModuleWrapper")
@@ -63,7 +64,7 @@ NOISE: dict[str, Any] = {**UNCHANGED, "added": {"training": False}, "needs_float
 @rule("Identity", takes="either", dtype="input", **UNCHANGED)
 @rule("ActivityRegularization", **UNCHANGED)
 @rule("GaussianNoise", "GaussianDropout", **NOISE)
-@rule("AlphaDropout", **NOISE)
+@rule("AlphaDropout", requires=(check_noise_rank,), **NOISE)
 @rule("SpatialDropout1D", rank=3, states_dtype=True, **NOISE)
 @rule("SpatialDropout2D", rank=4, states_dtype=True, **NOISE)
 @rule("SpatialDropout3D", rank=5, states_dtype=True, **NOISE)
@@ -71,7 +72,7 @@ def unchanged(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     return inputs
 
 
-@rule("Dropout", **NOISE)
+@rule("Dropout", requires=(check_noise,), **NOISE)
 def dropout(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     for i, n in enumerate(layer.get("noise_shape") or ()):
         if n == size(inputs[i]) and n != 1:
@@ -79,7 +80,7 @@ def dropout(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     return inputs
 
 
-@rule("Rescaling", equal_channels=True, masks=passed)
+@rule("Rescaling", equal_channels=True, masks=passed, requires=(check_scale,))
 def rescaling(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     if any(isinstance(layer[name], (list, dict)) for name in ("scale", "offset")):
         layer.pin(inputs[-1], "scales it by constants of its config")

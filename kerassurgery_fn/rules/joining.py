@@ -9,6 +9,7 @@ from kerassurgery_fn.rules.layer import Layer, NoRule, Tensor, listed
 from kerassurgery_fn.rules.merging import agreeing, concatenated
 from kerassurgery_fn.rules.registry import rule
 from kerassurgery_fn.rules.shaping import copies, repeated
+from kerassurgery_fn.rules.size_checks import check_joined
 
 
 @rule("ops.Repeat", dtype="moved")
@@ -65,7 +66,7 @@ def pad(layer: Layer, x: Tensor, constant_values: Any = None) -> Tensor:
     return tuple(made)
 
 
-@rule("ops.Concatenate", merges="joins", equal_channels=True, dtype="promoted")
+@rule("ops.Concatenate", merges="joins", equal_channels=True, dtype="promoted", requires=(check_joined,))
 def concatenate(layer: Layer, xs: list[Tensor]) -> Tensor:
     return concatenated(layer, xs, layer["axis"])
 

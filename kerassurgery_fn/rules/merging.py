@@ -10,6 +10,7 @@ from kerassurgery_fn.rules.layer import Layer, NoRule, Tensor
 from kerassurgery_fn.rules.macs import dot_macs
 from kerassurgery_fn.rules.mask_rules import joined_masks, merged_masks
 from kerassurgery_fn.rules.registry import rule
+from kerassurgery_fn.rules.size_checks import check_dot, check_joined
 
 # All merging layers take a list of tensors, and the masks of these.
 MERGING: dict[str, Any] = {"takes": "list", "keywords": ("mask",)}
@@ -44,12 +45,12 @@ def aligned(inputs: Sequence[Tensor]) -> list[Tensor]:
     return [(x[0], *[1] * (rank - len(x)), *x[1:]) for x in inputs]
 
 
-@rule("Concatenate", merges="joins", equal_channels=True, masks=joined_masks, **MERGING)
+@rule("Concatenate", merges="joins", equal_channels=True, masks=joined_masks, requires=(check_joined,), **MERGING)
 def concatenate(layer: Layer, inputs: list[Tensor], **_: Any) -> Tensor:
     return concatenated(layer, inputs, layer["axis"])
 
 
-@rule("Dot", approximate="if it normalises", macs=dot_macs, **MERGING)
+@rule("Dot", approximate="if it normalises", macs=dot_macs, requires=(check_dot,), **MERGING)
 def dot(layer: Layer, inputs: list[Tensor], **_: Any) -> Tensor:
     x, y = inputs
     axes = layer["axes"]

@@ -14,6 +14,7 @@ from kerassurgery_fn.rules.layer import Layer, NoRule, Tensor, joined, listed, p
 from kerassurgery_fn.rules.merging import without
 from kerassurgery_fn.rules.registry import rule
 from kerassurgery_fn.rules.shaping import inferred
+from kerassurgery_fn.rules.size_checks import check_order
 
 
 @rule("ops.Reshape", equal_channels=True, dtype="moved")
@@ -41,7 +42,7 @@ def ravel(layer: Layer, x: Tensor) -> Tensor:
     return tuple(layer.reshape(x, [None if None in map(size, x) else prod(size(axis) or 0 for axis in x)]))
 
 
-@rule("ops.Transpose", equal_channels=True, dtype="moved")
+@rule("ops.Transpose", equal_channels=True, dtype="moved", requires=(check_order,))
 def transpose(layer: Layer, x: Tensor) -> Tensor:
     axes = layer["axes"]
     return tuple(reversed(x)) if axes is None else tuple(x[i] for i in axes)

@@ -10,6 +10,7 @@ from kerassurgery_fn.rules.layer import Layer, NoRule, Tensor, listed
 from kerassurgery_fn.rules.macs import no_macs
 from kerassurgery_fn.rules.mask_rules import passed
 from kerassurgery_fn.rules.registry import rule
+from kerassurgery_fn.rules.size_checks import check_normalised_groups
 
 
 @rule(
@@ -50,7 +51,10 @@ def unit_normalization(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     return inputs
 
 
-@rule("GroupNormalization", approximate="unless each channel is a group of its own", masks=passed, fixed_rank=True)
+@rule(
+    "GroupNormalization", approximate="unless each channel is a group of its own", masks=passed, fixed_rank=True,
+    requires=(check_normalised_groups,),
+)  # fmt: skip
 def group_normalization(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     channel, groups = inputs[layer["axis"]], layer["groups"]
     n = size(channel)

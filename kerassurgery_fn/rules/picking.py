@@ -12,6 +12,7 @@ from kerassurgery_fn.rules.counts import Among, Before, BlockStart, Bounds, Size
 from kerassurgery_fn.rules.layer import Layer, NoRule, Tensor
 from kerassurgery_fn.rules.merging import broadcast, meet, without
 from kerassurgery_fn.rules.registry import rule
+from kerassurgery_fn.rules.size_checks import equal_parts_along
 from kerassurgery_fn.values.frozen import Location
 
 
@@ -108,18 +109,22 @@ def take_along_axis(layer: Layer, x: Tensor, indices: Any) -> Tensor:
     return (*others[:axis], indices[axis], *others[axis:])
 
 
-@rule("ops.Split", equal_channels=True, dtype="moved")
+@rule("ops.Split", equal_channels=True, dtype="moved", requires=(equal_parts_along(),))
 def split(layer: Layer, x: Tensor) -> list[Tensor]:
     return pieces(layer, x, layer["axis"] % len(x))
 
 
-SPLIT_AXES = {"Vsplit": 0, "Hsplit": 1, "Dsplit": 2}
+def register(name: str, axis: int) -> None:
+    """The rule for an operation that splits a certain axis."""
+
+    @rule(name, dtype="moved", requires=(equal_parts_along(axis),))
+    def split_along(layer: Layer, x: Tensor) -> list[Tensor]:
+        return pieces(layer, x, min(axis, len(x) - 1))
 
 
-@rule("ops.Vsplit", "ops.Hsplit", "ops.Dsplit", dtype="moved")
-def split_along(layer: Layer, x: Tensor) -> list[Tensor]:
-    axis = SPLIT_AXES[layer.record["class_name"]]
-    return pieces(layer, x, min(axis, len(x) - 1))
+register("ops.Vsplit", 0)
+register("ops.Hsplit", 1)
+register("ops.Dsplit", 2)
 
 
 def pieces(layer: Layer, x: Tensor, axis: int) -> list[Tensor]:

@@ -14,6 +14,7 @@ from kerassurgery_fn.rules.layer import Layer, Tensor, joined, parts, plain
 from kerassurgery_fn.rules.macs import once_per_step, once_per_step_and_position
 from kerassurgery_fn.rules.mask_rules import masks_of_sequences
 from kerassurgery_fn.rules.registry import rule
+from kerassurgery_fn.rules.size_checks import check_space, check_states, check_step_mask
 
 States = list[Axis]
 
@@ -43,8 +44,14 @@ SEQUENCE: dict[str, Any] = {
     "masks": masks_of_sequences,
     "arguments": ("sequences", "initial_state", "mask"),
     "added": {"training": False, "mask": None},
+    "requires": (check_step_mask,),
 }
-OF_VECTORS: dict[str, Any] = {**SEQUENCE, "equal_channels": True, "rank": 3}
+OF_VECTORS: dict[str, Any] = {
+    **SEQUENCE,
+    "equal_channels": True,
+    "rank": 3,
+    "requires": (check_states, check_step_mask),
+}
 
 
 def gates(_: Any) -> str:
@@ -101,6 +108,7 @@ OF_IMAGES: dict[str, Any] = {
     "equal_channels": True,
     "macs": once_per_step_and_position,
     "states": 2,
+    "requires": (check_step_mask, check_space),
 }
 
 

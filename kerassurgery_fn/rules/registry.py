@@ -74,7 +74,7 @@ class Rule:
 
     - `arguments`: the tensors that a call takes by position, in their order. None: only the layer knows;
     - `keywords`: further arguments that it takes by name;
-    - `takes`: whether the first argument is one `tensor`, a `list` of tensors, or `either`;
+    - `takes`: whether the first argument is one `tensor`, a `list` of tensors, or `either`, each of which it hands on;
     - `added`: the keyword arguments that Keras writes into a call where they are not given;
     - `states`: the number of tensors in `initial_state`; None if it has no fixed number.
 
@@ -225,6 +225,17 @@ def is_operation(record: Mapping[str, Any]) -> bool:
     True
     """
     return key_of(record).startswith("ops.")
+
+
+def rank_of(record: Mapping[str, Any]) -> int | None:
+    """The number of axes that a layer wants its input to have; None where that is open.
+
+    >>> import kerassurgery_fn.rules
+    >>> rank_of({"module": "keras.layers", "class_name": "MaxPooling2D", "config": {}})
+    4
+    """
+    rank = rule_for(record).rank
+    return rank(record["config"]) if callable(rank) else rank
 
 
 def is_foreign(record: Mapping[str, Any]) -> bool:

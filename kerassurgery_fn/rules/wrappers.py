@@ -14,7 +14,8 @@ from kerassurgery_fn.rules.macs import macs_both_ways, macs_step_by_step, normal
 from kerassurgery_fn.rules.mask_rules import masks_both_ways, passed
 from kerassurgery_fn.rules.merging import broadcast
 from kerassurgery_fn.rules.recurrent import given_states
-from kerassurgery_fn.rules.registry import rule, rule_for
+from kerassurgery_fn.rules.registry import rank_of, rule
+from kerassurgery_fn.rules.size_checks import check_step_mask
 
 
 @rule(
@@ -37,16 +38,10 @@ def last_of_both(config: Mapping[str, Any]) -> str | None:
     return "merged activations"
 
 
-def rank_of_layer(config: Mapping[str, Any]) -> int | None:
-    """The number of axes that the wrapped layer takes."""
-    layer = config["layer"]
-    rank = rule_for(layer).rank
-    return rank(layer["config"]) if callable(rank) else rank
-
-
 @rule(
     "Bidirectional", last=last_of_both, equal_channels=True, macs=macs_both_ways, masks=masks_both_ways,
-    arguments=("sequences", "initial_state", "mask"), added={"mask": None}, rank=rank_of_layer,
+    arguments=("sequences", "initial_state", "mask"), added={"mask": None},
+    rank=lambda config: rank_of(config["layer"]), requires=(check_step_mask,),
 )  # fmt: skip
 def bidirectional(layer: Layer, sequences: Tensor, initial_state: Any = None, *_: Any, **__: Any) -> Any:
     given = given_states(initial_state)
