@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from kerassurgery_fn.analysis.call_keywords import strange
+from kerassurgery_fn.analysis.call_keywords import misuse
 from kerassurgery_fn.channels import Axis, Constraints, Reason, size
 from kerassurgery_fn.errors import MisfitTensor
 from kerassurgery_fn.graph import Arguments, Record, Spec
@@ -39,7 +39,7 @@ def product(sizes: Sequence[int | None]) -> int | None:
 
 def check_arguments(record: Record, call: Arguments) -> None:
     """Raises Misfit where a layer of Keras would be given what it does not take."""
-    if words := strange(record, call.args, call.kwargs):
+    if words := misuse(record, call.args, call.kwargs):
         raise Misfit(words)
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from kerassurgery_fn.analysis.call_keywords import usual_kwargs
+from kerassurgery_fn.analysis.call_keywords import added_kwargs
 from kerassurgery_fn.analysis.mask_operations import Placing, is_operation
 from kerassurgery_fn.graph import (
     AUTOMATIC,
@@ -55,7 +55,7 @@ def with_masks(graph: Graph, specs: Mapping[Port, Spec]) -> tuple[Graph, dict[Po
         specs: the spec of each of its tensors.
     """
     nodes = [node for node in graph.live if node in graph.calls]
-    graph = with_usual_kwargs(graph, nodes, specs)
+    graph = with_added_kwargs(graph, nodes, specs)
     waiting = [node for node in nodes if is_automatic(graph.calls[node])]
     if not waiting:
         return graph, {}
@@ -86,7 +86,7 @@ def automatic_kwargs(kwargs: Mapping[str, Any]) -> dict[str, Any]:
     return {name: AUTOMATIC if name == "mask" and value is None else value for name, value in kwargs.items()}
 
 
-def with_usual_kwargs(graph: Graph, nodes: Iterable[Node], specs: Mapping[Port, Spec]) -> Graph:
+def with_added_kwargs(graph: Graph, nodes: Iterable[Node], specs: Mapping[Port, Spec]) -> Graph:
     """The model with the arguments that Keras adds to calls, a mask among them, where it added none because the layer
     cast what it read, and the layer does not cast any more. Sequential models state no arguments."""
     if not is_functional(graph.record):
@@ -99,7 +99,7 @@ def with_usual_kwargs(graph: Graph, nodes: Iterable[Node], specs: Mapping[Port, 
             continue
         now = specs.get(args[0].port)
         if casts(before[node[0]], args[0].spec) and not casts(graph.layers[node[0]], now):
-            calls[node] = Arguments(args, automatic_kwargs(usual_kwargs(graph.layers[node[0]])))
+            calls[node] = Arguments(args, automatic_kwargs(added_kwargs(graph.layers[node[0]])))
     return replace(graph, calls=calls)
 
 

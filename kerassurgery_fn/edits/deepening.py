@@ -1,7 +1,7 @@
-"""Networks with more layers, that compute what they did.
+"""Deeper networks that compute the same function.
 
-After Net2DeeperNet of Chen, Goodfellow and Shlens, "Net2Net: Accelerating learning via knowledge transfer", 2016,
-arXiv:1511.05641.
+The method is Net2DeeperNet of Chen, Goodfellow and Shlens, "Net2Net: Accelerating learning via knowledge transfer",
+2016, arXiv:1511.05641.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from toolz import dissoc, keyfilter
 
 from kerassurgery_fn.edits.base import edit
 from kerassurgery_fn.edits.layers import InsertLayer, as_calls
@@ -24,36 +25,35 @@ from kerassurgery_fn.rules.activations import applied_last
 from kerassurgery_fn.rules.constrained import close, constraint_of, projected
 from kerassurgery_fn.rules.dtypes import variable_dtype
 from kerassurgery_fn.rules.layer import listed, quantized
-from kerassurgery_fn.rules.registry import key_of
+from kerassurgery_fn.rules.registry import RULES, rule_for
 from kerassurgery_fn.values.snapshot import Snapshot
 
-# Activations that leave alone what they have made.
-IDEMPOTENT = {"linear", "relu", "relu6", "hard_tanh"}
-RANKS = {"Dense": 0, "Conv1D": 1, "Conv2D": 2, "Conv3D": 3}
+IDEMPOTENT = {"linear", "relu", "relu6", "hard_tanh"}  # activations f with f(f(x)) = f(x)
 
 
 @edit
 @dataclass(frozen=True)
 class DeepenLayer(Rewrite):
-    """One more layer after a Dense or Conv layer, of the same kind, that hands on what it reads until it is trained.
+    """Inserts a layer of the same class after a Dense or Conv layer. The new layer computes the identity until it is
+    trained.
 
-    It has the activation of what it follows where that leaves alone what it has made, as relu does, and none elsewhere.
-    It is trained, whether or not the first one is. Nothing in it is drawn at random. It has the constraints of the
-    first one where they leave the identity alone (NonNeg, UnitNorm, MaxNorm of one or more), and none elsewhere; it has
-    its regularizers, which change the loss and not what the model computes.
+    The new layer has the activation of the layer that it follows if that activation is idempotent, as relu is, and
+    otherwise none. It is trainable, whether or not the old layer is, and no weight is drawn at random. It has the
+    constraints of the old layer that do not change the identity (NonNeg, UnitNorm, MaxNorm of one or more), and all of
+    its regularizers, which change the loss but not the function of the model.
 
     Args:
-        layer: which layers, see `graph.selectors`; the new ones are configured like them.
-        after: the layer that the new one follows, in place of the first: its activation or normalisation, say. Then
-            `layer` is to be one.
-        calls: the numbers of the calls of that layer, all by default; negative ones count from the end.
-        kernel_size: of a new convolution; that of the first by default.
-        name: the new layer's name; that of the first with a number by default.
+        layer: the layers, see `graph.selectors`. Each new layer has the config of its layer.
+        after: the layer that the new layer follows, if it is not `layer` itself: its activation or normalisation, for
+            example. Then `layer` must select one layer.
+        calls: the numbers of the calls of that layer; all calls by default. Negative numbers count from the end.
+        kernel_size: the kernel size of a new convolution; by default that of the old one.
+        name: the name of the new layer; by default the name of the old layer with a number.
 
     Raises (when called on a snapshot):
-        UnknownLayer, AmbiguousLayer: no layer, or several where one is meant, of that name.
+        UnknownLayer, AmbiguousLayer: no layer has this name, or several layers where one is needed.
         BadValue: the layer is neither Dense nor a convolution, or it is quantized.
-        MisfitTensor: what the new layer would read is not of the kind that the first makes.
+        MisfitTensor: the new layer cannot read the output of the layer that it follows.
         UnknownCall, NameTaken: as for `InsertLayer`.
 
     >>> DeepenLayer("conv_1", after="relu_1")
@@ -86,63 +86,88 @@ class DeepenLayer(Rewrite):
 
 
 def identity_like(draft: Draft, path: str, after: str, kernel_size: tuple[int, ...] | None) -> Snapshot:
-    """A layer of the kind of one that makes of what another makes just that.
+    """The new layer: it has the class and config of one layer, and computes the identity on the output of another.
 
     Raises:
         BadValue: the layer is neither Dense nor a convolution, or it is quantized.
-        MisfitTensor: what the other makes is not of the kind that the layer makes.
+        MisfitTensor: the new layer cannot read that output.
     """
     record = draft.record(path)
-    config, kind = record["config"], key_of(record)
-    if kind not in RANKS or quantized(config["dtype"]):
-        what = f"quantized {record['class_name']}" if kind in RANKS else record["class_name"]
-        raise BadValue(
-            f"layer {path!r} is a {what}, and only {', '.join(RANKS)} can be deepened; InsertLayer puts in any layer"
-        )
-    n = channels_after(draft, after, record)
-    window = window_of(config, kernel_size, RANKS[kind])
+    config = record["config"]
+    rank = spatial_rank(path, record)
+    n = channels_after(draft, after, record, rank)
+    window = window_of(config, kernel_size, rank)
     causal = config.get("padding") == "causal"
-    own = {name: value for name, value in config.items() if not name.startswith("lora_")}
     arrays = [as_dtype(array, variable_dtype(config["dtype"])) for array in (identity(window, n, causal), np.zeros(n))]
-    own |= {**changes(window, n, causal), **dict.fromkeys(undone_by(config, arrays))}
-    made = {**own, "activation": activation_of(draft.record(after)), "trainable": True}
-    bare = {name: value for name, value in record.items() if name != "build_config"}
-    return Snapshot({**bare, "config": made}, {"": tuple(arrays)})
+    config = {
+        **keyfilter(lambda field: not field.startswith("lora_"), config),
+        **changes(window, n, causal),
+        **dict.fromkeys(undone_by(config, arrays)),
+        "activation": activation_of(draft.record(after)),
+        "trainable": True,
+    }
+    return Snapshot({**dissoc(record, "build_config"), "config": config}, {"": tuple(arrays)})
+
+
+def spatial_rank(path: str, record: Record) -> int:
+    """The number of spatial axes of the kernel of a layer that can be deepened: 0 for Dense.
+
+    Raises:
+        BadValue: the layer is neither Dense nor a convolution, or it is quantized.
+    """
+    rank, mode = rule_for(record).deepens, quantized(record["config"]["dtype"])
+    if rank is None or mode:
+        ranks = {name: rule.deepens for name, rule in RULES.items() if rule.deepens is not None}
+        classes = ", ".join(sorted(ranks, key=ranks.__getitem__))
+        what = record["class_name"] if rank is None else f"quantized {record['class_name']}"
+        raise BadValue(f"layer {path!r} is a {what}, and only {classes} can be deepened; use InsertLayer")
+    return rank
 
 
 def undone_by(config: Record, arrays: Sequence[np.ndarray]) -> list[str]:
-    """The fields of the constraints that would change an identity, given its kernel and bias, in training."""
-    found = [constraint_of(config, name) for name in ("kernel", "bias")]
+    """The fields of the constraints that would change the kernel or bias of the identity at a training step."""
+    constraints = [constraint_of(config, name) for name in ("kernel", "bias")]
     return [
-        one.field
-        for one, array in zip(found, arrays, strict=True)
-        if one and ((after := projected(one, array)) is None or not close(after, array))
+        constraint.field
+        for constraint, array in zip(constraints, arrays, strict=True)
+        if constraint and ((after := projected(constraint, array)) is None or not close(after, array))
     ]
 
 
-def channels_after(draft: Draft, after: str, record: Record) -> int:
-    """How many channels there are in what one layer makes, as another one counts them.
+def channels_after(draft: Draft, after: str, record: Record, rank: int) -> int:
+    """The number of channels in the output of a layer, on the channel axis of the new layer.
+
+    Args:
+        draft: the model.
+        after: the path of the layer.
+        record: the record of which the new layer is a copy.
+        rank: the number of spatial axes of the new layer.
 
     Raises:
-        MisfitTensor: the other reads no such tensors.
+        MisfitTensor: the new layer cannot read this output.
     """
     scope, key = parted(after)
     spec = draft.facts(scope).specs.get(draft.graph(scope).first(key))
-    rank, shape = RANKS[key_of(record)], spec.shape if spec else ()
+    shape = spec.shape if spec else ()
     channels = (shape or (None,))[1 if rank and record["config"]["data_format"] == "channels_first" else -1]
     if channels is None or (rank and len(shape) != rank + 2):
         raise MisfitTensor(
-            f"{after!r} makes a tensor of shape {shape or 'unknown'}, and no {record['class_name']} could be put after "
-            "it; give another layer as after="
+            f"the output of {after!r} has the shape {shape or 'unknown'}, which a {record['class_name']} cannot read; "
+            "give another layer as after="
         )
     return channels
 
 
 def window_of(config: Record, kernel_size: tuple[int, ...] | None, rank: int) -> tuple[int, ...]:
-    """The kernel size of a new convolution of some rank, none for a dense layer.
+    """The kernel size of the new layer; empty for a dense layer.
+
+    Args:
+        config: the config of which the new layer has a copy.
+        kernel_size: the kernel size that the user asks for, if any.
+        rank: the number of spatial axes.
 
     Raises:
-        BadValue: what is given is no kernel size of that rank.
+        BadValue: `kernel_size` has another number of axes, or sizes that are not positive integers.
 
     >>> window_of({"kernel_size": [3, 3]}, None, 2), window_of({}, (1,), 3), window_of({}, None, 0)
     ((3, 3), (1, 1, 1), ())
@@ -151,14 +176,14 @@ def window_of(config: Record, kernel_size: tuple[int, ...] | None, rank: int) ->
     window = given * rank if len(given) == 1 and rank else given
     if len(window) != rank or not all(type(size) is int and size > 0 for size in window):
         raise BadValue(
-            f"kernel_size of the layer after {config['name']!r} cannot be {kernel_size}: that has {rank or 'no'} axes "
-            "of space"
+            f"the layer after {config['name']!r} has {rank or 'no'} spatial axes, so its kernel_size cannot be "
+            f"{kernel_size}"
         )
     return window
 
 
 def changes(window: tuple[int, ...], n: int, causal: bool) -> dict[str, Any]:
-    """What the config of a layer that is the identity says otherwise than that of the layer which it is like."""
+    """The config fields of the identity that differ from those of the layer whose config it has."""
     if not window:
         return {"units": n, "use_bias": True}
     ones, padding = [1] * len(window), "causal" if causal else "same"
@@ -167,7 +192,7 @@ def changes(window: tuple[int, ...], n: int, causal: bool) -> dict[str, Any]:
 
 
 def identity(window: tuple[int, ...], n: int, causal: bool = False) -> np.ndarray:
-    """The kernel of a dense layer or a convolution that makes of n channels just these.
+    """The kernel of a dense layer or a convolution that computes the identity on n channels.
 
     >>> identity((3,), 2)[1]
     array([[1., 0.],
@@ -179,7 +204,7 @@ def identity(window: tuple[int, ...], n: int, causal: bool = False) -> np.ndarra
 
 
 def activation_of(record: Record) -> str:
-    """The activation that a layer applies last, if it is known and idempotent; `linear` if not.
+    """The activation that a layer applies last, if it is known and idempotent; otherwise `linear`.
 
     >>> activation_of({"module": "keras.layers", "class_name": "Dense", "config": {"activation": "tanh"}})
     'linear'

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from kerassurgery_fn.analysis.call_keywords import usual_kwargs
+from kerassurgery_fn.analysis.call_keywords import added_kwargs
 from kerassurgery_fn.analysis.masks import automatic_kwargs, with_masks
 from kerassurgery_fn.edits.base import edit
 from kerassurgery_fn.edits.settings import check_name
@@ -271,7 +271,7 @@ def as_functional(graph: Graph) -> Graph:
     if is_functional(graph.record) or is_chain(graph, graph.live):
         return graph
     calls = {
-        node: Arguments(call.args, automatic_kwargs(usual_kwargs(graph.layers[node[0]])))
+        node: Arguments(call.args, automatic_kwargs(added_kwargs(graph.layers[node[0]])))
         for node, call in graph.calls.items()
     }
     return half_unsaid(replace(graph, calls=calls))

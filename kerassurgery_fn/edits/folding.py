@@ -1,4 +1,4 @@
-"""Batch normalisations folded into the layers before them."""
+"""Folding of batch normalisations into the layers before them."""
 
 from __future__ import annotations
 
@@ -24,23 +24,19 @@ from kerassurgery_fn.graph import (
     with_layer,
 )
 from kerassurgery_fn.rules.constrained import constraint_of, stays, undone
-from kerassurgery_fn.rules.registry import key_of
+from kerassurgery_fn.rules.registry import RULES, Kernel, rule_for
 from kerassurgery_fn.values.frozen import set_in
 
-# Class -> which of its weights is the last kernel, and along which axes of it the channels lie that it makes.
-KERNELS: dict[str, tuple[int, tuple[int, ...]]] = {
-    "Dense": (0, (-1,)),
-    **dict.fromkeys(("Conv1D", "Conv2D", "Conv3D"), (0, (-1,))),
-    **dict.fromkeys(("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"), (0, (-2,))),
-    **dict.fromkeys(("DepthwiseConv1D", "DepthwiseConv2D"), (0, (-2, -1))),
-    **dict.fromkeys(("SeparableConv1D", "SeparableConv2D"), (1, (-1,))),
-}
-NORM = "BatchNormalization"
-ALL = of_class(NORM)
+ALL = of_class(*(name for name, rule in RULES.items() if rule.foldable))
 
 
 class Fold(NamedTuple):
-    """A normalisation that can go: the layer that takes it over, and what is read in place of what it made."""
+    """A normalisation that can be folded.
+
+    - `norm`: its key;
+    - `layer`: the key of the layer that takes it over;
+    - `ports`: output of the normalisation -> the output of the layer that is read instead.
+    """
 
     norm: str
     layer: str
@@ -50,21 +46,21 @@ class Fold(NamedTuple):
 @edit
 @dataclass(frozen=True)
 class FoldBatchNorm(Rewrite):
-    """Batch normalisations folded into the Dense, Conv, DepthwiseConv, SeparableConv or ConvTranspose layer before
-    them, whose kernel and bias then do both. What the model computes in inference is the same.
+    """Folds batch normalisations into the Dense, Conv, DepthwiseConv, SeparableConv or ConvTranspose layers before
+    them. The function of the model in inference stays the same.
 
-    That can be where nothing else reads what that layer makes, where its activation is linear, and where no constraint
-    on its weights would undo the folding at the next training step. Layers without a bias get one. Regularizers stay,
-    and count the new weights: the loss changes, what the model computes does not.
+    A normalisation can be folded if it is the only reader of the layer before it, if the activation of that layer is
+    linear, and if no constraint on its weights would undo the folding at the next training step. A layer without a bias
+    gets one. Regularizers stay and apply to the new weights, so the loss changes.
 
     Args:
-        layer: which normalisations, see `graph.selectors`; all by default. Of those that a pattern names, the
-            ones that cannot be folded stay.
+        layer: the normalisations, see `graph.selectors`; all by default. A pattern skips the normalisations that cannot
+            be folded.
 
     Raises (when called on a snapshot):
-        UnknownLayer, AmbiguousLayer: no layer, or several where one is meant, of that name.
-        NotFoldable: a layer that is named by its name is no batch normalisation, or cannot be folded, and why; or a
-            constraint would undo the folding of any of the layers at the next training step.
+        UnknownLayer, AmbiguousLayer: no layer has this name, or several layers have it.
+        NotFoldable: a layer that is selected by its name is not a batch normalisation or cannot be folded; or a
+            constraint would undo the folding of a selected layer at the next training step.
 
     >>> FoldBatchNorm("block1_*")
     FoldBatchNorm(layer='block1_*')
@@ -77,127 +73,154 @@ class FoldBatchNorm(Rewrite):
 
     def redraw(self, draft: Draft) -> Draft:
         lenient = is_pattern(self.layer, draft.before)
-        if self.layer == ALL and all(map(_is_other, map(draft.record, draft.before.places))):
+        # The default selects nothing in a model without normalisations; any other selector raises an error there.
+        if self.layer == ALL and not any(map(is_foldable, map(draft.record, draft.before.places))):
             return draft
         for path in draft.find(self.layer):
-            found = foldable(draft, path)
-            if isinstance(found, Fold):
-                refuse_undone(draft, path, found)
-                draft = folded(draft, parted(path)[0], found)
+            fold = foldable(draft, path)
+            if isinstance(fold, Fold):
+                refuse_undone(draft, path, fold)
+                draft = folded(draft, parted(path)[0], fold)
             elif not lenient:
-                raise NotFoldable(f"layer {path!r} cannot be folded: {found}")
+                raise NotFoldable(f"layer {path!r} cannot be folded: {fold}")
         return draft
 
 
-def _is_other(record: Record) -> bool:
-    return key_of(record) != NORM
+def is_foldable(record: Record) -> bool:
+    """Whether a layer is a batch normalisation."""
+    return rule_for(record).foldable
 
 
 def foldable(draft: Draft, path: str) -> Fold | str:
-    """How a normalisation can be folded, or why it cannot be, in words."""
+    """How a normalisation can be folded, or why it cannot, in words."""
     scope, key = parted(path)
     graph = draft.graph(scope)
     record = graph.layers[key]
-    if _is_other(record):
-        return f"it is a {record['class_name']}, and only a BatchNormalization can be"
+    if not is_foldable(record):
+        return f"it is a {record['class_name']}, not a BatchNormalization"
     if not draft.weights.get(path):
-        return "its statistics are yet to be drawn"
+        return "its statistics are drawn when the model is rebuilt"
     calls = [node for node in graph.live if node[0] == key]
     if not calls:
-        return "another edit at once with this one has taken it out, or folded it"
+        return "another edit of the same plan deletes it or folds it"
     nodes = [node for node in calls if graph.calls[node].kwargs.get("training") is not True]
     ports = {Port(*node): graph.reads(node)[0] for node in nodes}
     producers = {port.layer for port in ports.values()}
     if len(nodes) < len(calls):
-        return "it is called with training=True, and normalises by each batch"
+        return "it is called with training=True, so it normalises by the statistics of each batch"
     if len(producers) != 1:
-        return f"it normalises what several layers make, {', '.join(sorted(producers))}"
+        return f"it normalises the outputs of several layers, {', '.join(sorted(producers))}"
     producer = producers.pop()
     return why_not(draft, scope, producer, record, list(ports.values())) or Fold(key, producer, ports)
 
 
 def why_not(draft: Draft, scope: str, producer: str, norm: Record, ports: list[Port]) -> str | None:
-    """Why a layer cannot take over a normalisation of tensors that it makes, in words; None if it can."""
+    """Why a layer cannot take over the normalisation of its outputs, in words; None if it can.
+
+    Args:
+        draft: the model.
+        scope: the path of the nested model that has both layers, or "".
+        producer: the key of the layer.
+        norm: the record of the normalisation.
+        ports: the outputs of the layer that are normalised.
+    """
     graph, path = draft.graph(scope), join_path(scope, producer)
     record = graph.layers[producer]
-    config, kind = record["config"], key_of(record)
-    if kind not in KERNELS:
-        return f"what it normalises is made by {path!r}, a {record['class_name']}"
+    config, kernel = record["config"], rule_for(record).folds
+    if kernel is None:
+        return f"it normalises the output of {path!r}, a {record['class_name']}"
     if config["activation"] != "linear":
-        return f"{path!r}, before it, applies {config['activation']!r} first"
-    if len(draft.weights.get(path, ())) != KERNELS[kind][0] + 1 + config["use_bias"]:
-        return f"the weights of {path!r}, before it, are not those of a plain {kind}"
+        return f"{path!r}, the layer before it, has the activation {config['activation']!r}"
+    if len(draft.weights.get(path, ())) != kernel.slot + 1 + config["use_bias"]:
+        return f"{path!r}, the layer before it, does not have the weights of a plain {record['class_name']}"
     if len(graph.nodes(producer)) != len(ports):
-        return f"{path!r}, before it, is called in other places, too"
+        return f"{path!r}, the layer before it, has other calls, too"
     counts = readers(graph)
     if any(counts[port] > 1 for port in ports):
-        return f"others read what {path!r}, before it, makes"
+        return f"other layers read the output of {path!r}, the layer before it, too"
     spec = draft.facts(scope).specs.get(ports[0])
     channel = 1 if config.get("data_format") == "channels_first" else -1
     if spec is None or norm["config"]["axis"] % len(spec.shape) != channel % len(spec.shape):
-        return f"it normalises along axis {norm['config']['axis']}, which is not that of the channels of {path!r}"
+        return f"it normalises along axis {norm['config']['axis']}, which is not the channel axis of {path!r}"
     return None
 
 
 def refuse_undone(draft: Draft, norm: str, fold: Fold) -> None:
-    """Raises NotFoldable where a constraint of the layer would undo the folding at the next training step."""
+    """Raises NotFoldable if a constraint of the layer would undo the folding at the next training step."""
     scope = parted(norm)[0]
     path = join_path(scope, fold.layer)
     record = draft.graph(scope).layers[fold.layer]
-    first, (scale, shift) = KERNELS[key_of(record)][0], affine_of(draft, scope, fold)
-    arrays = draft.weights[path]
-    arrays = arrays if record["config"]["use_bias"] else (*arrays, np.zeros(len(scale), arrays[first].dtype))
-    biased = set_in(record, ("config", "use_bias"), True)
+    kernel, (scale, shift) = kernel_of(record), affine_of(draft, scope, fold)
+    first, arrays = kernel.slot, draft.weights[path]
+    if not record["config"]["use_bias"]:
+        arrays = (*arrays, np.zeros(len(scale), arrays[first].dtype))
     for slot, name in ((first, "pointwise_kernel" if first else "kernel"), (first + 1, "bias")):
 
-        def taken(array: np.ndarray, slot: int = slot) -> np.ndarray:
-            return taken_over(biased, (*arrays[:slot], array, *arrays[slot + 1 :]), scale, shift)[slot]
+        def with_norm(array: np.ndarray, slot: int = slot) -> np.ndarray:
+            return scaled(kernel, (*arrays[:slot], array, *arrays[slot + 1 :]), scale, shift)[slot]
 
         constraint = constraint_of(record["config"], name)
-        if not stays(constraint, arrays[slot], taken):
+        if not stays(constraint, arrays[slot], with_norm):
             raise NotFoldable(f"layer {norm!r} cannot be folded: {undone(path, name, constraint)}")
 
 
+def kernel_of(record: Record) -> Kernel:
+    """The kernel of a layer that can take over a normalisation."""
+    kernel = rule_for(record).folds
+    assert kernel is not None
+    return kernel
+
+
 def affine_of(draft: Draft, scope: str, fold: Fold) -> tuple[np.ndarray, np.ndarray]:
-    """What a normalisation multiplies by in inference, and what it adds then."""
+    """The scale and shift of a normalisation in inference, see `affine`."""
     config = draft.graph(scope).layers[fold.norm]["config"]
     return affine(config, draft.weights[join_path(scope, fold.norm)])
 
 
 def folded(draft: Draft, scope: str, fold: Fold) -> Draft:
-    """The draft without a normalisation, which the layer before it has taken over."""
+    """The draft without a normalisation, whose scale and shift are part of the layer before it."""
     graph = draft.graph(scope)
     path = join_path(scope, fold.layer)
     record = graph.layers[fold.layer]
-    scale, shift = affine_of(draft, scope, fold)
-    made = taken_over(record, draft.weights[path], scale, shift)
+    arrays = scaled(kernel_of(record), draft.weights[path], *affine_of(draft, scope, fold))
     graph = with_layer(graph, fold.layer, set_in(record, ("config", "use_bias"), True))
-    draft = draft.with_graph(scope, redirected(graph, fold.ports)).with_arrays({path: made})
+    draft = draft.with_graph(scope, redirected(graph, fold.ports)).with_arrays({path: arrays})
     return replace(draft, restarted=draft.restarted | {path})
 
 
 def affine(config: Any, arrays: tuple[np.ndarray, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """What a batch normalisation multiplies by in inference, and what it adds then.
+    """The scale and shift of a batch normalisation in inference: it computes `x * scale + shift`. Shapes (channels,).
 
     >>> config = {"scale": False, "center": True, "epsilon": 0.0}
     >>> affine(config, (np.array([1.0]), np.array([3.0]), np.array([4.0])))
     (array([0.5]), array([-0.5]))
     """
-    left = [array.astype(np.float64) for array in arrays]
-    gamma = left.pop(0) if config["scale"] else 1.0
-    beta = left.pop(0) if config["center"] else 0.0
-    mean, variance = left[:2]
+    remaining = [array.astype(np.float64) for array in arrays]
+    gamma = remaining.pop(0) if config["scale"] else 1.0
+    beta = remaining.pop(0) if config["center"] else 0.0
+    mean, variance = remaining[:2]
     scale = gamma / np.sqrt(variance + config["epsilon"])
     return scale, beta - mean * scale
 
 
-def taken_over(
-    record: Record, arrays: tuple[np.ndarray, ...], scale: np.ndarray, shift: np.ndarray
+def scaled(
+    place: Kernel, arrays: tuple[np.ndarray, ...], scale: np.ndarray, shift: np.ndarray
 ) -> tuple[np.ndarray, ...]:
-    """The weights of a layer that scales and shifts what it makes."""
-    index, axes = KERNELS[key_of(record)]
-    kernel = arrays[index]
-    bias = arrays[index + 1] if record["config"]["use_bias"] else np.zeros(len(scale))
+    """The weights of a layer whose output is scaled and shifted.
+
+    Args:
+        place: the place of the kernel among the weights, and its axes of output channels.
+        arrays: the weights of the layer, with or without a bias.
+        scale, shift: shapes (channels,).
+
+    >>> kernel, bias = scaled(Kernel(0, (-1,)), (np.ones((1, 2)),), np.array([2.0, 3.0]), np.array([0.0, 1.0]))
+    >>> kernel, bias
+    (array([[2., 3.]]), array([0., 1.]))
+    """
+    slot, axes = place
+    kernel = arrays[slot]
+    bias = arrays[slot + 1] if len(arrays) > slot + 1 else np.zeros(len(scale))
+    # Channels lie along one axis of the kernel, or along two: those of a depthwise kernel, inputs times multiplier.
     shape = [kernel.shape[axis] if axis in axes else 1 for axis in range(-kernel.ndim, 0)]
-    made = kernel * scale.reshape(shape), bias * scale + shift
-    return (*arrays[:index], *(array.astype(kernel.dtype) for array in made))
+    new = kernel * scale.reshape(shape), bias * scale + shift
+    return (*arrays[:slot], *(array.astype(kernel.dtype) for array in new))

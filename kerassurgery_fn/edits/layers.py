@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import reduce
 
-from kerassurgery_fn.analysis.call_keywords import exchanged_kwargs, usual_kwargs
+from kerassurgery_fn.analysis.call_keywords import added_kwargs, exchanged_kwargs
 from kerassurgery_fn.analysis.masks import automatic_kwargs
 from kerassurgery_fn.edits.base import edit
 from kerassurgery_fn.edits.settings import check_name
@@ -299,7 +299,7 @@ class UnshareLayer(_OfCalls):
 
 def new_call(graph: Graph, key: str, port: Port) -> Arguments:
     """The arguments of a call of a new layer on one tensor."""
-    kwargs = automatic_kwargs(usual_kwargs(graph.layers[key])) if is_functional(graph.record) else {}
+    kwargs = automatic_kwargs(added_kwargs(graph.layers[key])) if is_functional(graph.record) else {}
     return Arguments([Use(port)], kwargs)
 
 

@@ -1,4 +1,4 @@
-"""The precision in which layers compute and keep their weights."""
+"""The precision of layers: the dtypes in which they compute and store their weights."""
 
 from __future__ import annotations
 
@@ -17,29 +17,27 @@ from kerassurgery_fn.errors import BadValue
 from kerassurgery_fn.graph import Record, Selector, as_selector, is_input, is_model, model_in, with_layer
 from kerassurgery_fn.rules.dtypes import is_float, policy_name, variable_dtype
 from kerassurgery_fn.rules.layer import ADAPTERS
-from kerassurgery_fn.rules.registry import key_of
+from kerassurgery_fn.rules.registry import is_operation, rule_for
 from kerassurgery_fn.values.frozen import freeze, set_in
 
-# Classes whose config has a dtype where others have a policy: a snapshot has a policy there only if it is a mixed one.
-BARE = {"SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D"}
 POLICIES = ("float16", "bfloat16", "float32", "float64", "mixed_float16", "mixed_bfloat16")
 
 
 @edit
 @dataclass(frozen=True)
 class ConvertDtype(Rewrite):
-    """Layers that compute and keep their weights in another precision; those in wrappers and nested models with them.
+    """Converts layers to another precision, including the layers inside wrappers and nested models.
 
-    What the model is given stays of the dtype that it was. The optimizer's state of weights whose dtype changes goes.
+    The dtypes of the model's inputs stay. The optimizer's state of weights whose dtype changes is dropped.
 
     Args:
-        dtype: a dtype, or a policy that computes in one and keeps weights in float32, or its name: `float16`,
-            `bfloat16`, `float32`, `float64`, `mixed_float16`, `mixed_bfloat16`.
-        layer: which layers, see `graph.selectors`; all by default.
+        dtype: a dtype or policy, or its name: `float16`, `bfloat16`, `float32`, `float64`, `mixed_float16`,
+            `mixed_bfloat16`. A mixed policy computes in the dtype and keeps the weights in float32.
+        layer: the layers, see `graph.selectors`; all by default.
 
     Raises (when called on a snapshot):
-        UnknownLayer, AmbiguousLayer: no layer, or several where one is meant, of that name.
-        BadValue: a layer is quantized, or one that no rule describes has LoRA weights, which stay in float32.
+        UnknownLayer, AmbiguousLayer: no layer has this name, or several layers have it.
+        BadValue: a layer is quantized, or a layer without a rule has LoRA weights, which stay in float32.
 
     >>> ConvertDtype("mixed_float16", "backbone/*")
     ConvertDtype(dtype='mixed_float16', layer='backbone/*')
@@ -52,7 +50,7 @@ class ConvertDtype(Rewrite):
         object.__setattr__(self, "layer", as_selector(self.layer))
         name = getattr(self.dtype, "name", getattr(self.dtype, "__name__", self.dtype))
         if not isinstance(name, str) or name not in POLICIES:
-            raise BadValue(f"{self.dtype!r} is no dtype to convert layers to; there are {', '.join(POLICIES)}")
+            raise BadValue(f"layers cannot be converted to {self.dtype!r}; the dtypes are {', '.join(POLICIES)}")
         object.__setattr__(self, "dtype", name)
 
     def redraw(self, draft: Draft) -> Draft:
@@ -73,7 +71,7 @@ class ConvertDtype(Rewrite):
         return reduce(self.with_model, models if self.layer != "*" else [*models, ""], draft)
 
     def with_model(self, draft: Draft, scope: str) -> Draft:
-        """The draft with the policy in a model's own config, as Sequential models have it: they cast what they read."""
+        """The draft with the policy in the config of a model. Sequential models have one: they cast their inputs."""
         graph = draft.graph(scope)
         if (policy := graph.record["config"].get("dtype")) is None:
             return draft
@@ -82,24 +80,24 @@ class ConvertDtype(Rewrite):
 
 
 def adapters_of(draft: Draft, path: str) -> set[int]:
-    """The indices of the LoRA weights of a layer, which Keras keeps in float32 under every policy.
+    """The indices of the LoRA weights of a layer. Keras keeps these weights in float32 under every policy.
 
     Raises:
-        BadValue: no rule says which of its weights they are.
+        BadValue: the layer has LoRA weights, but no rule that tells which of its weights they are.
     """
     if not has_adapters(draft.record(path)):
         return set()
     flow = analyse(draft.snapshot)
     if path in flow.opaque:
         raise BadValue(
-            f"layer {path!r} has LoRA weights, which stay in float32, and it {flow.opaque[path]}, so that they cannot "
-            "be told from the others; convert the model before enable_lora()"
+            f"layer {path!r} has LoRA weights, which stay in float32, and it {flow.opaque[path]}, so the LoRA weights "
+            "are not known; convert the model before enable_lora()"
         )
     return {index for index, weight in enumerate(flow.weights.get(path, ())) if weight.name in ADAPTERS}
 
 
 def has_adapters(tree: Any) -> bool:
-    """Whether a record, or any in its config, is that of a layer with LoRA weights.
+    """Whether a layer, or a layer in its config, has LoRA weights.
 
     >>> has_adapters({"config": {"layer": {"config": {"lora_rank": 4}}}}), has_adapters({"config": {"units": 4}})
     (True, False)
@@ -110,33 +108,38 @@ def has_adapters(tree: Any) -> bool:
 
 
 def has_policy(record: Record) -> bool:
-    """Whether a record is that of a layer that computes, and no input, operation or model."""
-    return not (is_input(record) or is_model(record) or key_of(record).startswith("ops."))
+    """Whether a layer has a dtype policy of its own: inputs, operations and models have none."""
+    return not (is_input(record) or is_model(record) or is_operation(record))
 
 
 def with_policy(path: str, record: Any, dtype: str) -> Any:
-    """The record of a layer, and of those in its config, with a policy in place of each that is of floats.
+    """The record of a layer with another policy, also in the layers in its config. Policies of integers stay.
 
     Raises:
         BadValue: a layer is quantized.
     """
     if isinstance(record, list):
-        return [with_policy(path, one, dtype) for one in record]
+        return [with_policy(path, item, dtype) for item in record]
     if not isinstance(record, dict) or not isinstance(record.get("config"), dict):
         return record
     config = {key: with_policy(path, value, dtype) for key, value in record["config"].items() if key != "dtype"}
     policy = record["config"].get("dtype")
     if policy is not None:
-        bare = record["class_name"] in BARE and is_float(policy_name(policy))
-        config["dtype"] = policy_record(path, policy_name(policy) if bare else policy, dtype)
+        # Some classes write a dtype where others write a policy. A record of theirs has a policy only if it is mixed.
+        is_dtype = rule_for(record).states_dtype and is_float(policy_name(policy))
+        config["dtype"] = policy_record(path, policy_name(policy) if is_dtype else policy, dtype)
     return {**record, "config": config}
 
 
 def policy_record(path: str, policy: Any, dtype: str) -> Any:
-    """What stands for a policy in a config in place of another; the same where that is not one of floats."""
+    """The entry of a config for a policy, in place of the entry for another; unchanged if that is not one of floats.
+
+    Raises:
+        BadValue: the old policy is one of a quantized layer.
+    """
     if "_from_" in policy_name(policy) or (isinstance(policy, dict) and "Quantized" in policy["class_name"]):
         raise BadValue(
-            f"layer {path!r} is quantized, and cannot be converted to {dtype}; convert the model before that"
+            f"layer {path!r} is quantized, so it cannot be converted to {dtype}; convert the model before quantize()"
         )
     if not is_float(policy_name(policy)):
         return policy
@@ -146,7 +149,7 @@ def policy_record(path: str, policy: Any, dtype: str) -> Any:
 
 
 def as_dtype(array: np.ndarray, dtype: str) -> np.ndarray:
-    """An array of floats in another precision; the very array if it is of that already, or of no floats.
+    """An array of floats in another dtype; the same array if it has that dtype already, or if it has no floats.
 
     >>> as_dtype(np.zeros(2), "float16").dtype, as_dtype(np.arange(2), "float16").dtype
     (dtype('float16'), dtype('int64'))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kerassurgery_fn.channels import Axis, select, size
+from kerassurgery_fn.rules.config_ranges import is_count
 from kerassurgery_fn.rules.layer import Layer, NoRule, Tensor, listed
 from kerassurgery_fn.rules.macs import no_macs
 from kerassurgery_fn.rules.mask_rules import passed
@@ -51,9 +52,14 @@ def unit_normalization(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     return inputs
 
 
+def is_group_count(value: Any) -> bool:
+    """Whether a value is a number of groups; -1 stands for a group of each channel."""
+    return value == -1 or is_count(value)
+
+
 @rule(
     "GroupNormalization", approximate="unless each channel is a group of its own", masks=passed, fixed_rank=True,
-    requires=(check_normalised_groups,),
+    requires=(check_normalised_groups,), ranges={"groups": is_group_count},
 )  # fmt: skip
 def group_normalization(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     channel, groups = inputs[layer["axis"]], layer["groups"]

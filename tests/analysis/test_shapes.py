@@ -9,7 +9,7 @@ from keras import layers as L
 
 from helpers.older import IS_OLDER
 from kerassurgery_fn import capture
-from kerassurgery_fn.analysis.call_keywords import takes, usual_kwargs
+from kerassurgery_fn.analysis.call_keywords import added_kwargs, takes
 from kerassurgery_fn.analysis.shapes import settled
 from kerassurgery_fn.graph import graph_of, is_input, is_model, leaves, record_of
 from kerassurgery_fn.rules import RULES
@@ -174,7 +174,7 @@ def test_the_shapes_of_other_dtypes(policy):
 def test_the_arguments_that_keras_adds(make):
     for layer in capture(make()).config["layers"]:
         for node in layer["inbound_nodes"]:
-            assert node["kwargs"] == usual_kwargs(layer)
+            assert node["kwargs"] == added_kwargs(layer)
 
 
 def test_forgotten_shapes_are_not_in_the_record():

@@ -62,7 +62,7 @@ def test_a_normalisation_is_folded_once_at_once():
     before = row(dense("a"), norm("bn"), **WEIGHTS)
     assert Plan.at_once(FoldBatchNorm(), FoldBatchNorm())(before) == FoldBatchNorm()(before)
     assert Plan.at_once(DeleteLayer("bn"), FoldBatchNorm())(before) == DeleteLayer("bn")(before)
-    with pytest.raises(NotFoldable, match="'bn' cannot be folded: another edit at once with this one has taken it out"):
+    with pytest.raises(NotFoldable, match="'bn' cannot be folded: another edit of the same plan deletes it"):
         Plan.at_once(FoldBatchNorm(), FoldBatchNorm("bn"))(before)
 
 
@@ -126,13 +126,13 @@ def along_time():
 
 REFUSED = {
     "no normalisation": ("a", row(dense("a"), norm("bn"), **WEIGHTS), "it is a Dense"),
-    "read by another": ("bn", fork(), "others read what 'a', before it, makes"),
-    "an activation": ("bn", row(dense("a", activation="relu"), norm("bn"), **WEIGHTS), "applies 'relu' first"),
-    "another layer": ("bn", other(), "made by 'r', a ReLU"),
+    "read by another": ("bn", fork(), "other layers read the output of 'a'"),
+    "an activation": ("bn", row(dense("a", activation="relu"), norm("bn"), **WEIGHTS), "has the activation 'relu'"),
+    "another layer": ("bn", other(), "output of 'r', a ReLU"),
     "another axis": ("bn", along_time(), "along axis 1"),
     "a call in training": ("bn", twice(training=True), "training=True"),
-    "no statistics": ("bn", row(dense("a"), norm("bn"), a=(KERNEL, BIAS), bn=()), "yet to be drawn"),
-    "no kernel": ("bn", row(dense("a"), norm("bn"), a=(), bn=WEIGHTS["bn"]), "weights of 'a'"),
+    "no statistics": ("bn", row(dense("a"), norm("bn"), a=(KERNEL, BIAS), bn=()), "drawn when the model is rebuilt"),
+    "no kernel": ("bn", row(dense("a"), norm("bn"), a=(), bn=WEIGHTS["bn"]), "weights of a plain Dense"),
 }
 
 

@@ -52,7 +52,7 @@ def test_the_optimizer_state_follows_the_dtype():
 
 
 def test_an_invalid_policy_is_refused():
-    with pytest.raises(BadValue, match="'int8' is no dtype to convert layers to; there are float16"):
+    with pytest.raises(BadValue, match="cannot be converted to 'int8'; the dtypes are float16"):
         ConvertDtype("int8")
 
 

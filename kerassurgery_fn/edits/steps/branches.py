@@ -1,4 +1,11 @@
-"""Deleting channels to the last one: branches that carry nothing any more go."""
+"""Removal of the branches that have no channels left.
+
+When all channels of a layer are deleted, the calls that only read this layer go, too, up to the merge layer that can
+do without the branch:
+
+    x -> a -> b -> add -> c        all channels of `a` are deleted:        x -> c
+    x ------------> add            `a` and `b` go, and so does the sum of a single term
+"""
 
 from __future__ import annotations
 
@@ -28,16 +35,18 @@ from kerassurgery_fn.graph import (
     refs,
     rewire,
 )
-from kerassurgery_fn.rules.registry import key_of
+from kerassurgery_fn.rules.registry import rule_for
 from kerassurgery_fn.values.snapshot import Snapshot, Training
-
-JOINS = {"Concatenate", "ops.Concatenate"}
-SUMS = {"Add", "ops.Add"}
 
 
 @dataclass
 class Removal:
-    """What goes when ids die: calls that make nothing any more, and the inputs that merges lose."""
+    """What is removed when ids are deleted.
+
+    - `dead`: boolean mask over the final ids, shape (ids + 1,);
+    - `gone`: the tensors that no longer exist;
+    - `lost`: call of a merge layer that goes on -> the indices of the operands that it loses.
+    """
 
     dead: np.ndarray
     gone: set[Ref] = field(default_factory=set)
@@ -45,16 +54,16 @@ class Removal:
 
 
 def cut_branches(snapshot: Snapshot, flow: Flow, removal: Removal) -> Snapshot:
-    """The snapshot without the channels of dead ids and the branches that carried nothing else.
+    """The snapshot without the dead ids and without the branches that have no other channels.
 
     Raises:
-        NothingLeft: an output of the model, or the inside of a layer, would be left without channels.
+        NothingLeft: an output of the model, or a layer that is still needed, would be left without channels.
     """
     for ref in flow.trace.outputs:
         if ref in removal.gone:
             raise NothingLeft(
-                f"nothing would be left of the output that {ref.path!r} makes: every channel on a way to it would go; "
-                "keep at least one channel of each layer on that way"
+                f"the output of {ref.path!r}, which is an output of the model, would be left without channels; keep at "
+                "least one channel of each layer on the way to it"
             )
     rewiring = rewiring_of(flow, removal)
     smaller = cut(snapshot, flow, removal.dead)
@@ -68,7 +77,11 @@ def cut_branches(snapshot: Snapshot, flow: Flow, removal: Removal) -> Snapshot:
 
 
 def removed(flow: Flow, dead: np.ndarray) -> Removal:
-    """What goes with dead ids, in rounds: a join that loses an input loses that input's channels."""
+    """What is removed with dead ids.
+
+    It is worked out in rounds, because a concatenation that loses an operand loses all channels of this operand. Each
+    round adds dead ids or is the last one, so the rounds end.
+    """
     while True:
         removal = Removal(dead.copy())
         empty = _Emptiness(flow, removal.dead)
@@ -80,33 +93,36 @@ def removed(flow: Flow, dead: np.ndarray) -> Removal:
 
 
 def _follow(flow: Flow, call: Call, removal: Removal, empty: _Emptiness) -> None:
-    """Whether a call goes, or loses some of its inputs.
+    """Adds a call to a removal if it goes or loses some of its operands.
 
     Raises:
-        NothingLeft: it would lose some and cannot do without: a product, a difference, attention.
+        NothingLeft: it would lose operands that it needs, as a product, a difference or attention does.
     """
     read = refs([call.args, call.kwargs])
     missing = {ref for ref in read if ref in removal.gone or empty(ref)}
-    made = empty.made[call.path, call.node]
-    hollow = bool(made) and all(map(empty, made))
+    outputs = empty.outputs[call.path, call.node]
+    hollow = bool(outputs) and all(map(empty, outputs))
     if missing and len(missing) < len(set(read)) and not hollow:
         if not _spares(flow, call, missing, removal):
             lost = ", ".join(sorted({repr(ref.path) for ref in missing}))
             raise NothingLeft(
-                f"{call.path!r} ({call.record['class_name']}) combines what {lost} makes with other tensors and "
-                "cannot do without it; keep at least one channel of each layer on the way to it"
+                f"{call.path!r} ({call.record['class_name']}) combines the output of {lost} with other tensors, so it "
+                "needs this output; keep at least one channel of each layer on the way to it"
             )
         removal.lost[call.path, call.node] = {i for i, ref in enumerate(operands(call)) if ref in missing}
     elif missing or hollow:
-        removal.gone |= set(made)
+        removal.gone |= set(outputs)
 
 
 def _spares(flow: Flow, call: Call, missing: Set[Ref], removal: Removal) -> bool:
-    """Whether a call goes on without some of its inputs: a sum, or a join along channels, which then lose theirs."""
-    key = key_of(call.record)
-    if not missing <= set(operands(call)) or key not in JOINS | SUMS:
+    """Whether a call can go on without some of its operands: a sum, or a concatenation along channels.
+
+    A concatenation loses the channels of these operands: their ids are added to the dead ids.
+    """
+    merges = rule_for(call.record).merges
+    if not merges or not missing <= set(operands(call)):
         return False
-    if key in SUMS:
+    if merges == "sums":
         return _spans(flow, call, set(refs(operands(call))) - missing)
     if not spares_masks(flow.trace, call, missing):
         return False
@@ -121,33 +137,33 @@ def _spares(flow: Flow, call: Call, missing: Set[Ref], removal: Removal) -> bool
 
 
 def _spans(flow: Flow, call: Call, left: Set[Ref]) -> bool:
-    """Whether one of the terms that are left has the shape of the sum: none was broadcast against a lost one."""
-    made, *terms = ([size(axis) for axis in flow.tensors[ref] or ()] for ref in [Ref(call.path, call.node, 0), *left])
-    return made in terms
+    """Whether one of the remaining terms has the shape of the sum, so that no term was broadcast to a lost one."""
+    total, *terms = ([size(axis) for axis in flow.tensors[ref] or ()] for ref in [Ref(call.path, call.node, 0), *left])
+    return total in terms
 
 
 def operands(call: Call | Arguments) -> list[Any]:
-    """What a merge merges: the items of its first argument, which may go by its name, or its arguments."""
+    """The operands of a merge layer or operation: the items of its first argument if that is a list, or its arguments.
+    The first argument can have the name `inputs`."""
     first = call.args[0] if call.args else call.kwargs.get("inputs")
     return first if isinstance(first, list) else call.args
 
 
 class _Emptiness:
-    """Whether some axis of a tensor has lost its last position; each map is looked at once. `made` has every call's
-    outputs."""
+    """Whether some axis of a tensor has no positions left. `outputs` has the outputs of every call."""
 
     def __init__(self, flow: Flow, dead: np.ndarray) -> None:
         self.tensors, self.keep = flow.tensors, keeper(flow, dead.copy())
-        self.made: dict[tuple[str, tuple[int, ...]], list[Ref]] = defaultdict(list)
+        self.outputs: dict[tuple[str, tuple[int, ...]], list[Ref]] = defaultdict(list)
         for ref in flow.tensors:
-            self.made[ref.path, ref.node].append(ref)
+            self.outputs[ref.path, ref.node].append(ref)
 
     def __call__(self, ref: Ref) -> bool:
         return any((kept := self.keep(axis)) is not None and not len(kept) for axis in self.tensors.get(ref) or ())
 
 
 def rewiring_of(flow: Flow, removal: Removal) -> Rewiring:
-    """The rewiring that takes out what is gone, merges of a single tensor, and what nothing reads any more."""
+    """The rewiring that removes calls that are gone or no longer read, and merges of a single tensor."""
     if not removal.gone and not removal.lost:
         return Rewiring()
     used = _used(flow, removal)
@@ -171,7 +187,7 @@ def rewiring_of(flow: Flow, removal: Removal) -> Rewiring:
 
 
 def _used(flow: Flow, removal: Removal) -> set[tuple[str, tuple[int, ...]]]:
-    """The calls that outputs of the model still depend on. A nested model that is used needs all of its inputs and
+    """The calls on which outputs of the model still depend. A nested model that is used needs all of its inputs and
     outputs."""
     ends = {(ref.path, ref.node) for ref in flow.trace.outputs}
     while True:
@@ -192,20 +208,20 @@ def _is_used(model: ModelCall, used: Set[tuple[str, tuple[int, ...]]]) -> bool:
 
 
 def _refuse_broken_models(flow: Flow, removal: Removal, used: Set[tuple[str, tuple[int, ...]]]) -> None:
-    """Raises NothingLeft where a nested model that stays would lose one of its inputs or outputs."""
+    """Raises NothingLeft if a nested model that stays would lose one of its inputs or outputs."""
     for model in flow.trace.models:
         if not _is_used(model, used):
             continue
         for kind, refs_of_kind in (("input", model.inputs), ("output", model.outputs)):
             if lost := [ref.path for ref in refs_of_kind if ref in removal.gone]:
                 raise NothingLeft(
-                    f"nothing would be left of the {kind} of nested model {model.path!r} that {lost[0]!r} makes, and "
-                    "the model is still needed; keep at least one channel of each layer on the way to it"
+                    f"the {kind} {lost[0]!r} of nested model {model.path!r} would be left without channels, and the "
+                    "model is still needed; keep at least one channel of each layer on the way to it"
                 )
 
 
 def _above(flow: Flow, removal: Removal, ends: set[tuple[str, tuple[int, ...]]]) -> set[tuple[str, tuple[int, ...]]]:
-    """The calls that some calls depend on, themselves among them."""
+    """The calls on which some calls depend, including these calls."""
     used = set(ends)
     for call in reversed(flow.trace.calls):
         if (call.path, call.node) in used:
@@ -216,27 +232,32 @@ def _above(flow: Flow, removal: Removal, ends: set[tuple[str, tuple[int, ...]]])
 
 
 def _port(flow: Flow, call: Call, index: int) -> tuple[str, int, int]:
-    """An operand of a merge: the path of the layer that makes it, at which of its calls, and which of its outputs."""
+    """An operand of a merge layer: the path of the layer that computes it, the number of its call, and the output."""
     scope, _, key = call.path.rpartition("/")
     port = operands(graph_at(flow.graph, scope).calls[key, call.node[-1]])[index].port
     return (join_path(scope, port.layer), port.call, port.output)
 
 
 def _in_every_call(flow: Flow, dropped: set[tuple[str, tuple[int, ...]]]) -> set[tuple[str, int]]:
-    """Calls that go, as their records count them. Inside a nested model they must go in every call of it that stays."""
+    """The dropped calls with the numbers that they have in the record.
+
+    Raises:
+        SurgeryError: a layer of a nested model would be removed in one call of the model, and stay in another.
+    """
     every = [(c.path, c.node) for c in flow.trace.calls] + [(m.path, m.node) for m in flow.trace.models]
     every = [(path, node) for path, node in every if not dropped & set(_around(path, node))]
     names = {(path, node[-1]) for path, node in every if (path, node) in dropped}
     for path, node in every:
         if (path, node[-1]) in names and (path, node) not in dropped:
             raise SurgeryError(
-                f"{path!r} would go in one call of its model and stay in another; give each call a model of its own"
+                f"{path!r} would be removed in one call of its nested model and stay in another; give each call a "
+                "model of its own"
             )
     return names
 
 
 def _around(path: str, node: tuple[int, ...]) -> list[tuple[str, tuple[int, ...]]]:
-    """The calls of nested models that a call is part of.
+    """The calls of the nested models around a call.
 
     >>> _around("a/b/conv", (0, 1, 2))
     [('a/b', (0, 1)), ('a', (0,))]
@@ -245,17 +266,17 @@ def _around(path: str, node: tuple[int, ...]) -> list[tuple[str, tuple[int, ...]
 
 
 def refuse_hollow(flow: Flow, dead: np.ndarray, paths: Set[str]) -> None:
-    """Raises NothingLeft where a layer that stays would be left without any channel of some kind."""
+    """Raises NothingLeft if a layer that stays would be left without channels of some kind."""
     for producer in flow.producers.values():
         if producer.path in paths and size(producer.axis) and not len(flow.solution.kept(producer.axis, dead)):  # type: ignore[arg-type]
             raise NothingLeft(
-                f"layer {producer.path!r} would be left without any of its {size(producer.axis)} channels "
-                f"({producer.kind}), and it is needed; keep at least one of them"
+                f"layer {producer.path!r} would be left without its {size(producer.axis)} channels ({producer.kind}), "
+                "and the layer is still needed; keep at least one channel"
             )
 
 
 def trained(training: Training | None, paths: Set[str]) -> Training | None:
-    """The optimizer's state less the slots of layers that are gone."""
+    """The optimizer's state without the slots of layers that are gone."""
     if training is None:
         return None
     left = [i for i, owner in enumerate(training.slots) if owner is None or owner[0] in paths]

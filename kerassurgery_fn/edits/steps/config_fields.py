@@ -1,4 +1,4 @@
-"""The fields of a layer's config: which values they can have."""
+"""The fields of a layer's config, and the values that they can have."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ from kerassurgery_fn.arguments import meant
 from kerassurgery_fn.errors import BadValue, NotALayer, UnknownField
 from kerassurgery_fn.graph import Record, is_input, is_model
 from kerassurgery_fn.keras_io.layer_conversion import complete_record
-from kerassurgery_fn.rules import RULES, key_of
 from kerassurgery_fn.rules.activations import ACROSS, ELEMENTWISE
+from kerassurgery_fn.rules.config_ranges import RANGES
+from kerassurgery_fn.rules.registry import is_foreign, rule_for
 from kerassurgery_fn.values.frozen import freeze
 
 ELSEWHERE = {"name": "RenameLayer", "trainable": "SetTrainable", "dtype": "ConvertDtype"}
-ALIASES = {"swish", "hard_swish"}  # Keras writes other words for them
+ALIASES = {"swish", "hard_swish"}  # Keras writes other names for them
 ACTIVATIONS = ((ELEMENTWISE | ACROSS) - ALIASES) | {"glu"}
 
 
 def configured(path: str, record: Record, fields: Mapping[str, Any]) -> Record:
-    """A layer's record with other values of some fields, as Keras would write it.
+    """A layer's record with other values of some fields, as Keras writes it.
 
-    Values that are plainly right are written as they are. Of all others Keras makes a layer, which refuses what is
-    wrong and knows the words for what is right.
+    A value that Keras would write unchanged is written at once. For any other value, Keras makes a layer and writes its
+    config, so that a wrong value raises an error and a right one gets the form that Keras gives it.
 
     Raises:
-        UnknownField: there is no such field, or another edit is there to change it.
-        BadValue: a field cannot have that value.
+        UnknownField: the config has no such field, or another edit changes it.
+        BadValue: a field cannot have this value.
     """
     config = record["config"]
     for name in fields:
         check_field(path, record, name)
-    wrong = [(name, value) for name, value in fields.items() if not range_of(key_of(record), name)(value)]
-    for name, value in wrong:
-        raise BadValue(f"layer {path!r} ({record['class_name']}): {name} cannot be {value!r}")
-    made: Record = freeze({**record, "config": {**config, **fields}})
+        if not range_of(record, name)(fields[name]):
+            raise BadValue(f"layer {path!r} ({record['class_name']}): {name} cannot be {fields[name]!r}")
+    changed: Record = freeze({**record, "config": {**config, **fields}})
     if all(is_plain(name, config[name], value) for name, value in fields.items()):
-        return made
+        return changed
     try:
-        required = {key: made[key] for key in ("module", "class_name", "config", "registered_name")}
+        required = {key: changed[key] for key in ("module", "class_name", "config", "registered_name")}
         config = complete_record(required)["config"]
     except NotALayer as error:
         shown = ", ".join(f"{name}={value!r}" for name, value in fields.items())
@@ -47,23 +47,27 @@ def configured(path: str, record: Record, fields: Mapping[str, Any]) -> Record:
     return freeze({**record, "config": config})
 
 
-def range_of(key: str, field: str) -> Callable[[Any], bool]:
-    """Whether a field of a class can have a value, as far as the class is one of Keras.
+def range_of(record: Record, field: str) -> Callable[[Any], bool]:
+    """Whether a field of a layer can have a value; any value passes for classes that are not of Keras.
 
-    >>> range_of("Dropout", "rate")(5), range_of("mine>Decay", "rate")(5), range_of("GroupNormalization", "groups")(-1)
-    (False, True, True)
+    >>> dropout = {"module": "keras.layers", "class_name": "Dropout", "config": {"rate": 0.5}}
+    >>> range_of(dropout, "rate")(5), range_of({**dropout, "module": "mine"}, "rate")(5)
+    (False, True)
     """
-    if key not in RULES or not RULES[key].channels or ">" in key:
+    rule = rule_for(record)
+    if is_foreign(record) or not rule.channels:
         return _anything
-    return OWN_RANGES.get((key, field)) or RANGES.get(field, _anything)
+    return rule.ranges.get(field) or RANGES.get(field, _anything)
 
 
 def check_field(path: str, record: Record, name: str) -> None:
-    """Raises UnknownField where a field is not one of a layer's config, or is another edit's to change."""
+    """Raises UnknownField if the config has no such field, or if another edit changes it."""
     if name in ELSEWHERE:
-        raise UnknownField(f"{name!r} of layer {path!r} is no field for SetConfig: use {ELSEWHERE[name]}")
+        raise UnknownField(f"SetConfig cannot change {name!r} of layer {path!r}; use {ELSEWHERE[name]}")
     if is_input(record) or is_model(record):
-        raise UnknownField(f"{path!r} is a {record['class_name']}, whose config follows from the model's graph")
+        raise UnknownField(
+            f"SetConfig cannot change {path!r}: the config of {record['class_name']} follows from the graph"
+        )
     known = [field for field in record["config"] if field not in ELSEWHERE]
     if name not in known:
         hint = meant(name, known, len(known))
@@ -71,7 +75,7 @@ def check_field(path: str, record: Record, name: str) -> None:
 
 
 def is_plain(name: str, old: Any, new: Any) -> bool:
-    """Whether a value is one that Keras would write in place of another, without asking it.
+    """Whether Keras would write a value unchanged, in place of another value of the field.
 
     >>> is_plain("rate", 0.5, 0.3), is_plain("activation", "relu", "gelu"), is_plain("kernel_size", [3, 3], 5)
     (True, True, False)
@@ -85,22 +89,3 @@ def is_plain(name: str, old: Any, new: Any) -> bool:
 
 def _anything(value: Any) -> bool:
     return True
-
-
-def _is_share(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-# What holds of a field in every layer of Keras that has it; in a layer somebody else wrote it may mean anything.
-RANGES: dict[str, Callable[[Any], bool]] = {
-    **dict.fromkeys(("rate", "dropout", "recurrent_dropout", "momentum"), _is_share),
-    "lora_alpha": lambda value: value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)),
-    **dict.fromkeys(("units", "filters", "groups", "depth_multiplier", "num_heads", "key_dim"), _is_count),
-}
-OWN_RANGES: dict[tuple[str, str], Callable[[Any], bool]] = {
-    ("GroupNormalization", "groups"): lambda value: value == -1 or _is_count(value),  # -1: a group for each channel
-}
