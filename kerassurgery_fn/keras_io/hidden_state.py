@@ -15,6 +15,7 @@ import numpy as np
 
 from kerassurgery_fn.errors import HiddenState
 from kerassurgery_fn.graph import Record
+from kerassurgery_fn.rules.registry import rule_for
 
 # --- state that is added to the config
 
@@ -125,17 +126,10 @@ def saves_files(layer: Any) -> bool:
 
 
 def refuse_unbuildable(path: str, record: Record) -> None:
-    """Raises HiddenState for a layer that Keras cannot build from the config that it writes.
-
-    ReversibleEmbedding with LoRA and `tie_weights=False`: Embedding.build enables LoRA, which locks the layer, and
-    only then ReversibleEmbedding.build adds its second matrix, which raises an error in a locked layer.
-    """
-    config = record["config"]
-    if config.get("lora_rank") and config.get("tie_weights") is False and record["class_name"] == "ReversibleEmbedding":
-        raise HiddenState(
-            f"layer {path!r} (ReversibleEmbedding) has LoRA weights and tie_weights=False, and Keras cannot build such "
-            "a layer from its config; merge the LoRA weights into the embeddings first"
-        )
+    """Raises HiddenState for a layer that Keras cannot build from the config that it writes."""
+    unbuildable = rule_for(record).unbuildable
+    if unbuildable and (reason := unbuildable(record["config"])):
+        raise HiddenState(f"layer {path!r} ({record['class_name']}) {reason}")
 
 
 def refuse_adapters(path: str, layer: Any, record: Record) -> None:

@@ -1,6 +1,7 @@
-"""What each layer and operation does to channels, one family a file.
+"""Everything that is known of layers and operations: one record for each class, one family a file.
 
-To support a layer, write its rule in the file of its family: the layer's call on channel maps.
+To support a layer, add its record to the file of its family (see `registry`) and one row to the test of the family.
+No other part of the package names a class of Keras.
 """
 
 from kerassurgery_fn.rules import (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from operator import itemgetter
 from typing import Any
 
@@ -44,7 +45,21 @@ def embedding(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     return (*inputs, o)
 
 
-@rule("ReversibleEmbedding", macs=reversible_embedding_macs, keywords=("reverse",))
+def has_adapters_and_two_tables(config: Mapping[str, Any]) -> str:
+    """Why Keras cannot build a ReversibleEmbedding: Embedding.build enables LoRA, which locks the layer, and only then
+    ReversibleEmbedding.build adds its second table, which raises an error in a locked layer."""
+    if not config.get("lora_rank") or config.get("tie_weights") is not False:
+        return ""
+    return (
+        "has LoRA weights and tie_weights=False, and Keras cannot build such a layer from its config; merge the LoRA "
+        "weights into the embeddings first"
+    )
+
+
+@rule(
+    "ReversibleEmbedding", macs=reversible_embedding_macs, keywords=("reverse",),
+    unbuildable=has_adapters_and_two_tables,
+)  # fmt: skip
 def reversible_embedding(layer: Layer, inputs: Tensor, reverse: bool = False, **_: Any) -> Tensor:
     v, o = layer["input_dim"], layer.fresh("output_dim")
     layer.weights(embeddings="vo", v=v, o=o)

@@ -94,7 +94,11 @@ class Rule:
       whose shapes it states. Keras writes none for a layer that needs no building;
     - `derived_config`: (config, axes of the first input) -> the config fields that Keras works out as it builds;
     - `stated_shape`: (config, shape of the output) -> the shape as Keras states it, some sizes left open;
-    - `states_dtype`: whether the config has a dtype where other layers have a policy.
+    - `states_dtype`: whether the config has a dtype where other layers have a policy;
+    - `unbuildable`: config -> why Keras cannot build a layer from this config, although it wrote it; empty if it can.
+
+    >>> Rule(rank=4, equal_channels=True)
+    Rule(equal_channels=True, rank=4)
     """
 
     channels: Channels | None = None
@@ -131,6 +135,20 @@ class Rule:
     derived_config: Callable[[Config, Any], dict[str, Any]] | None = None
     stated_shape: Callable[[Config, Any], Any] | None = None
     states_dtype: bool = False
+    unbuildable: Callable[[Config], str] | None = None
+
+    def __repr__(self) -> str:
+        """The fields that differ from the default."""
+        defaults = vars(Rule())
+        known = {name: value for name, value in vars(self).items() if value != defaults[name]}
+        return f"Rule({', '.join(f'{name}={_shown(value)}' for name, value in known.items())})"
+
+
+def _shown(value: Any) -> str:
+    """A value of a field; a function by its name."""
+    if isinstance(value, tuple) and any(map(callable, value)):
+        return f"({', '.join(map(_shown, value))})"
+    return getattr(value, "__name__", repr(value))
 
 
 UNKNOWN = Rule(arguments=None)
