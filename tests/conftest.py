@@ -16,6 +16,7 @@ from typing import Any
 from helpers import older, random_state
 import pytest
 
+from kerassurgery_fn.edits import EDITS
 from kerassurgery_fn.rules.strictness import strict_rules
 
 _STRICT_RULES = ExitStack()
@@ -56,6 +57,15 @@ def is_implemented(operation: str) -> bool:
 def _no_models_of_other_tests() -> None:
     if running := sys.modules.get("helpers.running"):
         running.forget()
+
+
+@pytest.fixture
+def registered_edits() -> Iterator[dict[str, type]]:
+    """The table of edits; those that a test registers are forgotten after it."""
+    before = dict(EDITS)
+    yield EDITS
+    EDITS.clear()
+    EDITS.update(before)
 
 
 @pytest.fixture

@@ -77,6 +77,15 @@ def test_each_row_of_the_table_runs(code, scope, tmp_path, monkeypatch):
 
 
 @pytest.mark.keras
+def test_the_example_of_edits_of_your_own(scope, tmp_path, monkeypatch, registered_edits):
+    monkeypatch.chdir(tmp_path)
+    exec(example("edit"), scope)
+    assert [scope["smaller"].get_layer(name).filters for name in ("conv_1", "conv_2")] == [6, 11]
+    assert not scope["smaller"].get_layer("conv_2").trainable
+    assert kerassurgery_fn.load_plan("plan.json") == scope["plan"]
+
+
+@pytest.mark.keras
 def test_the_first_example_runs(scope):
     """The pipe on the first screen, on a model that has the layers that it names."""
     import keras

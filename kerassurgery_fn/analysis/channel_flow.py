@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +23,9 @@ from kerassurgery_fn.graph import (
 )
 from kerassurgery_fn.rules.counts import Count
 from kerassurgery_fn.rules.findings import Addition, Inexact, Narrow, Producer, Tensor, Weight
+from kerassurgery_fn.rules.registry import state_of_rules
 from kerassurgery_fn.values.frozen import Location
+from kerassurgery_fn.values.kept_results import computed_once
 from kerassurgery_fn.values.snapshot import Snapshot
 
 
@@ -123,11 +125,18 @@ class Flow:
         return f"num_{kind}" if kind not in kinds and f"num_{kind}" in kinds else kind
 
 
+def shapes_of_weights(snapshot: Snapshot) -> Hashable:
+    """The shapes of all weights by path."""
+    return tuple((path, *(array.shape for array in arrays)) for path, arrays in snapshot.weights.items())
+
+
 @takes(snapshot=as_snapshot)
+@computed_once(shapes_of_weights, state_of_rules)
 def analyse(snapshot: Snapshot) -> Flow:
     """The channels of every tensor and weight of a snapshot, and what becomes of each when others go.
 
-    Layers without a rule pin all they touch and are listed as opaque; nothing is guessed.
+    Layers without a rule pin all they touch and are listed as opaque; nothing is guessed. The analysis is computed once
+    for a snapshot: it depends on the record, on the shapes of the weights and on the rules.
     """
     collector = ChannelCollector(trace(read_graph(snapshot)))
     walk(collector.trace.calls, collector)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from toolz import keyfilter
 
 from kerassurgery_fn import __version__
 from kerassurgery_fn.analysis.coupled_groups import groups
@@ -18,6 +19,7 @@ from kerassurgery_fn.cli.edit_verbs import FILE, JSON, OUT, OVERWRITE, add_verbs
 from kerassurgery_fn.cli.edited_files import apply, read, refuse_existing, write
 from kerassurgery_fn.cli.terminal import DEBUG, note, print_json, print_tables, refusing, working
 from kerassurgery_fn.differences import diff, load_diff, patch, save_diff
+from kerassurgery_fn.documents.field_types import is_library_name
 from kerassurgery_fn.documents.plan_files import decode, loads, save_plan
 from kerassurgery_fn.documents.preconditions import made_for
 from kerassurgery_fn.edits import EDITS
@@ -39,7 +41,7 @@ PLAN = Annotated[str, typer.Argument(help="a plan as JSON, from save_plan or pru
 def settings(
     debug: Annotated[bool, typer.Option("--debug", help="show the traceback of an error")] = False,
     rules: Annotated[
-        Path | None, typer.Option(help="a Python file with rules for layers of your own; it is run")
+        Path | None, typer.Option(help="a Python file with rules for layers and with edits of your own; it is run")
     ] = None,
     version: Annotated[bool, typer.Option("--version", help="print the version", is_eager=True)] = False,
 ) -> None:
@@ -208,7 +210,7 @@ def prune(
 
 
 def run_file(path: Path) -> None:
-    """Runs a file that registers rules. Only a file that the user names is run.
+    """Runs a file that registers rules or edits. Only a file that the user names is run.
 
     Raises:
         BadFile: the file cannot be read, or raises an exception.
@@ -232,7 +234,7 @@ def _plan(path: str) -> Any:
     return decode(loads(content_of(path), path))
 
 
-add_verbs(app, EDITS)
+add_verbs(app, keyfilter(is_library_name, EDITS))
 
 
 def main() -> None:

@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 
 from kerassurgery_fn.documents.arrays import array_from_data, array_to_data
-from kerassurgery_fn.documents.field_types import edit_classes, field_hints, value_classes
-from kerassurgery_fn.edits.deletion import Masked
+from kerassurgery_fn.documents.field_types import edit_classes, field_hints, name_of, value_classes
+from kerassurgery_fn.edits.steps.indices import Masked
 from kerassurgery_fn.errors import BadDocument, NotEncodable, UnknownEdit
 from kerassurgery_fn.values.frozen import FrozenDict, FrozenList, freeze
 
+REGISTER = 'Register a class of edits of your own with @edit("package"), from kerassurgery_fn.edits'
 FLOATS = {"inf": math.inf, "-inf": -math.inf}
 ArraySink = Callable[[np.ndarray, str], dict[str, Any]]
 
@@ -107,15 +108,14 @@ class _Writer:
 
     def record(self, value: Any, place: str) -> Any:
         """A dataclass from the tables of classes: its name and its fields."""
-        name = type(value).__name__
         for key, classes in (("edit", edit_classes()), ("$type", value_classes(self.more))):
-            if classes.get(name) is type(value):
+            if name := name_of(type(value), classes):
                 names = field_hints(type(value))
                 fields = {field: self.write(getattr(value, field), f"{place}.{field}") for field in names}
                 return {key: name, **fields}
         raise NotEncodable(
             f"{place}: {value!r} ({type(value).__qualname__}) cannot be written. A document can have edits, snapshots, "
-            "numbers, strings, arrays, and tuples and mappings of these; use one of them"
+            f"numbers, strings, arrays, and tuples and mappings of these. {REGISTER}"
         )
 
 

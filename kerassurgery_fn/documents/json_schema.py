@@ -12,17 +12,28 @@ from dataclasses import is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
+from urllib.parse import quote
 
 import numpy as np
+from toolz import valmap
 
 from kerassurgery_fn.documents.arrays import DTYPES
-from kerassurgery_fn.documents.field_types import edit_classes, field_hints, value_classes
+from kerassurgery_fn.documents.field_types import (
+    document_name,
+    edit_classes,
+    field_hints,
+    is_library_name,
+    library_edits,
+    values_in,
+)
 from kerassurgery_fn.edits.base import Edit
-from kerassurgery_fn.edits.deletion import Masked
+from kerassurgery_fn.edits.steps.indices import Masked
 from kerassurgery_fn.graph.record_schema import FORMS, strict
 
 VALUE: dict[str, Any] = {"$ref": "#/$defs/value"}
 EDIT: dict[str, Any] = {"$ref": "#/$defs/edit"}
+OTHER_PACKAGE = {"type": "string", "pattern": "^[^>]+>[^>]+$"}  # the name of a class that is not of this library
+Named = tuple[tuple[str, type], ...]
 PLAIN: dict[Any, dict[str, Any]] = {
     str: {"type": "string"},
     bool: {"type": "boolean"},
@@ -60,22 +71,23 @@ PLAN = Kind("kerassurgery_fn/plan", 1, "plan", Edit, "An edit or plan of kerassu
 
 def schema(kind: Kind = PLAN) -> dict[str, Any]:
     """The JSON Schema (2020-12) of a kind of document, with every registered edit class."""
-    return _schema(kind, tuple(edit_classes().values()))
+    return _schema(kind, tuple(edit_classes().items()))
 
 
 def validator(kind: Kind = PLAN) -> Any:
     """The validator for a kind of document. It does not accept 1.0 as an integer."""
-    return _validator(kind, tuple(edit_classes().values()))
+    return _validator(kind, tuple(edit_classes().items()))
 
 
 @cache
-def _validator(kind: Kind, edits: tuple[type, ...]) -> Any:
+def _validator(kind: Kind, edits: Named) -> Any:
     return strict()(_schema(kind, edits))
 
 
 @cache
-def _schema(kind: Kind, edits: tuple[type, ...]) -> dict[str, Any]:
-    named = {"edit": edits, "$type": tuple(value_classes(kind.more).values())}
+def _schema(kind: Kind, edits: Named) -> dict[str, Any]:
+    values = values_in(tuple(cls for _, cls in edits), kind.more)
+    named = {"edit": edits, "$type": tuple(values.items())}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": kind.title,
@@ -90,26 +102,31 @@ def _schema(kind: Kind, edits: tuple[type, ...]) -> dict[str, Any]:
         "$defs": {
             **GENERAL,
             **FORMS,
-            **{key: _choice(key, classes) for key, classes in named.items()},
-            **{cls.__name__: _record(key, cls) for key, classes in named.items() for cls in classes},
+            **{key: _choice(key, [name for name, _ in classes]) for key, classes in named.items()},
+            **{name: _record(key, name, cls) for key, classes in named.items() for name, cls in classes},
         },
     }
 
 
-def _choice(key: str, classes: Sequence[type]) -> dict[str, Any]:
-    """The schema of one of several dataclasses, by the name under a key."""
-    names = [cls.__name__ for cls in classes]
+def _choice(key: str, names: Sequence[str]) -> dict[str, Any]:
+    """The schema of one of several dataclasses, by the name under a key. The fields of a class of another package may
+    have any values."""
+    others = {"properties": {key: OTHER_PACKAGE}}
     return {
         "type": "object",
         "required": [key],
-        "properties": {key: {"enum": names}},
-        "allOf": [
-            {"if": {"properties": {key: {"const": name}}}, "then": {"$ref": f"#/$defs/{name}"}} for name in names
-        ],
+        "if": others,
+        "then": {"additionalProperties": VALUE},
+        "else": {"properties": {key: {"enum": [*filter(is_library_name, names)]}}},
+        "allOf": [{"if": {"properties": {key: {"const": name}}}, "then": _reference(name)} for name in names],
     }
 
 
-def _record(key: str, cls: type) -> dict[str, Any]:
+def _reference(name: str) -> dict[str, Any]:
+    return {"$ref": f"#/$defs/{quote(name)}"}
+
+
+def _record(key: str, name: str, cls: type) -> dict[str, Any]:
     """The schema of a dataclass: its name under a key, and its fields."""
     hints = field_hints(cls)
     return {
@@ -117,7 +134,7 @@ def _record(key: str, cls: type) -> dict[str, Any]:
         "type": "object",
         "required": [key, *hints],
         "additionalProperties": False,
-        "properties": {key: {"const": cls.__name__}, **{name: of_hint(hint) for name, hint in hints.items()}},
+        "properties": {key: {"const": name}, **valmap(of_hint, hints)},
     }
 
 
@@ -129,7 +146,7 @@ def of_hint(hint: Any) -> dict[str, Any]:
     """
     origin, args = get_origin(hint), get_args(hint)
     if origin is Annotated:
-        return {"$ref": f"#/$defs/{args[1]}"}
+        return {"$ref": f"#/$defs/{args[1]}"} if args[1] in FORMS else of_hint(args[0])
     if origin in (Union, types.UnionType):
         return {"anyOf": [of_hint(arg) for arg in args]}
     if origin is Literal:
@@ -141,7 +158,7 @@ def of_hint(hint: Any) -> dict[str, Any]:
     if isinstance(origin, type) and issubclass(origin, Mapping) and args[0] is str:
         return _mapping(of_hint(args[1]))
     if isinstance(hint, type) and is_dataclass(hint):
-        return {"type": "object", "$ref": f"#/$defs/{hint.__name__}"}
+        return {"type": "object", **_reference(document_name(hint))}
     return PLAIN.get(hint, VALUE)
 
 
@@ -224,4 +241,4 @@ GENERAL: dict[str, Any] = {
 
 def published(kind: Kind = PLAN) -> str:
     """The text of the file of a published schema."""
-    return json.dumps(schema(kind), indent=1) + "\n"
+    return json.dumps(_schema(kind, tuple(library_edits().items())), indent=1) + "\n"

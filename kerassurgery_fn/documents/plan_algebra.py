@@ -16,7 +16,7 @@ from kerassurgery_fn.documents.plan_files import dumps, encode
 from kerassurgery_fn.documents.preconditions import MadeFor
 from kerassurgery_fn.edits import DeleteChannels
 from kerassurgery_fn.edits.base import Edit
-from kerassurgery_fn.edits.deletion import _ChannelEdit
+from kerassurgery_fn.edits.deletion import ChannelEdit
 from kerassurgery_fn.edits.plan import AtOnce, Plan, as_edit
 from kerassurgery_fn.edits.steps.branches import removed
 from kerassurgery_fn.edits.steps.inexact_cuts import only_tried
@@ -230,15 +230,16 @@ class _RemainingChannels:
         """The state after an edit. The channels that it deletes are removed from `positions`."""
         edited = edit(state)
         if _is_deletion(edit):
-            self._delete(edit, analyse(state))
+            self._delete(edit, state)
         else:
             # Nothing is known about the other edits. A layer that they resize cannot be tracked any further.
             widths = {key: size(producer.axis) for key, producer in analyse(edited).producers.items()}
             self.positions = {key: kept for key, kept in self.positions.items() if widths.get(key) == len(kept)}
         return edited
 
-    def _delete(self, edit: Edit, flow: Flow) -> None:
-        dead = removed(flow, np.logical_or.reduce([deletion.dying(flow) for deletion in deletions_of(edit)])).dead
+    def _delete(self, edit: Edit, state: Snapshot) -> None:
+        flow, deletions = analyse(state), deletions_of(edit)
+        dead = removed(flow, np.logical_or.reduce([deletion.ids_to_delete(state) for deletion in deletions])).dead
         for key, positions in self.positions.items():
             if key in flow.producers:
                 kept = flow.solution.kept(flow.producers[key].axis, dead)  # type: ignore[arg-type]
@@ -249,8 +250,8 @@ def _is_deletion(edit: Edit) -> bool:
     return bool(deletions_of(edit))
 
 
-def deletions_of(edit: Edit) -> list[_ChannelEdit]:
+def deletions_of(edit: Edit) -> list[ChannelEdit]:
     """The deletions of channels that an edit consists of; empty if the edit does anything else."""
     edits: Sequence[Edit] = edit.edits if isinstance(edit, AtOnce) else [edit]
-    deletions = [each for each in edits if isinstance(each, _ChannelEdit)]
+    deletions = [each for each in edits if isinstance(each, ChannelEdit)]
     return deletions if len(deletions) == len(edits) else []

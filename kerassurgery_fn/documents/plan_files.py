@@ -16,8 +16,8 @@ from jsonschema.exceptions import best_match
 
 from kerassurgery_fn.arguments import as_count, as_file, as_flag, meant, shortened, takes
 from kerassurgery_fn.documents.arrays import array_to_data
-from kerassurgery_fn.documents.encoding import ArraySink, from_data, to_data
-from kerassurgery_fn.documents.field_types import edit_classes
+from kerassurgery_fn.documents.encoding import REGISTER, ArraySink, from_data, to_data
+from kerassurgery_fn.documents.field_types import edit_classes, is_library_name, library_edits, name_of
 from kerassurgery_fn.documents.json_schema import PLAN, Kind, validator
 from kerassurgery_fn.documents.preconditions import MadeFor
 from kerassurgery_fn.edits.base import Edit
@@ -39,8 +39,8 @@ def encode(edit: Edit) -> dict[str, Any]:
     >>> encode(DeleteChannels("conv_1", [0, 4]))["plan"]
     {'edit': 'DeleteChannels', 'channels': {'conv_1': [0, 4]}, 'allow_output_change': False}
     """
-    if edit_classes().get(type(edit).__name__) is not type(edit):
-        raise NotEncodable(f"{shortened(edit)} is not a registered edit; there are {', '.join(edit_classes())}")
+    if name_of(type(edit), edit_classes()) is None:
+        raise NotEncodable(f"{shortened(edit)} is not a registered edit. {REGISTER}")
     return to_document(edit, PLAN)
 
 
@@ -79,11 +79,20 @@ def _check_edits(data: Any, place: str) -> None:
     """Raises UnknownEdit where the data names an edit that is not registered."""
     for edit_place, name in _edits_in(data, place):
         if name not in edit_classes():
-            known = sorted(edit_classes())
-            raise UnknownEdit(
-                f"{edit_place}: unknown edit {name!r}; {meant(name, known, len(known))}. It may need a newer version "
-                "of the library, or an import of the package that registers it with @edit"
-            )
+            raise UnknownEdit(f"{edit_place}: {_unknown(name)}")
+
+
+def _unknown(name: str) -> str:
+    """What to do about an edit that is not registered."""
+    if not is_library_name(name):
+        package, _, class_name = name.rpartition(">")
+        return (
+            f"the edit {name!r} is not registered: import the module that defines {class_name} under "
+            f"@edit({package!r}) first, or on the command line pass its file as --rules; reading a document imports "
+            "nothing"
+        )
+    known = sorted(library_edits())
+    return f"unknown edit {name!r}; {meant(name, known, len(known))}. It may need a newer version of the library"
 
 
 @takes(path=as_file)

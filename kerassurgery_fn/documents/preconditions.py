@@ -41,7 +41,7 @@ class Fingerprint:
 
 
 @dataclass(frozen=True)
-class MadeFor:
+class MadeFor(Edit):
     """A plan that raises an error on any model except the one it was made for. Its `plan` accepts every model."""
 
     plan: Edit

@@ -1,8 +1,8 @@
 """The edits, one family a file: frozen dataclasses that are functions from snapshot to snapshot."""
 
-from kerassurgery_fn.edits.base import EDITS, Edit
+from kerassurgery_fn.edits.base import EDITS, Edit, edit
 from kerassurgery_fn.edits.deepening import DeepenLayer
-from kerassurgery_fn.edits.deletion import DeleteChannels, KeepChannels
+from kerassurgery_fn.edits.deletion import ChannelEdit, DeleteChannels, KeepChannels
 from kerassurgery_fn.edits.extraction import ExtractModel
 from kerassurgery_fn.edits.folding import FoldBatchNorm
 from kerassurgery_fn.edits.heads import ReplaceHead
@@ -11,10 +11,13 @@ from kerassurgery_fn.edits.layers import DeleteLayer, InsertLayer, ReplaceLayer,
 from kerassurgery_fn.edits.precision import ConvertDtype
 from kerassurgery_fn.edits.reordering import ReorderChannels
 from kerassurgery_fn.edits.settings import RenameLayer, SetConfig, SetTrainable
+from kerassurgery_fn.edits.steps.draft import Draft
+from kerassurgery_fn.edits.steps.draft_writing import GraphEdit
 from kerassurgery_fn.edits.widening import WidenChannels
 
 __all__ = [
-    "EDITS", "ConvertDtype", "DeepenLayer", "DeleteChannels", "DeleteLayer", "Edit", "ExtractModel", "FoldBatchNorm",
-    "InsertLayer", "KeepChannels", "RenameLayer", "ReorderChannels", "ReplaceHead", "ReplaceLayer", "SetConfig",
-    "SetInputShape", "SetTrainable", "UnshareLayer", "WidenChannels",
+    "EDITS", "ChannelEdit", "ConvertDtype", "DeepenLayer", "DeleteChannels", "DeleteLayer", "Draft", "Edit",
+    "ExtractModel", "FoldBatchNorm", "GraphEdit", "InsertLayer", "KeepChannels", "RenameLayer", "ReorderChannels",
+    "ReplaceHead", "ReplaceLayer", "SetConfig", "SetInputShape", "SetTrainable", "UnshareLayer",
+    "WidenChannels", "edit",
 ]  # fmt: skip

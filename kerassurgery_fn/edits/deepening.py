@@ -18,7 +18,7 @@ from kerassurgery_fn.edits.layers import InsertLayer, as_calls
 from kerassurgery_fn.edits.precision import as_dtype
 from kerassurgery_fn.edits.settings import check_name
 from kerassurgery_fn.edits.steps.draft import Draft, parted
-from kerassurgery_fn.edits.steps.draft_writing import Rewrite
+from kerassurgery_fn.edits.steps.draft_writing import GraphEdit
 from kerassurgery_fn.errors import BadValue, MisfitTensor
 from kerassurgery_fn.graph import Record, Selector, as_selector
 from kerassurgery_fn.rules.activations import applied_last
@@ -33,7 +33,7 @@ IDEMPOTENT = {"linear", "relu", "relu6", "hard_tanh"}  # activations f with f(f(
 
 @edit
 @dataclass(frozen=True)
-class DeepenLayer(Rewrite):
+class DeepenLayer(GraphEdit):
     """Inserts a layer of the same class after a Dense or Conv layer. The new layer computes the identity until it is
     trained.
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from kerassurgery_fn.analysis.call_keywords import added_kwargs
 from kerassurgery_fn.analysis.masks import automatic_kwargs, with_masks
-from kerassurgery_fn.edits.base import edit
+from kerassurgery_fn.edits.base import Edit, edit
 from kerassurgery_fn.edits.settings import check_name
 from kerassurgery_fn.edits.steps.draft import Draft, parted
 from kerassurgery_fn.edits.steps.draft_writing import finish
@@ -39,7 +39,7 @@ Tensors = str | tuple[Any, ...] | Mapping[str, Any]
 
 @edit
 @dataclass(frozen=True)
-class ExtractModel:
+class ExtractModel(Edit):
     """The part of a model that leads from some tensors to others: a feature extractor, a model cut off at some layer, a
     backbone without its head.
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from kerassurgery_fn.edits.base import edit
 from kerassurgery_fn.edits.steps.draft import Draft, parted
-from kerassurgery_fn.edits.steps.draft_writing import Rewrite
+from kerassurgery_fn.edits.steps.draft_writing import GraphEdit
 from kerassurgery_fn.errors import NotFoldable
 from kerassurgery_fn.graph import (
     Port,
@@ -45,7 +45,7 @@ class Fold(NamedTuple):
 
 @edit
 @dataclass(frozen=True)
-class FoldBatchNorm(Rewrite):
+class FoldBatchNorm(GraphEdit):
     """Folds batch normalisations into the Dense, Conv, DepthwiseConv, SeparableConv or ConvTranspose layers before
     them. The function of the model in inference stays the same.
 

@@ -11,9 +11,9 @@ import numpy as np
 from kerassurgery_fn.analysis.channel_flow import Flow, analyse
 from kerassurgery_fn.arguments import items_of
 from kerassurgery_fn.channels import Axis
-from kerassurgery_fn.edits.base import edit
-from kerassurgery_fn.edits.deletion import refuse_pinned
+from kerassurgery_fn.edits.base import Edit, edit
 from kerassurgery_fn.edits.steps.additions import refuse_misplaced
+from kerassurgery_fn.edits.steps.channel_deletion import refuse_pinned
 from kerassurgery_fn.edits.steps.channel_sources import grower
 from kerassurgery_fn.edits.steps.cutting import Sources, recounted
 from kerassurgery_fn.edits.steps.head_channels import Head, found_head
@@ -32,7 +32,7 @@ JUDGES = ("loss", "metrics", "weighted_metrics")
 
 @edit
 @dataclass(frozen=True)
-class ReplaceHead:
+class ReplaceHead(Edit):
     """Other classes for the layer that makes a model's output, a Dense or Conv layer mostly. Old classes keep their
     weights where they are named, those of new ones are drawn.
 

@@ -9,7 +9,7 @@ from typing import Any
 from kerassurgery_fn.arguments import as_shape, one_of, optional, shortened
 from kerassurgery_fn.edits.base import edit
 from kerassurgery_fn.edits.steps.draft import Draft, parted
-from kerassurgery_fn.edits.steps.draft_writing import Rewrite
+from kerassurgery_fn.edits.steps.draft_writing import GraphEdit
 from kerassurgery_fn.edits.steps.input_specs import with_input_specs
 from kerassurgery_fn.edits.steps.interpolation import METHODS
 from kerassurgery_fn.errors import BadValue, UnknownLayer, WrongShape
@@ -23,7 +23,7 @@ DTYPES = (
 
 @edit
 @dataclass(frozen=True)
-class SetInputShape(Rewrite):
+class SetInputShape(GraphEdit):
     """Inputs of another size or dtype, fixed or open. The weights stay, and all shapes behind the inputs follow: those
     of tensors and nested models, and the sizes that layers such as Reshape have in their configs.
 

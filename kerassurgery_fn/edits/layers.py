@@ -10,7 +10,7 @@ from kerassurgery_fn.analysis.masks import automatic_kwargs
 from kerassurgery_fn.edits.base import edit
 from kerassurgery_fn.edits.settings import check_name
 from kerassurgery_fn.edits.steps.draft import Draft, chosen_calls, parted
-from kerassurgery_fn.edits.steps.draft_writing import Rewrite
+from kerassurgery_fn.edits.steps.draft_writing import GraphEdit
 from kerassurgery_fn.edits.steps.indices import as_indices, is_index
 from kerassurgery_fn.errors import BadValue, MisfitTensor, UnknownCall
 from kerassurgery_fn.graph import (
@@ -38,7 +38,7 @@ PRECEDED = "preceded by another"
 Calls = tuple[int, ...] | None
 
 
-class _OfCalls(Rewrite):
+class _OfCalls(GraphEdit):
     """What edits of all or chosen calls of some layers have in common."""
 
     layer: Selector
@@ -120,7 +120,7 @@ def refuse_change(path: str, record: Record, read: Spec | None, made: Spec | Non
 
 @edit
 @dataclass(frozen=True)
-class InsertLayer(Rewrite):
+class InsertLayer(GraphEdit):
     """A layer put before or after others.
 
     `before` a layer, only what that layer reads passes through the new one, and other readers of the same tensor read

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
 import numpy as np
+from toolz import concat
 
 from kerassurgery_fn.analysis.channel_flow import analyse
 from kerassurgery_fn.arguments import as_snapshot, is_keras, shortened, takes
 from kerassurgery_fn.edits.base import Edit
-from kerassurgery_fn.edits.deletion import _ChannelEdit, delete, refuse_pinned
+from kerassurgery_fn.edits.deletion import ChannelEdit
+from kerassurgery_fn.edits.steps.channel_deletion import delete, refuse_pinned
 from kerassurgery_fn.edits.steps.draft import Draft
-from kerassurgery_fn.edits.steps.draft_writing import Rewrite, finished
+from kerassurgery_fn.edits.steps.draft_writing import GraphEdit, finished, redrawn
 from kerassurgery_fn.errors import SurgeryError
 from kerassurgery_fn.values.snapshot import Snapshot
 
 
 @dataclass(frozen=True, init=False)
-class Plan:
+class Plan(Edit):
     """Edits one after the other, each on what the one before it left. A plan is an edit itself.
 
     >>> from kerassurgery_fn.edits import DeleteChannels
@@ -30,7 +32,7 @@ class Plan:
 
     edits: tuple[Edit, ...]
 
-    def __init__(self, *edits: Edit) -> None:
+    def __init__(self, *edits: Callable[[Snapshot], Snapshot]) -> None:
         object.__setattr__(self, "edits", tuple(map(as_edit, edits)))
 
     @takes(snapshot=as_snapshot)
@@ -53,7 +55,7 @@ def as_edit(given: Any, name: str = "edit") -> Edit:
     >>> as_edit(DeleteLayer("dropout"))
     DeleteLayer(layer='dropout', calls=None, allow_shape_change=False)
     """
-    if isinstance(given, Edit) and not isinstance(given, type) and not is_keras(given, "Layer"):
+    if callable(given) and not isinstance(given, type) and not is_keras(given, "Layer"):
         return given
     hint = ", as in Plan(*edits)" * isinstance(given, (list, tuple))
     raise SurgeryError(
@@ -62,7 +64,7 @@ def as_edit(given: Any, name: str = "edit") -> Edit:
 
 
 @dataclass(frozen=True)
-class AtOnce:
+class AtOnce(Edit):
     """Edits that all refer to the same snapshot: those of layers are done in one traversal, in their order, and those
     of channels after them in one cut.
 
@@ -74,7 +76,7 @@ class AtOnce:
 
     def __post_init__(self) -> None:
         for edit in map(as_edit, self.edits):
-            if not isinstance(edit, (_ChannelEdit, Rewrite)):
+            if not isinstance(edit, (ChannelEdit, GraphEdit)):
                 raise SurgeryError(
                     f"only edits of layers and of channels can be done at once, {edit!r} is neither; put it in a Plan "
                     "of its own"
@@ -85,25 +87,24 @@ class AtOnce:
         made, edits = self.before_the_cut(snapshot)
         return cut_at_once(made, edits) if edits else made
 
-    def before_the_cut(self, snapshot: Snapshot) -> tuple[Snapshot, list[_ChannelEdit]]:
+    def before_the_cut(self, snapshot: Snapshot) -> tuple[Snapshot, list[ChannelEdit]]:
         """The snapshot after the edits of layers, and the edits of channels as they are to be done on that."""
         draft = Draft(snapshot)
         for edit in self.edits:
-            if isinstance(edit, Rewrite):
-                draft = edit.redraw(draft)
-        edits = [edit for edit in self.edits if isinstance(edit, _ChannelEdit)]
+            if isinstance(edit, GraphEdit):
+                draft = redrawn(edit, draft)
+        edits = [edit for edit in self.edits if isinstance(edit, ChannelEdit)]
         made, paths = finished(draft)
         if edits and made is not snapshot:
-            before = analyse(snapshot)
-            edits = [part for edit in edits for part in edit.readdressed(before, paths)]
+            edits = list(concat(edit.readdressed(snapshot, paths) for edit in edits))
         return made, edits
 
 
-def cut_at_once(snapshot: Snapshot, edits: Sequence[_ChannelEdit]) -> Snapshot:
+def cut_at_once(snapshot: Snapshot, edits: Sequence[ChannelEdit]) -> Snapshot:
     """The snapshot after several channel edits in one analysis and one cut."""
     flow = analyse(snapshot)
-    dying = [edit.dying(flow) for edit in edits]
-    for edit, own in zip(edits, dying, strict=True):
-        refuse_pinned(flow, own, edit.allow_output_change)
-    dead = np.logical_or.reduce([flow.solution.none_dead(), *dying])
+    deleted = [edit.ids_to_delete(snapshot) for edit in edits]
+    for edit, ids in zip(edits, deleted, strict=True):
+        refuse_pinned(flow, ids, edit.allow_output_change)
+    dead = np.logical_or.reduce([flow.solution.none_dead(), *deleted])
     return delete(snapshot, flow, dead, allow_output_change=any(edit.allow_output_change for edit in edits))

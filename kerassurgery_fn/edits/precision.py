@@ -12,7 +12,7 @@ import numpy as np
 from kerassurgery_fn.analysis.channel_flow import analyse
 from kerassurgery_fn.edits.base import edit
 from kerassurgery_fn.edits.steps.draft import Draft, parted
-from kerassurgery_fn.edits.steps.draft_writing import Rewrite
+from kerassurgery_fn.edits.steps.draft_writing import GraphEdit
 from kerassurgery_fn.errors import BadValue
 from kerassurgery_fn.graph import Record, Selector, as_selector, is_input, is_model, model_in, with_layer
 from kerassurgery_fn.rules.dtypes import is_float, policy_name, variable_dtype
@@ -25,7 +25,7 @@ POLICIES = ("float16", "bfloat16", "float32", "float64", "mixed_float16", "mixed
 
 @edit
 @dataclass(frozen=True)
-class ConvertDtype(Rewrite):
+class ConvertDtype(GraphEdit):
     """Converts layers to another precision, including the layers inside wrappers and nested models.
 
     The dtypes of the model's inputs stay. The optimizer's state of weights whose dtype changes is dropped.

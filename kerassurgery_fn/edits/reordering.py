@@ -10,10 +10,10 @@ import numpy as np
 
 from kerassurgery_fn.analysis.channel_flow import Flow, analyse
 from kerassurgery_fn.channels import FIXED, size
-from kerassurgery_fn.edits.base import edit
-from kerassurgery_fn.edits.deletion import refuse_pinned
+from kerassurgery_fn.edits.base import Edit, edit
 from kerassurgery_fn.edits.steps.additions import refuse_misplaced
 from kerassurgery_fn.edits.steps.addresses import addressed
+from kerassurgery_fn.edits.steps.channel_deletion import refuse_pinned
 from kerassurgery_fn.edits.steps.channel_sources import NotTogether, reorderer
 from kerassurgery_fn.edits.steps.cutting import Sources, copied_arrays, copied_constants
 from kerassurgery_fn.edits.steps.indices import as_indices
@@ -27,7 +27,7 @@ Orders = Mapping[str, tuple[int, ...]]
 
 @edit
 @dataclass(frozen=True, init=False)
-class ReorderChannels:
+class ReorderChannels(Edit):
     """Channels of some layers in another order, and all that carries or reads them with them: the model computes what
     it did.
 

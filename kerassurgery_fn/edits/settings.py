@@ -11,7 +11,7 @@ import numpy as np
 from kerassurgery_fn.edits.base import edit
 from kerassurgery_fn.edits.steps.config_fields import configured
 from kerassurgery_fn.edits.steps.draft import Draft, parted
-from kerassurgery_fn.edits.steps.draft_writing import Rewrite, scopes_above
+from kerassurgery_fn.edits.steps.draft_writing import GraphEdit, scopes_above
 from kerassurgery_fn.errors import BadValue, NameTaken
 from kerassurgery_fn.graph import TRAINED, Selector, as_selector, model_in, renamed, with_layer
 from kerassurgery_fn.keras_io.layer_conversion import as_value
@@ -20,7 +20,7 @@ from kerassurgery_fn.values.frozen import FrozenDict, freeze, set_in
 
 @edit
 @dataclass(frozen=True)
-class RenameLayer(Rewrite):
+class RenameLayer(GraphEdit):
     """A layer under another name: in the config, in the paths of its weights and of those in it, in the optimizer's
     state, and in what the model was compiled with for the output of that name.
 
@@ -56,7 +56,7 @@ def check_name(name: Any) -> None:
 
 @edit
 @dataclass(frozen=True, init=False)
-class SetConfig(Rewrite):
+class SetConfig(GraphEdit):
     """Other values for fields of some layers' configs: an activation, a dropout rate, a regularizer.
 
     What the layers' weights are made for stays: a change that asks for other weights is refused. Masks are found again
@@ -101,7 +101,7 @@ class SetConfig(Rewrite):
 
 @edit
 @dataclass(frozen=True)
-class SetTrainable(Rewrite):
+class SetTrainable(GraphEdit):
     """Layers frozen, or trained again. Those in a wrapper or a nested model go with it.
 
     The optimizer's state of layers that are frozen goes; layers that are trained again begin without any. Models with a

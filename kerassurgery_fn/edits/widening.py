@@ -16,10 +16,10 @@ import numpy as np
 
 from kerassurgery_fn.analysis.channel_flow import Flow, analyse
 from kerassurgery_fn.channels import FIXED, Axis
-from kerassurgery_fn.edits.base import edit
-from kerassurgery_fn.edits.deletion import refuse_pinned
+from kerassurgery_fn.edits.base import Edit, edit
 from kerassurgery_fn.edits.steps.additions import refuse_misplaced
 from kerassurgery_fn.edits.steps.addresses import addressed
+from kerassurgery_fn.edits.steps.channel_deletion import refuse_pinned
 from kerassurgery_fn.edits.steps.channel_sources import NotTogether, grower, widener
 from kerassurgery_fn.edits.steps.cutting import Sources, copied_arrays, copied_constants, cut_weight, recounted
 from kerassurgery_fn.edits.steps.indices import as_amount, as_seed, is_index
@@ -37,7 +37,7 @@ CONTRACTED = {"key_dim", "head_dim"}
 
 @edit
 @dataclass(frozen=True, init=False)
-class WidenChannels:
+class WidenChannels(Edit):
     """Layers with more channels: copies of some of theirs. What reads a channel and its copies divides its weights
     among them, so that the model computes what it did.
 

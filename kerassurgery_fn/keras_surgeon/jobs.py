@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from kerassurgery_fn.edits import DeleteChannels, DeleteLayer, InsertLayer, RenameLayer, ReplaceLayer, UnshareLayer
 from kerassurgery_fn.edits.base import Edit
-from kerassurgery_fn.edits.deletion import Masked
 from kerassurgery_fn.edits.plan import AtOnce, Plan
+from kerassurgery_fn.edits.steps.indices import Masked
 from kerassurgery_fn.errors import UnknownJob
 from kerassurgery_fn.graph import read_graph, unused
 from kerassurgery_fn.keras_surgeon.layer_classes import revivable

@@ -11,8 +11,8 @@ from toolz import merge
 from kerassurgery_fn.analysis.layer_costs import cost_of
 from kerassurgery_fn.channels import Axis, has_ids
 from kerassurgery_fn.edits import DeleteChannels
-from kerassurgery_fn.edits.deletion import ids_to_delete
 from kerassurgery_fn.edits.steps.additions import refuse_misplaced
+from kerassurgery_fn.edits.steps.channel_deletion import ids_to_delete
 from kerassurgery_fn.edits.steps.cutting import Sources, keeper
 from kerassurgery_fn.errors import PartialGroup, PinnedChannels
 from kerassurgery_fn.graph import refs

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from toolz import concat
 
 from kerassurgery_fn.analysis.channel_flow import Flow, analyse
 from kerassurgery_fn.analysis.layer_costs import Cost, cost
@@ -16,8 +17,8 @@ from kerassurgery_fn.channels import FIXED, size
 from kerassurgery_fn.differences import Diff, diff
 from kerassurgery_fn.documents.plan_algebra import deletions_of
 from kerassurgery_fn.documents.preconditions import MadeFor
-from kerassurgery_fn.edits import DeleteChannels
 from kerassurgery_fn.edits.base import Edit
+from kerassurgery_fn.edits.deletion import ChannelEdit
 from kerassurgery_fn.edits.plan import AtOnce, Plan, as_edit
 from kerassurgery_fn.edits.steps.branches import removed
 from kerassurgery_fn.edits.steps.inexact_cuts import inexact_layers, only_tried
@@ -155,9 +156,9 @@ def _explain_edit(edit: Edit, snapshot: Snapshot) -> Explanation:
     flow = analyse(state)
     selected = dead = flow.solution.none_dead()
     if deletions:
-        selected = np.logical_or.reduce([deletion.dying(flow) for deletion in deletions])
+        selected = np.logical_or.reduce([deletion.ids_to_delete(state) for deletion in deletions])
         dead = removed(flow, selected).dead
-    chains = Chains(flow, dead, _selected_ids(flow, deletions, selected))
+    chains = Chains(flow, dead, _selected_ids(state, deletions))
     # The cuts of a pure deletion say what happens to its arrays: comparing records is enough, and fast.
     only_deletes = deletions and state is snapshot
     compared = map(_without_arrays, (snapshot, after)) if only_deletes else (snapshot, after)
@@ -172,7 +173,7 @@ def _explain_edit(edit: Edit, snapshot: Snapshot) -> Explanation:
     )
 
 
-def _state_before_the_cut(edit: Edit, snapshot: Snapshot) -> tuple[Snapshot, list[Any]]:
+def _state_before_the_cut(edit: Edit, snapshot: Snapshot) -> tuple[Snapshot, list[ChannelEdit]]:
     """The snapshot after the layer edits of `Plan.at_once` and before its deletions, and the deletions."""
     return edit.before_the_cut(snapshot) if isinstance(edit, AtOnce) else (snapshot, deletions_of(edit))
 
@@ -181,17 +182,11 @@ def _without_arrays(snapshot: Snapshot) -> Snapshot:
     return Snapshot(snapshot.record, {})
 
 
-def _selected_ids(flow: Flow, deletions: Iterable[Any], selected: np.ndarray) -> Iterator[int]:
-    """The ids of the channels that deletions select; for `KeepChannels`, those of all channels that are not kept."""
-    for deletion in deletions:
-        for address, channels in deletion.channels.items():
-            for producer in flow.producers_at(address):
-                mask = np.asarray(selected[flow.solution.resolve(producer.axis)].any(axis=0))  # type: ignore[arg-type]
-                if isinstance(deletion, DeleteChannels):
-                    indices = np.arange(len(mask))
-                    mask = np.isin(indices, indices[list(channels)])
-                ids = producer.axis[:, mask].ravel().tolist()  # type: ignore[index]
-                yield from (channel_id for channel_id in ids if channel_id != FIXED)
+def _selected_ids(state: Snapshot, deletions: Iterable[ChannelEdit]) -> Iterator[int]:
+    """The ids of the channels that deletions select."""
+    for producer, mask in concat(deletion.selections(state) for deletion in deletions):
+        ids = producer.axis[:, mask].ravel().tolist()
+        yield from (channel_id for channel_id in ids if channel_id != FIXED)
 
 
 # --- channels

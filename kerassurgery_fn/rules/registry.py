@@ -18,10 +18,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from functools import wraps
+from itertools import count
 from typing import Any, Literal, NamedTuple
 
 from kerassurgery_fn.arguments import as_function, as_string, meant, takes
 from kerassurgery_fn.errors import UnknownField
+from kerassurgery_fn.rules.strictness import is_strict
 
 Channels = Callable[..., Any]
 Config = Mapping[str, Any]
@@ -151,8 +154,48 @@ def _shown(value: Any) -> str:
     return getattr(value, "__name__", repr(value))
 
 
+class RuleTable(dict[str, Rule]):
+    """The records by class. Every change gives the table a new version, which no table has had before.
+
+    >>> table = RuleTable()
+    >>> before = table.version
+    >>> table.update(Gate=Rule())
+    >>> table.version > before
+    True
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.version = next(_VERSIONS)
+
+
+_VERSIONS = count()
+
+
+def _counted(name: str) -> Callable[..., Any]:
+    """The method of a dict which changes it, followed by a new version of the table."""
+    change = getattr(dict, name)
+
+    @wraps(change)
+    def counted(self: RuleTable, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return change(self, *args, **kwargs)
+        finally:  # after the change: what was computed meanwhile counts as of the version before
+            self.version = next(_VERSIONS)
+
+    return counted
+
+
+for _name in ("__setitem__", "__delitem__", "__ior__", "clear", "pop", "popitem", "setdefault", "update"):
+    setattr(RuleTable, _name, _counted(_name))
+
 UNKNOWN = Rule(arguments=None)
-RULES: dict[str, Rule] = {}
+RULES = RuleTable()
+
+
+def state_of_rules() -> tuple[int, bool]:
+    """What an analysis depends on beside the snapshot: the version of the rules, and whether they are strict."""
+    return RULES.version, is_strict()
 
 
 def rule_for(record: Mapping[str, Any]) -> Rule:

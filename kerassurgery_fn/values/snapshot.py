@@ -10,6 +10,7 @@ import numpy as np
 
 from kerassurgery_fn.errors import BrokenSnapshot
 from kerassurgery_fn.values.frozen import FrozenDict, freeze
+from kerassurgery_fn.values.kept_results import results_for
 from kerassurgery_fn.values.tables import Table
 
 Record = Annotated[Mapping[str, Any], "record"]  # the form in documents, see graph/record_schema.py
@@ -49,6 +50,7 @@ class Snapshot:
         object.__setattr__(
             self, "weights", FrozenDict({path: read_only(arrays) for path, arrays in self.weights.items()})
         )
+        object.__setattr__(self, "_results", results_for(self.record))
 
     @property
     def name(self) -> str:

@@ -13,7 +13,7 @@ from helpers.networks import application
 from helpers.table_of_models import small_models
 from kerassurgery_fn import analyse, capture, cost
 from kerassurgery_fn.analysis.layer_costs import cost_of
-from kerassurgery_fn.edits.deletion import delete
+from kerassurgery_fn.edits.steps.channel_deletion import delete
 
 pytestmark = pytest.mark.keras
 

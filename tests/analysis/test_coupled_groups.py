@@ -9,6 +9,7 @@ from helpers.records import call, constant, functional, layer, operation, sequen
 from kerassurgery_fn import DeleteChannels, analyse, groups
 from kerassurgery_fn.analysis.coupled_groups import groups_of
 from kerassurgery_fn.channels import FIXED
+from kerassurgery_fn.edits.steps.channel_deletion import ids_of_selections, selections
 from kerassurgery_fn.errors import ChannelOutOfRange, NoChannels
 
 README = Path(__file__).parents[2] / "README.md"
@@ -312,7 +313,8 @@ def check_deletion(flow, seed=0):
             continue
         for count in {1, rng.integers(1, len(group))}:
             wanted = rng.choice(len(group), count, replace=False)
-            dead = DeleteChannels(group.channels(wanted)).dying(flow)
+            channels = DeleteChannels(group.channels(wanted)).channels
+            dead = ids_of_selections(flow, selections(flow, channels))
             assert np.flatnonzero(dead).tolist() == sorted(group.ids[wanted].tolist()), group
 
 

@@ -27,6 +27,7 @@ from kerassurgery_fn.cli.commands import app
 from kerassurgery_fn.cli.edit_verbs import EXAMPLES, constructed, verb_of
 from kerassurgery_fn.edits import EDITS, InsertLayer, ReplaceHead, WidenChannels
 from kerassurgery_fn.rules import RULES
+from kerassurgery_fn.rules.registry import RuleTable
 
 ROOT = Path(__file__).parents[2]
 RECORD = functional(
@@ -222,7 +223,7 @@ def test_rules_of_a_file_that_is_named(folder, monkeypatch):
         snapshot(record, {"a": WEIGHTS["a"], "gate": (numbers(6),), "c": (numbers(6, 2), numbers(2))}), "g.keras"
     )
     Path("rules.py").write_text(RULES_FILE)
-    monkeypatch.setattr("kerassurgery_fn.rules.registry.RULES", dict(RULES))
+    monkeypatch.setattr("kerassurgery_fn.rules.registry.RULES", RuleTable(RULES))
     assert "has no rule" in run("delete-channels", "g.keras", "a=1", "-o", "b.keras", code=1)
     run("--rules", "rules.py", "delete-channels", "g.keras", "a=1", "-o", "b.keras")
     assert [array.shape for array in read_model("b.keras").weights["gate"]] == [(5,)]

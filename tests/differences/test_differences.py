@@ -28,7 +28,7 @@ from kerassurgery_fn.documents.encoding import from_data, to_data
 from kerassurgery_fn.documents.json_schema import published
 from kerassurgery_fn.documents.plan_files import dumps, loads
 from kerassurgery_fn.edits import DeleteChannels
-from kerassurgery_fn.edits.deletion import delete
+from kerassurgery_fn.edits.steps.channel_deletion import delete
 from kerassurgery_fn.errors import BadDocument, BrokenSnapshot, OtherModel
 from kerassurgery_fn.values.frozen import set_all, set_in
 from kerassurgery_fn.values.snapshot import Snapshot, Training

@@ -17,8 +17,8 @@ from kerassurgery_fn.differences import decode_diff, diff, encode_diff, patch
 from kerassurgery_fn.documents.plan_files import decode, encode
 from kerassurgery_fn.documents.preconditions import made_for
 from kerassurgery_fn.edits import DeleteChannels, FoldBatchNorm, InsertLayer, KeepChannels, ReplaceLayer, WidenChannels
-from kerassurgery_fn.edits.deletion import Masked
 from kerassurgery_fn.edits.plan import Plan
+from kerassurgery_fn.edits.steps.indices import Masked
 from kerassurgery_fn.errors import BadDocument, ChannelOutOfRange, OtherModel, SurgeryError
 from kerassurgery_fn.values.snapshot import Snapshot
 

@@ -13,7 +13,7 @@ from helpers.pictures import chain, fork, grouped, image, momenta, nested, resid
 from helpers.records import call, constant, functional, layer, numbers, operation, sequential, snapshot
 from kerassurgery_fn.analysis.channel_flow import analyse
 from kerassurgery_fn.edits import EDITS, DeleteChannels, Edit, KeepChannels
-from kerassurgery_fn.edits.deletion import located
+from kerassurgery_fn.edits.steps.channel_deletion import located
 from kerassurgery_fn.errors import (
     AmbiguousLayer,
     ChannelOutOfRange,

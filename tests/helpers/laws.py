@@ -26,8 +26,8 @@ from helpers.running import filled, remember, set_weights
 from kerassurgery_fn import analyse, capture, rebuild
 from kerassurgery_fn.analysis.channel_flow import Flow
 from kerassurgery_fn.channels import FIXED, has_ids, size
-from kerassurgery_fn.edits.deletion import delete
 from kerassurgery_fn.edits.steps.additions import refuse_misplaced
+from kerassurgery_fn.edits.steps.channel_deletion import delete
 from kerassurgery_fn.edits.steps.cutting import keeper
 from kerassurgery_fn.errors import InexactCut, PinnedChannels
 from kerassurgery_fn.graph import is_functional, is_model, name_of

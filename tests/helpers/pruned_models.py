@@ -105,14 +105,15 @@ def channels_of(snapshot):
     return sum(len(group) for group in groups(snapshot) if group.made and not group.pinned)
 
 
-def dead_of(plan, flow):
-    return np.logical_or.reduce([flow.solution.none_dead(), *(edit.dying(flow) for edit in plan.edits)])
+def dead_of(plan, snapshot):
+    none = analyse(snapshot).solution.none_dead()
+    return np.logical_or.reduce([none, *(edit.ids_to_delete(snapshot) for edit in plan.edits)])
 
 
 def assert_within_one_channel(snapshot, plan, figure, target):
     """The budget is missed with one channel more of some group."""
     flow = analyse(snapshot)
-    dead = dead_of(plan, flow)
+    dead = dead_of(plan, snapshot)
     if figure == "channels":
         return
     more = []

@@ -161,7 +161,7 @@ def test_a_plan_deletes_just_what_it_says():
         flow = analyse(snapshot)
         plan = plan_pruning(snapshot, importance(snapshot), macs=0.5)
         smaller = plan(snapshot)
-        assert cost(smaller) == cost_of(snapshot, flow, dead_of(plan, flow))
+        assert cost(smaller) == cost_of(snapshot, flow, dead_of(plan, snapshot))
 
 
 # --- limits

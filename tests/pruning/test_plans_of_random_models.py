@@ -32,7 +32,7 @@ def check_plan(snapshot, by, options):
     except (UnreachableBudget, BadValue):
         return False
     before, after = cost(snapshot), cost(plan(snapshot))
-    assert after == cost_of(snapshot, analyse(snapshot), dead_of(plan, analyse(snapshot)))
+    assert after == cost_of(snapshot, analyse(snapshot), dead_of(plan, snapshot))
     assert all(
         getattr(after, name) <= part * getattr(before, name) for name, part in options.items() if name in FIGURES
     )

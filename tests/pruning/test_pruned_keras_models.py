@@ -39,13 +39,13 @@ def check_budgets(snapshot, within=None):
         else:
             reached += 1
             # Heads that are left with one member each make other groups, so that channels are counted before the cut.
-            left = before["channels"] - np.count_nonzero(dead_of(plan, flow))
+            left = before["channels"] - np.count_nonzero(dead_of(plan, snapshot))
             after = {"channels": left, **vars_of(cost(plan(snapshot)))}[figure]
             assert after <= target
             if within is not None:
                 assert after >= (1 - within) * target, options
             assert_within_one_channel(snapshot, plan, figure, target)
-        assert cost(plan(snapshot)) == cost_of(snapshot, flow, dead_of(plan, flow))
+        assert cost(plan(snapshot)) == cost_of(snapshot, flow, dead_of(plan, snapshot))
     return reached
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections import Counter
 from dataclasses import replace
 
@@ -9,10 +10,12 @@ from kerassurgery_fn.analysis.custom_masks import refuse_left_masks
 from kerassurgery_fn.analysis.masks import with_masks, without_masks
 from kerassurgery_fn.analysis.shape_collector import Facts
 from kerassurgery_fn.analysis.shapes import settled
+from kerassurgery_fn.arguments import shortened
+from kerassurgery_fn.edits.base import Edit
 from kerassurgery_fn.edits.steps.compile_config import following_outputs
 from kerassurgery_fn.edits.steps.draft import Draft, parted
 from kerassurgery_fn.edits.steps.loss_scale import with_loss_scale
-from kerassurgery_fn.errors import MisfitTensor, NameTaken, NothingLeft
+from kerassurgery_fn.errors import BadValue, MisfitTensor, NameTaken, NothingLeft
 from kerassurgery_fn.graph import (
     Graph,
     Port,
@@ -33,15 +36,40 @@ from kerassurgery_fn.values.frozen import set_in
 from kerassurgery_fn.values.snapshot import Snapshot, Training, Weights
 
 
-class Rewrite:
-    """What the edits of layers have in common: each is a function from draft to draft."""
+class GraphEdit(Edit):
+    """The base class of edits of layers: each is a function from draft to draft.
 
+    A class that is derived from it defines `redraw`. It may use the methods of the draft, and `redraw` of other edits:
+    edits of one draft all refer to the layers of the snapshot that the draft began with. In `Plan.at_once` several of
+    these edits are done on one draft, which is written once.
+
+    >>> from dataclasses import dataclass
+    >>> from kerassurgery_fn.edits import DeleteLayer, SetTrainable
+    >>> @dataclass(frozen=True)
+    ... class Freeze(GraphEdit):
+    ...     pattern: str
+    ...     def redraw(self, draft):
+    ...         return SetTrainable(self.pattern, False).redraw(DeleteLayer("*@Dropout").redraw(draft))
+    """
+
+    @abstractmethod
     def redraw(self, draft: Draft) -> Draft:
         """The draft after the edit."""
-        raise NotImplementedError
 
     def __call__(self, snapshot: Snapshot) -> Snapshot:
-        return finish(self.redraw(Draft(snapshot)))
+        return finish(redrawn(self, Draft(snapshot)))
+
+
+def redrawn(edit: GraphEdit, draft: Draft) -> Draft:
+    """The draft after an edit.
+
+    Raises:
+        BadValue: the edit returned something else.
+    """
+    result = edit.redraw(draft)
+    if isinstance(result, Draft):
+        return result
+    raise BadValue(f"{type(edit).__name__}.redraw must return the draft after the edit, not {shortened(result)}")
 
 
 def finish(draft: Draft) -> Snapshot:

@@ -1,14 +1,15 @@
-"""Numbers as people give them to edits: of Python or of numpy, one or several."""
+"""Numbers as people give them to edits: of Python or of numpy, one or several, or a mask."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
-from kerassurgery_fn.arguments import items_of
-from kerassurgery_fn.errors import BadValue
+from kerassurgery_fn.arguments import items_of, shortened
+from kerassurgery_fn.errors import BadValue, ChannelOutOfRange
 
 
 def is_index(value: Any) -> bool:
@@ -53,3 +54,47 @@ def as_amount(given: Any, name: str) -> float:
     if isinstance(given, (int, float, np.integer, np.floating)) and 0 <= given < math.inf:
         return float(given)
     raise BadValue(f"{name} is a number from 0 on, not {given!r}")
+
+
+class Masked(tuple[int, ...]):
+    """The indices at which a boolean mask is true. They know how long the mask was, and so does a document."""
+
+    of: int
+
+    @classmethod
+    def by(cls, mask: np.ndarray) -> Masked:
+        return cls.at(np.flatnonzero(mask).tolist(), mask.size)
+
+    @classmethod
+    def at(cls, positions: Iterable[int], of: int) -> Masked:
+        """The mask of a length that is true at some positions.
+
+        >>> Masked.at([0, 2], 3), Masked.at([0, 2], 3).of
+        ((0, 2), 3)
+        """
+        masked = cls(positions)
+        masked.of = of
+        return masked
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Masked.at, (tuple(self), self.of)
+
+
+def indices(channels: Any) -> tuple[int, ...]:
+    """Channel indices as a tuple of ints; a boolean mask becomes the indices at which it is true.
+
+    >>> indices([3, -1]), indices([True, False, True])
+    ((3, -1), (0, 2))
+    """
+    if isinstance(channels, Masked):
+        return channels
+    listed = channels if isinstance(channels, np.ndarray) or is_index(channels) else items_of(channels)
+    try:
+        array = np.atleast_1d(np.asarray(listed))
+    except (ValueError, TypeError) as error:
+        raise ChannelOutOfRange(f"channels are indices or a boolean mask, not {shortened(channels)}") from error
+    if array.dtype == bool:
+        return Masked.by(array)
+    if array.size and not np.issubdtype(array.dtype, np.integer):
+        raise ChannelOutOfRange(f"channels are indices or a boolean mask, not {array.dtype}: {shortened(channels)}")
+    return tuple(array.ravel().tolist())

@@ -1,0 +1,145 @@
+"""The deletion of channels: from selected channels to ids, from ids to the smaller snapshot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from kerassurgery_fn.analysis.channel_flow import Flow
+from kerassurgery_fn.arguments import counted
+from kerassurgery_fn.channels import FIXED, Solution, size
+from kerassurgery_fn.edits.steps.additions import refuse_misplaced
+from kerassurgery_fn.edits.steps.branches import cut_branches, removed
+from kerassurgery_fn.edits.steps.cutting import keeper
+from kerassurgery_fn.edits.steps.indices import Masked
+from kerassurgery_fn.edits.steps.inexact_cuts import warn_inexact
+from kerassurgery_fn.errors import ChannelOutOfRange, PartialGroup, PinnedChannels
+from kerassurgery_fn.rules.layer import Producer
+from kerassurgery_fn.values.snapshot import Snapshot
+
+
+class Selection(NamedTuple):
+    """Selected channels of one kind of a layer: a boolean mask over all of them, shape (channels,)."""
+
+    producer: Producer
+    mask: np.ndarray
+
+
+def selections(flow: Flow, channels: Mapping[str, tuple[int, ...] | Masked]) -> list[Selection]:
+    """The channels at each address: whose they are, and a mask over all channels of that kind.
+
+    Raises:
+        ChannelOutOfRange: the layer has fewer channels.
+    """
+    chosen = []
+    for address, wanted in channels.items():
+        for producer in flow.producers_at(address):
+            n = size(producer.axis) or 0
+            if isinstance(wanted, Masked) and wanted.of != n:
+                raise ChannelOutOfRange(
+                    f"layer {producer.path!r} has {counted(n, 'channel')}, and the mask is for {wanted.of}: "
+                    f"pass a mask of length {n}"
+                )
+            if outside := [c for c in wanted if not -n <= c < n]:
+                raise ChannelOutOfRange(
+                    f"layer {producer.path!r} has {counted(n, 'channel')} (0 to {n - 1}, or {-n} to -1), "
+                    f"so there is no {outside[0]}"
+                )
+            mask = np.zeros(n, bool)
+            mask[list(wanted)] = True
+            chosen.append(Selection(producer, mask))
+    return chosen
+
+
+def ids_of_selections(flow: Flow, chosen: Iterable[Selection]) -> np.ndarray:
+    """The final ids whose deletion removes the chosen channels: a boolean mask, shaped as by
+    `flow.solution.none_dead()`."""
+    dead = flow.solution.none_dead()
+    for producer, mask in chosen:
+        dead[ids_to_delete(flow.solution, producer, mask)] = True
+    return dead
+
+
+def ids_to_delete(solution: Solution, producer: Producer, selected: np.ndarray) -> np.ndarray:
+    """The final ids whose deletion removes exactly the selected channels of a layer.
+
+    A channel usually has one id. Behind a grid it has one id for each grid axis (its head, its place within the head)
+    and is deleted when any of them is deleted:
+
+        channel   0  1  2  3        selecting 0 and 1: delete head 0
+        head      0  0  1  1        selecting 0 and 2: delete place 0
+        place     0  1  0  1        selecting 0 alone: impossible, head 0 and place 0 have other channels
+
+    Args:
+        selected: boolean mask over the layer's channels, shape (channels,).
+
+    Returns:
+        Final ids, shape (n,); ids that are not pinned where they suffice.
+
+    Raises:
+        PartialGroup: the selection cuts through a head or a group.
+    """
+    ids = solution.resolve(producer.axis)  # type: ignore[arg-type]  # (ids of a channel, channels)
+    needed_elsewhere = ids[:, ~selected]
+    candidates = np.setdiff1d(ids[:, selected], np.append(needed_elsewhere, FIXED))
+    for choice in (candidates[~solution.pinned()[candidates]], candidates):
+        if np.isin(ids[:, selected], choice).any(axis=0).all():
+            return choice
+    partial = np.flatnonzero(selected & ~np.isin(ids, candidates).any(axis=0))
+    groups = {tuple(np.flatnonzero((ids == final).any(axis=0)).tolist()) for final in np.unique(ids[:, partial])}
+    shown = sorted(groups, key=lambda group: (len(group), group))[:4]
+    raise PartialGroup(
+        f"channels {partial.tolist()} of {producer.path!r} are part of heads or groups that can only be deleted as a "
+        f"whole: delete all channels of a group, such as {'; '.join(str(list(group)) for group in shown)}"
+    )
+
+
+def delete(snapshot: Snapshot, flow: Flow, dead: np.ndarray, *, allow_output_change: bool = False) -> Snapshot:
+    """The snapshot without the channels of dead final ids and without the branches of which nothing is left.
+
+    Raises:
+        PinnedChannels: some of the ids cannot be cut, or Keras would then compute something else.
+        NothingLeft: an output of the model would be left without a tensor to read.
+    """
+    if not dead.any():
+        return snapshot
+    refuse_pinned(flow, dead, allow_output_change)
+    removal = removed(flow, dead)
+    refuse_pinned(flow, removal.dead, allow_output_change)
+    refuse_misplaced(flow, keeper(flow, removal.dead))
+    smaller = cut_branches(snapshot, flow, removal)
+    warn_inexact(flow, removal.dead)
+    return smaller
+
+
+def refuse_pinned(flow: Flow, dead: np.ndarray, allow_output_change: bool, verb: str = "deleted") -> None:
+    """Raises PinnedChannels where an id that is pinned would die, or be moved or copied, naming the layers and every
+    reason."""
+    held = np.flatnonzero(dead & flow.solution.pinned(output=not allow_output_change))
+    if not held.size:
+        return
+    pins = [pin for one in held.tolist() for pin in flow.solution.reasons[one]]
+    reasons = list(dict.fromkeys(pin.reason for pin in pins if not (pin.output and allow_output_change)))
+    reasons.sort(key=lambda reason: flow.opaque.get(reason.layer) != reason.words)  # what can be taught comes first
+    producers = located(flow, held)
+    hint = (
+        " Pass allow_output_change=True if the model's output is to change."
+        if all(pin.output for pin in pins) and verb != "copied"
+        else " Leave these channels alone, or take the layer that holds them out of the model first."
+    )
+    raise PinnedChannels(
+        f"{counted(len(held), 'channel')} of {', '.join(map(repr, producers)) or 'the model'} cannot be {verb}: "
+        f"{'; '.join(map(str, reasons[:4]))}.{hint}"
+    )
+
+
+def located(flow: Flow, ids: np.ndarray) -> list[str]:
+    """The addresses of the channels among which final ids are: a layer's path for its first kind."""
+    first = {producer.path: producer.kind for producer in reversed([*flow.producers.values()])}
+    return [
+        producer.path if producer.kind == first[producer.path] else f"{producer.path}:{producer.kind}"
+        for producer in flow.producers.values()
+        if np.isin(flow.solution.resolve(producer.axis), ids).any()  # type: ignore[arg-type]
+    ]
