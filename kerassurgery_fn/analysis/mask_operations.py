@@ -11,9 +11,6 @@ from kerassurgery_fn.rules.registry import key_of
 from kerassurgery_fn.rules.weight_groups import snake_case
 from kerassurgery_fn.values.frozen import freeze
 
-MODULES = {"Cast": "keras.src.ops.core", "ConvertToTensor": "keras.src.ops.core"}  # all others are of numpy
-
-
 def is_operation(record: Record, mask: Computed) -> bool:
     """Whether a record is that of the operation that computes a mask."""
     config = {name: value for name, value in record["config"].items() if name in mask.config}
@@ -83,7 +80,7 @@ class Placing:
     def added(self, part: Computed) -> Node:
         names = {*self.layers, *(layer["config"].get("name") for layer in self.layers.values())}
         name = unused(snake_case(part.operation), names)
-        record = {"module": MODULES.get(part.operation, "keras.src.ops.numpy"), "class_name": part.operation}
+        record = {"module": part.module, "class_name": part.operation}
         config = {"name": name, **part.config}
         self.layers[name] = freeze({**record, "config": config, "registered_name": part.operation})
         return name, 0

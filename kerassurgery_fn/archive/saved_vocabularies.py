@@ -11,20 +11,26 @@ from kerassurgery_fn.archive.layer_groups import LayerGroup
 from kerassurgery_fn.channels.axes import bounded
 from kerassurgery_fn.errors import BadFile
 from kerassurgery_fn.graph import Record
-from kerassurgery_fn.rules.registry import key_of
+from kerassurgery_fn.rules.registry import Vocabulary, rule_for
 
-LOOKUPS = {"StringLookup", "IntegerLookup", "TextVectorization"}
 Config = Mapping[str, Any]
 
 
 def has_vocabulary(layer: Record) -> bool:
-    return key_of(layer) in LOOKUPS
+    return rule_for(layer).vocabulary is not None
+
+
+def vocabulary_of(layer: Record) -> Vocabulary:
+    """What is known about the vocabulary of a lookup layer."""
+    vocabulary = rule_for(layer).vocabulary
+    assert vocabulary is not None
+    return vocabulary
 
 
 def lookup_groups(layer: LayerGroup) -> list[str]:
     """The groups that have the table of a lookup layer: TextVectorization and the StringLookup inside both have it."""
-    inner = [f"{layer.group}/_lookup_layer"] if key_of(layer.record) == "TextVectorization" else []
-    return [layer.group, *inner]
+    inner = vocabulary_of(layer.record).inner
+    return [layer.group, f"{layer.group}/{inner}"] if inner else [layer.group]
 
 
 def special_tokens(layer: Record) -> int:
@@ -34,9 +40,8 @@ def special_tokens(layer: Record) -> int:
     >>> special_tokens({**layer, "config": {"output_mode": "int", "mask_token": None, "num_oov_indices": 2}})
     2
     """
-    config = layer["config"]
-    # TextVectorization pads with the empty string, and has one out-of-vocabulary token.
-    mask = "" if key_of(layer) == "TextVectorization" else config.get("mask_token")
+    config, pads_with = layer["config"], vocabulary_of(layer).pads_with
+    mask = config.get("mask_token") if pads_with is None else pads_with
     return config.get("num_oov_indices", 1) + (mask is not None and config.get("output_mode") == "int")
 
 
@@ -53,7 +58,7 @@ def with_vocabulary(layer: Record, text: str, idf_weights: np.ndarray | None) ->
     tokens: list[Any] = lines[special:]
     if not tokens:
         return config
-    if key_of(layer) == "IntegerLookup":
+    if vocabulary_of(layer).of_integers:
         try:
             tokens = [int(token) for token in tokens]
         except ValueError as error:

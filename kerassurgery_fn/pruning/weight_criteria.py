@@ -15,6 +15,7 @@ from kerassurgery_fn.arguments import meant, shortened
 from kerassurgery_fn.errors import BadValue
 from kerassurgery_fn.pruning.criterion_registry import criterion
 from kerassurgery_fn.pruning.group_weights import GroupWeights, Member
+from kerassurgery_fn.rules.registry import RULES, UNKNOWN
 
 # Which members of a group a norm reads.
 MEMBERS: dict[str, Callable[[Member], bool]] = {
@@ -71,7 +72,8 @@ def bn_scale(group: GroupWeights) -> np.ndarray | None:
     Returns:
         Shape (batch normalisations, channels). None for a group without batch normalisation.
     """
-    scales = [member for member in group.members if member.name == "gamma" and "BatchNorm" in member.class_name]
+    norms = (member for member in group.members if RULES.get(member.class_name, UNKNOWN).foldable)
+    scales = [member for member in norms if member.name == "gamma"]
     return np.stack([np.abs(member.rows()).mean(axis=1) for member in scales]) if scales else None
 
 

@@ -14,6 +14,7 @@ from kerassurgery_fn.rules.layer import Layer, Tensor, listed
 from kerassurgery_fn.rules.mask_rules import attention_masks, passed
 from kerassurgery_fn.rules.product_macs import attention_macs, einsum_dense_macs, macs_of_heads
 from kerassurgery_fn.rules.registry import rule
+from kerassurgery_fn.rules.weight_groups import in_projections
 from kerassurgery_fn.values.frozen import Location
 
 # Queries, values and keys are arguments of their own, each with its mask.
@@ -31,7 +32,10 @@ def attended_axes(config: Mapping[str, Any], query: Tensor) -> dict[str, Any]:
     return {"attention_axes": listed(config["attention_axes"] or list(range(1, len(query) - 1)))}
 
 
-@rule("MultiHeadAttention", equal_channels=True, derived_config=attended_axes, **HEADS)
+@rule(
+    "MultiHeadAttention", equal_channels=True, derived_config=attended_axes,
+    sublayers=in_projections("query_dense", "key_dense", "value_dense", "output_dense"), **HEADS,
+)  # fmt: skip
 def multi_head_attention(
     layer: Layer, query: Tensor, value: Tensor, key: Tensor | None = None, query_mask: Any = None,
     value_mask: Any = None, key_mask: Any = None, attention_mask: Any = None, return_attention_scores: bool = False,
@@ -63,7 +67,10 @@ def projected_to(layer: Layer, default: Axis) -> list[Axis]:
     return [layer.fresh(kind, ("output_shape", i)) for i, kind in enumerate(kinds)]
 
 
-@rule("GroupQueryAttention", **HEADS)
+@rule(
+    "GroupQueryAttention",
+    sublayers=in_projections("_query_dense", "_key_dense", "_value_dense", "_output_dense"), **HEADS,
+)  # fmt: skip
 def group_query_attention(
     layer: Layer, query: Tensor, value: Tensor, key: Tensor | None = None, query_mask: Any = None,
     value_mask: Any = None, key_mask: Any = None, attention_mask: Any = None, return_attention_scores: bool = False,

@@ -36,6 +36,11 @@ class Computed:
     spec: Spec
     config: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def module(self) -> str:
+        """The module of the operation in Keras."""
+        return f"keras.src.ops.{'core' if self.operation in ('Cast', 'ConvertToTensor') else 'numpy'}"
+
 
 Mask = Port | Computed | None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kerassurgery_fn.rules.layer import Layer, NoRule, Tensor, joined, parts, plain
-from kerassurgery_fn.rules.registry import pins, rule
+from kerassurgery_fn.rules.registry import Vocabulary, pins, rule
 
 # Keras calls these layers with training=True in a Functional model, too.
 PREPARING: dict[str, Any] = {"keywords": ("data",), "added": {"training": True}}
@@ -18,7 +18,7 @@ pins(
 CODES = "reads all its inputs together, as codes"
 pins(CODES, "CategoryEncoding", keywords=("count_weights",))
 pins(CODES, "HashedCrossing", takes="list", keywords=("mask",))
-pins(CODES, "TextVectorization")
+pins(CODES, "TextVectorization", vocabulary=Vocabulary(pads_with="", inner="_lookup_layer"))
 pins("transforms signals by filters of its own", "MelSpectrogram", "STFTSpectrogram")
 
 
@@ -68,7 +68,9 @@ def image(images: Any) -> Tensor:
     return images
 
 
-@rule("Discretization", "Hashing", "IntegerLookup", "StringLookup")
+@rule("Discretization", "Hashing")
+@rule("IntegerLookup", vocabulary=Vocabulary(of_integers=True))
+@rule("StringLookup", vocabulary=Vocabulary())
 def encoded(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     if layer["output_mode"] != "int":
         raise NoRule("lays its inputs out as indicators of codes")

@@ -15,6 +15,7 @@ from kerassurgery_fn.rules.macs import once_per_step, once_per_step_and_position
 from kerassurgery_fn.rules.mask_rules import masks_of_sequences
 from kerassurgery_fn.rules.registry import rule
 from kerassurgery_fn.rules.size_checks import check_space, check_states, check_step_mask
+from kerassurgery_fn.rules.weight_groups import in_cell, in_cells, in_own_cell, recurrent_weights
 
 States = list[Axis]
 
@@ -62,11 +63,11 @@ def gates(_: Any) -> str:
 def register(name: str, states_of: Callable[[Layer, Axis], States], last: Callable[[Any], Any], states: int) -> None:
     """The rules for a recurrent layer and for its cell, which have the same weights."""
 
-    @rule(name, last=last, states=states, **OF_VECTORS)
+    @rule(name, last=last, states=states, sublayers=in_own_cell, **OF_VECTORS)
     def recurrent(layer: Layer, sequences: Tensor, initial_state: Any = None, *_: Any, **__: Any) -> Any:
         return run(layer, sequences, gated(layer, states_of(layer, sequences[-1])), initial_state)
 
-    @rule(f"{name}Cell", last=last)
+    @rule(f"{name}Cell", last=last, sublayers=recurrent_weights)
     def cell(layer: Layer, inputs: Tensor, *_: Any, **__: Any) -> list[Tensor]:
         return stepped_once(layer, inputs, states_of)
 
@@ -82,12 +83,12 @@ register("GRU", gru, gates, states=1)
 register("SimpleRNN", simple_rnn, itemgetter("activation"), states=1)
 
 
-@rule("SimpleRNNCell", last=itemgetter("activation"))
+@rule("SimpleRNNCell", last=itemgetter("activation"), sublayers=recurrent_weights)
 def simple_cell(layer: Layer, sequence: Tensor, *_: Any, **__: Any) -> list[Tensor]:  # Keras calls one step so
     return stepped_once(layer, sequence, simple_rnn)
 
 
-@rule("StackedRNNCells", last=lambda config: config["cells"][-1])
+@rule("StackedRNNCells", last=lambda config: config["cells"][-1], sublayers=in_cells)
 def stacked_cells(layer: Layer, inputs: Tensor, *_: Any, **__: Any) -> list[Tensor]:
     states: list[Tensor] = []
     for index in range(len(layer["cells"])):
@@ -96,7 +97,7 @@ def stacked_cells(layer: Layer, inputs: Tensor, *_: Any, **__: Any) -> list[Tens
     return [inputs, *states]
 
 
-@rule("RNN", last=itemgetter("cell"), least_rank=3, **SEQUENCE)
+@rule("RNN", last=itemgetter("cell"), least_rank=3, sublayers=in_cell, **SEQUENCE)
 def rnn(layer: Layer, sequences: Tensor, initial_state: Any = None, *_: Any, **__: Any) -> Any:
     made, *states = layer.inner("cell", "cell")((sequences[0], *sequences[2:]))
     return run(layer, sequences, [state[-1] for state in states], initial_state, made[-1])
@@ -109,6 +110,7 @@ OF_IMAGES: dict[str, Any] = {
     "macs": once_per_step_and_position,
     "states": 2,
     "requires": (check_step_mask, check_space),
+    "sublayers": in_own_cell,
 }
 
 

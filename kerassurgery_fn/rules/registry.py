@@ -43,6 +43,19 @@ class Kernel(NamedTuple):
     axes: tuple[int, ...]
 
 
+class Vocabulary(NamedTuple):
+    """The vocabulary of a lookup layer, which a file has as an asset.
+
+    - `of_integers`: whether its tokens are integers, not strings;
+    - `pads_with`: the token for padding; None if the config states it;
+    - `inner`: the attribute of the layer that contains another lookup layer with the same vocabulary, if any.
+    """
+
+    of_integers: bool = False
+    pads_with: str | None = None
+    inner: str = ""
+
+
 @dataclass(frozen=True)
 class Rule:
     """All that the library knows about a class of layers or operations.
@@ -96,6 +109,9 @@ class Rule:
     - `built`: whether `build_config` states the shape for which the layer was built, or the names of the arguments
       whose shapes it states. Keras writes none for a layer that needs no building;
     - `derived_config`: (config, axes of the first input) -> the config fields that Keras works out as it builds;
+    - `sublayers`: config -> the weights of the layer itself and those of its sublayers, see `weight_groups`; None if
+      all weights are its own;
+    - `vocabulary`: the vocabulary of a lookup layer, see `Vocabulary`;
     - `stated_shape`: (config, shape of the output) -> the shape as Keras states it, some sizes left open;
     - `states_dtype`: whether the config has a dtype where other layers have a policy;
     - `unbuildable`: config -> why Keras cannot build a layer from this config, although it wrote it; empty if it can.
@@ -136,6 +152,8 @@ class Rule:
 
     built: bool | tuple[str, ...] = True
     derived_config: Callable[[Config, Any], dict[str, Any]] | None = None
+    sublayers: Callable[[Config], Any] | None = None
+    vocabulary: Vocabulary | None = None
     stated_shape: Callable[[Config, Any], Any] | None = None
     states_dtype: bool = False
     unbuildable: Callable[[Config], str] | None = None

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kerassurgery_fn.graph import Record
-from kerassurgery_fn.rules.registry import key_of
+from kerassurgery_fn.rules.registry import rule_for
 
 Config = Mapping[str, Any]
 
@@ -47,89 +47,91 @@ class WeightGroups:
 
 
 def weight_groups(record: Record) -> WeightGroups:
-    """The groups of a layer's weights. A class that is not listed here has all its weights itself.
+    """The groups of a layer's weights. A class without `sublayers` in its rule has all its weights itself.
 
     >>> weight_groups({"module": "keras.layers", "class_name": "LSTM", "config": {}}).sublayers[0].group
     'cell'
     """
-    groups, config = GROUPS.get(key_of(record)), record["config"]
+    groups, config = rule_for(record).sublayers, record["config"]
     if groups is None and isinstance(config.get("activation"), dict):
-        return _with_activation(record)
+        return with_activation(record)
     return groups(config) if groups else WeightGroups(None)
 
 
-def _with_activation(record: Record) -> WeightGroups:
-    """The groups of a layer whose activation is a layer: PReLU has a weight, as soon as Keras has run the layer."""
+def weight_count(record: Record) -> int | None:
+    """The number of weights of a layer with its sublayers; None if its rule does not tell.
+
+    >>> weight_count({"module": "keras.layers", "class_name": "GRUCell", "config": {"use_bias": False}})
+    2
+    """
+    groups = weight_groups(record)
+    parts = (weight_count(part.record) if part.count is None else part.count for part in groups.sublayers)
+    counts = [groups.count, *parts]
+    return None if None in counts else sum(count for count in counts if count is not None)
+
+
+def with_activation(record: Record) -> WeightGroups:
+    """The groups of a layer whose activation is a layer: a PReLU has a weight as soon as Keras has run the layer."""
     config = record["config"]
-    kernels = 2 if key_of(record).startswith("Separable") else 1
+    kernels = 1 if (last_kernel := rule_for(record).folds) is None else last_kernel.slot + 1
     own = kernels + bool(config.get("use_bias", config.get("bias_axes")))
     return WeightGroups(own, (Sublayer("activation", config["activation"]),))
 
 
-def _cell(config: Config) -> WeightGroups:
-    cell = config.get("cell") or {"module": "keras.layers", "class_name": "cell", "config": {}}
-    return WeightGroups(0, (Sublayer("cell", cell),))
+# --- the field `sublayers` of a rule
 
 
-def _cells(config: Config) -> WeightGroups:
+def recurrent_weights(config: Config) -> WeightGroups:
+    """The weights of a recurrent cell: kernel, recurrent kernel and bias."""
+    return WeightGroups(2 + bool(config.get("use_bias", True)))
+
+
+def in_own_cell(config: Config) -> WeightGroups:
+    """The weights of a layer such as LSTM, which are those of a cell that is not in the config."""
+    cell = {"module": "keras.layers", "class_name": "cell", "config": {}}
+    return WeightGroups(0, (Sublayer("cell", cell, recurrent_weights(config).count),))
+
+
+def in_cell(config: Config) -> WeightGroups:
+    return WeightGroups(0, (Sublayer("cell", config["cell"]),))
+
+
+def in_cells(config: Config) -> WeightGroups:
     names = unique_names(cell["class_name"] for cell in config["cells"])
     cells = zip(names, config["cells"], strict=True)
-    return WeightGroups(0, tuple(Sublayer(f"cells/{name}", cell, _recurrent_count(cell)) for name, cell in cells))
+    return WeightGroups(0, tuple(Sublayer(f"cells/{name}", cell, weight_count(cell)) for name, cell in cells))
 
 
-def _both_directions(config: Config) -> WeightGroups:
+def in_both_directions(config: Config) -> WeightGroups:
     forward = config["layer"]
     backward = config.get("backward_layer") or forward
-    counts = _recurrent_count(forward), _recurrent_count(backward)
+    counts = weight_count(forward), weight_count(backward)
     if None in counts:
         counts = None, None
     groups = zip(("forward_layer", "backward_layer"), (forward, backward), counts, strict=True)
     return WeightGroups(0, tuple(Sublayer(*group) for group in groups))
 
 
-def _wrapped(config: Config) -> WeightGroups:
+def in_wrapped_layer(config: Config) -> WeightGroups:
     return WeightGroups(0, (Sublayer("layer", config["layer"]),))
 
 
-def _spectral_normalization(config: Config) -> WeightGroups:
+def with_spectral_norm(config: Config) -> WeightGroups:
     """The kernel of the wrapped layer and the vector that normalises it; then the other weights of the layer."""
     return WeightGroups(2, (Sublayer("layer", config["layer"], shared=1),))
 
 
-def _projections(*names: str, gate: str = "_gate_dense") -> Callable[[Config], WeightGroups]:
+def in_projections(*names: str) -> Callable[[Config], WeightGroups]:
     """The groups of an attention layer: projections with equally many weights, a gate before that of the values."""
 
     def groups(config: Config) -> WeightGroups:
         query, key, value, output = names
-        gates = [gate] if config.get("use_gate") else []
+        gates = ["_gate_dense"] if config.get("use_gate") else []
         dense = {"module": "keras.layers", "class_name": "EinsumDense", "config": {}}
         return WeightGroups(0, tuple(Sublayer(name, dense) for name in (query, key, *gates, value, output)))
 
     return groups
 
-
-def _recurrent_count(record: Record) -> int | None:
-    """The number of weights of a recurrent layer or cell: kernel, recurrent kernel and bias. None if not known."""
-    config = record["config"]
-    if key_of(record) in RECURRENT:
-        return 2 + bool(config.get("use_bias", True))
-    inner = [config["cell"]] if "cell" in config else config.get("cells", ())
-    counts = [_recurrent_count(cell) for cell in inner]
-    return None if None in counts or not counts else sum(count for count in counts if count is not None)
-
-
-RECURRENT = {"SimpleRNN", "LSTM", "GRU", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"}
-RECURRENT |= {"SimpleRNNCell", "LSTMCell", "GRUCell"}
-
-GROUPS: dict[str, Callable[[Config], WeightGroups]] = {
-    **dict.fromkeys(("RNN", "SimpleRNN", "LSTM", "GRU", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"), _cell),
-    "StackedRNNCells": _cells,
-    "Bidirectional": _both_directions,
-    "TimeDistributed": _wrapped,
-    "SpectralNormalization": _spectral_normalization,
-    "MultiHeadAttention": _projections("query_dense", "key_dense", "value_dense", "output_dense"),
-    "GroupQueryAttention": _projections("_query_dense", "_key_dense", "_value_dense", "_output_dense"),
-}
 
 # A config has the exported name of a class, and a group the name in Keras' code: these classes have two names.
 PYTHON_NAMES = {"GroupQueryAttention": "GroupedQueryAttention"}

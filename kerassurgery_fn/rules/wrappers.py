@@ -16,12 +16,13 @@ from kerassurgery_fn.rules.merging import broadcast
 from kerassurgery_fn.rules.recurrent import given_states
 from kerassurgery_fn.rules.registry import rank_of, rule
 from kerassurgery_fn.rules.size_checks import check_step_mask
+from kerassurgery_fn.rules.weight_groups import in_both_directions, in_wrapped_layer, with_spectral_norm
 
 
 @rule(
     "TimeDistributed", last=itemgetter("layer"), equal_channels=True, macs=macs_step_by_step, masks=passed,
     keywords=("mask",),
-    added={"mask": None}, least_rank=3,
+    added={"mask": None}, least_rank=3, sublayers=in_wrapped_layer,
 )  # fmt: skip
 def time_distributed(layer: Layer, inputs: Tensor, *_: Any, **__: Any) -> Tensor:
     inner, step = layer.inner("layer"), (inputs[0], *inputs[2:])
@@ -41,7 +42,7 @@ def last_of_both(config: Mapping[str, Any]) -> str | None:
 @rule(
     "Bidirectional", last=last_of_both, equal_channels=True, macs=macs_both_ways, masks=masks_both_ways,
     arguments=("sequences", "initial_state", "mask"), added={"mask": None},
-    rank=lambda config: rank_of(config["layer"]), requires=(check_step_mask,),
+    rank=lambda config: rank_of(config["layer"]), requires=(check_step_mask,), sublayers=in_both_directions,
 )  # fmt: skip
 def bidirectional(layer: Layer, sequences: Tensor, initial_state: Any = None, *_: Any, **__: Any) -> Any:
     given = given_states(initial_state)
@@ -71,7 +72,10 @@ def merged(layer: Layer, forward: Tensor, backward: Tensor) -> list[Tensor]:
             return [broadcast(layer, [forward, backward])]
 
 
-@rule("SpectralNormalization", last=itemgetter("layer"), macs=normalised_macs, added={"training": False})
+@rule(
+    "SpectralNormalization", last=itemgetter("layer"), macs=normalised_macs, added={"training": False},
+    sublayers=with_spectral_norm,
+)  # fmt: skip
 def spectral_normalization(layer: Layer, inputs: Tensor, *_: Any, **__: Any) -> Tensor:
     return layer.inner("layer", kind=Normalised)(inputs)
 

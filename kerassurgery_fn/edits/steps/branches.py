@@ -20,7 +20,6 @@ from kerassurgery_fn.analysis.channel_flow import Flow
 from kerassurgery_fn.channels import FIXED, has_ids, size
 from kerassurgery_fn.edits.steps.compile_config import following_outputs
 from kerassurgery_fn.edits.steps.cutting import cut, keeper
-from kerassurgery_fn.edits.steps.joined_masks import spares_masks
 from kerassurgery_fn.errors import NothingLeft, SurgeryError
 from kerassurgery_fn.graph import (
     Arguments,
@@ -35,6 +34,7 @@ from kerassurgery_fn.graph import (
     refs,
     rewire,
 )
+from kerassurgery_fn.rules.joined_masks import spares_masks
 from kerassurgery_fn.rules.registry import rule_for
 from kerassurgery_fn.values.snapshot import Snapshot, Training
 
