@@ -11,6 +11,7 @@ from kerassurgery_fn.rules.registry import key_of
 from kerassurgery_fn.rules.weight_groups import snake_case
 from kerassurgery_fn.values.frozen import freeze
 
+
 def is_operation(record: Record, mask: Computed) -> bool:
     """Whether a record is that of the operation that computes a mask."""
     config = {name: value for name, value in record["config"].items() if name in mask.config}
