@@ -123,3 +123,12 @@ def test_the_example_of_a_subclassed_model(scope):
     names = dict(scope)
     exec(example("coded"), names)
     assert names["smaller"].get_layer("hidden").units == 14
+
+
+@pytest.mark.keras
+@pytest.mark.filterwarnings("ignore::kerassurgery_fn.errors.ClassNotKept")
+def test_the_example_of_layers_made_of_layers(scope):
+    names = dict(scope)
+    exec(example("expand"), names)
+    attention = names["smaller"].get_layer("block_0").get_layer("attention")
+    assert attention.num_heads == 2

@@ -51,6 +51,7 @@ from kerassurgery_fn.graph.selectors import (
     find_layers,
     find_one,
     is_pattern,
+    matches,
     of_class,
     selectors,
 )
@@ -74,7 +75,7 @@ __all__ = [
     "ModelCall", "Node", "Port", "Record", "Ref", "Rewiring", "Selector", "Shape", "Spec", "Trace", "Unfound",
     "Use", "as_selector", "bound", "check_record", "class_names", "find_layer", "find_layers", "find_one",
     "given_to_model", "graph_at", "graph_of", "is_chain", "is_functional", "is_input", "is_model", "is_pattern",
-    "join_path", "layers_in", "leaves", "map_leaves", "model_in", "moved", "name_of", "nested", "of_class",
+    "join_path", "layers_in", "leaves", "map_leaves", "matches", "model_in", "moved", "name_of", "nested", "of_class",
     "own_record", "read_graph", "readers", "record_of", "redirected", "refs", "renamed", "reread", "rewire",
     "selectors", "shortened", "trace", "triples", "unused", "with_call", "with_layer", "with_name", "wrapped_model",
 ]  # fmt: skip

@@ -129,8 +129,7 @@ def find_layers(graph: Graph, selector: Selector, records: Mapping[str, Record] 
         selected = {path for part in selector for path in find_layers(graph, part, records)}
         return sorted(selected, key=graph.places.__getitem__)
     records = graph.records if records is None else records
-    pattern, _, classes = selector.partition("@")
-    paths = [path for path, record in records.items() if _matches(path, record, pattern, classes.split(","))]
+    paths = [path for path, record in records.items() if matches(path, record, selector)]
     if not paths:
         known = ", ".join(unique(record["class_name"] for record in records.values()))
         raise UnknownLayer(f"no layer matches {selector!r} among {len(records)} layers of the classes {known}")
@@ -152,7 +151,15 @@ def find_one(graph: Graph, selector: Selector, records: Mapping[str, Record] | N
     return paths[0]
 
 
-def _matches(path: str, record: Record, pattern: str, classes: list[str]) -> bool:
+def matches(path: str, record: Record, selector: str) -> bool:
+    """Whether a layer matches a name or a pattern.
+
+    >>> conv = {"class_name": "Conv2D"}
+    >>> matches("stem/conv_1", conv, "conv_*"), matches("conv_1", conv, "*@Dense"), matches("stem/a", conv, "stem/*")
+    (True, False, True)
+    """
+    pattern, _, class_list = selector.partition("@")
+    classes = class_list.split(",")
     names = {record["class_name"], record.get("registered_name")}
     has_path = fnmatchcase(path, pattern or "*") or fnmatchcase(path.rpartition("/")[2], pattern or "*")
     return has_path and (classes == [""] or bool(names & set(classes)))

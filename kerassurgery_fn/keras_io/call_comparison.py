@@ -6,10 +6,10 @@ the recording. So both run on random data, of several batch sizes and of several
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from itertools import cycle, islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import keras
 import numpy as np
@@ -17,12 +17,24 @@ import numpy as np
 from kerassurgery_fn.errors import NotAGraph
 from kerassurgery_fn.keras_io.call_faults import described
 
-Arguments = tuple[tuple[Any, ...], dict[str, Any]]
-
 OPEN_SIZES = (16, 8, 32, 64, 128, 256)  # for axes of variable size: the first two for which the layer can be run
 BATCHES = (5, 7)  # rarely a number of channels: see `edits/steps/additions.py` for what Keras does with equal ones
 RUNS = 3  # comparisons that are made
 TOLERANCE = 1e-4  # relative to the largest value: the same operations in the same order differ by rounding at most
+
+
+class RecordableCall(Protocol):
+    """A call of a layer on the inputs of a graph."""
+
+    @property
+    def inputs(self) -> Any:
+        """The symbolic inputs, in the structure that the graph takes."""
+
+    def arguments(self, values: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments of the layer, given values of the inputs, symbolic or not."""
+
+    def prepared(self, values: Any) -> Any:
+        """Values of the inputs with the masks that they have in the model."""
 
 
 class Run(NamedTuple):
@@ -33,41 +45,41 @@ class Run(NamedTuple):
 
 
 def refuse_other_values(
-    layer: keras.layers.Layer, graph: keras.Model, arguments: Callable[[Any], Arguments], examples: Any = None
+    layer: keras.layers.Layer, graph: keras.Model, call: RecordableCall, examples: Any = None
 ) -> bool:
     """Raises NotAGraph if a recorded graph computes something else than its layer; returns whether training is equal.
 
     Args:
         layer: the live layer; its state is not changed.
         graph: the recorded graph.
-        arguments: from inputs of the graph to the arguments of the layer.
+        call: how the layer is called with the inputs of the graph.
         examples: arrays to compare on; random ones by default.
     """
-    compared = list(islice(_comparable(layer, graph, arguments, examples), RUNS))
+    compared = list(islice(_comparable(layer, graph, call, examples), RUNS))
     if not compared:
         raise NotAGraph(
             f"{described(layer)} cannot be compared with its recording: it fails on random inputs of the shapes "
             f"{[tuple(tensor.shape) for tensor in graph.inputs]}; pass example arrays: capture(model, inputs=arrays)"
         )
     for inputs, live in compared:
-        if not _repeats(live, _run(layer, *arguments(inputs))):
+        if not _repeats(live, _live_run(layer, call, inputs)):
             raise NotAGraph(f"{described(layer)} cannot be recorded: it gives different outputs for the same input")
-        if (fault := _difference(live, _recorded_run(graph, inputs))) is not None:
+        if (fault := _difference(live, _recorded_run(graph, call, inputs))) is not None:
             raise NotAGraph(
                 f"{described(layer)} cannot be recorded: {fault}. Its call() depends on something that a graph does "
                 "not have, such as the batch size, the values of tensors or a Python number that changes"
             )
-    inputs = compared[0][0]
-    return _trains_alike(layer, graph, arguments, inputs)
+    return _trains_alike(layer, graph, call, compared[0][0])
 
 
 def _comparable(
-    layer: keras.layers.Layer, graph: keras.Model, arguments: Callable[[Any], Arguments], examples: Any
+    layer: keras.layers.Layer, graph: keras.Model, call: RecordableCall, examples: Any
 ) -> Iterator[tuple[Any, Run]]:
     """Inputs that the layer can be run on, and what it computes; the numbers are finite for the most part."""
-    for inputs in [examples] if examples is not None else _random_inputs(graph):
+    for arrays in [examples] if examples is not None else _random_inputs(graph):
+        inputs = keras.tree.map_structure(_as_tensor, arrays)
         try:
-            run = _run(layer, *arguments(inputs))
+            run = _live_run(layer, call, inputs)
         except Exception:  # another size or range may do
             continue
         if examples is not None or _is_mostly_finite(run.outputs):
@@ -93,19 +105,22 @@ def _random_array(spec: Any, *, batch: int, size: int, draw: Any, rng: np.random
     return rng.integers(0, 2, shape).astype(spec.dtype)
 
 
-def _run(layer: keras.layers.Layer, args: Any, kwargs: Any, training: bool = False) -> Run:
+def _run(layer: keras.layers.Layer, args: Any, kwargs: Any, training: bool) -> Run:
     """One call of a layer that leaves its variables as they are."""
-    args, kwargs = keras.tree.map_structure(_as_tensor, (args, kwargs))
     with keras.StatelessScope():
         outputs = layer(*args, **{**kwargs, "training": training})
         state = {id(variable): variable.value for variable in layer.non_trainable_variables}
     return Run(outputs, state)
 
 
-def _recorded_run(graph: keras.Model, inputs: Any, training: bool = False) -> Run | Exception:
+def _live_run(layer: keras.layers.Layer, call: RecordableCall, inputs: Any, training: bool = False) -> Run:
+    return _run(layer, *call.arguments(call.prepared(inputs)), training)
+
+
+def _recorded_run(graph: keras.Model, call: RecordableCall, inputs: Any, training: bool = False) -> Run | Exception:
     """What a graph computes, or the error that it raises."""
     try:
-        return _run(graph, (inputs,), {}, training)
+        return _run(graph, (call.prepared(inputs),), {}, training)
     except Exception as error:
         return error
 
@@ -114,15 +129,13 @@ def _as_tensor(value: Any) -> Any:
     return keras.ops.convert_to_tensor(value) if isinstance(value, np.ndarray) else value
 
 
-def _trains_alike(
-    layer: keras.layers.Layer, graph: keras.Model, arguments: Callable[[Any], Arguments], inputs: Any
-) -> bool:
+def _trains_alike(layer: keras.layers.Layer, graph: keras.Model, call: RecordableCall, inputs: Any) -> bool:
     """Whether both compute the same in training, dropout and updates of statistics included."""
     try:
-        live = _run(layer, *arguments(inputs), training=True)
+        live = _live_run(layer, call, inputs, training=True)
     except Exception:  # code that needs something else in training cannot be compared
         return False
-    recorded = _recorded_run(graph, inputs, training=True)
+    recorded = _recorded_run(graph, call, inputs, training=True)
     if _difference(live, recorded) is not None or isinstance(recorded, Exception):
         return False
     return all(_are_close(live.state[key], recorded.state[key]) for key in live.state.keys() & recorded.state.keys())

@@ -22,17 +22,21 @@ from kerassurgery_fn.keras_io.sublayers import is_graph
 class CallInputs(NamedTuple):
     """The inputs of a recorded call.
 
-    - `tensors`: the symbolic inputs, in the structure that the recorded model takes: that of the first argument of
+    - `inputs`: the symbolic inputs, in the structure that the recorded model takes: that of the first argument of
       `call`, or a dict by the names of the arguments;
     - `by_name`: whether the dict has the arguments of `call`.
     """
 
-    tensors: Any
+    inputs: Any
     by_name: bool
 
     def arguments(self, values: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments of the call, given values in the structure of `tensors`."""
+        """The arguments of the call, given values in the structure of `inputs`."""
         return ((), dict(values)) if self.by_name else ((values,), {})
+
+    def prepared(self, values: Any) -> Any:
+        """The values as they are: the inputs of a model have no masks."""
+        return values
 
 
 def inputs_of(model: keras.Model, given: Any, taken: set[str]) -> CallInputs:

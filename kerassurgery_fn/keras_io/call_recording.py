@@ -20,15 +20,12 @@ import keras
 from keras.src.backend.common import global_state
 
 from kerassurgery_fn.errors import NotAGraph
-from kerassurgery_fn.keras_io.call_comparison import refuse_other_values
+from kerassurgery_fn.keras_io.call_comparison import RecordableCall, refuse_other_values
 from kerassurgery_fn.keras_io.call_faults import described, fault_of_call
 from kerassurgery_fn.keras_io.graph_copies import reopened, with_open_reshapes
 from kerassurgery_fn.keras_io.sublayers import Functional, is_graph, operations_of
 
 NAME_COUNTS = "object_name_uids"  # the global attribute in which Keras counts the names that it has given
-
-
-Arguments = Callable[[Any], tuple[tuple[Any, ...], dict[str, Any]]]  # inputs of a graph -> arguments of a layer
 
 
 class Recording(NamedTuple):
@@ -44,15 +41,14 @@ class Recording(NamedTuple):
     trains_alike: bool
 
 
-def record_call(layer: keras.layers.Layer, inputs: Any, arguments: Arguments, examples: Any = None) -> Recording:
+def record_call(layer: keras.layers.Layer, call: RecordableCall, examples: Any = None) -> Recording:
     """The Functional model of a layer's `call`, compared with the layer on data.
 
     The nodes of the graph stay in the layers; see `without_new_nodes`.
 
     Args:
         layer: a built layer or model; it is called as Keras calls it: with masks, in its dtype.
-        inputs: the symbolic inputs of the graph, in the structure that the graph takes.
-        arguments: from inputs of the graph, symbolic or not, to the arguments of the layer.
+        call: the symbolic inputs of the graph, and how the layer is called with them.
         examples: arrays to compare on; random ones by default.
 
     Raises:
@@ -60,25 +56,25 @@ def record_call(layer: keras.layers.Layer, inputs: Any, arguments: Arguments, ex
             no layer that it calls, or computes something else on data.
     """
     try:
-        return _recorded(layer, inputs, arguments, examples, copy_of=with_open_reshapes)
+        return _recorded(layer, call, call.inputs, examples, copy_of=with_open_reshapes)
     except NotAGraph as error:
         # Code that computes with the batch size cannot take an open one. It is recorded for a batch of one sample, and
         # the comparison, with other batch sizes, says whether the graph is right for them.
-        single = keras.tree.map_structure(_with_one_sample, inputs)
-        reopen = partial(reopened, inputs=inputs)
+        single = keras.tree.map_structure(_with_one_sample, call.inputs)
+        reopen = partial(reopened, inputs=call.inputs)
         try:
-            return _recorded(layer, single, arguments, examples, copy_of=reopen)
+            return _recorded(layer, call, single, examples, copy_of=reopen)
         except Exception:
             raise error from error.__cause__
 
 
 def _recorded(
-    layer: keras.layers.Layer, inputs: Any, arguments: Arguments, examples: Any, copy_of: Callable[..., keras.Model]
+    layer: keras.layers.Layer, call: RecordableCall, inputs: Any, examples: Any, copy_of: Callable[..., keras.Model]
 ) -> Recording:
     """One attempt to record a call; `copy_of` makes the final graph from the recorded one."""
     with _RecordingScope() as scope, _without_traceback_filter():
         try:
-            returned, marked = _called_symbolically(layer, *arguments(inputs))
+            returned, marked = _called_symbolically(layer, *call.arguments(call.prepared(inputs)))
         except NotAGraph:
             raise
         except Exception as error:  # the user's code may raise anything
@@ -87,7 +83,7 @@ def _recorded(
         graph = copy_of(graph)
     graph._trainable = layer.trainable  # the setter would set the flag of every layer, too
     _refuse_loose_weights(layer, graph, scope)
-    return Recording(graph, marked, refuse_other_values(layer, graph, arguments, examples))
+    return Recording(graph, marked, refuse_other_values(layer, graph, call, examples))
 
 
 def _with_one_sample(tensor: keras.KerasTensor) -> Any:

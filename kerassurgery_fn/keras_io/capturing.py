@@ -9,9 +9,10 @@ import keras
 import numpy as np
 
 from kerassurgery_fn.arguments import as_model, takes
-from kerassurgery_fn.graph import STATE_WEIGHTS, TRAINED, Record
+from kerassurgery_fn.graph import STATE_WEIGHTS, TRAINED, Record, selectors
 from kerassurgery_fn.keras_io.coded_models import graph_of
 from kerassurgery_fn.keras_io.compile_state import uncompiled
+from kerassurgery_fn.keras_io.expanding import Selection
 from kerassurgery_fn.keras_io.hidden_state import refuse_hidden_state
 from kerassurgery_fn.keras_io.model_records import stable_record
 from kerassurgery_fn.keras_io.optimizer_state import training_of, without_shared_memory
@@ -21,8 +22,15 @@ from kerassurgery_fn.values.snapshot import Snapshot
 from kerassurgery_fn.values.warning_origin import warn
 
 
-@takes(model=as_model)
-def capture(model: keras.Model, *, inputs: Any = None) -> Snapshot:
+def as_selection(value: Any, name: str) -> Selection:
+    """Which layers to expand: True, or selectors as a tuple."""
+    if isinstance(value, bool):
+        return value
+    return () if value is None else selectors(value)
+
+
+@takes(model=as_model, expand=as_selection)
+def capture(model: keras.Model, *, inputs: Any = None, expand: Any = ()) -> Snapshot:
     """The snapshot of a built model, with the state of its optimizer.
 
     The model is not changed, and later training does not change the snapshot.
@@ -31,6 +39,11 @@ def capture(model: keras.Model, *, inputs: Any = None) -> Snapshot:
     kept if it computes what the model computes, on random data and for several batch sizes. `rebuild` makes a
     Functional model of it: names and weights are kept, the class and its methods are not, and a warning
     `ClassNotKept` says so.
+
+    A **layer that is made of layers**, such as a transformer block of a class of yours, is one layer to the library: it
+    knows nothing about its code. With `expand`, the `call` of such a layer is recorded in the same way, and it becomes
+    a nested Functional model of its name: `transformer_layer_0/self_attention_layer` is then an ordinary layer. It must
+    use no weights but those of the layers that it calls.
 
     A registered subclass of Functional or Sequential keeps its class if its config is its graph. Other subclasses, such
     as a backbone whose `get_config` returns constructor arguments, are captured as plain Functional or Sequential
@@ -41,14 +54,18 @@ def capture(model: keras.Model, *, inputs: Any = None) -> Snapshot:
         inputs: the inputs of a subclassed model, in the structure that it is called with: shapes with the batch axis
             first, such as (None, 32, 32, 3), `keras.Input` tensors, or example arrays, which are then used for the
             comparison. A dict by the names of the arguments of `call` stands for several arguments. By default, the
-            shapes for which the model was built.
+            shapes for which the model was built. For a Functional model with `expand`, other shapes than its own: code
+            that computes with sizes needs fixed ones, and the snapshot then holds for these sizes.
+        expand: selectors of layers to expand, such as "transformer_layer_*" or "*@TransformerEncoder", or True for all
+            that can be expanded; a warning then names those that cannot.
 
     Raises:
-        NotAGraph: the model is not built, or its call() cannot be recorded; the message has the place in the code.
+        NotAGraph: the model is not built, or a call() cannot be recorded; the message has the place in the code.
+        UnknownLayer: `expand` names no layer that is made of layers.
         WrongShape: `inputs` has something else than shapes, tensors and arrays.
         HiddenState: a layer has state that neither its config nor its weights contain.
     """
-    with graph_of(model, inputs) as graph:
+    with graph_of(model, inputs, expand) as graph:
         record = _complete_record(graph, is_recorded=graph is not model)
         weights = dict(_weights(graph, record))
         return Snapshot(record, weights, training_of(graph, record, weights))

@@ -1,4 +1,4 @@
-"""Models that are Python code, as graphs: the Functional model that a subclassed model's `call` records."""
+"""Models that are Python code, as graphs: subclassed models, and models with layers that are made of layers."""
 
 from __future__ import annotations
 
@@ -8,28 +8,34 @@ from typing import Any
 
 import keras
 
+from kerassurgery_fn.arguments import counted
 from kerassurgery_fn.errors import ClassNotKept
-from kerassurgery_fn.keras_io.call_inputs import example_arrays, inputs_of
+from kerassurgery_fn.keras_io.call_comparison import refuse_other_values
+from kerassurgery_fn.keras_io.call_inputs import CallInputs, example_arrays, inputs_of
 from kerassurgery_fn.keras_io.call_recording import numbered_names, record_call, without_new_nodes
+from kerassurgery_fn.keras_io.expanding import Expansion, Selection, is_unsaved_model
 from kerassurgery_fn.keras_io.model_classes import overridden_methods, overrides_call
-from kerassurgery_fn.keras_io.sublayers import is_graph
+from kerassurgery_fn.keras_io.sublayers import is_graph, operations_of
 from kerassurgery_fn.values.warning_origin import warn
 
 
 @contextmanager
-def graph_of(model: keras.Model, inputs: Any = None) -> Iterator[keras.Model]:
+def graph_of(model: keras.Model, inputs: Any = None, expand: Selection = ()) -> Iterator[keras.Model]:
     """A scope with the graph of a model: the model itself if it is one, else the graph that its `call` records.
 
     The graph has the layers of the model. Its calls of these layers are taken back at the end of the scope.
 
     Raises:
-        NotAGraph: the call cannot be recorded.
+        NotAGraph: a call cannot be recorded.
+        UnknownLayer: `expand` names no layer that could be expanded.
     """
-    if is_graph(model) and not overrides_call(model):
+    has_graph = is_graph(model) and not overrides_call(model)
+    if has_graph and inputs is None and not expand and not any(map(is_unsaved_model, operations_of(model))):
         yield model
         return
     with without_new_nodes(model):
-        yield recorded_model(model, inputs)
+        graph = model if has_graph else recorded_model(model, inputs)
+        yield compiled_like(model, expanded_model(graph, inputs if has_graph else None, expand))
 
 
 def recorded_model(model: keras.Model, inputs: Any = None) -> keras.Model:
@@ -37,29 +43,77 @@ def recorded_model(model: keras.Model, inputs: Any = None) -> keras.Model:
     names = {layer.name for layer in model._flatten_layers(include_self=False)}
     with numbered_names(names):
         symbolic = inputs_of(model, inputs, names)
-        recording = record_call(model, symbolic.tensors, symbolic.arguments, example_arrays(inputs))
+        recording = record_call(model, symbolic, example_arrays(inputs))
     _warn_of_lost_class(model, recording.trains_alike)
     _warn_of_unused_weights(model, recording.graph)
-    return compiled_like(model, recording.graph)
+    return recording.graph
+
+
+def expanded_model(model: keras.Model, inputs: Any, selection: Selection) -> keras.Model:
+    """A Functional model with nested models in place of layers that are made of layers, compared with the model."""
+    expansion = Expansion(selection)
+    symbolic = None if inputs is None else inputs_of(model, inputs, set())
+    expanded = expansion.model(model, inputs=symbolic and symbolic.inputs)
+    expansion.refuse_unmatched()
+    _warn_of_failures(expansion)
+    if expanded is model:
+        return model
+    call = symbolic or CallInputs(expanded._inputs_struct, by_name=False)
+    trains_alike = refuse_other_values(model, expanded, call, example_arrays(inputs))
+    _warn_of_expanded_layers(expansion, trains_alike)
+    _warn_of_fixed_sizes(model, expanded)
+    _warn_of_unused_weights(model, expanded)
+    return expanded
 
 
 def compiled_like(model: keras.Model, graph: keras.Model) -> keras.Model:
     """A graph that Keras takes for compiled as a model is, with the optimizer of the model."""
-    if model.compiled:
+    if model.compiled and graph is not model:
         names = ("compiled", "optimizer", "_compile_config")
         vars(graph).update({name: vars(model)[name] for name in names if name in vars(model)})
     return graph
 
 
+def _warn_of_failures(expansion: Expansion) -> None:
+    for path, error in expansion.failures.items():
+        reason = str(error)
+        warn(f"layer {path!r} stays one layer. {reason[0].upper()}{reason[1:]}", ClassNotKept)
+
+
 def _warn_of_lost_class(model: keras.Model, trains_alike: bool) -> None:
     methods = [name for name in overridden_methods(model) if name not in ("call", "build")]
     lost = f"the class and its methods ({', '.join(methods)})" if methods else "the class"
-    training = "" if trains_alike else ". In training, the graph computes something else than the class does"
     warn(
         f"model {model.name!r} ({type(model).__name__}) is captured as the graph that its call() records: names and "
-        f"weights are kept, {lost} {'are' if methods else 'is'} not{training}",
+        f"weights are kept, {lost} {'are' if methods else 'is'} not{_in_training(trains_alike)}",
         ClassNotKept,
     )
+
+
+def _in_training(trains_alike: bool) -> str:
+    return "" if trains_alike else ". In training, the graph computes something else than the class does"
+
+
+def _warn_of_expanded_layers(expansion: Expansion, trains_alike: bool) -> None:
+    if paths := list(expansion.nested):
+        names = ", ".join(map(repr, paths[:4])) + ", ..." * (len(paths) > 4)
+        alike = trains_alike and all(nested.trains_alike for nested in expansion.nested.values())
+        warn(
+            f"{counted(len(paths), 'layer')} ({names}) {'is' if len(paths) == 1 else 'are'} captured as nested models "
+            f"of the same name: names and weights are kept, the classes are not{_in_training(alike)}",
+            ClassNotKept,
+        )
+
+
+def _warn_of_fixed_sizes(model: keras.Model, expanded: keras.Model) -> None:
+    """Warns of axes of inputs that were open and now have a size."""
+    before, after = ([tuple(tensor.shape) for tensor in graph.inputs] for graph in (model, expanded))
+    if before != after:
+        warn(
+            f"model {model.name!r} is captured for inputs of the shapes {after}, and holds for these sizes only: the "
+            f"shapes were {before}",
+            ClassNotKept,
+        )
 
 
 def _warn_of_unused_weights(model: keras.Model, graph: keras.Model) -> None:

@@ -1,0 +1,204 @@
+"""Layers made of layers, as nested models: `capture(model, expand=...)`.
+
+    transformer_layer_0 (TransformerEncoder)            transformer_layer_0 (Functional)
+      one layer, of which only the code            ->      self_attention_layer (MultiHeadAttention)
+      knows what it does with its weights                  feedforward_intermediate_dense (Dense), ...
+
+The `call` of the layer is recorded, as that of a subclassed model is, and the recorded graph takes the place and the
+name of the layer.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+import keras
+from keras.src.backend import get_keras_mask
+
+from kerassurgery_fn.errors import NotAGraph, UnknownLayer
+from kerassurgery_fn.graph import join_path, matches
+from kerassurgery_fn.keras_io.call_faults import described
+from kerassurgery_fn.keras_io.call_recording import numbered_names, record_call
+from kerassurgery_fn.keras_io.graph_copies import copied
+from kerassurgery_fn.keras_io.layer_calls import LayerCall
+from kerassurgery_fn.keras_io.sublayers import is_graph
+from kerassurgery_fn.rules.registry import rule_for
+
+Selection = bool | tuple[str, ...]  # all layers that can be expanded, or selectors
+
+
+class Nested(NamedTuple):
+    """A layer as a nested model.
+
+    - `graph`: the model;
+    - `used`: which inputs of the recorded call it takes;
+    - `signature`: what the recording depends on, see `LayerCall.signature`;
+    - `trains_alike`: whether it also computes the same in training.
+    """
+
+    graph: keras.Model
+    used: list[int]
+    signature: list[Any]
+    trains_alike: bool
+
+
+class Expansion:
+    """The expansion of the layers of one model.
+
+    - `selection`: which layers are expanded;
+    - `nested`: path -> the nested model in place of a layer;
+    - `failures`: path -> why a layer cannot be expanded;
+    - `matched`: the selectors that some layer fits.
+    """
+
+    def __init__(self, selection: Selection) -> None:
+        self.selection = selection
+        self.nested: dict[str, Nested] = {}
+        self.failures: dict[str, NotAGraph] = {}
+        self.matched: set[str] = set()
+        self._models: dict[int, keras.Model] = {}
+        self._wanted: dict[str, bool] = {}
+
+    def model(self, model: keras.Model, scope: str = "", inputs: Any = None) -> keras.Model:
+        """A Functional model with nested models in place of layers; the model itself if none of its layers is expanded.
+
+        Args:
+            model: a Sequential or Functional model. Its layers have more nodes afterwards.
+            scope: the path of the model.
+            inputs: other inputs for it, in the structure of its own.
+        """
+        if id(model) not in self._models:
+            graph = model._functional if isinstance(model, keras.Sequential) else model
+            before = len(self.nested)
+            with numbered_names(operation.name for operation in graph.operations):
+                copy = self._copied(graph, scope, graph._inputs_struct if inputs is None else inputs)
+            copy._trainable = model.trainable  # the setter would set the flag of every layer, too
+            self._models[id(model)] = copy if len(self.nested) > before or inputs is not None else model
+        return self._models[id(model)]
+
+    def _copied(self, graph: keras.Model, scope: str, inputs: Any) -> keras.Model:
+        """A copy of a graph with nested models in place of layers. It starts again where a second call of a layer shows
+        that the layer has to stay."""
+        while True:
+            try:
+                return copied(graph, inputs, _Calls(self, scope))
+            except _LayerStays:
+                continue
+
+    def wants(self, path: str, layer: Any) -> bool:
+        """Whether a layer is selected, or is a subclassed model that Keras could not save."""
+        if path not in self._wanted:
+            self._wanted[path] = self._selects(path, layer)
+        return self._wanted[path]
+
+    def _selects(self, path: str, layer: Any) -> bool:
+        if not isinstance(layer, keras.layers.Layer) or type(layer).__module__.startswith("keras."):
+            return False
+        if self.selection is True:
+            return _is_unknown_composite(layer) or is_unsaved_model(layer)
+        record = record_of_class(type(layer))
+        fitting = {selector for selector in self.selection or () if matches(path, record, selector)}
+        self.matched |= fitting
+        return bool(fitting) or is_unsaved_model(layer)
+
+    def note_failure(self, path: str, error: NotAGraph) -> None:
+        """Notes why a layer stays one layer, if all layers are to be expanded as far as that goes; raises it if not."""
+        if self.selection is not True:
+            raise error
+        self.failures[path] = error
+        if self.nested.pop(path, None):
+            raise _LayerStays
+
+    def refuse_unmatched(self) -> None:
+        """Raises UnknownLayer for selectors that no layer fits which could be expanded."""
+        unmatched = set(self.selection if isinstance(self.selection, tuple) else ()) - self.matched
+        if unmatched:
+            raise UnknownLayer(
+                f"expand={sorted(unmatched)}: no layer that fits is of a class outside of Keras; expand= takes names, "
+                "paths and patterns of layers of your own that call other layers, or True for all of them"
+            )
+
+    def called(self, path: str, layer: keras.layers.Layer, args: Any, kwargs: Any) -> Any:
+        """What the nested model in place of a layer makes of the tensors of a call.
+
+        Raises:
+            NotAGraph: the call cannot be recorded, or differs from an earlier one of the same layer.
+        """
+        call = LayerCall(layer, args, kwargs)
+        if path not in self.nested:
+            self.nested[path] = self.recorded(path, layer, call)
+        nested = self.nested[path]
+        if nested.signature != call.signature():
+            raise NotAGraph(f"{described(layer)} cannot be expanded: it is called several times, with other arguments")
+        return nested.graph(call.nested_inputs(nested.used))
+
+    def recorded(self, path: str, layer: keras.layers.Layer, call: LayerCall) -> Nested:
+        """The nested model in place of a layer, with its own layers expanded where they are selected."""
+        with numbered_names(sublayer.name for sublayer in layer._flatten_layers(include_self=False)):
+            recording = record_call(layer, call)
+        graph, used = call.nested_graph(recording.graph)
+        _refuse_lost_masks(layer, recording.outputs, graph)
+        return Nested(self.model(graph, path), used, call.signature(), recording.trains_alike)
+
+
+class _LayerStays(Exception):
+    """A layer that is expanded in earlier calls cannot be expanded in all of its calls."""
+
+
+class _Calls:
+    """The calls of a copied model: those of expanded layers go to the nested models in their place."""
+
+    def __init__(self, expansion: Expansion, scope: str) -> None:
+        self.expansion, self.scope = expansion, scope
+
+    def __call__(self, operation: Any, *args: Any, **kwargs: Any) -> Any:
+        path = join_path(self.scope, operation.name)
+        if is_graph(operation):
+            return self.expansion.model(operation, path)(*args, **kwargs)
+        if self.expansion.wants(path, operation) and path not in self.expansion.failures:
+            try:
+                return self.expansion.called(path, operation, args, kwargs)
+            except NotAGraph as error:
+                self.expansion.note_failure(path, error)
+        return operation(*args, **kwargs)
+
+
+def _refuse_lost_masks(layer: keras.layers.Layer, outputs: Any, graph: keras.Model) -> None:
+    """Raises NotAGraph if a layer passes a mask on that its recorded graph does not, or the other way round."""
+    pairs = zip(keras.tree.flatten(outputs), keras.tree.flatten(graph.outputs), strict=True)
+    if any((get_keras_mask(live) is None) != (get_keras_mask(recorded) is None) for live, recorded in pairs):
+        raise NotAGraph(
+            f"{described(layer)} cannot be expanded: the mask that it gives to its output is not that of a graph of "
+            "its layers"
+        )
+
+
+def record_of_class(cls: type) -> dict[str, Any]:
+    """What a record says about the class of its layer."""
+    name = keras.saving.get_registered_name(cls)
+    return {"module": cls.__module__, "class_name": cls.__name__, "registered_name": name}
+
+
+def _is_unknown_composite(layer: keras.layers.Layer) -> bool:
+    """Whether a layer is made of layers, or of operations only, and the library has no rule for its class.
+
+    A class that is derived from one of Keras' own layers is none: its code is that of the parent, for the most part.
+    """
+    parents = {cls for cls in type(layer).__mro__ if cls.__module__.startswith("keras.src.layers")}
+    is_derived = bool(parents - {keras.layers.Layer})
+    is_composite = bool(layer._layers) or not layer.weights
+    return is_composite and not is_derived and rule_for(record_of_class(type(layer))).channels is None
+
+
+def is_unsaved_model(layer: keras.layers.Layer) -> bool:
+    """Whether a layer is a subclassed model that Keras cannot save."""
+    return isinstance(layer, keras.Model) and not is_graph(layer) and not _can_be_saved(layer)
+
+
+def _can_be_saved(layer: keras.layers.Layer) -> bool:
+    try:
+        json.dumps(keras.saving.serialize_keras_object(layer))
+    except Exception:  # get_config() of the user's class may raise anything
+        return False
+    return True

@@ -1,0 +1,95 @@
+"""One call of a layer inside a Functional model, as a call that can be recorded on inputs of its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras.src.backend import get_keras_mask, set_keras_mask
+
+from kerassurgery_fn.keras_io.sublayers import Functional
+
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+class LayerCall:
+    """A call of a layer with tensors of an outer graph.
+
+    The recorded graph takes a list: the tensors of the call, each of them once, then the masks that Keras has attached
+    to these tensors.
+
+        attend(x, x, attention_mask=m)    tensors [x, m]; if x has a mask from an Embedding: [x, m, mask of x]
+    """
+
+    def __init__(self, layer: keras.layers.Layer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.layer, self.call_arguments = layer, (args, kwargs)
+        self.tensors, names = _tensors_by_name(layer, args, kwargs)
+        self.masked = [i for i, tensor in enumerate(self.tensors) if get_keras_mask(tensor) is not None]
+        self.masks = [get_keras_mask(self.tensors[i]) for i in self.masked]
+        taken = {sublayer.name for sublayer in layer._flatten_layers(include_self=False)}
+        names = [*names, *(f"{names[i]}_mask" for i in self.masked)]
+        free = [name if name not in taken else f"{name}_input" for name in names]
+        self.inputs = [
+            keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=name)
+            for tensor, name in zip([*self.tensors, *self.masks], free, strict=True)
+        ]
+
+    def prepared(self, values: list[Any]) -> list[Any]:
+        """Values of the inputs, with the values of the masks attached to those of the tensors."""
+        for index, mask in zip(self.masked, values[len(self.tensors) :], strict=True):
+            set_keras_mask(values[index], mask)
+        return values
+
+    def arguments(self, values: list[Any]) -> Arguments:
+        """The arguments of the call, with values in place of the tensors."""
+        by_tensor = {id(tensor): value for tensor, value in zip(self.tensors, values, strict=False)}
+        return keras.tree.map_structure(lambda leaf: by_tensor.get(id(leaf), leaf), self.call_arguments)
+
+    def signature(self) -> list[Any]:
+        """All that a recording depends on but the tensors themselves: other arguments, and where the tensors stand."""
+        places = {id(tensor): ("tensor", i) for i, tensor in enumerate(self.tensors)}
+        leaves = keras.tree.flatten_with_path(self.call_arguments)
+        return [(path, places.get(id(leaf), leaf)) for path, leaf in leaves] + [tuple(self.masked)]
+
+    def nested_graph(self, graph: keras.Model) -> tuple[keras.Model, list[int]]:
+        """The recorded graph as a model that is nested in the outer graph, and which inputs it takes.
+
+        Masks that the graph does not compute with are left out: Keras passes them on with their tensors.
+        """
+        needed = _origins(graph.outputs)
+        inputs = graph.inputs
+        used = [i for i, tensor in enumerate(inputs) if i < len(self.tensors) or id(tensor) in needed]
+        kept = [inputs[i] for i in used]
+        nested: keras.Model = Functional(kept if len(kept) > 1 else kept[0], graph._outputs_struct, name=graph.name)
+        nested._trainable = graph.trainable  # the setter would set the flag of every layer, too
+        return nested, used
+
+    def nested_inputs(self, used: list[int]) -> Any:
+        """The tensors of the outer graph that the nested model takes."""
+        tensors = [[*self.tensors, *self.masks][i] for i in used]
+        return tensors if len(tensors) > 1 else tensors[0]
+
+
+def _tensors_by_name(layer: keras.layers.Layer, args: Any, kwargs: Any) -> tuple[list[keras.KerasTensor], list[str]]:
+    """The tensors of a call, each once, and a name for each: that of the parameter that takes it."""
+    parameters = layer._call_signature.bind(*args, **kwargs).arguments
+    names: dict[int, str] = {}
+    tensors = {}
+    for path, leaf in keras.tree.flatten_with_path(parameters):
+        if isinstance(leaf, keras.KerasTensor) and id(leaf) not in names:
+            names[id(leaf)] = "_".join(map(str, path))
+            tensors[id(leaf)] = leaf
+    return list(tensors.values()), list(names.values())
+
+
+def _origins(outputs: list[Any]) -> set[int]:
+    """The ids of all tensors on which the outputs of a graph depend."""
+    found: set[int] = set()
+    tensors = list(outputs)
+    while tensors:
+        tensor = tensors.pop()
+        if id(tensor) not in found:
+            found.add(id(tensor))
+            operation, node_index, _ = tensor._keras_history
+            tensors.extend(operation._inbound_nodes[node_index].input_tensors)
+    return found
