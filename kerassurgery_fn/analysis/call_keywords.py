@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from kerassurgery_fn.graph import Record, is_model
-from kerassurgery_fn.rules.registry import Rule, rule_for
+from kerassurgery_fn.rules.registry import rule_for
+from kerassurgery_fn.rules.rule_fields import Rule
 
 OF_MODELS = ("inputs", "training", "mask")  # the arguments of Sequential and Functional models
 MODEL = Rule(keywords=("training", "mask"), added={"mask": None})  # their call, in the form of a rule

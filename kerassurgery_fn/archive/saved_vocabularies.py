@@ -11,7 +11,8 @@ from kerassurgery_fn.archive.layer_groups import LayerGroup
 from kerassurgery_fn.channels.axes import bounded
 from kerassurgery_fn.errors import BadFile
 from kerassurgery_fn.graph import Record
-from kerassurgery_fn.rules.registry import Vocabulary, rule_for
+from kerassurgery_fn.rules.registry import rule_for
+from kerassurgery_fn.rules.rule_fields import Vocabulary
 
 Config = Mapping[str, Any]
 

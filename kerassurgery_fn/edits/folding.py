@@ -24,7 +24,8 @@ from kerassurgery_fn.graph import (
     with_layer,
 )
 from kerassurgery_fn.rules.constrained import constraint_of, stays, undone
-from kerassurgery_fn.rules.registry import RULES, Kernel, rule_for
+from kerassurgery_fn.rules.registry import RULES, rule_for
+from kerassurgery_fn.rules.rule_fields import Kernel
 from kerassurgery_fn.values.frozen import set_in
 
 ALL = of_class(*(name for name, rule in RULES.items() if rule.foldable))

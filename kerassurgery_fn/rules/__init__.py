@@ -1,7 +1,7 @@
 """Everything that is known of layers and operations: one record for each class, one family a file.
 
-To support a layer, add its record to the file of its family (see `registry`) and one row to the test of the family.
-No other part of the package names a class of Keras.
+To support a layer, add its record to the file of its family (see `registry` and `rule_fields`) and one row to the test
+of the family. No other part of the package names a class of Keras.
 """
 
 from kerassurgery_fn.rules import (
@@ -28,7 +28,8 @@ from kerassurgery_fn.rules import (
     wrappers,
 )
 from kerassurgery_fn.rules.layer import Layer, NoRule
-from kerassurgery_fn.rules.registry import RULES, Rule, key_of, rule, rule_for
+from kerassurgery_fn.rules.registry import RULES, key_of, rule, rule_for
+from kerassurgery_fn.rules.rule_fields import Rule
 
 FAMILIES = (
     core, convolution, attention, recurrent, wrappers, normalization, activations, pooling, merging, shaping,

@@ -7,13 +7,15 @@ from operator import itemgetter
 from typing import Any
 
 from kerassurgery_fn.channels import Axis, has_ids, merge
-from kerassurgery_fn.graph import leaves
+from kerassurgery_fn.graph import Shape, leaves
 from kerassurgery_fn.rules.activations import across, activated
+from kerassurgery_fn.rules.counted_positions import Grid
 from kerassurgery_fn.rules.equations import letters_of
 from kerassurgery_fn.rules.layer import Layer, Tensor, listed
 from kerassurgery_fn.rules.mask_rules import attention_masks, passed
 from kerassurgery_fn.rules.product_macs import attention_macs, einsum_dense_macs, macs_of_heads
 from kerassurgery_fn.rules.registry import rule
+from kerassurgery_fn.rules.rule_fields import Config
 from kerassurgery_fn.rules.weight_groups import in_projections
 from kerassurgery_fn.values.frozen import Location
 
@@ -175,7 +177,17 @@ def attended(layer: Layer, inputs: list[Tensor], mask: Any, causal: bool) -> lis
     return [(*query[:-1], value[-1]), scores]
 
 
-def stated_by_einsum(config: Mapping[str, Any], shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+def sizes_of_output(config: Config, old: Shape, new: Shape, grid: Grid) -> dict[str, Any]:
+    ins, _, out = letters_of(config["equation"], [len(new), None])
+    shape = listed(config["output_shape"])
+    for i, letter in enumerate(out):
+        place = output_place(config, i, len(out))
+        if place and letter in ins:
+            shape[int(place[1])] = new[ins.index(letter)]
+    return {"output_shape": shape if isinstance(config["output_shape"], list) else shape[0]}
+
+
+def stated_by_einsum(config: Config, shape: Shape) -> Shape:
     """The shape of an output as Keras states it, which does not know the sizes that the config does not count.
 
     >>> stated_by_einsum({"output_shape": [None, 8], "equation": "abc,cd->abd"}, (None, 5, 8))
@@ -189,7 +201,7 @@ def stated_by_einsum(config: Mapping[str, Any], shape: tuple[int | None, ...]) -
 
 @rule(
     "EinsumDense", last=itemgetter("activation"), equal_channels=True, macs=einsum_dense_macs, fixed_rank=True,
-    stated_shape=stated_by_einsum,
+    stated_shape=stated_by_einsum, counts_positions=sizes_of_output,
 )  # fmt: skip
 def einsum_dense(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     ins, kernel, out = letters_of(layer["equation"], [len(inputs), None])

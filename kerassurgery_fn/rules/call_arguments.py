@@ -6,7 +6,7 @@ from functools import cache
 from inspect import Parameter, signature
 from typing import Any
 
-from kerassurgery_fn.rules.registry import Channels
+from kerassurgery_fn.rules.rule_fields import Channels
 
 signature_of = cache(signature)
 

@@ -10,7 +10,8 @@ from kerassurgery_fn.channels import Axis, has_ids, merge, size
 from kerassurgery_fn.rules.activations import activated
 from kerassurgery_fn.rules.layer import Layer, Tensor, joined, parts, plain
 from kerassurgery_fn.rules.macs import once_per_input_position
-from kerassurgery_fn.rules.registry import Kernel, rule
+from kerassurgery_fn.rules.registry import rule
+from kerassurgery_fn.rules.rule_fields import Kernel
 from kerassurgery_fn.rules.size_checks import check_groups
 
 CONVOLUTION: dict[str, Any] = {"last": itemgetter("activation"), "equal_channels": True, "needs_floats": True}

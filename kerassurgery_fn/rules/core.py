@@ -11,7 +11,8 @@ from kerassurgery_fn.rules.activations import activated
 from kerassurgery_fn.rules.layer import Layer, Tensor
 from kerassurgery_fn.rules.macs import dense_macs, embedding_macs, reversible_embedding_macs
 from kerassurgery_fn.rules.mask_rules import mask_of_steps, mask_of_zeros, passed
-from kerassurgery_fn.rules.registry import Kernel, pins, rule
+from kerassurgery_fn.rules.registry import pins, rule
+from kerassurgery_fn.rules.rule_fields import Kernel
 from kerassurgery_fn.rules.size_checks import check_noise, check_noise_rank, check_scale
 
 pins("runs a Python function, which may do anything with channels", "Lambda", arguments=None, added={"mask": None})

@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from kerassurgery_fn.channels import Axis, has_ids, join, repeat, size, tile
+from kerassurgery_fn.graph import Shape
+from kerassurgery_fn.rules.counted_positions import Grid
 from kerassurgery_fn.rules.layer import Layer, NoRule, Tensor, listed
 from kerassurgery_fn.rules.merging import agreeing, concatenated
 from kerassurgery_fn.rules.registry import rule
+from kerassurgery_fn.rules.rule_fields import Config
 from kerassurgery_fn.rules.shaping import copies, repeated
 from kerassurgery_fn.rules.size_checks import check_joined
 
@@ -37,7 +40,15 @@ def tiled(layer: Layer, axis: Axis, times: int, index: int) -> Axis:
     return tile(axis, times) if times != 1 else axis
 
 
-@rule("ops.BroadcastTo", dtype="moved")
+def sizes_of_broadcast(config: Config, old: Shape, new: Shape, grid: Grid) -> dict[str, Any]:
+    shape = list(config["shape"])
+    for i in range(-len(new), 0):
+        if shape[i] == old[i]:
+            shape[i] = new[i]
+    return {"shape": shape}
+
+
+@rule("ops.BroadcastTo", dtype="moved", counts_positions=sizes_of_broadcast)
 def broadcast_to(layer: Layer, x: Tensor) -> Tensor:
     shape = layer["shape"]
     axes = (1,) * (len(shape) - len(x)) + x

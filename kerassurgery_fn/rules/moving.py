@@ -9,15 +9,25 @@ from typing import Any
 import numpy as np
 
 from kerassurgery_fn.channels import Axis, has_ids, join, merge, select, size
+from kerassurgery_fn.graph import Shape
+from kerassurgery_fn.rules.counted_positions import Grid, inferred, target_of
 from kerassurgery_fn.rules.counts import Size, Squeezed
 from kerassurgery_fn.rules.layer import Layer, NoRule, Tensor, joined, listed, parts, plain
 from kerassurgery_fn.rules.merging import without
 from kerassurgery_fn.rules.registry import rule
-from kerassurgery_fn.rules.shaping import inferred
+from kerassurgery_fn.rules.rule_fields import Config
 from kerassurgery_fn.rules.size_checks import check_order
 
 
-@rule("ops.Reshape", equal_channels=True, dtype="moved")
+def sizes_of_whole_target(config: Config, old: Shape, new: Shape, grid: Grid) -> dict[str, Any]:
+    """`ops.reshape` names the batch, too: as unknown, or as a number."""
+    batch, *rest = listed(config["newshape"])
+    if old[0] != new[0] or batch not in (-1, None, old[0]) or not isinstance(config["newshape"], list):
+        return {}
+    return {"newshape": [batch, *target_of(rest, old[1:], new[1:], lambda axis: grid(axis + 1))]}
+
+
+@rule("ops.Reshape", equal_channels=True, reshapes=True, dtype="moved", counts_positions=sizes_of_whole_target)
 def reshape(layer: Layer, x: Tensor) -> Tensor:
     target = listed(layer["newshape"])
     made = layer.reshape(x, with_batch(inferred(target, [size(axis) for axis in x]), target, x))
@@ -37,7 +47,7 @@ def with_batch(sizes: list[int | None], target: list[int | None], x: Tensor) -> 
     return sizes
 
 
-@rule("ops.Ravel", dtype="moved")
+@rule("ops.Ravel", reshapes=True, dtype="moved")
 def ravel(layer: Layer, x: Tensor) -> Tensor:
     return tuple(layer.reshape(x, [None if None in map(size, x) else prod(size(axis) or 0 for axis in x)]))
 
@@ -101,7 +111,7 @@ def stays(layer: Layer, left: Tensor, gone: list[int]) -> None:
     layer.states("axis", Squeezed(join(carriers), tuple(ends), tuple(gone)))
 
 
-@rule("ops.Rearrange", dtype="moved")
+@rule("ops.Rearrange", reshapes=True, dtype="moved")
 def rearrange(layer: Layer, tensor: Tensor, pattern: str, **lengths: int) -> Tensor:
     left, right = map(words, pattern.split("->"))
     named: dict[str, Axis] = {}

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from kerassurgery_fn.rules.layer import Layer, NoRule, Tensor, joined, parts, plain
-from kerassurgery_fn.rules.registry import Vocabulary, pins, rule
+from kerassurgery_fn.rules.registry import pins, rule
+from kerassurgery_fn.rules.rule_fields import Vocabulary
 
 # Keras calls these layers with training=True in a Functional model, too.
 PREPARING: dict[str, Any] = {"keywords": ("data",), "added": {"training": True}}

@@ -10,7 +10,7 @@ import numpy as np
 
 from kerassurgery_fn.channels import size
 from kerassurgery_fn.rules.findings import Tensor, Weight
-from kerassurgery_fn.rules.registry import Channels
+from kerassurgery_fn.rules.rule_fields import Channels
 
 OWN = "kerassurgery_fn.rules"
 

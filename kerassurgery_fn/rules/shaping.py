@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from math import prod
 from typing import Any
 
 from kerassurgery_fn.channels import Axis, merge, size
+from kerassurgery_fn.graph import Shape
+from kerassurgery_fn.rules.counted_positions import Grid, inferred, target_of
 from kerassurgery_fn.rules.layer import Layer, Tensor, joined, parts, plain
 from kerassurgery_fn.rules.registry import rule
+from kerassurgery_fn.rules.rule_fields import Config
 from kerassurgery_fn.values.frozen import Location
 
 
-@rule("Flatten", equal_channels=True, dtype="input")
+@rule("Flatten", equal_channels=True, reshapes=True, dtype="input")
 def flatten(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     batch, space, channel = parts(layer, inputs)
     if len(inputs) == 1:
@@ -22,23 +24,17 @@ def flatten(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     return (batch, flat)
 
 
-@rule("Reshape", equal_channels=True, dtype="input", built=False)
+def sizes_of_target(config: Config, old: Shape, new: Shape, grid: Grid) -> dict[str, Any]:
+    return {"target_shape": target_of(config["target_shape"], old[1:], new[1:], lambda axis: grid(axis + 1))}
+
+
+@rule("Reshape", equal_channels=True, reshapes=True, dtype="input", built=False, counts_positions=sizes_of_target)
 def reshape(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     made = layer.reshape(inputs[1:], inferred(layer["target_shape"], [size(axis) for axis in inputs[1:]]))
     for i, axis in enumerate(made):
         if layer["target_shape"][i] != -1:
             layer.size(("target_shape", i), axis)
     return (inputs[0], *made)
-
-
-def inferred(target: list[int | None], sizes: list[int | None]) -> list[int | None]:
-    """A target shape with its -1 worked out, None where a size that is needed is unknown.
-
-    >>> inferred([-1, 4], [2, 8]), inferred([-1, 4], [None, 8])
-    ([4, 4], [None, 4])
-    """
-    known = None if None in sizes else prod(sizes) // prod(n for n in target if n not in (-1, None))  # type: ignore[arg-type]
-    return [known if n in (-1, None) else n for n in target]
 
 
 @rule("Permute", equal_channels=True, dtype="input", rank=lambda config: len(config["dims"]) + 1)

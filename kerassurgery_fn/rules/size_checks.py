@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from kerassurgery_fn.graph import leaves
-from kerassurgery_fn.rules.registry import Config
+from kerassurgery_fn.rules.rule_fields import Config
 
 Sizes = tuple[int | None, ...]
 

@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any
 
 from kerassurgery_fn.analysis.shapes import settled
-from kerassurgery_fn.edits.steps.counted_positions import COUNTS, recounted
 from kerassurgery_fn.edits.steps.draft import Draft
 from kerassurgery_fn.edits.steps.draft_writing import written
 from kerassurgery_fn.edits.steps.position_values import arrays_in, with_fitting_arrays, with_fitting_weights
@@ -18,6 +17,7 @@ from kerassurgery_fn.graph import (
     Graph,
     Port,
     Record,
+    Shape,
     Spec,
     bound,
     given_to_model,
@@ -27,7 +27,8 @@ from kerassurgery_fn.graph import (
     model_in,
     with_layer,
 )
-from kerassurgery_fn.rules.registry import key_of
+from kerassurgery_fn.rules.counted_positions import Grid
+from kerassurgery_fn.rules.registry import rule_for
 from kerassurgery_fn.values.frozen import Location, freeze, get_in, set_all, set_in
 
 # Where the record of a model repeats the shapes of its inputs.
@@ -77,7 +78,7 @@ def with_spec(record: Record, spec: Spec) -> Record:
 def needs_a_look(graph: Graph, key: str) -> bool:
     """Whether something that follows from the size of an input stands in the record or in the calls of a layer."""
     record = graph.layers[key]
-    return bool(model_in(record)) or key_of(record) in COUNTS or any(arrays_in(graph, key))
+    return bool(model_in(record) or rule_for(record).counts_positions) or any(arrays_in(graph, key))
 
 
 def _followed(draft: Draft, scope: str, key: str, before: Mapping[Port, Spec], method: str | None) -> Draft:
@@ -95,6 +96,21 @@ def _followed(draft: Draft, scope: str, key: str, before: Mapping[Port, Spec], m
     record = recounted(graph.layers[key], old, new, lambda axis: changes.runs(reads[0], axis))
     graph = graph if record == graph.layers[key] else with_layer(graph, key, record)
     return draft.with_graph(scope, with_fitting_arrays(graph, key, changes, join_path(scope, key), method))
+
+
+def recounted(record: Record, old: Shape, new: Shape, grid: Grid) -> Record:
+    """A layer's record whose config counts the positions of the tensor that the layer reads now.
+
+    Args:
+        record: the layer.
+        old, new: the shape of the tensor that it read, and of the one that it reads.
+        grid: the grids that the positions of an axis of that tensor are of.
+    """
+    counts = rule_for(record).counts_positions
+    if counts is None or not old:  # tensors of other ranks cannot be compared axis by axis
+        return record
+    fields = counts(record["config"], old, new, grid)
+    return freeze(set_in(record, ("config",), {**record["config"], **fields}))
 
 
 # --- nested models

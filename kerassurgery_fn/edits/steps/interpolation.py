@@ -12,19 +12,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import reduce
 from math import prod
-from typing import NamedTuple
 
 import numpy as np
 
-
-class Run(NamedTuple):
-    """Consecutive positions of an axis before and after: the sizes of the grid that was laid flat to make them.
-
-    Sizes that are equal keep their values; a run of one size is interpolated along it, a run of two as an image.
-    """
-
-    old: tuple[int, ...]
-    new: tuple[int, ...]
+from kerassurgery_fn.rules.counted_positions import Run
 
 
 def _near(distance: np.ndarray) -> np.ndarray:

@@ -6,13 +6,11 @@ from collections.abc import Iterator, Mapping
 from math import prod
 from typing import NamedTuple
 
-from kerassurgery_fn.edits.steps.interpolation import Run
 from kerassurgery_fn.graph import Graph, Node, Port, Shape, Spec
-from kerassurgery_fn.rules.registry import key_of
+from kerassurgery_fn.rules.counted_positions import Run
+from kerassurgery_fn.rules.registry import rule_for
 
 Change = tuple[int | None, int | None]  # the size of an axis before and after
-MERGING = {"Flatten", "Reshape", "ops.Reshape", "ops.Ravel", "ops.Rearrange"}
-JOINING = {"Concatenate", "ops.Concatenate"}
 
 
 class SizeChanges(NamedTuple):
@@ -57,11 +55,12 @@ class SizeChanges(NamedTuple):
         alone = [Run((old or 1,), (new or 1,))]
         if old == new or port.node not in self.graph.calls:
             return alone
-        key, record = key_of(layer := self.graph.layers[port.layer]), layer["config"]
+        layer = self.graph.layers[port.layer]
+        rule = rule_for(layer)
         reads = self.graph.reads(port.node)
-        if key in JOINING and record["axis"] % len(self.shapes(port)[0]) == axis:
+        if rule.merges == "joins" and layer["config"]["axis"] % len(self.shapes(port)[0]) == axis:
             return [run for read in reads if self.shapes(read)[0] for run in self.runs(read, axis)]
-        if key in MERGING and (grid := next(self._grids(reads[0], change), None)):
+        if rule.reshapes and (grid := next(self._grids(reads[0], change), None)):
             return [grid]
         place = self.with_change(port.node, change, axis)
         return self.runs(*place) if place else alone
