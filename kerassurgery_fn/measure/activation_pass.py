@@ -6,11 +6,12 @@ from collections.abc import Callable
 
 import keras
 
-from kerassurgery_fn.analysis.channel_flow import Flow, analyse
+from kerassurgery_fn.analysis.channel_flow import analyse
 from kerassurgery_fn.channels import size
 from kerassurgery_fn.measure.activation_reductions import count_of_zeros, map_ranks, moments
 from kerassurgery_fn.measure.channel_reduction import ChannelReducer, Reduction
-from kerassurgery_fn.measure.channel_views import ViewsByLayer, channel_axes
+from kerassurgery_fn.measure.channel_views import channel_axes
+from kerassurgery_fn.measure.criterion_statistics import Options
 from kerassurgery_fn.measure.input_batches import Batch, samples_in
 from kerassurgery_fn.pruning.channel_statistics import RECORDS, ChannelStatistics, at_starts
 from kerassurgery_fn.values.snapshot import Snapshot
@@ -23,17 +24,17 @@ REDUCTIONS: dict[str, Reduction] = {
 
 
 def measure_activations(
-    kind: str, model: keras.Model, snapshot: Snapshot, views: Callable[[Flow], ViewsByLayer]
+    kind: str, model: keras.Model, snapshot: Snapshot, options: Options
 ) -> Callable[[Batch], ChannelStatistics]:
     """A function from a batch to the statistics of its activations.
 
     Args:
         kind: a name in `REDUCTIONS`.
         model: the live model; snapshot: its snapshot.
-        views: the function that selects layers.
+        options: which layers.
     """
     flow = analyse(snapshot)
-    selected = views(flow)
+    selected = options.views(flow)
     widths = {name: size(flow.producer(name).axis) or 0 for name in selected}
     reducer = ChannelReducer(model, snapshot, flow.trace, channel_axes(selected), REDUCTIONS[kind])
 

@@ -63,7 +63,7 @@ class ChannelReducer(keras.Model):
             raise BadData(cannot_run(self.source, batch, error)) from error
         refuse_nan_inputs(self.entry, nan_inputs)
         for (ref, _), arrays in zip(self.channel_axes, reductions, strict=True):
-            refuse_not_finite(ref.path, "outputs", arrays)
+            refuse_not_finite(ref.path, "has activations that are", arrays)
         return dict(zip(self.channel_axes, map(_as_columns, reductions), strict=True))
 
 
@@ -91,12 +91,12 @@ def refuse_not_finite(path: str, has: str, arrays: Mapping[str, np.ndarray]) -> 
 
     Args:
         path: the layer.
-        has: what the layer does with these values, in words.
+        has: what of the layer it is, in words.
         arrays: its statistics by name.
     """
     if arrays.get(HAS_NAN, False) or not all(np.isfinite(array).all() for array in arrays.values()):
         raise BadData(
-            f"layer {path!r} {has} NaN or infinite values for the data, so its channels cannot be scored; check the "
+            f"layer {path!r} {has} NaN or infinite for the data, so its channels cannot be scored; check the "
             "model's weights and the range of the data"
         )
 

@@ -49,6 +49,22 @@ def channel_axes(views_by_layer: ViewsByLayer) -> list[tuple[Ref, int]]:
     return sorted({(view.tensor, view.axis) for calls in views_by_layer.values() for call in calls for view in call})
 
 
+def views_without_overlap(flow: Flow, views_by_layer: ViewsByLayer) -> dict[str, list[View]]:
+    """The views of all calls of each layer, of which none is behind another, so that gradients may be added.
+
+    Where the linear values of a call are read, its own output is a view, and every path goes through it.
+    """
+    paths = {name: flow.producer(name).path for name in views_by_layer}
+    return {
+        name: [view for call in calls for view in _first(paths[name], call)] for name, calls in views_by_layer.items()
+    }
+
+
+def _first(path: str, call: list[View]) -> list[View]:
+    at_output = [view for view in call if view.tensor.path == path]
+    return at_output or call
+
+
 def _seen(flow: Flow, producers: Any) -> ViewsByLayer:
     seen = {address(flow, producer): views(flow, producer) for producer in producers}
     return {name: calls for name, calls in seen.items() if calls}

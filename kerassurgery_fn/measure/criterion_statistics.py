@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, NamedTuple
 
 from kerassurgery_fn.errors import MissingData
@@ -12,26 +13,32 @@ from kerassurgery_fn.pruning.criterion_registry import Criterion
 
 @dataclass(frozen=True)
 class Options:
-    """What is measured: `views` selects layers, by a function from the flow of the model."""
+    """What is measured.
+
+    - `views`: selects layers, by a function from the flow of the model;
+    - `objective`: the loss, for gradients of the loss.
+    """
 
     views: Callable[[Any], Any]
+    objective: Any = None
 
 
 class Pass(NamedTuple):
     """How statistics are measured in one pass.
 
     - `start`: a function from (kind, live model, snapshot, options) to a function from a batch to its statistics;
+    - `loss`: whether it measures gradients of the loss;
     - `warn`: a function from the result that warns where it says nothing of a layer.
     """
 
     start: Callable[[str, Any, Any, Options], Callable[[Any], Any]]
+    loss: bool = False
     warn: Callable[[Any], None] = lambda statistics: None
 
 
-def _activations(kind: str, model: Any, snapshot: Any, options: Options) -> Callable[[Any], Any]:
-    from kerassurgery_fn.measure.activation_pass import measure_activations
-
-    return measure_activations(kind, model, snapshot, options.views)
+def _late(module: str, function: str) -> Callable[..., Any]:
+    """A function of a module of this room, which is imported when it is called."""
+    return lambda *arguments: getattr(import_module(f"{__package__}.{module}"), function)(*arguments)
 
 
 def _warn_of_layers_without_zeros(statistics: Any) -> None:
@@ -40,10 +47,14 @@ def _warn_of_layers_without_zeros(statistics: Any) -> None:
     warn_of_layers_without_zeros(apoz_of(statistics))
 
 
+ACTIVATIONS = _late("activation_pass", "measure_activations")
 STATISTICS: dict[str, Pass] = {
-    "zeros of activations": Pass(_activations, _warn_of_layers_without_zeros),
-    "moments of activations": Pass(_activations),
-    "ranks of feature maps": Pass(_activations),
+    "zeros of activations": Pass(ACTIVATIONS, warn=_warn_of_layers_without_zeros),
+    "moments of activations": Pass(ACTIVATIONS),
+    "ranks of feature maps": Pass(ACTIVATIONS),
+    "gradients of gates": Pass(_late("gradient_pass", "measure_gates"), loss=True),
+    "sensitivities of outputs": Pass(_late("gradient_pass", "measure_sensitivities")),
+    "gradients of weights": Pass(_late("gradient_pass", "measure_weights"), loss=True),
 }
 
 

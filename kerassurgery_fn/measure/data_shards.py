@@ -76,7 +76,7 @@ def _pickled(start: Any) -> bytes:
 
 def _in_numpy(batch: Batch) -> Batch:
     """A batch of NumPy arrays, which can be pickled."""
-    return Batch(*(keras.tree.map_structure(np.asarray, part) for part in batch))
+    return Batch(*(part if part is None else keras.tree.map_structure(np.asarray, part) for part in batch))
 
 
 def _result(future: Any) -> Any:

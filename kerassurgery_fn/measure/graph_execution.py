@@ -27,11 +27,12 @@ from kerassurgery_fn.keras_io.sublayers import members_of
 from kerassurgery_fn.values.frozen import get_in, thaw
 from kerassurgery_fn.values.snapshot import Snapshot
 
-RunGraph = Callable[[list[Any], bool], dict[Ref, Any]]
+Seen = Callable[[Ref, Any], None]  # is called for each tensor as soon as it is computed
+RunGraph = Callable[..., dict[Ref, Any]]
 
 
 def graph_runner(model: keras.Model, snapshot: Snapshot, trace: Trace) -> RunGraph:
-    """A function from the inputs of a model, and the flag `training`, to all tensors of its graph.
+    """A function from the inputs of a model, the flag `training`, and a function `seen`, to all tensors of its graph.
 
     As in `predict`, the flag overrides a `training` argument that is written in a call of the graph.
     """
@@ -40,13 +41,16 @@ def graph_runner(model: keras.Model, snapshot: Snapshot, trace: Trace) -> RunGra
     calls = [call for call in trace.calls if not is_input(call.record)]
     arguments = [_revive_arguments([call.args, call.kwargs], snapshot) for call in calls]
 
-    def run(input_tensors: list[Any], training: bool) -> dict[Ref, Any]:
+    def run(input_tensors: list[Any], training: bool, seen: Seen = lambda ref, tensor: None) -> dict[Ref, Any]:
         tensors = dict(zip(inputs, input_tensors, strict=True))
         for call, call_arguments in zip(calls, arguments, strict=True):
             args, kwargs = _with_tensors(call_arguments, tensors)
             kwargs |= {"training": training} if "training" in kwargs else {}
             outputs = keras.tree.flatten(operations[call.path](*args, **kwargs))
-            tensors.update({Ref(call.path, call.node, index): output for index, output in enumerate(outputs)})
+            for index, output in enumerate(outputs):
+                ref = Ref(call.path, call.node, index)
+                tensors[ref] = output
+                seen(ref, output)
         return tensors
 
     return run

@@ -90,11 +90,12 @@ def prune(
     Args:
         model: a Keras model, which is not changed, or a snapshot.
         by: the criterion: a name, or a function, as for `importance`; or `Scores`.
-        data: data for criteria that need it, in any form that `fit` takes; criteria on weights do not read it.
+        data: data for criteria that need it, in any form that `fit` takes, with labels for the criteria on gradients of
+            the loss; criteria on weights do not read it.
         channels, parameters, macs, bytes: budgets, as for `plan_pruning`.
         ratios, scope, max_ratio, min_channels, round_to, ignore, inexact, closest, shapes: as for `plan_pruning`.
-        **options: `reduction`, `normalisation`, `over`, `statistics`, `batch_size`, `steps`, `progress`, `executor` of
-            `importance`, and options of the criterion.
+        **options: `reduction`, `normalisation`, `over`, `statistics`, `loss`, `batch_size`, `steps`, `progress`,
+            `executor` of `importance`, and options of the criterion.
 
     Returns:
         The smaller model, of the kind that was given, with the plan and the costs before and after.

@@ -16,6 +16,7 @@ from kerassurgery_fn.pruning.channel_statistics import ChannelStatistics
 from kerassurgery_fn.pruning.criterion_registry import Criterion, CriterionFunction, as_criterion
 from kerassurgery_fn.pruning.importance_scoring import refuse_options, score_channels
 from kerassurgery_fn.pruning.score_arithmetic import NORMALISATIONS, REDUCTIONS
+from kerassurgery_fn.pruning.weight_gradients import WeightGradients
 from kerassurgery_fn.values.snapshot import Snapshot
 
 
@@ -31,6 +32,7 @@ def importance(
     normalisation: str | None = None,
     over: str = "group",
     data: Any = None,
+    loss: Any = None,
     statistics: Any = None,
     batch_size: int = 32,
     steps: int | None = None,
@@ -56,6 +58,12 @@ def importance(
     | `mean_activation` | its mean absolute activation; needs data | mean |
     | `variance` | the variance of its activation; needs data | mean |
     | `hrank` | the mean rank of its feature maps; needs data | none |
+    | `taylor` | the change of the loss without it, to first order, sample by sample; needs labels | none |
+    | `fisher` | the same to second order; needs labels | none |
+    | `gradient_activation` | gradient times activation, position by position; needs labels | none |
+    | `lfh` | the squared change of the outputs without it (label-free Hessian); needs data | none |
+    | `taylor_weights` | the change of the mean loss without its weights; needs labels; option `of` | none |
+    | `snip` | gradient times weight, element by element; needs labels; option `of` | none |
 
         importance(model, "magnitude")
         importance(model, "hrank", data=images)
@@ -69,7 +77,9 @@ def importance(
         normalisation: how scores of different groups are made comparable: `none`, `mean`, `max`, `gaussian` or
             `standardised`; by default that of the criterion.
         over: whether the statistics of the normalisation are those of each `group`, or `global`.
-        data: data for criteria that need it, in any form that `fit` takes; criteria on weights do not read it.
+        data: data for criteria that need it, in any form that `fit` takes, with labels for the criteria on gradients of
+            the loss: (x, y), for example. Criteria on weights do not read it.
+        loss: the loss for criteria on gradients, as for `compile`; by default that of the compiled model.
         statistics: in place of data, what the criterion reads besides the weights: the result of `measure_statistics`,
             or whatever a criterion of your own asks for. It is passed to the function as `statistics=`.
         batch_size, steps, progress, executor: how data is read, as for `measure_statistics`.
@@ -86,7 +96,15 @@ def importance(
     criterion = as_criterion(by)
     refuse_options(criterion, options, "importance", ARGUMENTS)
     statistics = statistics_for(
-        criterion, model, data, statistics, batch_size=batch_size, steps=steps, progress=progress, executor=executor
+        criterion,
+        model,
+        data,
+        statistics,
+        loss=loss,
+        batch_size=batch_size,
+        steps=steps,
+        progress=progress,
+        executor=executor,
     )
     snapshot = model if isinstance(model, Snapshot) else captured(model)
     if criterion.needs:
@@ -120,7 +138,7 @@ def statistics_for(criterion: Criterion, model: Any, data: Any, statistics: Any 
 
 def refuse_other_statistics(criterion: Criterion, statistics: Any) -> None:
     """Raises MissingData if statistics are of another kind than those that a criterion needs."""
-    if isinstance(statistics, ChannelStatistics) and statistics.kind != criterion.needs:
+    if isinstance(statistics, ChannelStatistics | WeightGradients) and statistics.kind != criterion.needs:
         raise MissingData(
             f"the criterion {criterion.name!r} needs {criterion.needs}, and these are {statistics!r}: call "
             f"measure_statistics(model, data, {criterion.name!r})"
@@ -135,4 +153,11 @@ def captured(model: Any) -> Snapshot:
 
 
 ARGUMENTS = [*signature(importance).parameters][2:-1]
-READING = ("statistics", "batch_size", "steps", "progress", "executor")  # those of them that say how data is read
+READING = (
+    "statistics",
+    "loss",
+    "batch_size",
+    "steps",
+    "progress",
+    "executor",
+)  # those of them that say how data is read

@@ -19,8 +19,10 @@ from kerassurgery_fn.measure.criterion_statistics import STATISTICS, Options, re
 from kerassurgery_fn.measure.data_shards import as_executor, measured_by
 from kerassurgery_fn.measure.input_batches import Batch, batch_count, batches
 from kerassurgery_fn.measure.progress_bars import Progress, as_progress, with_progress
+from kerassurgery_fn.measure.sample_losses import objective_of
 from kerassurgery_fn.pruning.channel_statistics import ChannelStatistics
 from kerassurgery_fn.pruning.criterion_registry import Criterion, CriterionFunction, as_criterion
+from kerassurgery_fn.pruning.weight_gradients import WeightGradients
 from kerassurgery_fn.values.snapshot import Snapshot
 
 
@@ -33,12 +35,13 @@ def measure_statistics(
     data: Any,
     by: str | CriterionFunction | Criterion = "mean_activation",
     *,
+    loss: Any = None,
     layers: Any = None,
     batch_size: int = 32,
     steps: int | None = None,
     progress: bool | Progress | None = None,
     executor: Any = None,
-) -> ChannelStatistics:
+) -> ChannelStatistics | WeightGradients:
     """What a criterion reads besides the weights, for all layers, measured in one pass over data.
 
         a = measure_statistics(model, first_half, "hrank")          # on one machine
@@ -54,6 +57,8 @@ def measure_statistics(
             `tf.data.Dataset`, a `keras.utils.PyDataset` or another iterable of batches. A batch is `x`, `(x,)`,
             `(x, y)` or `(x, y, weights)`, as in `fit`.
         by: the criterion: a name or a function, as for `importance`.
+        loss: the loss for criteria on gradients: a loss of Keras, its name, a function, or several of these by output,
+            as for `compile`; by default that of the compiled model. It is summed over samples, whatever its reduction.
         layers: a layer, its name, path or address, a pattern, or several of these; by default all layers that have
             channels which can be cut.
         batch_size: samples per batch, for data in arrays.
@@ -68,9 +73,11 @@ def measure_statistics(
         Statistics, which can be added (`a + b`) and saved (`save_statistics`).
 
     Raises:
-        MissingData: the criterion needs no statistics, or such as the library cannot measure.
+        MissingData: the criterion needs no statistics, or such as the library cannot measure; or it needs a loss or
+            labels, and there are none.
+        BadValue: Keras does not know the loss.
         BadData: no batch, endless data without `steps`, NaN, or arrays that do not fit the model's inputs; or an
-            activation is NaN or infinite, and the message names the layer.
+            activation or gradient is NaN or infinite, and the message names the layer.
         UnknownLayer, AmbiguousLayer, NoChannels: `layers` has an unknown or ambiguous name, or a layer without
             channels.
         NotAGraph: the model is subclassed.
@@ -82,7 +89,9 @@ def measure_statistics(
         )
     refuse_missing_data(criterion, data)
     views = views_of_free_channels if layers is None else partial(views_of, layers=tuple(selectors(layers)))
-    statistics = run_pass(criterion.needs, model, data, Options(views), batch_size, steps, progress, executor)
+    objective = objective_of(model, loss) if STATISTICS[criterion.needs].loss else None
+    options = Options(views, objective)
+    statistics = run_pass(criterion.needs, model, data, options, batch_size, steps, progress, executor)
     STATISTICS[criterion.needs].warn(statistics)
     return statistics
 

@@ -15,6 +15,7 @@ from kerassurgery_fn.arguments import counted, meant, shortened
 from kerassurgery_fn.errors import BadValue, UnknownGroup
 from kerassurgery_fn.pruning.activation_statistics import MapRanks, Moments
 from kerassurgery_fn.pruning.apoz_scores import ZeroCounts
+from kerassurgery_fn.pruning.gate_gradients import GateGradients
 from kerassurgery_fn.values.frozen import FrozenDict
 
 # What is measured, as criteria name it in `needs` -> the statistics of one tensor, arrays of shape (channels,).
@@ -22,6 +23,8 @@ RECORDS: dict[str, type[Any]] = {
     "zeros of activations": ZeroCounts,
     "moments of activations": Moments,
     "ranks of feature maps": MapRanks,
+    "gradients of gates": GateGradients,
+    "sensitivities of outputs": GateGradients,
 }
 Calls = tuple[tuple[Any, ...], ...]
 
@@ -64,9 +67,7 @@ class ChannelStatistics(Mapping[str, Calls]):
         return len(self.layers)
 
     def __add__(self, other: ChannelStatistics) -> ChannelStatistics:
-        if not isinstance(other, ChannelStatistics):
-            return NotImplemented
-        refuse_other_kind(self.kind, other.kind)
+        refuse_other_kind(self, other)
         refuse_other_shapes(valmap(_widths, self.layers), valmap(_widths, other.layers))
         layers = {address: _added(calls, other.layers[address]) for address, calls in self.layers.items()}
         return ChannelStatistics(self.kind, layers, self.samples + other.samples)
@@ -160,10 +161,12 @@ def largest(branches: Sequence[Any], value: Callable[[Any], np.ndarray]) -> Any:
     return type(branches[0])(**valmap(lambda rows: rows[best, channels], stacked))
 
 
-def refuse_other_kind(kind: str, other: str) -> None:
-    """Raises BadValue if statistics that are added are of different kinds."""
-    if kind != other:
-        raise BadValue(f"statistics of different kinds cannot be added: {kind} and {other}")
+def refuse_other_kind(statistics: Any, other: Any) -> None:
+    """Raises BadValue if statistics that are added are of different kinds, TypeError if one is no statistics at all."""
+    if not hasattr(other, "kind"):
+        raise TypeError(f"{statistics!r} cannot be added to {shortened(other)}")
+    if statistics.kind != other.kind:
+        raise BadValue(f"statistics of different kinds cannot be added: {statistics!r} and {other!r}")
 
 
 def refuse_other_shapes(shapes: Mapping[str, Any], others: Mapping[str, Any]) -> None:

@@ -21,7 +21,8 @@ BLOCK = 1 << 16  # elements that are transformed at once: they fit in the cache,
 class Member:
     """An axis of a weight that carries the channels of a group.
 
-    - `path`, `class_name`: the layer; `name`: its weight; `axis`: the number of the axis;
+    - `path`, `class_name`: the layer; `name`: its weight; `slot`: which one in `layer.get_weights()`;
+    - `axis`: the number of the axis;
     - `array`: the whole weight;
     - `positions`: where on the axis each channel is, shape (channels, n);
     - `role`: "output" if the axis has what the weight makes, "input" if the weight sums over it;
@@ -31,6 +32,7 @@ class Member:
     path: str
     class_name: str
     name: str
+    slot: int
     axis: int
     array: np.ndarray
     positions: np.ndarray
@@ -51,6 +53,11 @@ class Member:
     def power_sums(self, p: float) -> np.ndarray:
         """The sum of |value| ** p over the values of each channel, float64, shape (channels,)."""
         sums = self._sums.of(self.array, p)[self.axis]
+        return sums[self.positions].sum(axis=1)
+
+    def sums_of(self, values: np.ndarray) -> np.ndarray:
+        """The sums of an array of the weight's shape over the values of each channel, shape (channels,)."""
+        sums = values.sum(axis=tuple(axis for axis in range(values.ndim) if axis != self.axis))
         return sums[self.positions].sum(axis=1)
 
     def dot_products(self) -> np.ndarray:
@@ -202,7 +209,7 @@ def _members(
                 "take the snapshot of a built model by capture(model)"
             )
         yield Member(
-            carrier.path, classes.get(carrier.path, ""), carrier.name, carrier.axis, arrays[carrier.slot],
+            carrier.path, classes.get(carrier.path, ""), carrier.name, carrier.slot, carrier.axis, arrays[carrier.slot],
             carrier.positions, _role(flow, carrier), carrier.path in producers, sums,
         )  # fmt: skip
 

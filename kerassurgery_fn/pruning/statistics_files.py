@@ -13,20 +13,22 @@ from kerassurgery_fn.arguments import as_file, shortened, takes
 from kerassurgery_fn.documents.plan_files import read_limited, write_atomically
 from kerassurgery_fn.errors import BadDocument, BadValue, UnknownVersion
 from kerassurgery_fn.pruning.channel_statistics import RECORDS, ChannelStatistics
+from kerassurgery_fn.pruning.weight_gradients import WeightGradients
 
+Statistics = ChannelStatistics | WeightGradients
 FORMAT, VERSION = "kerassurgery_fn statistics", 1
 PREFIX = "arrays/"  # so that no layer can have the name of an entry of the head
 MAX_BYTES = 1 << 33
-CLASSES: dict[str, type[Any]] = dict.fromkeys(RECORDS, ChannelStatistics)
+CLASSES: dict[str, type[Any]] = {**dict.fromkeys(RECORDS, ChannelStatistics), WeightGradients.KIND: WeightGradients}
 
 
-def as_statistics(value: Any, name: str = "statistics") -> ChannelStatistics:
+def as_statistics(value: Any, name: str = "statistics") -> Statistics:
     """The statistics.
 
     Raises:
         BadValue: the value is not statistics.
     """
-    if isinstance(value, ChannelStatistics):
+    if isinstance(value, ChannelStatistics | WeightGradients):
         return value
     raise BadValue(
         f"{name}: expected statistics of data, got {shortened(value)}; measure_statistics(model, data) gives them"
@@ -34,7 +36,7 @@ def as_statistics(value: Any, name: str = "statistics") -> ChannelStatistics:
 
 
 @takes(statistics=as_statistics, path=as_file)
-def save_statistics(statistics: ChannelStatistics, path: str | os.PathLike[str]) -> None:
+def save_statistics(statistics: Statistics, path: str | os.PathLike[str]) -> None:
     """Writes statistics of data to a file in numpy's .npz format, whatever its name.
 
     Raises:
@@ -49,7 +51,7 @@ def save_statistics(statistics: ChannelStatistics, path: str | os.PathLike[str])
 
 
 @takes(path=as_file)
-def load_statistics(path: str | os.PathLike[str]) -> ChannelStatistics:
+def load_statistics(path: str | os.PathLike[str]) -> Statistics:
     """The statistics in a file that `save_statistics` wrote.
 
     Raises:
@@ -66,7 +68,7 @@ def load_statistics(path: str | os.PathLike[str]) -> ChannelStatistics:
     return _decoded(entries, str(path))
 
 
-def _decoded(entries: Mapping[str, np.ndarray], source: str) -> ChannelStatistics:
+def _decoded(entries: Mapping[str, np.ndarray], source: str) -> Statistics:
     match {name: array.item() for name, array in entries.items() if array.ndim == 0 and not name.startswith(PREFIX)}:
         case {"format": str(form), "version": version, "kind": str(kind), "samples": int(samples)} if form == FORMAT:
             if version != VERSION or kind not in CLASSES:

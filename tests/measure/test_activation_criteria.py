@@ -294,7 +294,7 @@ def test_progress_may_be_a_function(model):
     (lambda x: x[..., :1], "cannot be run on a batch"),
     (lambda x: x[0], "no batch axis"),
     (lambda x: np.where(x > 1, np.nan, x), "the data for input 'x' has NaN"),
-    (lambda x: np.where(x > 1, np.inf, x), "layer 'a' outputs NaN or infinite values"),
+    (lambda x: np.where(x > 1, np.inf, x), "layer 'a' has activations that are NaN or infinite"),
     (lambda x: (x, x, x, x), "the data has a tuple of 4 parts"),
     (lambda x: (x, x[:3]), "different numbers of samples"),
 ])  # fmt: skip
@@ -315,5 +315,5 @@ def test_weights_that_are_nan_are_named_with_their_layer():
         kernel[0, 0, 0, 1] = np.nan
 
     for by in BY_DATA:
-        with pytest.raises(BadData, match="layer 'a' outputs NaN or infinite values for the data"):
+        with pytest.raises(BadData, match="layer 'a' has activations that are NaN or infinite for the data"):
             importance(with_filter(net("tanh"), "a", broken), by, data=images())

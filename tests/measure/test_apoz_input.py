@@ -53,7 +53,7 @@ def test_nan_in_the_data_is_refused(model):
 
 
 def test_the_error_names_the_layer_that_outputs_nan(model):
-    with pytest.raises(BadData, match="layer 'root' outputs NaN or infinite values for the data"):
+    with pytest.raises(BadData, match="layer 'root' has activations that are NaN or infinite for the data"):
         score_by_apoz(model, DATA, layers=["c1", "root"])
 
 

@@ -328,8 +328,8 @@ def test_a_criterion_is_registered_under_a_name():
 
 
 def test_an_unknown_criterion_is_refused_with_the_list():
-    with pytest.raises(UnknownCriterion, match=r"'taylr'; there are .*magnitude, group_magnitude, bn_scale, fpgm"):
-        importance(filled(vgg(5)), "taylr")
+    with pytest.raises(UnknownCriterion, match=r"'entropy'; there are .*magnitude, group_magnitude, bn_scale, fpgm"):
+        importance(filled(vgg(5)), "entropy")
 
 
 @pytest.mark.parametrize("options, words", [

@@ -86,7 +86,7 @@ def test_an_unreachable_budget():
 
 @pytest.mark.parametrize("options, error, words", [
     ({}, BadValue, "nothing would be cut: give a budget"),
-    ({"macs": 0.5, "by": "taylr"}, UnknownCriterion, "by: no criterion 'taylr'; there are .*magnitude"),
+    ({"macs": 0.5, "by": "entropy"}, UnknownCriterion, "by: no criterion 'entropy'; there are .*magnitude"),
     ({"macs": 0.5, "by": {"conv_0": [1]}}, UnknownCriterion, "by: no criterion"),
     ({"mac": 0.5}, BadValue, r"prune\(\) has no argument 'mac'.*did you mean 'macs'"),
     ({"macs": 0.5, "seed": 1}, BadValue, r"prune\(\) has no argument 'seed'"),

@@ -25,6 +25,8 @@ from kerassurgery_fn import (
 from kerassurgery_fn.pruning.activation_statistics import MapRanks, Moments, moments_of
 from kerassurgery_fn.pruning.apoz_scores import ZeroCounts, count_zeros
 from kerassurgery_fn.pruning.channel_statistics import ChannelStatistics, at_starts, largest
+from kerassurgery_fn.pruning.gate_gradients import GateGradients, gate_gradients_of
+from kerassurgery_fn.pruning.weight_gradients import WeightGradients
 
 
 def map_ranks_of(activations):
@@ -32,8 +34,13 @@ def map_ranks_of(activations):
     return MapRanks(np.full(maps.shape[1], len(maps)), np.linalg.matrix_rank(maps).sum(axis=0))
 
 
+def gate_gradients(activations):
+    return gate_gradients_of(activations, np.cos(7 * activations))
+
+
 RECORDS = {
     "zeros of activations": count_zeros, "moments of activations": moments_of, "ranks of feature maps": map_ranks_of,
+    "gradients of gates": gate_gradients,
 }  # fmt: skip
 
 
@@ -68,6 +75,19 @@ def test_the_split_of_the_data_does_not_matter(kind, cuts, seed, data_):
     half = len(parts) // 2
     if half:
         assert_equal(reduce(add, parts[:half]) + reduce(add, parts[half:]), expected)
+
+
+@given(cuts=st.lists(st.integers(0, 12), max_size=5), seed=st.integers(0, 99))
+def test_the_split_does_not_matter_for_gradients_of_weights(cuts, seed):
+    def gradients(part):
+        return WeightGradients(
+            {"a": (part.sum(axis=0), part.sum(axis=(0, 1))), "b/c": (part[:, 0, 0].sum(axis=0),)}, len(part)
+        )
+
+    activations = data(seed)
+    parts = [gradients(part) for part in np.split(activations, sorted(cuts))]
+    assert_equal(reduce(add, parts), gradients(activations))
+    assert_equal(reduce(add, parts[::-1]), gradients(activations))
 
 
 def test_the_comparison_fails_where_samples_are_lost():
@@ -223,7 +243,7 @@ def test_an_unknown_kind_or_layer_is_refused():
         moments_for(conv_0=[1])["conv_9"]
 
 
-@pytest.mark.parametrize("record", [ZeroCounts, Moments, MapRanks])
+@pytest.mark.parametrize("record", [ZeroCounts, Moments, MapRanks, GateGradients])
 def test_records_have_arrays_of_equal_shape(record):
     values = record(*(np.arange(3) for _ in fields(record)))
     assert {array.shape for array in astuple(values + values)} == {(3,)}
