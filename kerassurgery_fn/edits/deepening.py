@@ -21,14 +21,12 @@ from kerassurgery_fn.edits.steps.draft import Draft, parted
 from kerassurgery_fn.edits.steps.draft_writing import GraphEdit
 from kerassurgery_fn.errors import BadValue, MisfitTensor
 from kerassurgery_fn.graph import Record, Selector, as_selector
-from kerassurgery_fn.rules.activations import applied_last
+from kerassurgery_fn.rules.activations import IDEMPOTENT, applied_last
 from kerassurgery_fn.rules.constrained import close, constraint_of, projected
 from kerassurgery_fn.rules.dtypes import variable_dtype
 from kerassurgery_fn.rules.layer import listed, quantized
-from kerassurgery_fn.rules.registry import RULES, rule_for
+from kerassurgery_fn.rules.registry import RULES, rank_of, rule_for
 from kerassurgery_fn.values.snapshot import Snapshot
-
-IDEMPOTENT = {"linear", "relu", "relu6", "hard_tanh"}  # activations f with f(f(x)) = f(x)
 
 
 @edit
@@ -115,13 +113,13 @@ def spatial_rank(path: str, record: Record) -> int:
     Raises:
         BadValue: the layer is neither Dense nor a convolution, or it is quantized.
     """
-    rank, mode = rule_for(record).deepens, quantized(record["config"]["dtype"])
-    if rank is None or mode:
-        ranks = {name: rule.deepens for name, rule in RULES.items() if rule.deepens is not None}
+    known, mode = rule_for(record).deepens, quantized(record["config"]["dtype"])
+    if mode or not known:
+        ranks = {name: rule.rank or 0 for name, rule in RULES.items() if rule.deepens}
         classes = ", ".join(sorted(ranks, key=ranks.__getitem__))
-        what = record["class_name"] if rank is None else f"quantized {record['class_name']}"
+        what = f"quantized {record['class_name']}" if known else record["class_name"]
         raise BadValue(f"layer {path!r} is a {what}, and only {classes} can be deepened; use InsertLayer")
-    return rank
+    return (rank_of(record) or 2) - 2
 
 
 def undone_by(config: Record, arrays: Sequence[np.ndarray]) -> list[str]:

@@ -19,6 +19,15 @@ ELEMENTWISE = {
     "softplus", "softsign", "squareplus", "log_sigmoid", "exponential", "sparse_plus", "sparse_sigmoid",
 }  # fmt: skip
 ACROSS = {"softmax", "log_softmax", "sparsemax"}
+IDEMPOTENT = {"linear", "relu", "relu6", "hard_tanh"}  # activations f with f(f(x)) = f(x)
+OF_INTEGERS = {
+    "linear",
+    "relu",
+    "relu6",
+    "leaky_relu",
+    "tanh",
+    "exponential",
+}  # TensorFlow computes them on integers, too
 # Operations are named like the activations: ops.LogSoftmax is log_softmax.
 OPERATIONS = {name.replace("_", ""): name for name in (ELEMENTWISE | ACROSS | {"glu"}) - {"linear"}}
 
@@ -76,10 +85,6 @@ def softmax(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     for axis in axes if isinstance(axes, list) else [axes]:
         across(layer, inputs[axis])
     return inputs
-
-
-# The activations that TensorFlow computes of integers, too.
-OF_INTEGERS = ("linear", "relu", "relu6", "leaky_relu", "tanh", "exponential")
 
 
 def is_of_floats(config: Mapping[str, Any]) -> bool:

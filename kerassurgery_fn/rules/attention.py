@@ -13,7 +13,7 @@ from kerassurgery_fn.rules.counted_positions import Grid
 from kerassurgery_fn.rules.equations import letters_of
 from kerassurgery_fn.rules.layer import Layer, Tensor, listed
 from kerassurgery_fn.rules.mask_rules import attention_masks, passed
-from kerassurgery_fn.rules.product_macs import attention_macs, einsum_dense_macs, macs_of_heads
+from kerassurgery_fn.rules.product_macs import additive_attention_macs, attention_macs, einsum_dense_macs, macs_of_heads
 from kerassurgery_fn.rules.registry import rule
 from kerassurgery_fn.rules.rule_fields import Config
 from kerassurgery_fn.rules.weight_groups import in_projections
@@ -135,7 +135,6 @@ def masked(layer: Layer, positions: list[Axis], masks: Any, causal: bool) -> Non
 
 
 WITHOUT_HEADS: dict[str, Any] = {
-    "macs": attention_macs,
     "masks": attention_masks,
     "takes": "list",
     "arguments": ("inputs", "mask"),
@@ -144,7 +143,7 @@ WITHOUT_HEADS: dict[str, Any] = {
 }
 
 
-@rule("Attention", **WITHOUT_HEADS)
+@rule("Attention", macs=attention_macs, **WITHOUT_HEADS)
 def attention(
     layer: Layer, inputs: list[Tensor], mask: Any = None, training: Any = False, return_attention_scores: bool = False,
     use_causal_mask: bool = False,
@@ -156,7 +155,7 @@ def attention(
     return made if return_attention_scores else made[0]
 
 
-@rule("AdditiveAttention", **WITHOUT_HEADS)
+@rule("AdditiveAttention", macs=additive_attention_macs, **WITHOUT_HEADS)
 def additive_attention(
     layer: Layer, inputs: list[Tensor], mask: Any = None, training: Any = False, return_attention_scores: bool = False,
     use_causal_mask: bool = False,

@@ -15,12 +15,14 @@ from kerassurgery_fn.rules.rule_fields import Kernel
 from kerassurgery_fn.rules.size_checks import check_groups
 
 CONVOLUTION: dict[str, Any] = {"last": itemgetter("activation"), "equal_channels": True, "needs_floats": True}
-PLAIN: dict[str, Any] = {**CONVOLUTION, "folds": Kernel(0, (-1,)), "requires": (check_groups,)}
+PLAIN: dict[str, Any] = {
+    **CONVOLUTION, "folds": Kernel(slot=0, axes=(-1,)), "deepens": True, "requires": (check_groups,),
+}  # fmt: skip
 
 
-@rule("Conv1D", rank=3, deepens=1, **PLAIN)
-@rule("Conv2D", rank=4, deepens=2, **PLAIN)
-@rule("Conv3D", rank=5, deepens=3, **PLAIN)
+@rule("Conv1D", rank=3, **PLAIN)
+@rule("Conv2D", rank=4, **PLAIN)
+@rule("Conv3D", rank=5, **PLAIN)
 def conv(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     batch, space, channel = parts(layer, inputs)
     i, o = grouped(layer, channel, layer.fresh("filters"))
@@ -41,7 +43,7 @@ def grouped(layer: Layer, channel: Axis, o: Axis) -> tuple[Axis, Axis]:
     return place_in, o
 
 
-TRANSPOSED: dict[str, Any] = {**CONVOLUTION, "folds": Kernel(0, (-2,)), "macs": once_per_input_position}
+TRANSPOSED: dict[str, Any] = {**CONVOLUTION, "folds": Kernel(slot=0, axes=(-2,)), "macs": once_per_input_position}
 
 
 @rule("Conv1DTranspose", rank=3, **TRANSPOSED)
@@ -54,7 +56,7 @@ def conv_transpose(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     return activated(layer, biased(layer, joined(layer, batch, spread(layer, space), o), o))
 
 
-DEPTHWISE: dict[str, Any] = {**CONVOLUTION, "folds": Kernel(0, (-2, -1))}
+DEPTHWISE: dict[str, Any] = {**CONVOLUTION, "folds": Kernel(slot=0, axes=(-2, -1))}
 
 
 @rule("DepthwiseConv1D", rank=3, **DEPTHWISE)
@@ -67,8 +69,8 @@ def depthwise(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     return activated(layer, biased(layer, joined(layer, batch, left, w), w))
 
 
-# The pointwise kernel is the second one.
-SEPARABLE: dict[str, Any] = {**CONVOLUTION, "folds": Kernel(1, (-1,))}
+# The pointwise kernel is the second weight.
+SEPARABLE: dict[str, Any] = {**CONVOLUTION, "folds": Kernel(slot=1, axes=(-1,))}
 
 
 @rule("SeparableConv1D", rank=3, **SEPARABLE)

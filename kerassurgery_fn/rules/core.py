@@ -27,8 +27,8 @@ def input_layer(layer: Layer) -> Tensor:
 
 
 @rule(
-    "Dense", last=itemgetter("activation"), equal_channels=True, macs=dense_macs, deepens=0, folds=Kernel(0, (-1,)),
-    masks=passed, least_rank=2,
+    "Dense", last=itemgetter("activation"), equal_channels=True, macs=dense_macs, deepens=True,
+    folds=Kernel(slot=0, axes=(-1,)), masks=passed, least_rank=2,
 )  # fmt: skip
 def dense(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     o = layer.fresh("units")

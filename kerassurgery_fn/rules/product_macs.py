@@ -27,9 +27,17 @@ def macs_of_heads(use: Use, query: Shape, value: Shape, key: Shape | None = None
 
 
 def attention_macs(use: Use, inputs: Sequence[Shape], *_: Any, **__: Any) -> int:
-    """Weighted sums for each pair of query and value, and scores where they are products with a vector."""
+    """Weighted sums for each pair of query and value, and scores where they are products of vectors."""
+    return pairs_macs(inputs, use["score_mode"] == "dot")
+
+
+def additive_attention_macs(use: Use, inputs: Sequence[Shape], *_: Any, **__: Any) -> int:
+    """Weighted sums for each pair of query and value, and scores where they are products with a trained vector."""
+    return pairs_macs(inputs, use["use_scale"])
+
+
+def pairs_macs(inputs: Sequence[Shape], scored: bool) -> int:
     query, value = inputs[:2]
-    scored = use["use_scale"] if use.record["class_name"] == "AdditiveAttention" else use["score_mode"] == "dot"
     return prod(query[:-1]) * value[-2] * (value[-1] + query[-1] * scored)
 
 

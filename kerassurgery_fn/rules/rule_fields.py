@@ -11,7 +11,11 @@ Config = Mapping[str, Any]
 
 
 class Kernel(NamedTuple):
-    """Where the last kernel of a layer is among its weights, and along which axes of it the output channels lie."""
+    """The last kernel of a layer.
+
+    - `slot`: its number among the weights of the layer;
+    - `axes`: its axes along which the output channels lie.
+    """
 
     slot: int
     axes: tuple[int, ...]
@@ -52,7 +56,8 @@ class Rule:
     - `broadcasts`: whether an operation combines its tensors element by element and aligns them at their last axes;
     - `macs`: (use, shapes of the arguments) -> the multiply-accumulates of a call. None: every element of the kernels
       is used once for each position of the output;
-    - `deepens`: the number of spatial axes of the kernel, if the layer can start as the identity; None if it cannot;
+    - `deepens`: whether a layer of the class can start as the identity: it has a kernel and a bias, and the kernel has
+      the axes of space before those of the channels;
     - `folds`: the kernel that can take over a batch normalisation behind the layer; None if no kernel can;
     - `foldable`: whether the layer is a normalisation that scales and shifts each channel by its own statistics;
     - `masks`: what the class does with the mask of its input, see `mask_rules`; None if it drops the mask;
@@ -110,7 +115,7 @@ class Rule:
     reshapes: bool = False
     broadcasts: bool = False
     macs: Callable[..., int] | None = None
-    deepens: int | None = None
+    deepens: bool = False
     folds: Kernel | None = None
     foldable: bool = False
     masks: Callable[[Any], list[Any]] | None = None

@@ -21,8 +21,7 @@ from kerassurgery_fn.rules.weight_groups import in_both_directions, in_wrapped_l
 
 @rule(
     "TimeDistributed", last=itemgetter("layer"), equal_channels=True, macs=macs_step_by_step, masks=passed,
-    keywords=("mask",),
-    added={"mask": None}, least_rank=3, sublayers=in_wrapped_layer,
+    keywords=("mask",), added={"mask": None}, least_rank=3, sublayers=in_wrapped_layer,
 )  # fmt: skip
 def time_distributed(layer: Layer, inputs: Tensor, *_: Any, **__: Any) -> Tensor:
     inner, step = layer.inner("layer"), (inputs[0], *inputs[2:])
