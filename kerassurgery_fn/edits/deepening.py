@@ -115,8 +115,7 @@ def spatial_rank(path: str, record: Record) -> int:
     """
     known, mode = rule_for(record).deepens, quantized(record["config"]["dtype"])
     if mode or not known:
-        ranks = {name: rule.rank or 0 for name, rule in RULES.items() if rule.deepens}
-        classes = ", ".join(sorted(ranks, key=ranks.__getitem__))
+        classes = ", ".join(sorted(name for name, rule in RULES.items() if rule.deepens))
         what = f"quantized {record['class_name']}" if known else record["class_name"]
         raise BadValue(f"layer {path!r} is a {what}, and only {classes} can be deepened; use InsertLayer")
     return (rank_of(record) or 2) - 2

@@ -27,7 +27,7 @@ OF_INTEGERS = {
     "leaky_relu",
     "tanh",
     "exponential",
-}  # TensorFlow computes them on integers, too
+}  # TensorFlow takes integers, too
 # Operations are named like the activations: ops.LogSoftmax is log_softmax.
 OPERATIONS = {name.replace("_", ""): name for name in (ELEMENTWISE | ACROSS | {"glu"}) - {"linear"}}
 

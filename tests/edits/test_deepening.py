@@ -176,7 +176,7 @@ def flat():
 
 QUANTIZED = {"class_name": "QuantizedDTypePolicy", "config": {"mode": "int8", "source_name": "float32"}}
 REFUSED = {
-    "another class": (DeepenLayer("relu"), chain(), BadValue, "is a ReLU, and only Dense, Conv1D, Conv2D, Conv3D can"),
+    "another class": (DeepenLayer("relu"), chain(), BadValue, "is a ReLU, and only Conv1D, Conv2D, Conv3D, Dense can"),
     "quantized": (
         DeepenLayer("a"), Snapshot(sequential("q", (None, 2), layer("Dense", "a", units=2, dtype=QUANTIZED)), {}),
         BadValue, "quantized Dense",
