@@ -72,8 +72,15 @@ def test_each_row_of_the_table_runs(code, scope, tmp_path, monkeypatch):
     kerassurgery_fn.write_model(scope["snapshot"], "model.keras")
     result = eval(code.strip("`"), scope)
     if re.match(r"`(\w+)", code)[1] in {*EDITS, "Plan"}:
-        smaller = kerassurgery_fn.rebuild(result(scope["snapshot"]))
-        assert smaller(scope["images"]) is not None
+        edited = kerassurgery_fn.rebuild(result(scope["snapshot"]))
+        assert edited(images_for(edited)) is not None
+
+
+def images_for(model):
+    """Images of the size that a model takes."""
+    import numpy as np
+
+    return [np.zeros([n or 16 for n in each.shape], "float32") for each in model.inputs]
 
 
 @pytest.mark.keras
@@ -115,6 +122,19 @@ def test_the_example_of_a_new_head():
     assert [weight.path for weight in tuned.trainable_weights] == ["predictions/kernel", "predictions/bias"]
     old, new = (each.get_layer("predictions").kernel.numpy() for each in (model, tuned))
     assert (new[:, :2] == old[:, [3, 5]]).all()
+
+
+@pytest.mark.keras
+def test_the_example_of_other_inputs():
+    import keras
+
+    x = keras.Input((8, 8, 3), name="image")
+    model = keras.Model(x, keras.layers.GlobalMaxPooling2D()(keras.layers.Conv2D(4, 3, name="conv")(x)))
+    names = {"model": model}
+    exec(example("inputs"), names)
+    assert names["wider"].input_shape == (None, 48, 64, 4)
+    kernel = names["wider"].get_layer("conv").kernel.numpy()
+    assert abs(kernel[:, :, 3] - kernel[:, :, :3].mean(axis=2)).max() < 1e-6
 
 
 @pytest.mark.keras

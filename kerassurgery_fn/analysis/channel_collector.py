@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from kerassurgery_fn.analysis.opened_inputs import Opened
 from kerassurgery_fn.analysis.rule_walk import walk
 from kerassurgery_fn.channels import Reason, size
 from kerassurgery_fn.graph import Call, Constant, Record, Ref, Shape, Trace, map_leaves, refs
@@ -33,10 +34,10 @@ class ChannelCollector:
 
     expected: tuple[type[Exception], ...] = (NoRule,)
 
-    def __init__(self, trace: Trace) -> None:
+    def __init__(self, trace: Trace, opened: Opened) -> None:
         self.trace = trace
         self.recorded_outputs = {(ref.path, ref.node): ref.output + 1 for ref in sorted(trace.recorded)}
-        self.findings = Findings(enter=self.enter)
+        self.findings = Findings(enter=self.enter, opened=opened)
         self.tensors: dict[Ref, Tensor | None] = {}
         self.visited: dict[tuple[str, tuple[int, ...]], tuple[Call, int]] = {}
 

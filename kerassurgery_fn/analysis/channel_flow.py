@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from kerassurgery_fn.analysis.channel_collector import ChannelCollector
+from kerassurgery_fn.analysis.opened_inputs import Opened, opened_inputs
 from kerassurgery_fn.analysis.rule_walk import walk
 from kerassurgery_fn.arguments import as_snapshot, nearest, takes
 from kerassurgery_fn.channels import Axis, Solution
@@ -45,6 +46,7 @@ class Flow:
     - `narrow`: the only positions of axes that are broadcast;
     - `additions`: tensors that layers add with Keras' `ops.add`;
     - `opaque`: layers that nothing is known of, and why;
+    - `opened`: the path of each input whose channels have ids, and the axis that they are along;
     - `solution`: what lives and dies together, and what is pinned.
     """
 
@@ -60,6 +62,7 @@ class Flow:
     narrow: list[Narrow] = field(repr=False)
     additions: list[Addition] = field(repr=False)
     opaque: Mapping[str, str]
+    opened: Opened
     solution: Solution = field(repr=False)
 
     @property
@@ -131,19 +134,29 @@ def shapes_of_weights(snapshot: Snapshot) -> Hashable:
 
 
 @takes(snapshot=as_snapshot)
-@computed_once(shapes_of_weights, state_of_rules)
 def analyse(snapshot: Snapshot) -> Flow:
     """The channels of every tensor and weight of a snapshot, and what becomes of each when others go.
 
     Layers without a rule pin all they touch and are listed as opaque; nothing is guessed. The analysis is computed once
     for a snapshot: it depends on the record, on the shapes of the weights and on the rules.
     """
-    collector = ChannelCollector(trace(read_graph(snapshot)))
+    return _analysed(snapshot, frozenset())
+
+
+def analyse_for(snapshot: Snapshot, addresses: Iterable[str], allow_input_change: bool) -> Flow:
+    """The channels of a snapshot for an edit of the channels at some addresses: those of inputs among them if the edit
+    names them or allows them to change."""
+    return _analysed(snapshot, frozenset(opened_inputs(read_graph(snapshot), addresses, allow_input_change).items()))
+
+
+@computed_once(shapes_of_weights, state_of_rules)
+def _analysed(snapshot: Snapshot, opened: frozenset[tuple[str, int]]) -> Flow:
+    collector = ChannelCollector(trace(read_graph(snapshot)), dict(opened))
     walk(collector.trace.calls, collector)
     collector.finish(snapshot.weights)
     findings = collector.findings
     return Flow(
         collector.trace, collector.tensors, findings.weights, findings.constants, findings.sizes, findings.builds,
         findings.producers, findings.copies, findings.inexact, findings.narrow, findings.additions, findings.opaque,
-        findings.constraints.solve(),
+        dict(opened), findings.constraints.solve(),
     )  # fmt: skip

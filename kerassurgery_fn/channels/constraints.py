@@ -41,10 +41,10 @@ class Constraints:
         self.count = bounded(self.count + n)
         return np.arange(self.count - n, self.count)[None]
 
-    def pin(self, axis: Axis, reason: Reason, output: bool = False) -> None:
+    def pin(self, axis: Axis, reason: Reason, output: bool = False, input: bool = False) -> None:
         """Forbids the deletion of all ids of an axis."""
         if isinstance(axis, np.ndarray):
-            self.pins.append(Pin(axis, reason, output))
+            self.pins.append(Pin(axis, reason, output, input))
 
     def tie(self, a: Axis, b: Axis, reason: Reason) -> None:
         """Makes the positions of two axes be deleted together, one by one. An axis that meets an axis without ids or of

@@ -27,11 +27,17 @@ class Reason(NamedTuple):
 
 
 class Pin(NamedTuple):
-    """Ids that cannot be deleted, and the reason. `output`: the reason is only that an output would change."""
+    """Ids that cannot be deleted, and the reason. `output`, `input`: the reason is only that an output, or an input,
+    would change."""
 
     ids: np.ndarray
     reason: Reason
     output: bool = False
+    input: bool = False
+
+    def holds(self, *, output: bool, input: bool) -> bool:
+        """Whether the pin counts where a change of an output, or of an input, is a reason or is none."""
+        return not (self.output or self.input) or (self.output and output) or (self.input and input)
 
 
 class Tie(NamedTuple):
@@ -79,12 +85,18 @@ class Solution:
         """The boolean mask over the final ids that deletes nothing, shape (ids + 1,)."""
         return np.zeros(self.table.shape[1], bool)
 
-    def pinned(self, *, output: bool = True) -> np.ndarray:
+    def pinned(self, *, output: bool = True, input: bool = True) -> np.ndarray:
         """The boolean mask of the pinned final ids, shape (ids + 1,).
 
         Args:
-            output: whether ids count as pinned where the only reason is that an output of the model would change.
+            output, input: whether ids count as pinned where the only reason is that an output, or an input, of the
+                model would change.
         """
+        held = [
+            final
+            for final, pins in self.reasons.items()
+            if (output and input) or any(pin.holds(output=output, input=input) for pin in pins)
+        ]
         mask = self.none_dead()
-        mask[[final for final, pins in self.reasons.items() if output or not all(pin.output for pin in pins)]] = True
+        mask[held] = True
         return mask

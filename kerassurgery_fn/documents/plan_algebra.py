@@ -9,16 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from kerassurgery_fn.analysis.channel_flow import Flow, analyse
+from kerassurgery_fn.analysis.channel_flow import Flow, analyse, analyse_for
 from kerassurgery_fn.arguments import as_snapshot, optional, takes
 from kerassurgery_fn.channels import size
 from kerassurgery_fn.documents.plan_files import dumps, encode
 from kerassurgery_fn.documents.preconditions import MadeFor
 from kerassurgery_fn.edits import DeleteChannels
 from kerassurgery_fn.edits.base import Edit
-from kerassurgery_fn.edits.deletion import ChannelEdit
+from kerassurgery_fn.edits.deletion import ChannelEdit, flow_for
 from kerassurgery_fn.edits.plan import AtOnce, Plan, as_edit
 from kerassurgery_fn.edits.steps.branches import removed
+from kerassurgery_fn.edits.steps.channel_deletion import Allowed
 from kerassurgery_fn.edits.steps.inexact_cuts import only_tried
 from kerassurgery_fn.rules.layer import Producer
 from kerassurgery_fn.values.frozen import FrozenDict
@@ -77,9 +78,10 @@ def lost_channels(plan: Edit, snapshot: Snapshot) -> dict[str, tuple[int, ...]]:
 
     Layers that other edits insert, rename or resize are left out.
     """
-    remaining, flow = _RemainingChannels(snapshot), analyse(snapshot)
-    state = snapshot
-    for edit in steps(plan.plan if isinstance(plan, MadeFor) else plan):
+    edits = list(steps(plan.plan if isinstance(plan, MadeFor) else plan))
+    flow = analyse_for(snapshot, (), _allowed(edits).input)
+    remaining, state = _RemainingChannels(flow), snapshot
+    for edit in edits:
         state = remaining.after(edit, state)
     lost = {
         address_of(flow, producer): np.setdiff1d(np.arange(size(producer.axis) or 0), remaining.positions[key])
@@ -179,12 +181,15 @@ def _merged(edits: list[Edit], before: Snapshot, after: Snapshot) -> list[Edit]:
     """A run of deletions as a single deletion if the result is equal; otherwise the run unchanged."""
     if not _is_deletion(edits[0]):
         return edits
-    remaining, state = _RemainingChannels(before), before
+    allowed = _allowed(edits)
+    flow = analyse_for(before, (), allowed.input)
+    remaining, state = _RemainingChannels(flow), before
     for edit in edits:
         state = remaining.after(edit, state)
     merged = DeleteChannels(
-        _one_layer_per_group(analyse(before), remaining.positions),
-        allow_output_change=any(deletion.allow_output_change for edit in edits for deletion in deletions_of(edit)),
+        _one_layer_per_group(flow, remaining.positions),
+        allow_output_change=allowed.output,
+        allow_input_change=allowed.input,
     )
     return [merged] if merged(before) == after else edits
 
@@ -218,13 +223,16 @@ def address_of(flow: Flow, producer: Producer) -> str:
     return producer.path if producer.kind == first else f"{producer.path}:{producer.kind}"
 
 
+def _allowed(edits: Sequence[Edit]) -> Allowed:
+    """Whether deletions among some edits may change the outputs and the inputs of a model."""
+    return Allowed.by([deletion for edit in edits for deletion in deletions_of(edit)])
+
+
 class _RemainingChannels:
     """The channels of each layer that remain after some edits, as indices into the original channels."""
 
-    def __init__(self, snapshot: Snapshot) -> None:
-        self.positions = {
-            key: np.arange(size(producer.axis) or 0) for key, producer in analyse(snapshot).producers.items()
-        }
+    def __init__(self, flow: Flow) -> None:
+        self.positions = {key: np.arange(size(producer.axis) or 0) for key, producer in flow.producers.items()}
 
     def after(self, edit: Edit, state: Snapshot) -> Snapshot:
         """The state after an edit. The channels that it deletes are removed from `positions`."""
@@ -238,8 +246,9 @@ class _RemainingChannels:
         return edited
 
     def _delete(self, edit: Edit, state: Snapshot) -> None:
-        flow, deletions = analyse(state), deletions_of(edit)
-        dead = removed(flow, np.logical_or.reduce([deletion.ids_to_delete(state) for deletion in deletions])).dead
+        deletions = deletions_of(edit)
+        flow = flow_for(state, deletions)
+        dead = removed(flow, np.logical_or.reduce([deletion.ids_to_delete(state, flow) for deletion in deletions])).dead
         for key, positions in self.positions.items():
             if key in flow.producers:
                 kept = flow.solution.kept(flow.producers[key].axis, dead)  # type: ignore[arg-type]

@@ -10,11 +10,11 @@ from typing import Any, Self
 import numpy as np
 from toolz import merge_with
 
-from kerassurgery_fn.analysis.channel_flow import analyse
+from kerassurgery_fn.analysis.channel_flow import Flow, analyse_for
 from kerassurgery_fn.arguments import shortened
 from kerassurgery_fn.edits.base import Edit, edit
 from kerassurgery_fn.edits.steps.addresses import addressed
-from kerassurgery_fn.edits.steps.channel_deletion import Selection, delete, ids_of_selections, selections
+from kerassurgery_fn.edits.steps.channel_deletion import Allowed, Selection, delete, ids_of_selections, selections
 from kerassurgery_fn.edits.steps.indices import Masked, indices
 from kerassurgery_fn.errors import BadValue
 from kerassurgery_fn.values.snapshot import Snapshot
@@ -27,7 +27,8 @@ class ChannelEdit(Edit):
 
     A class that is derived from it defines `channels_to_delete`. Everything that depends on these channels is deleted
     with them, as `DeleteChannels` does it. In `Plan.at_once` several of these edits are one analysis and one cut. If
-    the class has a field `allow_output_change: bool = False`, its instances may delete channels of the model's outputs.
+    the class has a field `allow_output_change: bool = False`, its instances may delete channels of the model's outputs;
+    so it is with `allow_input_change` and the model's inputs.
 
     >>> from dataclasses import dataclass
     >>> @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class ChannelEdit(Edit):
     """
 
     allow_output_change: bool = False
+    allow_input_change: bool = False
 
     @abstractmethod
     def channels_to_delete(self, snapshot: Snapshot) -> Mapping[Any, Any]:
@@ -45,11 +47,19 @@ class ChannelEdit(Edit):
         or a boolean mask, shape (channels,)."""
 
     def __call__(self, snapshot: Snapshot) -> Snapshot:
-        dead = self.ids_to_delete(snapshot)
-        return delete(snapshot, analyse(snapshot), dead, allow_output_change=self.allow_output_change)
+        flow = flow_for(snapshot, [self])
+        return delete(snapshot, flow, self.ids_to_delete(snapshot, flow), Allowed.by([self]))
 
-    def selections(self, snapshot: Snapshot) -> list[Selection]:
+    def addresses(self, snapshot: Snapshot) -> Iterable[str]:
+        """The addresses of the channels to delete."""
+        return addressed(type(self).__name__, self.channels_to_delete(snapshot), None, {}, indices)
+
+    def selections(self, snapshot: Snapshot, flow: Flow) -> list[Selection]:
         """The channels to delete, with the masks over all channels of their layers.
+
+        Args:
+            snapshot: the model.
+            flow: its channels, as `flow_for` gives them for this edit and perhaps for others.
 
         Raises:
             BadValue: `channels_to_delete` returned no mapping.
@@ -60,11 +70,11 @@ class ChannelEdit(Edit):
                 f"{name}.channels_to_delete must return a mapping of layers to channels, as {{'conv_1': [0, 4]}}, not "
                 f"{shortened(channels)}"
             )
-        return selections(analyse(snapshot), addressed(name, channels, None, {}, indices))
+        return selections(flow, addressed(name, channels, None, {}, indices))
 
-    def ids_to_delete(self, snapshot: Snapshot) -> np.ndarray:
-        """The final ids to delete: a boolean mask, shaped as by `analyse(snapshot).solution.none_dead()`."""
-        return ids_of_selections(analyse(snapshot), self.selections(snapshot))
+    def ids_to_delete(self, snapshot: Snapshot, flow: Flow) -> np.ndarray:
+        """The final ids to delete: a boolean mask, shaped as by `flow.solution.none_dead()`."""
+        return ids_of_selections(flow, self.selections(snapshot, flow))
 
     def readdressed(self, snapshot: Snapshot, paths: Mapping[str, str]) -> Sequence[ChannelEdit]:
         """The same edit for a model in which layers have other paths, as edits of one layer each: two addresses may
@@ -75,8 +85,10 @@ class ChannelEdit(Edit):
             paths: path of a layer in that model -> its path in the other model.
         """
         return [
-            DeleteChannels(channels, allow_output_change=self.allow_output_change)
-            for channels in _moved(self.selections(snapshot), paths)
+            DeleteChannels(
+                channels, allow_output_change=self.allow_output_change, allow_input_change=self.allow_input_change
+            )
+            for channels in _moved(self.selections(snapshot, flow_for(snapshot, [self])), paths)
         ]
 
 
@@ -85,6 +97,7 @@ class _AddressedChannels(ChannelEdit):
 
     channels: Channels
     allow_output_change: bool
+    allow_input_change: bool
 
     def __init__(
         self,
@@ -92,17 +105,32 @@ class _AddressedChannels(ChannelEdit):
         channels: Iterable[int] | int | None = None,
         *,
         allow_output_change: bool = False,
+        allow_input_change: bool = False,
         **kinds: Iterable[int] | int,
     ) -> None:
-        named = addressed(type(self).__name__, layer, channels, kinds, indices, arguments=["allow_output_change"])
+        arguments = ["allow_output_change", "allow_input_change"]
+        named = addressed(type(self).__name__, layer, channels, kinds, indices, arguments=arguments)
         object.__setattr__(self, "channels", named)
         object.__setattr__(self, "allow_output_change", allow_output_change)
+        object.__setattr__(self, "allow_input_change", allow_input_change)
 
     def readdressed(self, snapshot: Snapshot, paths: Mapping[str, str]) -> Sequence[Self]:
         return [
-            type(self)(channels, allow_output_change=self.allow_output_change)
-            for channels in _moved(selections(analyse(snapshot), self.channels), paths)
+            type(self)(
+                channels, allow_output_change=self.allow_output_change, allow_input_change=self.allow_input_change
+            )
+            for channels in _moved(selections(flow_for(snapshot, [self]), self.channels), paths)
         ]
+
+    def addresses(self, snapshot: Snapshot) -> Iterable[str]:
+        return self.channels
+
+
+def flow_for(snapshot: Snapshot, edits: Iterable[ChannelEdit]) -> Flow:
+    """The channels of a snapshot, those of inputs among them that some edits name or may change."""
+    edits = list(edits)
+    addresses = [address for edit in edits for address in edit.addresses(snapshot)]
+    return analyse_for(snapshot, addresses, any(edit.allow_input_change for edit in edits))
 
 
 def _moved(chosen: Iterable[Selection], paths: Mapping[str, str]) -> list[dict[str, np.ndarray]]:
@@ -129,6 +157,10 @@ class DeleteChannels(_AddressedChannels):
             channels.
         channels: indices, negative ones from the end as in numpy; duplicates count once. A boolean mask will do.
         allow_output_change: whether outputs of the model may lose channels.
+        allow_input_change: whether inputs of the model may lose channels: colours, bands, features. An input is then
+            named as a layer is, and its channels are those along its last axis, or its first one after the batch if
+            what reads it is `channels_first`. The smaller model computes what the model computes with zeros in place
+            of what reads these channels.
 
     Raises (when called on a snapshot):
         UnknownLayer, AmbiguousLayer: no layer, or several, of that name.
@@ -142,13 +174,14 @@ class DeleteChannels(_AddressedChannels):
         InexactCut: the cut goes across a softmax or a normalisation over channels.
 
     >>> DeleteChannels("conv_1", [0, 4, -1])
-    DeleteChannels(channels={'conv_1': (0, 4, -1)}, allow_output_change=False)
+    DeleteChannels(channels={'conv_1': (0, 4, -1)}, allow_output_change=False, allow_input_change=False)
     >>> DeleteChannels("attention", num_heads=[0]) == DeleteChannels({"attention:num_heads": [0]})
     True
     """
 
     channels: Channels
     allow_output_change: bool = False
+    allow_input_change: bool = False
 
     __init__ = _AddressedChannels.__init__
 
@@ -164,15 +197,16 @@ class KeepChannels(_AddressedChannels):
     Takes and raises what `DeleteChannels` does. The channels keep their order, whatever the order of the indices.
 
     >>> KeepChannels({"conv_1": [1, 2]})
-    KeepChannels(channels={'conv_1': (1, 2)}, allow_output_change=False)
+    KeepChannels(channels={'conv_1': (1, 2)}, allow_output_change=False, allow_input_change=False)
     """
 
     channels: Channels
     allow_output_change: bool = False
+    allow_input_change: bool = False
 
     __init__ = _AddressedChannels.__init__
 
     def channels_to_delete(self, snapshot: Snapshot) -> Mapping[str, np.ndarray]:
-        chosen = selections(analyse(snapshot), self.channels)
+        chosen = selections(flow_for(snapshot, [self]), self.channels)
         deleted = ({f"{producer.path}:{producer.kind}": ~kept} for producer, kept in chosen)
         return merge_with(np.logical_or.reduce, *deleted)

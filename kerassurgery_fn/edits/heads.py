@@ -13,7 +13,7 @@ from kerassurgery_fn.arguments import items_of
 from kerassurgery_fn.channels import Axis
 from kerassurgery_fn.edits.base import Edit, edit
 from kerassurgery_fn.edits.steps.additions import refuse_misplaced
-from kerassurgery_fn.edits.steps.channel_deletion import refuse_pinned
+from kerassurgery_fn.edits.steps.channel_deletion import Allowed, refuse_pinned
 from kerassurgery_fn.edits.steps.channel_sources import grower
 from kerassurgery_fn.edits.steps.cutting import Sources, recounted
 from kerassurgery_fn.edits.steps.head_channels import Head, found_head
@@ -140,7 +140,7 @@ def checked(old: int, head: Head) -> int:
 def refuse_readers(flow: Flow, head: Head) -> None:
     """Raises PinnedChannels where classes are held by more than an output, and NoHead where layers read them."""
     mask = head.mask(flow)
-    refuse_pinned(flow, mask, True, "replaced")
+    refuse_pinned(flow, mask, Allowed(output=True), "replaced")
 
     def touched(axes: Iterable[Axis]) -> list[int]:
         return [

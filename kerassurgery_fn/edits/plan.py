@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 from toolz import concat
 
-from kerassurgery_fn.analysis.channel_flow import analyse
 from kerassurgery_fn.arguments import as_snapshot, is_keras, shortened, takes
 from kerassurgery_fn.edits.base import Edit
-from kerassurgery_fn.edits.deletion import ChannelEdit
-from kerassurgery_fn.edits.steps.channel_deletion import delete, refuse_pinned
+from kerassurgery_fn.edits.deletion import ChannelEdit, flow_for
+from kerassurgery_fn.edits.steps.channel_deletion import Allowed, delete, refuse_pinned
 from kerassurgery_fn.edits.steps.draft import Draft
 from kerassurgery_fn.edits.steps.draft_writing import GraphEdit, finished, redrawn
 from kerassurgery_fn.errors import SurgeryError
@@ -102,9 +101,9 @@ class AtOnce(Edit):
 
 def cut_at_once(snapshot: Snapshot, edits: Sequence[ChannelEdit]) -> Snapshot:
     """The snapshot after several channel edits in one analysis and one cut."""
-    flow = analyse(snapshot)
-    deleted = [edit.ids_to_delete(snapshot) for edit in edits]
+    flow = flow_for(snapshot, edits)
+    deleted = [edit.ids_to_delete(snapshot, flow) for edit in edits]
     for edit, ids in zip(edits, deleted, strict=True):
-        refuse_pinned(flow, ids, edit.allow_output_change)
+        refuse_pinned(flow, ids, Allowed.by([edit]))
     dead = np.logical_or.reduce([flow.solution.none_dead(), *deleted])
-    return delete(snapshot, flow, dead, allow_output_change=any(edit.allow_output_change for edit in edits))
+    return delete(snapshot, flow, dead, Allowed.by(edits))

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from kerassurgery_fn.analysis.channel_flow import Flow, analyse
+from kerassurgery_fn.analysis.channel_flow import Flow, analyse_for
 from kerassurgery_fn.channels import FIXED, size
 from kerassurgery_fn.edits.base import Edit, edit
 from kerassurgery_fn.edits.steps.additions import refuse_misplaced
 from kerassurgery_fn.edits.steps.addresses import addressed
-from kerassurgery_fn.edits.steps.channel_deletion import refuse_pinned
+from kerassurgery_fn.edits.steps.channel_deletion import Allowed, refuse_pinned
 from kerassurgery_fn.edits.steps.channel_sources import NotTogether, reorderer
 from kerassurgery_fn.edits.steps.cutting import Sources, copied_arrays, copied_constants
 from kerassurgery_fn.edits.steps.indices import as_indices
@@ -35,6 +35,8 @@ class ReorderChannels(Edit):
         layer: as `DeleteChannels` takes it: a layer, or a mapping of layers to orders.
         order: the old index of each new channel, every index once; negative ones count from the end.
         allow_output_change: whether outputs of the model may be in another order.
+        allow_input_change: whether inputs of the model may be, see `DeleteChannels`: `[2, 1, 0]` for images whose
+            colours come as BGR.
         **kinds: orders of other kinds of channels, as in `ReorderChannels("attention", num_heads=[1, 0])`.
 
     Raises (when called on a snapshot):
@@ -45,24 +47,33 @@ class ReorderChannels(Edit):
         PartialGroup: places are told apart that the order exchanges.
 
     >>> ReorderChannels("conv_1", [2, 0, 1])
-    ReorderChannels(orders={'conv_1': (2, 0, 1)}, allow_output_change=False)
+    ReorderChannels(orders={'conv_1': (2, 0, 1)}, allow_output_change=False, allow_input_change=False)
     """
 
     orders: Orders
     allow_output_change: bool = False
+    allow_input_change: bool = False
 
     def __init__(
-        self, layer: Any, order: Iterable[int] | None = None, *, allow_output_change: bool = False, **kinds: Any
+        self,
+        layer: Any,
+        order: Iterable[int] | None = None,
+        *,
+        allow_output_change: bool = False,
+        allow_input_change: bool = False,
+        **kinds: Any,
     ) -> None:
-        named = addressed(type(self).__name__, layer, order, kinds, as_order, "order", ["allow_output_change"])
+        arguments = ["allow_output_change", "allow_input_change"]
+        named = addressed(type(self).__name__, layer, order, kinds, as_order, "order", arguments)
         object.__setattr__(self, "orders", named)
         object.__setattr__(self, "allow_output_change", allow_output_change)
+        object.__setattr__(self, "allow_input_change", allow_input_change)
 
     def __call__(self, snapshot: Snapshot) -> Snapshot:
-        flow = analyse(snapshot)
+        flow = analyse_for(snapshot, self.orders, self.allow_input_change)
         origins = origins_of(flow, self.orders)
         moved = origins != np.append(np.arange(flow.solution.ids), FIXED)
-        refuse_pinned(flow, moved, self.allow_output_change, "moved")
+        refuse_pinned(flow, moved, Allowed.by([self]), "moved")
         sources = reorderer(flow, origins)
         refuse_apart(flow, sources)
         refuse_misplaced(flow, sources, "moved")

@@ -6,7 +6,7 @@ arXiv:1511.05641.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import count, takewhile
@@ -14,15 +14,24 @@ from typing import Any
 
 import numpy as np
 
-from kerassurgery_fn.analysis.channel_flow import Flow, analyse
+from kerassurgery_fn.analysis.channel_flow import Flow, analyse_for
 from kerassurgery_fn.channels import FIXED, Axis
 from kerassurgery_fn.edits.base import Edit, edit
 from kerassurgery_fn.edits.steps.additions import refuse_misplaced
 from kerassurgery_fn.edits.steps.addresses import addressed
-from kerassurgery_fn.edits.steps.channel_deletion import refuse_pinned
+from kerassurgery_fn.edits.steps.channel_deletion import Allowed, refuse_pinned
 from kerassurgery_fn.edits.steps.channel_sources import NotTogether, grower, widener
 from kerassurgery_fn.edits.steps.cutting import Sources, copied_arrays, copied_constants, cut_weight, recounted
 from kerassurgery_fn.edits.steps.indices import as_amount, as_seed, is_index
+from kerassurgery_fn.edits.steps.new_bands import (
+    ZERO,
+    Bands,
+    Fill,
+    as_fill,
+    checked_fill,
+    filled_constants,
+    with_filled_weights,
+)
 from kerassurgery_fn.errors import BadValue, CannotWiden, PartialGroup
 from kerassurgery_fn.graph import Call, Record, Ref, is_model, refs
 from kerassurgery_fn.rules.constrained import stays, undone
@@ -41,6 +50,10 @@ class WidenChannels(Edit):
     """Layers with more channels: copies of some of theirs. What reads a channel and its copies divides its weights
     among them, so that the model computes what it did.
 
+    Inputs of the model get new channels behind those that they have (bands of a satellite, features), if that is
+    allowed. What they are worth at first is for `fill` to say; with zeros the model computes what it did, whatever they
+    are.
+
     Channels that are tied to others (the branches of an Add, all layers of a residual stream) are copied with them.
     Regularizers stay, and count the copies: the loss changes, what the model computes does not.
 
@@ -50,6 +63,10 @@ class WidenChannels(Edit):
         noise: how much kernels of copies differ from those of the original, relative to the spread of the kernel. With
             none, copies that learn alike stay alike; with some, the model computes what it did but for that.
         seed: of what is drawn.
+        allow_input_change: whether inputs of the model may get channels, see `DeleteChannels`.
+        fill: what weights have for new channels of inputs: `"zero"`, `"mean"` (that of all channels), or indices of
+            channels that the new ones are like, in turn. Where weights are not summed over channels (a normalisation, a
+            depthwise kernel), it is the mean in place of zeros.
         **kinds: numbers of other kinds of channels, as in `WidenChannels("attention", num_heads=12)`.
 
     Raises (when called on a snapshot):
@@ -62,34 +79,76 @@ class WidenChannels(Edit):
             would change the wider weights at the next training step.
 
     >>> WidenChannels("conv_1", 96)
-    WidenChannels(widths={'conv_1': 96}, noise=0.0, seed=0)
+    WidenChannels(widths={'conv_1': 96}, noise=0.0, seed=0, allow_input_change=False, fill='zero')
     """
 
     widths: Mapping[str, int]
     noise: float = 0.0
     seed: int = 0
+    allow_input_change: bool = False
+    fill: str | tuple[int, ...] = ZERO
 
-    def __init__(self, layer: Any, to: int | None = None, *, noise: float = 0.0, seed: int = 0, **kinds: int) -> None:
-        named = addressed(type(self).__name__, layer, to, kinds, _width, "width", ["to", "noise", "seed"])
+    def __init__(
+        self,
+        layer: Any,
+        to: int | None = None,
+        *,
+        noise: float = 0.0,
+        seed: int = 0,
+        allow_input_change: bool = False,
+        fill: Any = ZERO,
+        **kinds: int,
+    ) -> None:
+        arguments = ["to", "noise", "seed", "allow_input_change", "fill"]
+        named = addressed(type(self).__name__, layer, to, kinds, _width, "width", arguments)
         object.__setattr__(self, "widths", named)
         object.__setattr__(self, "noise", noise)
         object.__setattr__(self, "seed", seed)
+        object.__setattr__(self, "allow_input_change", allow_input_change)
+        object.__setattr__(self, "fill", fill)
         self.__post_init__()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "noise", as_amount(self.noise, "noise"))
         object.__setattr__(self, "seed", as_seed(self.seed))
+        object.__setattr__(self, "fill", as_fill(self.fill))
 
     def __call__(self, snapshot: Snapshot) -> Snapshot:
-        flow = analyse(snapshot)
-        rng = np.random.default_rng(self.seed)
-        copies = drawn_copies(flow, self.widths, rng)
-        if (copies == 1).all():
-            return snapshot
-        refuse_pinned(flow, copies > 1, False, "copied")
+        flow = self.flow(snapshot)
+        inputs, layers = parted_widths(flow, self.widths)
+        if inputs:
+            snapshot = self.with_bands(snapshot, flow, inputs)
+        return self.with_copies(snapshot, layers) if layers else snapshot
+
+    def flow(self, snapshot: Snapshot) -> Flow:
+        return analyse_for(snapshot, self.widths, self.allow_input_change)
+
+    def with_bands(self, snapshot: Snapshot, flow: Flow, widths: Mapping[str, int]) -> Snapshot:
+        """The snapshot with new channels of inputs."""
+        copies, inputs = appended(flow, widths, self.fill)
+        made, sources = self.grown(snapshot, flow, copies)
+        bands = Bands(flow, sources, inputs, self.fill)
+        record = set_all(made.record, filled_constants(made.record, bands))
+        return Snapshot(record, with_filled_weights(made.weights, bands), made.training)
+
+    def grown(self, snapshot: Snapshot, flow: Flow, copies: np.ndarray) -> tuple[Snapshot, Sources]:
+        """The snapshot in which channels stand several times, and where the positions of its weights come from.
+
+        Raises:
+            PinnedChannels, CannotWiden: that is not possible, or may be no function of what it was.
+        """
+        refuse_pinned(flow, copies > 1, Allowed(input=self.allow_input_change), "copied")
         refuse_unlike(flow, copies > 1)
         refuse_misplaced(flow, grower(flow, copies), "copied")
-        made, sources = widened(snapshot, flow, copies)
+        return widened(snapshot, flow, copies, self.flow)
+
+    def with_copies(self, snapshot: Snapshot, widths: Mapping[str, int]) -> Snapshot:
+        """The snapshot with copies of channels of layers."""
+        flow, rng = self.flow(snapshot), np.random.default_rng(self.seed)
+        copies = drawn_copies(flow, widths, rng)
+        if (copies == 1).all():
+            return snapshot
+        made, sources = self.grown(snapshot, flow, copies)
         refuse_undone(snapshot, flow, sources)
         weights = dict(made.weights)
         for path in weights.keys() & flow.weights.keys():
@@ -108,6 +167,46 @@ def _width(to: Any) -> int:
 # --- which channels
 
 
+def parted_widths(flow: Flow, widths: Mapping[str, int]) -> tuple[dict[str, int], dict[str, int]]:
+    """The widths of inputs of the model, and those of layers, by the addresses of one kind of channels each."""
+    inputs: dict[str, int] = {}
+    layers: dict[str, int] = {}
+    for address, width in widths.items():
+        for producer in flow.producers_at(address):
+            into = inputs if producer.path in flow.opened else layers
+            into[f"{producer.path}:{producer.kind}"] = width
+    return inputs, layers
+
+
+def appended(flow: Flow, widths: Mapping[str, int], fill: Fill) -> tuple[np.ndarray, dict[int, np.ndarray]]:
+    """How often each final id will stand so that inputs get new channels behind their last ones, and the ids of the
+    channels of each input by the last of them.
+
+    Raises:
+        BadValue: an input has more channels already.
+        PartialGroup: its channels are lines of a grid.
+    """
+    copies, inputs = np.ones(flow.solution.ids + 1, int), {}
+    for address, width in sorted(widths.items()):
+        producer = flow.producer(address)
+        ids = lone_ids(flow, producer)
+        refuse_fewer(producer, len(ids), width)
+        checked_fill(producer, len(ids), fill)
+        if copies[ids[-1]] > 1 and copies[ids[-1]] != 1 + width - len(ids):
+            raise BadValue(
+                f"input {producer.path!r} is tied to one that gets another number of channels; give the same"
+            )
+        copies[ids[-1]] = 1 + width - len(ids)
+        inputs[int(ids[-1])] = ids
+    return copies, inputs
+
+
+def refuse_fewer(producer: Producer, now: int, width: int) -> None:
+    """Raises BadValue where a layer has more channels than it is to get."""
+    if width < now:
+        raise BadValue(f"layer {producer.path!r} has {now} channels already, more than {width}; delete some")
+
+
 def drawn_copies(flow: Flow, widths: Mapping[str, int], rng: np.random.Generator) -> np.ndarray:
     """How often each final id will stand, a last one for `FIXED`.
 
@@ -124,10 +223,7 @@ def drawn_copies(flow: Flow, widths: Mapping[str, int], rng: np.random.Generator
                 raise BadValue(
                     f"layer {producer.path!r} is tied to one that gets {now} channels, so it cannot get {width}"
                 )
-            if width < len(ids):
-                raise BadValue(
-                    f"layer {producer.path!r} has {len(ids)} channels already, more than {width}; delete some"
-                )
+            refuse_fewer(producer, len(ids), width)
             if now < width:
                 np.add.at(copies, ids[rng.integers(0, len(ids), width - now)], 1)
     return copies
@@ -238,14 +334,22 @@ def _layers(record: Record) -> Iterator[Record]:
 # --- wider weights
 
 
-def widened(snapshot: Snapshot, flow: Flow, copies: np.ndarray) -> tuple[Snapshot, Sources]:
+def widened(
+    snapshot: Snapshot, flow: Flow, copies: np.ndarray, flow_of: Callable[[Snapshot], Flow]
+) -> tuple[Snapshot, Sources]:
     """The snapshot in which each final id stands so many times, and where the positions of its weights come from.
+
+    Args:
+        snapshot: the model.
+        flow: its channels.
+        copies: how often each final id will stand.
+        flow_of: the channels of another model, in the way in which those of this one were found.
 
     Raises:
         CannotWiden: the wider model treats its channels otherwise than the model does.
     """
     record = set_all(snapshot.record, recounted(snapshot, flow, grower(flow, copies)))
-    wider = analyse(Snapshot(record, {}))
+    wider = flow_of(Snapshot(record, {}))
     try:
         sources = widener(flow, wider, copies)
         record = set_all(record, copied_constants(snapshot, flow, sources))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from toolz import concat
 
-from kerassurgery_fn.analysis.channel_flow import Flow, analyse
+from kerassurgery_fn.analysis.channel_flow import Flow
 from kerassurgery_fn.analysis.layer_costs import Cost, cost
 from kerassurgery_fn.arguments import as_snapshot, takes
 from kerassurgery_fn.channels import FIXED, size
@@ -18,7 +18,7 @@ from kerassurgery_fn.differences import Diff, diff
 from kerassurgery_fn.documents.plan_algebra import deletions_of
 from kerassurgery_fn.documents.preconditions import MadeFor
 from kerassurgery_fn.edits.base import Edit
-from kerassurgery_fn.edits.deletion import ChannelEdit
+from kerassurgery_fn.edits.deletion import ChannelEdit, flow_for
 from kerassurgery_fn.edits.plan import AtOnce, Plan, as_edit
 from kerassurgery_fn.edits.steps.branches import removed
 from kerassurgery_fn.edits.steps.inexact_cuts import inexact_layers, only_tried
@@ -153,12 +153,12 @@ def _explain_plan(plan: Plan, snapshot: Snapshot) -> Explanation:
 def _explain_edit(edit: Edit, snapshot: Snapshot) -> Explanation:
     after = edit(snapshot)
     state, deletions = _state_before_the_cut(edit, snapshot)
-    flow = analyse(state)
+    flow = flow_for(state, deletions)
     selected = dead = flow.solution.none_dead()
     if deletions:
-        selected = np.logical_or.reduce([deletion.ids_to_delete(state) for deletion in deletions])
+        selected = np.logical_or.reduce([deletion.ids_to_delete(state, flow) for deletion in deletions])
         dead = removed(flow, selected).dead
-    chains = Chains(flow, dead, _selected_ids(state, deletions))
+    chains = Chains(flow, dead, _selected_ids(state, flow, deletions))
     # The cuts of a pure deletion say what happens to its arrays: comparing records is enough, and fast.
     only_deletes = deletions and state is snapshot
     compared = map(_without_arrays, (snapshot, after)) if only_deletes else (snapshot, after)
@@ -182,9 +182,9 @@ def _without_arrays(snapshot: Snapshot) -> Snapshot:
     return Snapshot(snapshot.record, {})
 
 
-def _selected_ids(state: Snapshot, deletions: Iterable[ChannelEdit]) -> Iterator[int]:
+def _selected_ids(state: Snapshot, flow: Flow, deletions: Iterable[ChannelEdit]) -> Iterator[int]:
     """The ids of the channels that deletions select."""
-    for producer, mask in concat(deletion.selections(state) for deletion in deletions):
+    for producer, mask in concat(deletion.selections(state, flow) for deletion in deletions):
         ids = producer.axis[:, mask].ravel().tolist()
         yield from (channel_id for channel_id in ids if channel_id != FIXED)
 

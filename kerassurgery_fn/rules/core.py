@@ -23,7 +23,13 @@ pins("is a base class of layers, and says nothing of what they do", "Layer", "Wr
 
 @rule("InputLayer", equal_channels=True)
 def input_layer(layer: Layer) -> Tensor:
-    return tuple(layer["batch_shape"])
+    shape = tuple(layer["batch_shape"])
+    axis = layer.findings.opened.get(layer.path, 0)
+    if not axis or shape[axis] is None:
+        return shape
+    channels = layer.fresh("channels", ("batch_shape", axis))
+    layer.findings.constraints.pin(channels, layer.reason("is an input of the model"), input=True)
+    return (*shape[:axis], channels, *shape[axis + 1 :])
 
 
 @rule(
@@ -98,8 +104,12 @@ def dropout(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
 
 @rule("Rescaling", equal_channels=True, masks=passed, requires=(check_scale,))
 def rescaling(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
-    if any(isinstance(layer[name], (list, dict)) for name in ("scale", "offset")):
-        layer.pin(inputs[-1], "scales it by constants of its config")
+    for name in ("scale", "offset"):
+        match layer[name]:
+            case [*_]:
+                layer.constant((name,), inputs)
+            case {"config": {"value": [*_]}}:
+                layer.constant((name, "config", "value"), inputs)
     return inputs
 
 

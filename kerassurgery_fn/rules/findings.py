@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -81,3 +81,4 @@ class Findings:
     narrow: list[Narrow] = field(default_factory=list)
     additions: list[Addition] = field(default_factory=list)
     opaque: dict[str, str] = field(default_factory=dict)
+    opened: Mapping[str, int] = field(default_factory=dict)  # path of an input -> the axis whose channels have ids

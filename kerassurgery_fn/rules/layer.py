@@ -131,17 +131,16 @@ class Layer:
     def starts_as(self, field: str, axes: Tensor) -> None:
         """An array that the config has as the first value of a weight: Keras broadcasts it when it builds the layer."""
         match self.get(field):
-            case {"class_name": "Constant", "config": {"value": {"config": {"value": [*_] as value}}}}:
-                place: Location = ("value", "config", "value")
-            case {"class_name": "Constant", "config": {"value": [*_] as value}}:
-                place = ("value",)
-            case _:
-                return
-        shape = np.shape(value)
+            case {"class_name": "Constant", "config": {"value": {"config": {"value": [*_]}}}}:
+                self.constant((field, "config", "value", "config", "value"), axes)
+            case {"class_name": "Constant", "config": {"value": [*_]}}:
+                self.constant((field, "config", "value"), axes)
+
+    def constant(self, place: Location, axes: Tensor) -> None:
+        """An array at a place in the config that Keras broadcasts to something with these axes: it is cut with them."""
+        shape = np.shape(get_in(self.config, place))
         met = zip(shape, axes[len(axes) - len(shape) :], strict=True)
-        self.findings.constants[(*self.where, "config", field, "config", *place)] = tuple(
-            axis if n > 1 else n for n, axis in met
-        )
+        self.findings.constants[(*self.where, "config", *place)] = tuple(axis if n > 1 else n for n, axis in met)
 
     def tie(self, a: Axis, b: Axis, reason: str = "joins it with positions that are no channels") -> None:
         """Position by position the same fate. If that cannot be, both are pinned for the reason."""

@@ -81,7 +81,7 @@ def group_normalization(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     return inputs
 
 
-@rule("Normalization", macs=no_macs, masks=passed)
+@rule("Normalization", equal_channels=True, macs=no_macs, masks=passed)
 def normalization(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     axes = layer["axis"] if isinstance(layer["axis"], list) else [layer["axis"]]
     kept = tuple(inputs[axis] for axis in sorted(a % len(inputs) for a in axes if a is not None))
@@ -89,8 +89,10 @@ def normalization(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
         for name in ("mean", "variance"):
             layer.weight(name, kept)
         layer.weight("count", ())
-    else:
-        layer.pin(kept, "has its mean and variance in its config")
+        return inputs
+    for name in ("mean", "variance"):
+        if isinstance(layer[name], list):
+            layer.constant((name,), kept)
     return inputs
 
 

@@ -70,7 +70,7 @@ EXAMPLES = {
     "RenameLayer": RenameLayer("a", "b"),
     "ReorderChannels": ReorderChannels({"a": [1, 0], "attention:num_heads": [0]}, allow_output_change=True),
     "ReplaceHead": ReplaceHead(7, keep={6: 0, 0: -1}, layer="head/*@Dense", seed=4),
-    "WidenChannels": WidenChannels({"a": 7, "*@Conv2D:filters": 9}, noise=0.01, seed=3),
+    "WidenChannels": WidenChannels({"a": 7, "*@Conv2D:filters": 9}, noise=0.01, seed=3, fill=[0, 1]),
     "ReplaceLayer": ReplaceLayer("a", net(), calls=1, name="tower"),
     "SetConfig": SetConfig("*@Dropout", rate=0.5, noise_shape=[None, 1], seed=None),
     "SetInputShape": SetInputShape("img", (48, None, 3), dtype="uint8", resize="bilinear"),
@@ -336,8 +336,11 @@ def document(plan=None, **changes):
     return {"format": "kerassurgery_fn/plan", "version": 1, "plan": plan, **changes}
 
 
+FLAGS = {"allow_output_change": False, "allow_input_change": False}
+
+
 def deletion(channels, **changes):
-    return document({"edit": "DeleteChannels", "channels": channels, "allow_output_change": False, **changes})
+    return document({"edit": "DeleteChannels", "channels": channels, **FLAGS, **changes})
 
 
 ARRAY = {"dtype": "float32", "shape": [2], "base64": "AAAAAAAAAAA="}
@@ -351,7 +354,10 @@ BAD = {
     "channels that are truths": (deletion({"a": [True]}), r"\$\.plan\.channels\.a\[0\]"),
     "channels that are a list": (deletion({"$json": {"a": [1]}}), r"\$\.plan\.channels"),
     "a number for a mapping": (deletion(3), r"\$\.plan\.channels: 3 is not of type 'object'"),
-    "a field too few": (document({"edit": "DeleteChannels", "channels": {}}), "'allow_output_change' is a required"),
+    "a field too few": (
+        document({"edit": "DeleteChannels", "channels": {}}),
+        "'allow_output_change' is a required",
+    ),
     "a field too many": (deletion({}, layer="a"), r"\$\.plan: .*'layer' was unexpected"),
     "a number for an edit": (
         document({"edit": "Plan", "edits": [{"edit": "Plan", "edits": [3]}]}),

@@ -149,7 +149,9 @@ def test_the_data_of_an_edit_is_plain():
     edit = DeleteChannels({"a": np.array([0, 2]), "b": 1}, allow_output_change=True)
     assert edit.channels == {"a": (0, 2), "b": (1,)}
     assert all(type(index) is int for index in edit.channels["a"])
-    assert repr(edit) == "DeleteChannels(channels={'a': (0, 2), 'b': (1,)}, allow_output_change=True)"
+    assert repr(edit) == (
+        "DeleteChannels(channels={'a': (0, 2), 'b': (1,)}, allow_output_change=True, allow_input_change=False)"
+    )
     assert pickle.loads(pickle.dumps(edit)) == copy.deepcopy(edit) == edit
     assert hash(edit) == hash(copy.copy(edit))
     assert edit != KeepChannels({"a": [0, 2], "b": 1}, allow_output_change=True)

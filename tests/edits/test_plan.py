@@ -127,7 +127,7 @@ def test_plans_are_values(make):
 
 def test_the_repr_of_a_plan_is_its_constructor():
     assert repr(Plan(DeleteChannels("a", [0]))) == (
-        "Plan(edits=(DeleteChannels(channels={'a': (0,)}, allow_output_change=False),))"
+        "Plan(edits=(DeleteChannels(channels={'a': (0,)}, allow_output_change=False, allow_input_change=False),))"
     )
     assert repr(Plan.at_once()) == "AtOnce(edits=())"
     assert Plan.at_once() == AtOnce(())

@@ -107,7 +107,7 @@ def channels_of(snapshot):
 
 def dead_of(plan, snapshot):
     none = analyse(snapshot).solution.none_dead()
-    return np.logical_or.reduce([none, *(edit.ids_to_delete(snapshot) for edit in plan.edits)])
+    return np.logical_or.reduce([none, *(edit.ids_to_delete(snapshot, analyse(snapshot)) for edit in plan.edits)])
 
 
 def assert_within_one_channel(snapshot, plan, figure, target):

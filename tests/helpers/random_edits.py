@@ -291,6 +291,23 @@ def set_input_shape(t: Target) -> Any:
     ])  # fmt: skip
 
 
+def edit_inputs(t: Target) -> Any:
+    """An edit of the channels of an input: fewer, more, or in another order."""
+    inputs = {path: record["config"]["batch_shape"] for path, record in t.records.items() if is_input(record)}
+    path, (_, *sample) = t.r.choice([*inputs.items()] or [(t.path(), (None, 4))])
+    n = (sample or [None])[-1] or 1
+    where, allowed = t.r.choice([path, path, f"{path}:channels"]), t.r.random() < 0.9
+    fill = t.r.choice(["zero", "mean", [0], [-1, 0]])
+    return t.r.choice([
+        k.DeleteChannels({where: some(t.r, [*range(n)], n), **t.addresses(lambda free, n: some(t.r, free, n))},
+                         allow_input_change=allowed),
+        k.DeleteChannels(where, some(t.r, [*range(n)], n), allow_input_change=allowed),
+        k.KeepChannels(where, all_but(some(t.r, [*range(n)], n), n), allow_input_change=allowed),
+        k.ReorderChannels(where, t.r.sample(range(n), n), allow_input_change=allowed),
+        k.WidenChannels(where, n + t.r.randint(0, 3), allow_input_change=allowed, fill=fill),
+    ])  # fmt: skip
+
+
 def convert_dtype(t: Target) -> Any:
     return k.ConvertDtype(t.r.choice(DTYPES), t.r.choice(["*", t.selector()]))
 
@@ -299,6 +316,7 @@ KINDS: list[Callable[[Target], Any]] = [
     delete_channels, delete_channels, delete_everywhere, keep_channels, reorder_channels, widen_channels, deepen_layer,
     insert_layer, insert_layer, delete_layer, replace_layer, unshare_layer, fold_batch_norm, replace_head,
     extract_model, set_config, set_config, set_trainable, rename_layer, convert_dtype, set_input_shape,
+    edit_inputs,
 ]  # fmt: skip
 
 

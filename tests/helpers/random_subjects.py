@@ -131,14 +131,19 @@ def steps(edit: Any) -> list[Any]:
 
 
 def keeps_function(edit: Any) -> bool:
-    if getattr(edit, "noise", 0) or getattr(edit, "allow_output_change", False):
+    if getattr(edit, "noise", 0) or changes_ends(edit):
         return False
     return type(edit).__name__ in SAME
 
 
+def changes_ends(edit: Any) -> bool:
+    """Whether an edit may change inputs or outputs of the model."""
+    return getattr(edit, "allow_output_change", False) or getattr(edit, "allow_input_change", False)
+
+
 def exact(subject: Subject, edit: Any, result: Snapshot) -> bool:
     """Whether a cut leaves the outputs' channels as they are and is exact by the rules, with all branches in place."""
-    if any(one.allow_output_change for one in steps(edit)) or k.explain(edit, subject.snapshot).warnings:
+    if any(map(changes_ends, steps(edit))) or k.explain(edit, subject.snapshot).warnings:
         return False
     return len(result.weights) == len(subject.snapshot.weights)
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from kerassurgery_fn.analysis.channel_flow import Flow
 from kerassurgery_fn.arguments import counted
-from kerassurgery_fn.channels import FIXED, Solution, size
+from kerassurgery_fn.channels import FIXED, Pin, Solution, size
 from kerassurgery_fn.edits.steps.additions import refuse_misplaced
 from kerassurgery_fn.edits.steps.branches import cut_branches, removed
 from kerassurgery_fn.edits.steps.cutting import keeper
@@ -18,6 +18,18 @@ from kerassurgery_fn.edits.steps.inexact_cuts import warn_inexact
 from kerassurgery_fn.errors import ChannelOutOfRange, PartialGroup, PinnedChannels
 from kerassurgery_fn.rules.layer import Producer
 from kerassurgery_fn.values.snapshot import Snapshot
+
+
+class Allowed(NamedTuple):
+    """Whether an edit may change the outputs of a model, and its inputs."""
+
+    output: bool = False
+    input: bool = False
+
+    @classmethod
+    def by(cls, edits: Sequence[Any]) -> Allowed:
+        """What any of some edits may change."""
+        return cls(any(edit.allow_output_change for edit in edits), any(edit.allow_input_change for edit in edits))
 
 
 class Selection(NamedTuple):
@@ -96,7 +108,7 @@ def ids_to_delete(solution: Solution, producer: Producer, selected: np.ndarray) 
     )
 
 
-def delete(snapshot: Snapshot, flow: Flow, dead: np.ndarray, *, allow_output_change: bool = False) -> Snapshot:
+def delete(snapshot: Snapshot, flow: Flow, dead: np.ndarray, allowed: Allowed | None = None) -> Snapshot:
     """The snapshot without the channels of dead final ids and without the branches of which nothing is left.
 
     Raises:
@@ -105,34 +117,40 @@ def delete(snapshot: Snapshot, flow: Flow, dead: np.ndarray, *, allow_output_cha
     """
     if not dead.any():
         return snapshot
-    refuse_pinned(flow, dead, allow_output_change)
+    allowed = allowed or Allowed()
+    refuse_pinned(flow, dead, allowed)
     removal = removed(flow, dead)
-    refuse_pinned(flow, removal.dead, allow_output_change)
+    refuse_pinned(flow, removal.dead, allowed)
     refuse_misplaced(flow, keeper(flow, removal.dead))
     smaller = cut_branches(snapshot, flow, removal)
     warn_inexact(flow, removal.dead)
     return smaller
 
 
-def refuse_pinned(flow: Flow, dead: np.ndarray, allow_output_change: bool, verb: str = "deleted") -> None:
+def refuse_pinned(flow: Flow, dead: np.ndarray, allowed: Allowed, verb: str = "deleted") -> None:
     """Raises PinnedChannels where an id that is pinned would die, or be moved or copied, naming the layers and every
     reason."""
-    held = np.flatnonzero(dead & flow.solution.pinned(output=not allow_output_change))
+    held = np.flatnonzero(dead & flow.solution.pinned(output=not allowed.output, input=not allowed.input))
     if not held.size:
         return
-    pins = [pin for one in held.tolist() for pin in flow.solution.reasons[one]]
-    reasons = list(dict.fromkeys(pin.reason for pin in pins if not (pin.output and allow_output_change)))
+    every = [pin for one in held.tolist() for pin in flow.solution.reasons[one]]
+    pins = [pin for pin in every if pin.holds(output=not allowed.output, input=not allowed.input)]
+    reasons = list(dict.fromkeys(pin.reason for pin in pins))
     reasons.sort(key=lambda reason: flow.opaque.get(reason.layer) != reason.words)  # what can be taught comes first
     producers = located(flow, held)
-    hint = (
-        " Pass allow_output_change=True if the model's output is to change."
-        if all(pin.output for pin in pins) and verb != "copied"
-        else " Leave these channels alone, or take the layer that holds them out of the model first."
-    )
     raise PinnedChannels(
         f"{counted(len(held), 'channel')} of {', '.join(map(repr, producers)) or 'the model'} cannot be {verb}: "
-        f"{'; '.join(map(str, reasons[:4]))}.{hint}"
+        f"{'; '.join(map(str, reasons[:4]))}. {_way_out(pins, verb)}"
     )
+
+
+def _way_out(pins: Sequence[Pin], verb: str) -> str:
+    """What to do about channels that are pinned."""
+    ends = [end for end in ("output", "input") if any(getattr(pin, end) for pin in pins)]
+    if all(pin.output or pin.input for pin in pins) and not (verb == "copied" and "output" in ends):
+        flags = " and ".join(f"allow_{end}_change=True" for end in ends)
+        return f"Pass {flags} if the model's {' and '.join(ends)} {'are' if len(ends) > 1 else 'is'} to change."
+    return "Leave these channels alone, or take the layer that holds them out of the model first."
 
 
 def located(flow: Flow, ids: np.ndarray) -> list[str]:
