@@ -52,7 +52,7 @@ class ChannelEdit(Edit):
 
     def addresses(self, snapshot: Snapshot) -> Iterable[str]:
         """The addresses of the channels to delete."""
-        return addressed(type(self).__name__, self.channels_to_delete(snapshot), None, {}, indices)
+        return self._channels(snapshot)
 
     def selections(self, snapshot: Snapshot, flow: Flow) -> list[Selection]:
         """The channels to delete, with the masks over all channels of their layers.
@@ -64,13 +64,21 @@ class ChannelEdit(Edit):
         Raises:
             BadValue: `channels_to_delete` returned no mapping.
         """
+        return selections(flow, self._channels(snapshot))
+
+    def _channels(self, snapshot: Snapshot) -> Mapping[str, tuple[int, ...] | Masked]:
+        """The channels to delete in the form in which edits have them.
+
+        Raises:
+            BadValue: `channels_to_delete` returned no mapping.
+        """
         channels, name = self.channels_to_delete(snapshot), type(self).__name__
         if not isinstance(channels, Mapping):
             raise BadValue(
                 f"{name}.channels_to_delete must return a mapping of layers to channels, as {{'conv_1': [0, 4]}}, not "
                 f"{shortened(channels)}"
             )
-        return selections(flow, addressed(name, channels, None, {}, indices))
+        return addressed(name, channels, None, {}, indices)
 
     def ids_to_delete(self, snapshot: Snapshot, flow: Flow) -> np.ndarray:
         """The final ids to delete: a boolean mask, shaped as by `flow.solution.none_dead()`."""

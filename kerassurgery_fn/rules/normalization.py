@@ -87,7 +87,7 @@ def normalization(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     kept = tuple(inputs[axis] for axis in sorted(a % len(inputs) for a in axes if a is not None))
     if layer["mean"] is None:
         for name in ("mean", "variance"):
-            layer.weight(name, kept)
+            layer.weight(name, kept, summed=())
         layer.weight("count", ())
         return inputs
     for name in ("mean", "variance"):
