@@ -1,4 +1,4 @@
-"""Activations: layers of their own and the `activation` of other layers."""
+"""Activations: activation layers, and the field `activation` of other layers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ OPERATIONS = {name.replace("_", ""): name for name in (ELEMENTWISE | ACROSS | {"
 
 
 def relu_name(config: Mapping[str, Any]) -> str:
-    """The activation that a ReLU with these options is.
+    """The name of the activation that a ReLU with these options computes.
 
     >>> relu_name({"max_value": 6}), relu_name({"negative_slope": 0.1}), relu_name({"max_value": 2.0})
     ('relu6', 'leaky_relu', 'relu up to 2.0')
@@ -97,10 +97,10 @@ def activation(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
 
 
 def applied_last(record: Record) -> str | None:
-    """The name of the activation that a layer or operation applies last to all that it outputs.
+    """The name of the activation that a layer or operation applies last to all of its output.
 
-    It is `linear` where the layer applies none, and None where that is not known: it is knowledge of the class, for a
-    field `activation` of a config may stand anywhere in what the class computes.
+    It is `linear` if the layer applies none, and None if that is not known. The field `activation` of a config does not
+    tell: an LSTM, for example, does not apply its activation last.
 
     >>> dense = {"module": "keras.layers", "class_name": "Dense", "config": {"activation": "relu"}}
     >>> applied_last(dense), applied_last({"module": "keras.layers", "class_name": "TimeDistributed", "config": {
@@ -117,12 +117,12 @@ def applied_last(record: Record) -> str | None:
 
 
 def across(layer: Layer, axis: Axis) -> None:
-    """The layer normalises over this axis."""
+    """States that the layer normalises over this axis."""
     layer.inexact(axis, "normalises over the channels")
 
 
 def activated(layer: Layer, x: Tensor, field: str = "activation") -> Tensor:
-    """A tensor after the activation that a field of the layer's config names."""
+    """The axes of a tensor after the activation in a field of the layer's config."""
     name = layer.get(field)
     if isinstance(name, dict) and name["class_name"] != "function":
         return layer.inner(field)(x)
@@ -139,8 +139,8 @@ def activated(layer: Layer, x: Tensor, field: str = "activation") -> Tensor:
         layer.tie(values, gates)
         return (*x[:-1], values)
     if ">" in name and name in RULES and (channels := RULES[name].channels):
-        made: Tensor = channels(layer, x)
-        return made
+        output: Tensor = channels(layer, x)
+        return output
     key = name if ">" in name else f"package>{name}"
     layer.pin(
         x,

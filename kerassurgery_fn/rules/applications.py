@@ -1,4 +1,4 @@
-"""Layers that belong to single networks of `keras.applications`."""
+"""Layers that only one network of `keras.applications` uses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,12 @@
-"""Attention, and dense layers spelled as einsums."""
+"""Attention layers, and EinsumDense.
+
+Multi-head attention projects queries, keys and values to a grid of heads and places in a head, and projects the result
+back. Its kinds of channels are the axes of that grid:
+
+    query  (batch, steps, channels)  ->  query_kernel   (channels, num_heads, key_dim)
+    value  (batch, steps, channels)  ->  value_kernel   (channels, num_heads, value_dim)
+    heads  (num_heads, value_dim)    ->  output_kernel  (num_heads, value_dim, output channels)
+"""
 
 from __future__ import annotations
 
@@ -30,7 +38,7 @@ HEADS: dict[str, Any] = {
 
 
 def attended_axes(config: Mapping[str, Any], query: Tensor) -> dict[str, Any]:
-    """The axes that Keras attends over where the config names none: all between batch and channels."""
+    """The attention axes that Keras derives if the config names none: all axes between batch and channels."""
     return {"attention_axes": listed(config["attention_axes"] or list(range(1, len(query) - 1)))}
 
 
@@ -45,23 +53,23 @@ def multi_head_attention(
 ) -> Any:  # fmt: skip
     key = key or value
     h, k, v = layer.fresh("num_heads"), layer.fresh("key_dim"), layer.fresh("value_dim")
-    made = projected_to(layer, query[-1])
+    channels = projected_to(layer, query[-1])
     project(layer, "query", query, (query[-1], h, k), root=k)
     project(layer, "key", key, (key[-1], h, k))
     if layer.get("use_gate"):
         project(layer, "gate", query, (query[-1], h, v))
     project(layer, "value", value, (value[-1], h, v))
-    project(layer, "output", query, (h, v, *made), inputs=2)
+    project(layer, "output", query, (h, v, *channels), inputs=2)
     over = [axis % len(query) for axis in layer.get("attention_axes") or range(1, len(query) - 1)]
     scores = scored(layer, query, value, key, over, h)
     masks = [query_mask, value_mask, key_mask, attention_mask]
     masked(layer, [query[i] for i in over] + [value[i] for i in over], masks, use_causal_mask)
-    output = (*query[:-1], *made)
+    output = (*query[:-1], *channels)
     return [output, scores] if return_attention_scores else output
 
 
 def projected_to(layer: Layer, default: Axis) -> list[Axis]:
-    """The axes that attention projects its heads to: those of `output_shape`, or one like the query's channels."""
+    """The axes to which the heads are projected: the axes of `output_shape`, or by default the query's channels."""
     shape = layer["output_shape"]
     if not shape:
         return [default]
@@ -81,7 +89,7 @@ def group_query_attention(
     key = key or value
     g, d = layer.fresh("num_key_value_heads"), layer.fresh("head_dim")
     h = query_heads(layer, g)
-    layer.tie(query[-1], value[-1])  # Keras wants as many channels in both
+    layer.tie(query[-1], value[-1])  # Keras requires equally many channels in both
     project(layer, "query", query, (query[-1], h, d), root=d)
     project(layer, "key", key, (key[-1], g, d))
     if layer.get("use_gate"):
@@ -94,17 +102,26 @@ def group_query_attention(
 
 
 def query_heads(layer: Layer, groups: Axis) -> Axis:
-    """The query heads: as many in a row for each key and value head as share it."""
+    """The query heads. Equally many neighbours share each key and value head: 4 heads and 2 groups are 0 0 1 1."""
     each = layer["num_query_heads"] // layer["num_key_value_heads"]
-    made = layer.made(
+    heads = layer.made(
         "num_query_heads", lambda: merge([groups, layer.findings.constraints.fresh(each)]) if each > 1 else groups
     )
-    layer.size("num_query_heads", made)
-    return made
+    layer.size("num_query_heads", heads)
+    return heads
 
 
 def project(layer: Layer, name: str, x: Tensor, axes: Tensor, *, inputs: int = 1, root: Axis = None) -> None:
-    """The kernel of one of attention's projections, and its bias over the axes that the projection of a tensor has."""
+    """States the weights of one projection of attention.
+
+    Args:
+        layer: the attention layer.
+        name: the prefix of its weights, such as "query".
+        x: the tensor that is projected.
+        axes: the axes of the kernel.
+        inputs: the number of axes of the kernel that are summed over. The bias has the other axes.
+        root: see `Layer.weight`.
+    """
     layer.weight(f"{name}_kernel", axes, root, summed=range(inputs))
     if layer["use_bias"]:
         layer.weight(f"{name}_bias", axes[inputs:], root, summed=())
@@ -112,9 +129,9 @@ def project(layer: Layer, name: str, x: Tensor, axes: Tensor, *, inputs: int = 1
 
 
 def scored(layer: Layer, query: Tensor, value: Tensor, key: Tensor, over: list[int], *heads: Axis) -> Tensor:
-    """The axes of the scores: positions of the query against positions of key and value, which they sum over.
+    """The axes of the attention scores: positions of the query, and positions of the value, which are summed over.
 
-    Keras states the sizes of queries for those of values, so that sizes are left to what it states.
+    Axes without channels have no size here, because Keras states the sizes of queries for those of values.
     """
     apart = [i for i in range(1, len(query) - 1) if i not in over]
     for i in range(1, len(query) - 1):
@@ -128,7 +145,7 @@ def scored(layer: Layer, query: Tensor, value: Tensor, key: Tensor, over: list[i
 
 
 def masked(layer: Layer, positions: list[Axis], masks: Any, causal: bool) -> None:
-    """Masks pin the positions that they are of; those that look at the order of positions pin all of them."""
+    """Pins masks, and the positions of queries and values if a mask or the layer depends on their order."""
     layer.pin(masks, "masks attention with it")
     if any(isinstance(mask, tuple) for mask in leaves(masks)) or causal or layer.get("sliding_window"):
         layer.pin(positions, "masks its positions by their order")
@@ -151,8 +168,8 @@ def attention(
     for name, used in (("scale", layer["use_scale"]), ("concat_score_weight", layer["score_mode"] == "concat")):
         if used:
             layer.weight(name, ())
-    made = attended(layer, inputs, mask, use_causal_mask)
-    return made if return_attention_scores else made[0]
+    outputs = attended(layer, inputs, mask, use_causal_mask)
+    return outputs if return_attention_scores else outputs[0]
 
 
 @rule("AdditiveAttention", macs=additive_attention_macs, **WITHOUT_HEADS)
@@ -162,12 +179,12 @@ def additive_attention(
 ) -> Any:  # fmt: skip
     if layer["use_scale"]:
         layer.weight("scale", (inputs[0][-1],))
-    made = attended(layer, inputs, mask, use_causal_mask)
-    return made if return_attention_scores else made[0]
+    outputs = attended(layer, inputs, mask, use_causal_mask)
+    return outputs if return_attention_scores else outputs[0]
 
 
 def attended(layer: Layer, inputs: list[Tensor], mask: Any, causal: bool) -> list[Tensor]:
-    """Values weighed by how well keys fit queries, whose channels are summed over; and the scores."""
+    """The output of attention without heads, and its scores. The scores sum over the channels of queries and keys."""
     query, value = inputs[:2]
     key = inputs[2] if len(inputs) > 2 else value
     layer.tie(query[-1], key[-1])
@@ -187,7 +204,7 @@ def sizes_of_output(config: Config, old: Shape, new: Shape, grid: Grid) -> dict[
 
 
 def stated_by_einsum(config: Config, shape: Shape) -> Shape:
-    """The shape of an output as Keras states it, which does not know the sizes that the config does not count.
+    """The output shape as Keras states it: the sizes that the config does not state are open.
 
     >>> stated_by_einsum({"output_shape": [None, 8], "equation": "abc,cd->abd"}, (None, 5, 8))
     (None, None, 8)

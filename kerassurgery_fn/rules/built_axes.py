@@ -1,4 +1,4 @@
-"""The axes that the shapes in a layer's `build_config` repeat."""
+"""The axes of the shapes in a layer's `build_config`."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from kerassurgery_fn.values.frozen import Location
 def built_axes(
     config: Mapping[str, Any], named: Mapping[str, Any], args: Any, kwargs: Any, weighted: Callable[[Axis], bool]
 ) -> dict[Location, Any]:
-    """The axes that the shapes in a `build_config` repeat, by the place of each shape: `input_shape` is the first
-    argument's, others go by the argument's name.
+    """The axes of the shapes in a `build_config`, by the place of each shape.
+
+    `input_shape` is the shape of the first argument; other shapes have the name of their argument.
 
     Args:
         config: the `build_config`.
-        named: the axes of the arguments of the call by the names that the rule gives them.
-        args, kwargs: the axes of the arguments as the call gives them.
-        weighted: whether a weight of the layer has ids of an axis.
+        named: the axes of the arguments of the call, by the names in the rule.
+        args, kwargs: the axes of the arguments of the call.
+        weighted: axis -> whether a weight of the layer has channels of it.
 
     Raises:
         NoRule: see `built_for`.
@@ -37,10 +38,10 @@ def built_axes(
 
 
 def built_for(shape: Any, axes: Any, weighted: Callable[[Axis], bool] = has_ids) -> Any:
-    """The axes that a shape in a `build_config` repeats, given those of the tensor that the layer is called on.
+    """The axes of a shape in a `build_config`, given the axes of the tensor on which the layer is called.
 
-    A layer may be built on a tensor of another rank than it is called on: a Dense layer called elsewhere before, or
-    whose first call is gone. Then only the last axes of both are the same one, and the rest of the shape stays.
+    The rank of the shape can differ from the rank of the tensor, if a Dense layer was built by another call. Then only
+    the last axis is the same, and the rest of the shape is unchanged.
 
     Raises:
         NoRule: the ranks differ, and weights have channels of another axis than the last.

@@ -1,10 +1,12 @@
-"""The arguments of a call as a rule takes them."""
+"""The arguments of a call, in the form in which a rule takes them."""
 
 from __future__ import annotations
 
 from functools import cache
 from inspect import Parameter, signature
 from typing import Any
+
+from toolz import dissoc
 
 from kerassurgery_fn.rules.rule_fields import Channels
 
@@ -13,7 +15,7 @@ signature_of = cache(signature)
 
 @cache
 def parameters_of(rule: Channels) -> tuple[list[str], bool]:
-    """The names of a rule's parameters after the layer, and whether it takes any other argument by its name alone.
+    """The names of a rule's parameters after the layer, and whether it takes any other keyword argument.
 
     >>> parameters_of(lambda layer, x, key=None, **_: x)
     (['x', 'key'], True)
@@ -27,10 +29,10 @@ def parameters_of(rule: Channels) -> tuple[list[str], bool]:
 def placed(
     rule: Channels, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any], list[Any]]:
-    """The arguments of a call as a rule takes them, the first one by position, and those that it has no parameter for.
+    """The arguments of a call for a rule, the first one by position, and the arguments without a parameter in the rule.
 
-    If the rule has another name for the first argument than the call, it gets the first tensor whose name it does not
-    know. A rule that takes any named argument need not name all positional ones.
+    The rule can have another name for the first argument than the call. Then the first tensor with an unknown name is
+    the first argument. A rule with `**_` need not name all positional arguments.
 
     >>> placed(lambda layer, x, **_: x, (), {"inputs": (None, 8), "training": True})
     (((None, 8),), {'training': True}, [])
@@ -47,4 +49,4 @@ def placed(
     first = names[0] if names and names[0] in kwargs else next(unknown, None)
     if first is None or not names:
         return args, kwargs, []
-    return (kwargs[first],), {name: given for name, given in kwargs.items() if name != first}, []
+    return (kwargs[first],), dissoc(kwargs, first), []

@@ -12,8 +12,12 @@ EPSILON = 1e-7  # that of Keras, added to norms
 
 
 class Constraint(NamedTuple):
-    """The constraint of a weight: the field of the layer's config that has it, its record, and whether that config is
-    of a layer inside a wrapper."""
+    """The constraint of a weight.
+
+    - `field`: the field of the layer's config that has it;
+    - `record`: its record;
+    - `wrapped`: whether the layer is inside a wrapper.
+    """
 
     field: str
     record: Any
@@ -21,7 +25,7 @@ class Constraint(NamedTuple):
 
     @property
     def title(self) -> str:
-        """Its class, or what else the config says.
+        """The name of its class or function.
 
         >>> Constraint("kernel_constraint", {"class_name": "UnitNorm", "config": {"axis": 0}}).title
         'UnitNorm'
@@ -31,15 +35,15 @@ class Constraint(NamedTuple):
 
     @property
     def shrinks(self) -> bool:
-        """Whether the constraint leaves alone a weight that it has been applied to and that is then made smaller."""
+        """Whether a weight that fulfils the constraint still fulfils it when it is scaled down."""
         if not _is_keras(self.record) or self.title == "UnitNorm":
             return False
         return self.title != "MinMaxNorm" or not self.record["config"]["min_value"]
 
 
 def constraint_of(config: Mapping[str, Any], weight: str, wrapped: bool = False) -> Constraint | None:
-    """The constraint of a weight by the names of Keras: `recurrent_constraint` is that of the `recurrent_kernel`, and
-    the `kernel_constraint` of attention that of every kernel in it.
+    """The constraint of a weight. `recurrent_constraint` is the constraint of the `recurrent_kernel`, and the
+    `kernel_constraint` of attention is the constraint of each of its kernels.
 
     >>> constraint_of({"kernel_constraint": {"class_name": "NonNeg"}, "recurrent_constraint": None}, "recurrent_kernel")
     >>> constraint_of({"kernel_constraint": {"class_name": "NonNeg"}}, "query_kernel").field
@@ -52,7 +56,7 @@ def constraint_of(config: Mapping[str, Any], weight: str, wrapped: bool = False)
 
 
 def projected(constraint: Constraint, array: np.ndarray) -> np.ndarray | None:
-    """A weight after its constraint has been applied, float64; None for a constraint that is not one of Keras' own.
+    """A weight after its constraint has been applied, float64; None if the constraint is not one of Keras.
 
     >>> unit = Constraint("kernel_constraint", {"module": "keras.constraints", "class_name": "UnitNorm", "config": {
     ...     "axis": 0}})
@@ -66,11 +70,10 @@ def projected(constraint: Constraint, array: np.ndarray) -> np.ndarray | None:
 
 
 def stays(constraint: Constraint | None, array: np.ndarray, edit: Callable[[np.ndarray], np.ndarray]) -> bool:
-    """Whether the next training step leaves alone what an edit made of a weight.
+    """Whether a constraint keeps the edit of a weight at the next training step.
 
-    The constraint may change nothing of the edited weight, or just what it would have changed without the edit: a
-    kernel that was never trained does not fulfil its constraint yet. Of a constraint that is not known nothing is
-    assumed.
+    It does if it does not change the edited weight, or if it changes it as it would have changed the weight without the
+    edit: a kernel that was never trained does not fulfil its constraint yet. An unknown constraint keeps no edit.
 
     >>> never_negative = Constraint("bias_constraint", {"module": "keras.constraints", "class_name": "NonNeg"})
     >>> stays(never_negative, np.ones(2), lambda bias: bias / 2), stays(never_negative, np.ones(2), lambda bias: -bias)
@@ -86,14 +89,14 @@ def stays(constraint: Constraint | None, array: np.ndarray, edit: Callable[[np.n
 
 
 def close(one: np.ndarray, other: np.ndarray) -> bool:
-    """Whether two arrays are equal but for rounding, in the precision of the second one."""
+    """Whether two arrays are equal up to rounding, in the precision of the second array."""
     relative = 1e-2 if other.dtype.itemsize == 2 else 1e-4
     other = other.astype(np.float64)
     return bool(np.allclose(one, other, rtol=relative, atol=relative * 1e-2 * np.abs(other).max(initial=0)))
 
 
 def undone(path: str, weight: str, constraint: Constraint | None) -> str:
-    """That a constraint would undo an edit of a weight, and the way out, in words."""
+    """The message that a constraint would undo an edit of a weight, with the way out."""
     assert constraint is not None
     setting = f"SetConfig({path!r}, {constraint.field}=None)"
     way = "remove it from the layer inside the wrapper" if constraint.wrapped else f"remove it first, as in {setting}"
@@ -109,7 +112,7 @@ def _is_keras(record: Any) -> bool:
 
 
 def _with_norm(array: np.ndarray, config: Mapping[str, Any], wanted: Callable[[np.ndarray], Any]) -> np.ndarray:
-    """An array scaled so that its norms along some axes are as a function of these norms says."""
+    """An array that is scaled so that its norms along some axes become `wanted(norms)`."""
     axes = config.get("axis", 0)
     axis = tuple(axes) if isinstance(axes, (list, tuple)) else axes
     norms = np.sqrt(np.square(array).sum(axis=axis, keepdims=True))

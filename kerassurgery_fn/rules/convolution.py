@@ -32,7 +32,14 @@ def conv(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
 
 
 def grouped(layer: Layer, channel: Axis, o: Axis) -> tuple[Axis, Axis]:
-    """Input and output axis of a kernel: (group, place) each, the groups the same, the kernel reads only the place."""
+    """The input and output axis of the kernel of a convolution.
+
+    With groups, inputs and outputs are grids of (group, place in the group). Both have the same groups, and the kernel
+    has one input channel for each place:
+
+        groups=2    inputs   a0 a1 b0 b1        kernel (..., 2 places, 4 outputs)
+                    outputs  a0 a1 b0 b1
+    """
     groups = layer["groups"]
     if groups == 1:
         return channel, o
@@ -95,14 +102,14 @@ def separable(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
 
 
 def biased(layer: Layer, x: Tensor, channel: Axis) -> Tensor:
-    """A tensor after its bias has been added, in the form in which Keras adds it."""
+    """A tensor after the addition of the bias, which Keras broadcasts in a certain form if channels come first."""
     if layer.get("use_bias") and layer.get("data_format") == "channels_first":
         layer.adds(x, joined(layer, 1, [1] * (len(x) - 2), channel), "its bias")
     return x
 
 
 def multiplied(layer: Layer, channel: Axis) -> tuple[Axis, Axis]:
-    """The multiplier's axis of a depthwise kernel, and what the kernel makes: each channel as often, in a row."""
+    """The multiplier axis of a depthwise kernel, and its output channels: `depth_multiplier` for each input channel."""
     times = layer["depth_multiplier"]
     if times == 1:
         return 1, channel
@@ -111,8 +118,11 @@ def multiplied(layer: Layer, channel: Axis) -> tuple[Axis, Axis]:
 
 
 def windowed(layer: Layer, space: Sequence[Axis]) -> tuple[list[Axis], list[int | None]]:
-    """A kernel's axes over space, and the sizes left after it has slid over it. An axis of channels that the window
-    covers as a whole is summed up like the channels that a layer reads, and the kernel's size goes with it."""
+    """The spatial axes of a kernel, and the spatial sizes of the output.
+
+    If a spatial axis carries channels and the window covers all of it, the kernel sums over these channels as over
+    input channels, and the kernel's size follows their number.
+    """
     sizes, _, _ = geometry(layer, len(space))
     whole = layer["padding"] == "valid"
     covered = [whole and has_ids(axis) and 1 < n == size(axis) for axis, n in zip(space, sizes, strict=True)]
@@ -124,7 +134,7 @@ def windowed(layer: Layer, space: Sequence[Axis]) -> tuple[list[Axis], list[int 
 
 
 def slid(layer: Layer, space: Sequence[Axis], windows: Any = None) -> list[int | None]:
-    """The sizes left after a window has slid over the space; its size is the layer's `kernel_size` if not given."""
+    """The spatial sizes of the output of a layer that slides a window, by default one of the layer's `kernel_size`."""
     sizes = plain(layer, space, "slides a window")
     windows, strides, dilations = geometry(layer, len(sizes), windows)
     if layer["padding"] == "valid":
@@ -146,14 +156,14 @@ def spread(layer: Layer, space: Sequence[Axis], windows: Any = None) -> list[int
 
 
 def geometry(layer: Layer, rank: int, windows: Any = None) -> tuple[list[int], list[int], list[int]]:
-    """Window, strides and dilation in each dimension. Strides not given are 1; for pooling and patches, the window."""
+    """The window, strides and dilation in each dimension. The default stride is 1, or the window for pooling."""
     windows = each(layer["kernel_size"] if windows is None else windows, rank)
     strides = layer.get("strides") or (windows if layer.config.keys() & {"pool_size", "size"} else 1)
     return windows, each(strides, rank), each(layer.get("dilation_rate") or 1, rank)
 
 
 def each(value: Any, rank: int) -> list[Any]:
-    """A field with a number for each dimension, where one number may stand for all.
+    """A field with a number for each dimension; a single number stands for all dimensions.
 
     >>> each(2, 3), each([1, 2], 2)
     ([2, 2, 2], [1, 2])

@@ -1,4 +1,4 @@
-"""Dense, embeddings and layers that leave every channel where it is."""
+"""Dense, embeddings and layers that do not move channels."""
 
 from __future__ import annotations
 

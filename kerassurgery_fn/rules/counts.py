@@ -1,4 +1,4 @@
-"""Numbers in a config or a call that depend on an axis, and what they are when positions of it are gone."""
+"""Numbers in a config or a call that depend on an axis, and their values after positions of the axis are deleted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kerassurgery_fn.channels import Axis
 
 
 class Count(Protocol):
-    """Something that is stated of an axis. `after` gives its value when only some positions are kept."""
+    """A number that depends on an axis. `after` is its value when only some positions are kept."""
 
     @property
     def axis(self) -> Axis: ...
@@ -20,7 +20,7 @@ class Count(Protocol):
 
 
 class Size(NamedTuple):
-    """How many positions an axis has.
+    """The number of positions of an axis.
 
     >>> Size(np.array([[7, 8, 9]])).after(np.array([0, 2]))
     2
@@ -33,7 +33,7 @@ class Size(NamedTuple):
 
 
 class Before(NamedTuple):
-    """How many positions stand before a given one: the index of that position, or where a slice starts or stops.
+    """The number of positions before a position: its index, or the start or stop of a slice.
 
     >>> Before(np.array([[5, 6, 7, 8]]), 3).after(np.array([0, 2, 3]))
     2
@@ -47,7 +47,7 @@ class Before(NamedTuple):
 
 
 class BlockStart(NamedTuple):
-    """Where a slice in steps starts: its axis is cut into blocks as long as a step, which go as a whole.
+    """The start of a slice with a step. Its axis is divided into blocks of `step` positions, which stay or go together.
 
     >>> BlockStart(np.arange(6)[None], 3, 2).after(np.array([2, 3, 4, 5])), BlockStart(np.arange(6)[None], 3, 1).after(
     ...     np.array([2, 4, 5])
@@ -65,7 +65,7 @@ class BlockStart(NamedTuple):
 
 
 class Bounds(NamedTuple):
-    """Where an axis is split: a number of equal sections as long as they stay equal, or else the first of each.
+    """The sections into which an axis is split: their number if they are equal, otherwise their first positions.
 
     >>> sections = Bounds(np.arange(6)[None], (2, 4))
     >>> sections.after(np.array([0, 2, 4])), sections.after(np.array([0, 1, 2]))
@@ -82,7 +82,7 @@ class Bounds(NamedTuple):
 
 
 class Among(NamedTuple):
-    """Indices of positions that are read one by one.
+    """The indices of positions that are read one by one.
 
     >>> Among(np.arange(4)[None], (3, 0, 1, 3)).after(np.array([1, 3]))
     [1, 0, 1]
@@ -97,12 +97,11 @@ class Among(NamedTuple):
 
 
 class Squeezed(NamedTuple):
-    """The axes that a squeeze takes away which names none, so that it would take those that are cut to one position.
+    """The axes of a squeeze that names none. It must name them as soon as another axis is cut to one position.
 
-    Args:
-        axis: the axes that stay, one after the other.
-        ends: where each of them ends.
-        gone: the numbers of the axes that go.
+    - `axis`: the other axes, one after the other;
+    - `ends`: the end of each of them;
+    - `gone`: the numbers of the axes that are squeezed.
 
     >>> two = Squeezed(np.arange(5)[None], (3, 5), (1,))
     >>> two.after(np.array([0, 2, 3, 4])), two.after(np.array([0, 3, 4]))
@@ -119,7 +118,7 @@ class Squeezed(NamedTuple):
 
 
 class InverseRoot(NamedTuple):
-    """The scale of attention scores where the call leaves it open: one over the root of the size that the axis had.
+    """The scale of attention scores if the call does not state it: 1 / sqrt(n) for the size n before the cut.
 
     >>> InverseRoot(np.arange(4)[None]).after(np.array([0]))
     0.5

@@ -1,4 +1,4 @@
-"""Operations that treat every element alone, or combine tensors element by element."""
+"""Operations on each element of one tensor, or on the elements of several tensors."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def over_an_axis(layer: Layer, x: Tensor) -> Tensor:
 
 @rule("ops.Normalize", needs_floats=True)
 def to_unit_norm(layer: Layer, x: Tensor) -> Tensor:
-    """A channel that is gone counts as zero in a norm."""
+    """The operation is exact: a deleted channel adds nothing to a norm, like a channel that is zero."""
     return x
 
 
@@ -134,7 +134,7 @@ def rms_norm(layer: Layer, x: Tensor, scale: Any = None) -> Tensor:
 
 
 def scaled_by(layer: Layer, x: Tensor, normalised: Tensor, vector: Tensor) -> None:
-    """Scales stand for the axes that are normalised, or for all of them."""
+    """Ties a vector of scales to the axes that are normalised, or to all axes if it has as many."""
     broadcast(layer, [x if len(vector) == len(x) else normalised, vector])
 
 

@@ -1,4 +1,4 @@
-"""What rules say of a model on a walk through it."""
+"""The results of rules on a walk through a model."""
 
 from __future__ import annotations
 
@@ -17,11 +17,14 @@ First = tuple[Record, Any, Any]  # a layer's record, and the arguments of its fi
 
 
 class Weight(NamedTuple):
-    """A weight of a layer: its name in Keras, its axes, and whether training changes it.
+    """A weight of a layer.
 
-    `root` is an axis whose size the layer divides by the root of: where it gets shorter the weight makes up for it.
-    `summed` has the numbers of the axes along which products with what the layer reads are summed up; None where the
-    rule does not say. `constraint` is what Keras applies to the weight after every training step.
+    - `name`, `axes`: its name in Keras and its axes;
+    - `trainable`: whether training changes it;
+    - `root`: an axis of size n, if the layer scales its output by 1/sqrt(n). When n changes, the weight is scaled to
+      make up for it;
+    - `summed`: the numbers of the axes that the layer sums over; None if the rule does not state them;
+    - `constraint`: the constraint that Keras applies to the weight after every training step.
     """
 
     name: str
@@ -33,7 +36,7 @@ class Weight(NamedTuple):
 
 
 class Producer(NamedTuple):
-    """Channels that a layer makes: whose, of which kind (the field of the config that counts them), and their map."""
+    """Channels that a layer creates: its path, the config field that counts the channels, and their axis."""
 
     path: str
     kind: str
@@ -41,7 +44,7 @@ class Producer(NamedTuple):
 
 
 class Inexact(NamedTuple):
-    """Channels after whose deletion the rest of the model does not compute just what it did, and why."""
+    """An axis whose cut is not exact, the layer to which this is due, and why."""
 
     path: str
     axis: Axis
@@ -49,14 +52,14 @@ class Inexact(NamedTuple):
 
 
 class Narrow(NamedTuple):
-    """The only position of an axis, which a layer broadcasts to the positions of another axis."""
+    """An axis with one position, which a layer broadcasts to all positions of another axis."""
 
     path: str
     axis: Axis
 
 
 class Addition(NamedTuple):
-    """Two tensors that a layer adds with Keras' `ops.add`; `what` names the second one in words."""
+    """Two tensors that a layer adds with Keras' `ops.add`; `what` names the second tensor in messages."""
 
     path: str
     x1: Tensor
@@ -66,7 +69,20 @@ class Addition(NamedTuple):
 
 @dataclass
 class Findings:
-    """All that the rules say on a walk through a model, and the way into the models that layers wrap."""
+    """The results of all rules on a walk through a model.
+
+    - `enter`: (place of a wrapped model, node, axes of its input) -> axes of its output: the walk through the model;
+    - `constraints`: which ids are equal or pinned;
+    - `producers`: (path, kind) -> the channels that the layer creates;
+    - `weights`: path -> the weights of the layer;
+    - `sizes`: place in the record -> the number there, which depends on an axis;
+    - `builds`: place of a `build_config` -> the axes of its shapes;
+    - `first`: place of a layer's record -> the first call of the layer;
+    - `constants`: place of an array in the record -> its axes;
+    - `copies`: place of a number in a config -> the axis of equal positions that it counts;
+    - `inexact`, `narrow`, `additions`: see there;
+    - `opaque`: path of a layer that no rule can follow -> why.
+    """
 
     enter: Callable[[Location, tuple[int, ...], Tensor], Tensor]
     constraints: Constraints = field(default_factory=Constraints)

@@ -38,13 +38,20 @@ def crop_images(layer: Layer, images: Tensor) -> Tensor:
 
 
 def framed(layer: Layer, images: Tensor, what: str, sign: int) -> list[int | None]:
-    """The sizes of images with a frame put around them or taken away, or what the config says that they are to be."""
-    made: list[int | None] = []
+    """The sizes of images after a frame is added or removed, or the target sizes in the config.
+
+    Args:
+        layer: the operation.
+        images: its input.
+        what: "padding" or "cropping", as in the names of its config fields.
+        sign: 1 if the frame is added, -1 if it is removed.
+    """
+    framed_sizes: list[int | None] = []
     sides = (("target_height", "top", "bottom"), ("target_width", "left", "right"))
     for n, (target, *frame) in zip(plain(layer, parts(layer, images)[1], "frames"), sides, strict=True):
         widths = [layer[f"{side}_{what}"] for side in frame]
-        made.append(layer[target] or (None if n is None or None in widths else n + sign * sum(widths)))
-    return made
+        framed_sizes.append(layer[target] or (None if n is None or None in widths else n + sign * sum(widths)))
+    return framed_sizes
 
 
 @rule("ops.GaussianBlur")
@@ -68,14 +75,14 @@ def elastic_transform(layer: Layer, images: Tensor) -> Tensor:
 
 
 def moved(layer: Layer, images: Tensor, *how: Any) -> Tensor:
-    """Images whose pixels are moved, in every channel alike."""
-    layer.pin([one for one in how if isinstance(one, tuple)], "moves pixels by it")
+    """Images whose pixels are moved, in the same way in each channel. Tensors that say how are pinned."""
+    layer.pin([tensor for tensor in how if isinstance(tensor, tuple)], "moves pixels by it")
     plain(layer, parts(layer, images)[1], "moves pixels")
     return images
 
 
 def joined_with(layer: Layer, images: Tensor, sizes: list[int | None], verb: str) -> Tensor:
-    """A batch of images in other sizes, in every channel alike."""
+    """A batch of images with other sizes, in the same way in each channel."""
     if len(images) != 4:
         raise NoRule(f"{verb} a single image")
     batch, space, channel = parts(layer, images)

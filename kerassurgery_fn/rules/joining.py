@@ -1,4 +1,4 @@
-"""Operations that repeat and pad axes, and join several tensors."""
+"""Operations that repeat or pad axes, or join several tensors."""
 
 from __future__ import annotations
 
@@ -21,20 +21,19 @@ def repeat_(layer: Layer, x: Tensor) -> Tensor:
     if axis is None or not isinstance(times, int):
         raise NoRule("repeats positions by different numbers, or lays them flat")
     axis %= len(x)
-    made = repeated(layer, x[axis], times, ("repeats",)) if size(x[axis]) == 1 else repeat(x[axis], times)
-    return (*x[:axis], made, *x[axis + 1 :])
+    longer = repeated(layer, x[axis], times, ("repeats",)) if size(x[axis]) == 1 else repeat(x[axis], times)
+    return (*x[:axis], longer, *x[axis + 1 :])
 
 
 @rule("ops.Tile", dtype="moved")
 def tile_(layer: Layer, x: Tensor) -> Tensor:
     times = listed(layer["repeats"])
     first, axes = max(0, len(x) - len(times)), (1,) * (len(times) - len(x)) + x
-    made = [tiled(layer, axis, times[i], i) for i, axis in enumerate(axes[first:])]
-    return (*axes[:first], *made)
+    return (*axes[:first], *(tiled(layer, axis, times[i], i) for i, axis in enumerate(axes[first:])))
 
 
 def tiled(layer: Layer, axis: Axis, times: int, index: int) -> Axis:
-    """An axis as often as the number at an index of `repeats` says."""
+    """An axis that is repeated `times` times. `index` is the place of this number in `repeats`."""
     if size(axis) == 1:
         return repeated(layer, axis, times, ("repeats", index) if isinstance(layer["repeats"], list) else ("repeats",))
     return tile(axis, times) if times != 1 else axis
@@ -67,14 +66,14 @@ def pad(layer: Layer, x: Tensor, constant_values: Any = None) -> Tensor:
     pairs = [widths] * len(x) if isinstance(widths, int) or not isinstance(widths[0], list) else widths
     pairs = [[p, p] if isinstance(p, int) else p for p in pairs]
     pairs = pairs * len(x) if len(pairs) == 1 else pairs
-    made: list[Axis] = []
+    padded: list[Axis] = []
     for i, (axis, (before, after)) in enumerate(zip(x, pairs, strict=True)):
         if layer["mode"] != "constant" and (before or after):
             layer.pin(axis, "pads it with copies of positions")
         elif has_ids(axis) and pairs == widths:
             before, after = (copies(layer, n, ("pad_width", i, side)) for side, n in enumerate((before, after)))
-        made.append(join([before, axis, after]) if size(before) or size(after) else axis)
-    return tuple(made)
+        padded.append(join([before, axis, after]) if size(before) or size(after) else axis)
+    return tuple(padded)
 
 
 @rule("ops.Concatenate", merges="joins", equal_channels=True, dtype="promoted", requires=(check_joined,))
@@ -100,10 +99,10 @@ def stack_along(layer: Layer, xs: list[Tensor]) -> Tensor:
 @rule("ops.Stack", dtype="promoted", new_axis=True)
 def stack(layer: Layer, x: list[Tensor]) -> Tensor:
     axis = layer["axis"] % (len(x[0]) + 1)
-    if len({len(one) for one in x}) > 1:
+    if len(set(map(len, x))) > 1:
         raise NoRule("stacks tensors of different ranks")
-    made = agreeing(layer, x)
-    return (*made[:axis], len(x), *made[axis:])
+    shared = agreeing(layer, x)
+    return (*shared[:axis], len(x), *shared[axis:])
 
 
 @rule("ops.OneHot", new_axis=True)

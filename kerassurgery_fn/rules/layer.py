@@ -1,4 +1,12 @@
-"""What a rule is given: one call of a layer, and the words in which to say what it does to channels."""
+"""`Layer`: one call of a layer or operation, with the methods by which a rule states what the call does to channels.
+
+The rule of Dense shows the usual steps. `inputs` is a tuple of axes, one for each axis of the tensor:
+
+    def dense(layer, inputs, **_):
+        o = layer.fresh("units")                                      the channels that the layer creates
+        layer.weights(kernel="i>o", bias="o", i=inputs[-1], o=o)      the axes of its weights
+        return activated(layer, (*inputs[:-1], o))                    the axes of its output
+"""
 
 from __future__ import annotations
 
@@ -32,7 +40,7 @@ STATE |= {"mean", "variance", "count", "seed_generator_state", "vector_u"}
 
 
 class Layer:
-    """One call of a layer or operation, as its rule sees it. `layer["units"]` is a field of the layer's config."""
+    """One call of a layer or operation. `layer["units"]` is a field of the layer's config."""
 
     def __init__(
         self,
@@ -62,42 +70,48 @@ class Layer:
         return self.config.get(name, default)
 
     def fresh(self, kind: str, place: Location | None = None) -> Axis:
-        """The channels of a kind that this layer makes, as many as the field of that name in its config counts, or the
-        number at a place in the config. They are the same ones at every call of the layer."""
+        """The channels of a kind that the layer creates. They are the same at every call of the layer.
+
+        Args:
+            kind: the field of the config that counts these channels, and the name of their kind.
+            place: the place in the config that counts them, if that is not the field `kind`.
+        """
         place = place or (kind,)
         axis = self.made(kind, lambda: self.findings.constraints.fresh(get_in(self.config, place)))
         self.size(place, axis)
         return axis
 
     def made(self, kind: str, make: Callable[[], Axis]) -> Axis:
-        """The channels of a kind, made at the first call of the layer."""
+        """The channels of a kind, which a function creates at the first call of the layer."""
         key = (self.path, f"{self._part}{kind}")
         if key not in self.findings.producers:
             self.findings.producers[key] = Producer(*key, make())
         return self.findings.producers[key].axis
 
     def size(self, place: str | Location, axis: Axis) -> None:
-        """A field of the config, or a place in it, counts the positions of an axis."""
+        """States that a field of the config, or a place in it, counts the positions of an axis."""
         self.states(place, Size(axis))
 
     def states(self, place: str | Location, what: Count) -> None:
-        """A field of the config, or a place in it, states something of an axis."""
+        """States that a field of the config, or a place in it, depends on an axis."""
         if has_ids(what.axis):
             place = (place,) if isinstance(place, str) else place
             self.findings.sizes.setdefault((*self.where, "config", *place), what)
 
     def argues(self, place: Location, what: Count) -> None:
-        """An argument of this call, at a place like `("args", 1, 0)`, states something of an axis."""
+        """States that an argument of this call, at a place such as `("args", 1, 0)`, depends on an axis."""
         if has_ids(what.axis):
             self.findings.sizes.setdefault((*self.call_place, *place), what)
 
     def weights(self, *, space: Sequence[Axis] = (), **spelled: Any) -> None:
-        """The layer's weights in the order of `get_weights()`, spelled with a letter an axis.
+        """States the axes of the layer's weights, in the order of `get_weights()`, with a letter for each axis.
 
-        `layer.weights(kernel="..i>o", bias="o", space=(3, 3), i=x[-1], o=o)`: one-letter arguments say which axes the
-        letters stand for, `..` stands for `space`, a digit for itself. An arrow points from the letters that are summed
-        over to those that are made: `i>o`, `o<i`, or `>im` where nothing is; weights of one letter need none. A bias,
-        gamma or beta that the config switches off is left out.
+            layer.weights(kernel="..i>o", bias="o", space=(3, 3), i=x[-1], o=o)
+
+        A one-letter argument gives the axis of a letter. `..` stands for the axes in `space`, a digit for an axis of
+        that size. The arrow points from the axes that the layer sums over to the other axes: `i>o`, `o<i`, or `>im`
+        without a sum. A weight with one letter needs no arrow. A bias, gamma or beta that the config switches off is
+        skipped.
         """
         letters = {name: axis for name, axis in spelled.items() if len(name) == 1}
         for name, word in spelled.items():
@@ -109,7 +123,14 @@ class Layer:
                 self.weight(name, start + rest, summed=over)
 
     def weight(self, name: str, axes: Tensor, root: Axis = None, summed: Iterable[int] | None = None) -> None:
-        """The next weight of the layer. At a second call of the layer its axes are tied to those of the first."""
+        """States the axes of the next weight of the layer. At later calls they are tied to those of the first call.
+
+        Args:
+            name: the name of the weight in Keras.
+            axes: its axes.
+            root: an axis of size n, if the layer scales its output by 1/sqrt(n).
+            summed: the numbers of the axes that the layer sums over; None if that is not known.
+        """
         known = self.findings.weights.setdefault(self.path, [])
         index = next(self._cursor)
         if frozen := name in ADAPTED and bool(self.get("lora_rank")):
@@ -129,7 +150,7 @@ class Layer:
                 self.tie(a, b, "is called several times, on different channels")
 
     def starts_as(self, field: str, axes: Tensor) -> None:
-        """An array that the config has as the first value of a weight: Keras broadcasts it when it builds the layer."""
+        """Notes the array that a Constant initializer has in the config. Keras broadcasts it to the weight."""
         match self.get(field):
             case {"class_name": "Constant", "config": {"value": {"config": {"value": [*_]}}}}:
                 self.constant((field, "config", "value", "config", "value"), axes)
@@ -143,11 +164,14 @@ class Layer:
         self.findings.constants[(*self.where, "config", *place)] = tuple(axis if n > 1 else n for n, axis in met)
 
     def tie(self, a: Axis, b: Axis, reason: str = "joins it with positions that are no channels") -> None:
-        """Position by position the same fate. If that cannot be, both are pinned for the reason."""
+        """Ties two axes: a position of one is deleted if and only if the same position of the other is.
+
+        If their sizes differ, or one has no channels, both are pinned for the reason.
+        """
         self.findings.constraints.tie(a, b, self.reason(reason))
 
     def pin(self, axes: Axis | Sequence[Any], reason: str) -> None:
-        """No position of an axis, or of any of several, can be cut."""
+        """Pins axes: none of their positions can be deleted. The axes can be in nested lists and tuples."""
         for axis in axes if isinstance(axes, (tuple, list)) else [axes]:
             if isinstance(axis, (tuple, list)):
                 self.pin(axis, reason)
@@ -155,36 +179,39 @@ class Layer:
                 self.findings.constraints.pin(axis, self.reason(reason))
 
     def grid(self, axis: Axis, sizes: Sequence[int]) -> list[Axis]:
-        """The axes of an axis seen as a grid."""
+        """The axes of the grid that the layer makes of one axis, such as (heads, places in a head)."""
         return self.findings.constraints.grid(axis, sizes, self.reason("sees it as a grid across another grid"))
 
     def reshape(self, axes: Sequence[Axis], sizes: Sequence[int | None]) -> list[Axis]:
-        """The axes of a reshaped tensor, sizes without the -1."""
+        """The axes of a tensor after a reshape to some sizes, in which no size is -1."""
         return self.findings.constraints.reshape(axes, sizes, self.reason("reshapes it in a way that mixes channels"))
 
     def inexact(self, axis: Axis, reason: str) -> None:
-        """Cutting this axis changes more than what reads the channels that go."""
+        """States that a cut of this axis is not exact: it differs from zeroing the readers of the channels."""
         if has_ids(axis):
             self.findings.inexact.append(Inexact(self.path, axis, reason))
 
     def narrow(self, axis: Axis) -> None:
-        """The only position of this axis stands for all positions of an axis that it meets."""
+        """States that this axis has one position, which is broadcast to all positions of another axis."""
         if has_ids(axis):
             self.findings.narrow.append(Narrow(self.path, axis))
 
     def adds(self, x1: Tensor, x2: Tensor, what: str) -> None:
-        """The layer adds x2, in words `what`, to x1 with Keras' `ops.add`."""
+        """States that the layer adds x2 to x1 with Keras' `ops.add`. `what` names x2 in messages."""
         if any(map(has_ids, (*x1, *x2))):
             self.findings.additions.append(Addition(self.path, x1, x2, what))
 
     def reason(self, words: str) -> Reason:
-        """This layer as the reason for a tie or a pin."""
+        """The reason for a tie or a pin that this layer makes."""
         return Reason(words, self.path, self.record["class_name"])
 
     def inner(self, name: str | Location, part: str = "", kind: type[Layer] | None = None) -> Layer:
-        """The layer that stands in a field of this one's config. Its weights follow those named so far.
+        """The layer in a field of this layer's config. Its weights follow the weights that are stated so far.
 
-        `part` sets the kinds of its channels apart from those of other inner layers: `forward.units`.
+        Args:
+            name: the field, or the place in the config.
+            part: a prefix for the kinds of its channels, as in `forward.units`, if there are several inner layers.
+            kind: the class of the result, by default `Layer`.
         """
         place = (name,) if isinstance(name, str) else name
         record: Any = self.config
@@ -199,9 +226,9 @@ class Layer:
         return inner
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """The axes that this call makes, by the rule for the layer's class.
+        """The axes of the outputs of this call, by the rule for the layer's class.
 
-        Tensors that the rule takes as `*_` or `**_` (a mask, for one) it does not look at: they are pinned.
+        Tensors that the rule takes as `*_` or `**_`, such as a mask, are pinned, because the rule does not use them.
 
         Raises:
             NoRule: there is no rule for the class.
@@ -210,40 +237,40 @@ class Layer:
         if known.channels is None:
             raise NoRule(
                 known.pins
-                or f"is of the class {key}, which has no rule; teach it by a function under "
+                or f"is of the class {key}, which has no rule; add one by a function under "
                 f'@kerassurgery_fn.rule("{key}")'
             )
         if mode := quantized(self.get("dtype")):
-            raise NoRule(f"is quantized ({mode}), and cut it would round otherwise; cut the model before quantize()")
+            raise NoRule(f"is quantized ({mode}), and a cut would change its rounding; cut the model before quantize()")
         rule, (args, kwargs, surplus) = known.channels, placed(known.channels, args, kwargs)
         bound = signature_of(rule).bind(self, *args, **kwargs)
         self.findings.first.setdefault(self.where, (self.record, args, kwargs))
         for ignored in leaves([surplus, bound.arguments.get("_"), bound.arguments.get("__")]):
             self.pin(ignored, "reads it in a way that is not known to treat every channel alone")
-        made = rule(self, *args, **kwargs)
+        outputs = rule(self, *args, **kwargs)
         if self._kernel:
             self.adapters(self["lora_rank"])
         built = (*self.where, "build_config")
         if "build_config" in self.record and built not in self.findings.builds:  # the first call builds the layer
             config, weighted = self.record["build_config"] or {}, self.is_weighted
             self.findings.builds[built] = built_axes(config, bound.arguments, args, kwargs, weighted)
-        return made
+        return outputs
 
     def is_weighted(self, axis: Axis) -> bool:
-        """Whether a weight of the layer has ids of an axis."""
+        """Whether a weight of the layer has channels of an axis."""
         weights = self.findings.weights.get(self.path, ())
         others = [other for weight in weights for other in weight.axes if isinstance(other, np.ndarray)]
         return isinstance(axis, np.ndarray) and any(np.isin(axis, other).any() for other in others)
 
     def adapters(self, rank: int) -> None:
-        """The two low-rank factors of what LoRA adds to the kernel."""
+        """States the axes of the two low-rank factors that LoRA adds to a kernel."""
         *rows, columns = self._kernel
         for name, axes in zip(ADAPTERS, ((*rows, rank), (rank, columns)), strict=True):
             self.weight(name, axes)
 
 
 def summed_in(word: str) -> list[int] | None:
-    """The numbers of the axes that a spelling says are summed over; None where it does not say.
+    """The numbers of the axes that are summed over according to the spelling of a weight; None if it has no arrow.
 
     >>> summed_in("i>o"), summed_in("o<i"), summed_in(">im"), summed_in("2g"), summed_in("io")
     ([0], [1], [], [], None)
@@ -257,7 +284,7 @@ def summed_in(word: str) -> list[int] | None:
 
 
 def quantized(dtype: Any) -> str:
-    """The mode in which a dtype policy, or any in a map of them, quantizes; empty if none does.
+    """The quantization mode of a dtype policy, or of any policy in a mapping; empty if there is none.
 
     >>> quantized("float32"), quantized({"class_name": "QuantizedDTypePolicy", "config": {"mode": "int8"}})
     ('', 'int8')
@@ -269,21 +296,21 @@ def quantized(dtype: Any) -> str:
 
 
 def parts(layer: Layer, x: Tensor) -> tuple[Axis, list[Axis], Axis]:
-    """Batch, space and channel of a tensor in the layer's `data_format`."""
+    """The batch axis, the spatial axes and the channel axis of a tensor in the layer's `data_format`."""
     if layer.get("data_format") == "channels_first":
         return x[0], list(x[2:]), x[1]
     return x[0], list(x[1:-1]), x[-1]
 
 
 def joined(layer: Layer, batch: Axis, space: Sequence[Axis], channel: Axis) -> Tensor:
-    """The tensor that `parts` takes apart."""
+    """The tensor with these axes in the layer's `data_format`, the inverse of `parts`."""
     if layer.get("data_format") == "channels_first":
         return (batch, channel, *space)
     return (batch, *space, channel)
 
 
 def listed(value: Any) -> list[Any]:
-    """A field that holds one thing or a list of them, as a list.
+    """A field that has one value or a list of values, as a list.
 
     >>> listed(2), listed([0, 1])
     ([2], [0, 1])
@@ -292,6 +319,6 @@ def listed(value: Any) -> list[Any]:
 
 
 def plain(layer: Layer, axes: Sequence[Axis], verb: str) -> list[int | None]:
-    """The sizes of axes that the layer mixes, so that none of their positions can be cut."""
+    """The sizes of axes whose positions the layer combines, which pins them. `verb` says how, as in "pools"."""
     layer.pin(list(axes), f"{verb} along it")
     return [size(axis) for axis in axes]

@@ -1,4 +1,4 @@
-"""Layers of Keras 1 and 2 that `tf.keras.layers` still has (`keras._legacy.layers`); its AlphaDropout is a Dropout."""
+"""Layers of Keras 1 and 2 that `tf.keras.layers` still has (`keras._legacy.layers`)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def random_width(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
 
 
 def resized_at(layer: Layer, inputs: Tensor, axis: int) -> Tensor:
-    """A tensor with an axis that training resizes, so that its size is open."""
+    """A tensor with an axis that is resized in training, so its size is open."""
     layer.pin(inputs[axis], "resizes it")
     axes = list(inputs)
     axes[axis] = None

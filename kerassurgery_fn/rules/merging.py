@@ -33,14 +33,16 @@ def summed(layer: Layer, inputs: list[Tensor], **_: Any) -> Tensor:
 
 
 def merged(layer: Layer, terms: Sequence[Tensor]) -> Tensor:
-    """What a merge layer makes of tensors of one rank. Keras takes the size of an axis for unknown if that of any term
-    is, where its operations take the size of the others."""
-    made = broadcast(layer, terms)
-    return tuple(None if None in map(size, axes) else axis for axis, *axes in zip(made, *terms, strict=True))
+    """The output of a merge layer for tensors of one rank.
+
+    Keras treats the size of an axis as unknown if it is unknown in any term. Operations use the known size instead.
+    """
+    axes_of_all = zip(broadcast(layer, terms), *terms, strict=True)
+    return tuple(None if None in map(size, axes) else axis for axis, *axes in axes_of_all)
 
 
 def aligned(inputs: Sequence[Tensor]) -> list[Tensor]:
-    """Tensors with as many axes as the one that has the most, new ones of one position after the batch."""
+    """Tensors of one rank: the highest. New axes of one position are inserted after the batch axis."""
     rank = max(map(len, inputs))
     return [(x[0], *[1] * (rank - len(x)), *x[1:]) for x in inputs]
 
@@ -64,12 +66,12 @@ def dot(layer: Layer, inputs: list[Tensor], **_: Any) -> Tensor:
 
 
 def without(x: Tensor, *axes: int) -> Tensor:
-    """The tensor less some axes."""
+    """The tensor without some axes."""
     return tuple(axis for i, axis in enumerate(x) if i not in axes)
 
 
 def concatenated(layer: Layer, inputs: Sequence[Tensor], axis: int) -> Tensor:
-    """Tensors joined along one axis; all others must agree."""
+    """Tensors joined along one axis; all other axes are tied."""
     if len({len(x) for x in inputs}) > 1:
         raise NoRule("joins tensors of different ranks")
     axis %= len(inputs[0])
@@ -81,22 +83,22 @@ def concatenated(layer: Layer, inputs: Sequence[Tensor], axis: int) -> Tensor:
 
 
 def agreeing(layer: Layer, inputs: Sequence[Tensor]) -> Tensor:
-    """The axes of tensors of one shape, which are not broadcast. The sizes that Keras knows are those of the first."""
+    """The axes of tensors of the same shape. Keras knows the sizes of the first tensor only."""
     shared = [tied(layer, axes) for axes in zip(*inputs, strict=True)]
     return tuple(None if size(first) is None else axis for first, axis in zip(inputs[0], shared, strict=True))
 
 
 def broadcast(layer: Layer, inputs: Sequence[Tensor]) -> Tensor:
-    """What tensors make that are combined element by element, aligned at their last axes.
+    """The result of combining tensors element by element, aligned at their last axes.
 
-    Axes that meet are tied; an axis of size 1 has no say over the axis it meets.
+    Aligned axes are tied. An axis of size 1 is broadcast, so it is not tied to a longer axis.
     """
     rank = max(map(len, inputs))
     return tuple(meet(layer, axes) for axes in zip(*[(1,) * (rank - len(x)) + tuple(x) for x in inputs], strict=True))
 
 
 def meet(layer: Layer, axes: Sequence[Axis]) -> Axis:
-    """One axis of a broadcast: all that are wider than one position share their fate, or else all that are not."""
+    """One axis of a broadcast result: the aligned axes with several positions are tied, or all if there are none."""
     wide = [axis for axis in axes if size(axis) != 1]
     for axis in axes if wide else ():
         if size(axis) == 1:
@@ -105,7 +107,7 @@ def meet(layer: Layer, axes: Sequence[Axis]) -> Axis:
 
 
 def tied(layer: Layer, axes: Sequence[Axis]) -> Axis:
-    """One axis for several of the same size, all of which share their fate."""
+    """One axis for several axes of the same size, which are tied to each other."""
     known = [axis for axis in axes if axis is not None]
     first = next(filter(has_ids, known), next(iter(known), None))
     for axis in axes:

@@ -1,4 +1,4 @@
-"""Operations that keep every position and move, merge and split axes."""
+"""Operations that keep all positions, and move, merge or split axes."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ def sizes_of_whole_target(config: Config, old: Shape, new: Shape, grid: Grid) ->
 @rule("ops.Reshape", equal_channels=True, reshapes=True, dtype="moved", counts_positions=sizes_of_whole_target)
 def reshape(layer: Layer, x: Tensor) -> Tensor:
     target = listed(layer["newshape"])
-    made = layer.reshape(x, with_batch(inferred(target, [size(axis) for axis in x]), target, x))
-    for i, axis in enumerate(made):
+    reshaped = layer.reshape(x, with_batch(inferred(target, [size(axis) for axis in x]), target, x))
+    for i, axis in enumerate(reshaped):
         if target[i] not in (-1, None):
             layer.size(("newshape", i) if isinstance(layer["newshape"], list) else "newshape", axis)
-    return tuple(made)
+    return tuple(reshaped)
 
 
 def with_batch(sizes: list[int | None], target: list[int | None], x: Tensor) -> list[int | None]:
-    """A target shape in which one unknown size is worked out where all that is unknown of the tensor is its batch, and
-    the target keeps the batch apart."""
+    """A target shape whose -1 is worked out, if only the batch size of the tensor is unknown and the target keeps the
+    batch axis. Otherwise the sizes are returned as they are."""
     known = prod(size(axis) or 1 for axis in x[1:])
     rest = [n for n in target[1:] if n not in (-1, None)]
     if x[0] is None and target[0] in (-1, None) and len(rest) == len(target) - 2 and all(map(size, x[1:])):
@@ -64,14 +64,14 @@ def swapaxes(layer: Layer, x: Tensor) -> Tensor:
 
 
 def swapped(x: Tensor, i: int, j: int) -> Tensor:
-    """The tensor with two of its axes in each other's place.
+    """The tensor with two axes exchanged.
 
     >>> swapped((5, 6, 7), 0, -1)
     (7, 6, 5)
     """
-    made = list(x)
-    made[i], made[j] = made[j], made[i]
-    return tuple(made)
+    axes = list(x)
+    axes[i], axes[j] = axes[j], axes[i]
+    return tuple(axes)
 
 
 @rule("ops.Moveaxis", dtype="moved")
@@ -96,17 +96,17 @@ def squeeze(layer: Layer, x: Tensor) -> Tensor:
     axes = layer["axis"]
     gone = [i for i, axis in enumerate(x) if size(axis) == 1] if axes is None else [i % len(x) for i in listed(axes)]
     layer.pin([x[i] for i in gone], "squeezes it away")
-    left = without(x, *gone)
+    kept = without(x, *gone)
     if axes is None:
-        stays(layer, left, gone)
-    return left
+        name_squeezed(layer, kept, gone)
+    return kept
 
 
-def stays(layer: Layer, left: Tensor, gone: list[int]) -> None:
-    """What a squeeze leaves which names no axes: it must name them once an axis of channels is cut to one position."""
-    carriers = [axis for axis in left if has_ids(axis)]
+def name_squeezed(layer: Layer, kept: Tensor, gone: list[int]) -> None:
+    """States the axes of a squeeze that names none: it must name them once another axis is cut to one position."""
+    carriers = [axis for axis in kept if has_ids(axis)]
     if carriers and not gone:
-        raise NoRule("squeezes no axis now, and would squeeze one that is cut to one position")
+        raise NoRule("squeezes no axis now, but would squeeze an axis that is cut to one position")
     ends = np.cumsum([size(axis) for axis in carriers]).tolist()
     layer.states("axis", Squeezed(join(carriers), tuple(ends), tuple(gone)))
 
@@ -127,7 +127,7 @@ def rearrange(layer: Layer, tensor: Tensor, pattern: str, **lengths: int) -> Ten
 
 
 def words(side: str) -> list[str]:
-    """The axes of one side of a pattern, those in parentheses as one.
+    """The axes of one side of a pattern; axes in parentheses count as one.
 
     >>> words("b (h d) t")
     ['b', '(h d)', 't']
@@ -155,7 +155,7 @@ def flipud(layer: Layer, x: Tensor) -> Tensor:
 
 
 def flipped(x: Tensor, *axes: int) -> Tensor:
-    """The tensor backwards along some axes."""
+    """The tensor in reverse order along some axes."""
     turned = {axis % len(x) for axis in axes}
     return tuple(select(axis, slice(None, None, -1)) if i in turned else axis for i, axis in enumerate(x))
 

@@ -97,8 +97,8 @@ def normalization(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
 
 
 def normalised_over(layer: Layer, x: Tensor, axes: int | list[int]) -> tuple[Axis, ...]:
-    """The axes that a layer normalises over: what is left of them is normalised differently after a cut."""
-    found = tuple(x[axis] for axis in (axes if isinstance(axes, list) else [axes]))
-    for axis in found:
+    """The axes that a layer normalises over. A cut is not exact: the remaining positions have other statistics."""
+    normalised = tuple(x[axis] for axis in (axes if isinstance(axes, list) else [axes]))
+    for axis in normalised:
         layer.inexact(axis, "normalises over the channels")
-    return found
+    return normalised

@@ -1,4 +1,4 @@
-"""Operations that pick some of the positions of an axis."""
+"""Operations that select some positions of an axis."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from kerassurgery_fn.values.frozen import Location
 def get_item(layer: Layer, x: Tensor, key: Any) -> Tensor:
     items, place = (key, ("args", 1)) if isinstance(key, list) else ([key], ("args",))
     given = sum(item is not None and not is_special(item, "__ellipsis__") for item in items)
-    made: list[Axis] = []
+    selected: list[Axis] = []
     at = 0
     for i, item in enumerate(items):
         if item is None:
-            made.append(1)
+            selected.append(1)
         elif is_special(item, "__ellipsis__"):
-            made += x[at : at + len(x) - given]
+            selected += x[at : at + len(x) - given]
             at += len(x) - given
         else:
-            made += picked(layer, x[at], item, (*place, i if isinstance(key, list) else 1))
+            selected += picked(layer, x[at], item, (*place, i if isinstance(key, list) else 1))
             at += 1
-    return (*made, *x[at:])
+    return (*selected, *x[at:])
 
 
 def is_special(item: Any, name: str) -> bool:
@@ -39,9 +39,9 @@ def is_special(item: Any, name: str) -> bool:
 
 
 def picked(layer: Layer, axis: Axis, item: Any, place: Location) -> list[Axis]:
-    """What an index leaves of an axis: a slice some of it, a number nothing."""
+    """The axes that an index leaves of an axis: one for a slice, none for a number."""
     if isinstance(item, int):
-        return one(layer, axis, item, place)
+        return at_index(layer, axis, item, place)
     if not is_special(item, "__slice__"):
         raise NoRule("is indexed by something that is neither a slice nor a number")
     start, stop, step = (item["config"][name] for name in ("start", "stop", "step"))
@@ -54,8 +54,8 @@ def picked(layer: Layer, axis: Axis, item: Any, place: Location) -> list[Axis]:
     return [select(axis, slice(start, stop, step))]
 
 
-def one(layer: Layer, axis: Axis, index: int, place: Location) -> list[Axis]:
-    """A position that is read by its index, which stays."""
+def at_index(layer: Layer, axis: Axis, index: int, place: Location) -> list[Axis]:
+    """No axes. Pins the position that is read by its index, and states that the index depends on the axis."""
     if has_ids(axis):
         index %= size(axis) or 1
         layer.pin(select(axis, [index]), "reads this position by its index")
@@ -64,7 +64,7 @@ def one(layer: Layer, axis: Axis, index: int, place: Location) -> list[Axis]:
 
 
 def bounded(layer: Layer, axis: Axis, part: slice, place: Location) -> None:
-    """Where a slice starts and stops. One in steps cuts the axis into blocks as long as a step, which go as a whole."""
+    """States the bounds of a slice. A slice with a step divides the axis into blocks, which are deleted as a whole."""
     n, step = size(axis) or 0, part.step or 1
     start, stop, _ = part.indices(n)
     if step < 0:
@@ -87,7 +87,7 @@ def take(layer: Layer, x: Tensor, indices: Any) -> Tensor:
         raise NoRule("takes from it laid flat")
     axis = layer["axis"] % len(x)
     if isinstance(indices, int):
-        return (*x[:axis], *one(layer, x[axis], indices, ("args", 1)), *x[axis + 1 :])
+        return (*x[:axis], *at_index(layer, x[axis], indices, ("args", 1)), *x[axis + 1 :])
     values = indices.array if isinstance(indices, Given) else indices
     if not isinstance(values, tuple) and np.ndim(values) == 1 and size(x[axis]):
         positions = tuple(int(i) % size(x[axis]) for i in values)  # type: ignore[operator]
@@ -102,7 +102,7 @@ def take(layer: Layer, x: Tensor, indices: Any) -> Tensor:
 @rule("ops.TakeAlongAxis")
 def take_along_axis(layer: Layer, x: Tensor, indices: Any) -> Tensor:
     if layer["axis"] is None or not isinstance(indices, tuple):
-        raise NoRule("takes from it laid flat, or by indices that are no tensor")
+        raise NoRule("takes from it laid flat, or by indices that are not a tensor")
     axis = layer["axis"] % len(x)
     layer.pin([x[axis], indices[axis]], "takes positions of it by indices")
     others = broadcast(layer, [without(x, axis), without(indices, axis)])
@@ -128,7 +128,7 @@ register("ops.Dsplit", 2)
 
 
 def pieces(layer: Layer, x: Tensor, axis: int) -> list[Tensor]:
-    """A tensor split into equal sections, or before each of some positions."""
+    """A tensor that is split into equal sections, or before some positions."""
     n, sections = size(x[axis]), layer["indices_or_sections"]
     if n is None:
         return [x] * (sections if isinstance(sections, int) else len(sections) + 1)
@@ -168,11 +168,11 @@ def unstack(layer: Layer, x: Tensor) -> list[Tensor]:
 @rule("ops.Slice", dtype="moved")
 def slice_(layer: Layer, inputs: Tensor, start_indices: Any, shape: Any = None) -> Tensor:
     starts = start_indices if isinstance(start_indices, list) else [None] * len(inputs)
-    made: list[Axis] = []
+    sliced: list[Axis] = []
     for i, (axis, start, length) in enumerate(zip(inputs, starts, shape or layer["shape"], strict=True)):
         if start is None:
-            layer.pin(axis, "slices it from a position that is worked out")
-            made.append(length)
+            layer.pin(axis, "slices it from a computed position")
+            sliced.append(length)
             continue
         part = select(axis, slice(start, start + length))
         layer.argues(("args", 1, i), Before(axis, start))
@@ -180,17 +180,17 @@ def slice_(layer: Layer, inputs: Tensor, start_indices: Any, shape: Any = None) 
             layer.argues(("args", 2, i), Size(part))
         else:
             layer.size(("shape", i), part)
-        made.append(length if axis is None else part)
-    return tuple(made)
+        sliced.append(length if axis is None else part)
+    return tuple(sliced)
 
 
 @rule("ops.SliceUpdate")
 def slice_update(layer: Layer, inputs: Tensor, start_indices: Any, updates: Tensor) -> Tensor:
     starts = start_indices if isinstance(start_indices, list) else [None] * len(inputs)
-    made: list[Axis] = []
+    updated: list[Axis] = []
     for axis, start, new in zip(inputs, starts, updates, strict=True):
         whole = start == 0 and size(axis) == size(new)
         if not whole:
             layer.pin([axis, new], "overwrites some of its positions")
-        made.append(meet(layer, [axis, new]) if whole else axis)
-    return tuple(made)
+        updated.append(meet(layer, [axis, new]) if whole else axis)
+    return tuple(updated)

@@ -1,4 +1,4 @@
-"""Classes without a rule on purpose: what they do to channels cannot be followed, so that all they touch is pinned."""
+"""Classes that have no rule on purpose. They pin all channels that they touch; the reason stands beside each class."""
 
 from __future__ import annotations
 

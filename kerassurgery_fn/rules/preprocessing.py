@@ -1,4 +1,4 @@
-"""Layers that prepare data: images pass channel by channel, the rest reads its inputs as codes."""
+"""Layers that prepare data: layers that change images in each channel, and layers that encode their inputs."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def image(images: Any) -> Tensor:
     if not isinstance(images, tuple):
         raise NoRule("transforms images together with their labels or boxes")
     if len(images) != 4:
-        raise NoRule("transforms something that is no batch of images")
+        raise NoRule("transforms something that is not a batch of images")
     return images
 
 

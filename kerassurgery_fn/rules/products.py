@@ -1,4 +1,4 @@
-"""Operations that multiply and sum: matrix products, einsums, convolutions on tensors."""
+"""Operations that multiply and sum: matrix products, einsums, convolutions of two tensors."""
 
 from __future__ import annotations
 
@@ -172,6 +172,6 @@ def separable(layer: Layer, inputs: Tensor, depthwise_kernel: Tensor, pointwise_
 
 
 def windows(layer: Layer, kernel: Tensor) -> list[int]:
-    """The size of a kernel in space, none of which can be cut."""
+    """The spatial sizes of a kernel that is a tensor. Its spatial axes are pinned."""
     layer.pin(kernel[:-2], "slides it over space")
     return [size(axis) or 0 for axis in kernel[:-2]]

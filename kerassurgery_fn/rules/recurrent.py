@@ -56,12 +56,19 @@ OF_VECTORS: dict[str, Any] = {
 
 
 def gates(_: Any) -> str:
-    """The last that layers with gates do, whatever their `activation`: they weigh activations by gates."""
+    """What layers with gates apply last: they multiply their activations by gates."""
     return "gates"
 
 
 def register(name: str, states_of: Callable[[Layer, Axis], States], last: Callable[[Any], Any], states: int) -> None:
-    """The rules for a recurrent layer and for its cell, which have the same weights."""
+    """Registers a recurrent layer and its cell, which have the same weights.
+
+    Args:
+        name: the class of the layer; that of the cell ends with `Cell`.
+        states_of: (layer, channels of the input) -> the channels of its states. It states the weights.
+        last: see `Rule.last`.
+        states: the number of states.
+    """
 
     @rule(name, last=last, states=states, sublayers=in_own_cell, **OF_VECTORS)
     def recurrent(layer: Layer, sequences: Tensor, initial_state: Any = None, *_: Any, **__: Any) -> Any:
@@ -73,7 +80,7 @@ def register(name: str, states_of: Callable[[Layer, Axis], States], last: Callab
 
 
 def stepped_once(layer: Layer, x: Tensor, states_of: Callable[[Layer, Axis], States]) -> list[Tensor]:
-    """What a cell makes of one step: its output and its states."""
+    """The output and the states of a cell after one step."""
     states = gated(layer, states_of(layer, x[-1]))
     return [(x[0], state) for state in [states[0], *states]]
 
@@ -133,7 +140,7 @@ def conv_lstm(layer: Layer, sequences: Tensor, initial_state: Any = None, *_: An
 
 
 def gated(layer: Layer, states: States) -> States:
-    """The states after the layer's activations, for those that look across channels."""
+    """The states after the layer's activations, some of which combine channels."""
     for field in ("activation", "recurrent_activation"):
         activated(layer, (None, states[0]), field)
     return states
@@ -144,12 +151,20 @@ def given_states(initial: Any) -> list[Tensor]:
 
 
 def stepped(layer: Layer, x: Tensor) -> Axis:
-    """The time axis of a sequence, none of whose steps can be cut."""
+    """The time axis of a sequence. Its steps are pinned."""
     return plain(layer, [x[1]], "goes step by step")[0]
 
 
 def run(layer: Layer, x: Tensor, states: States, initial: Any, output: Axis = None) -> Any:
-    """What a recurrent layer makes of a sequence: its last output or all of them, and its states if asked for."""
+    """The outputs of a recurrent layer: its last output or all outputs, and its states if it returns them.
+
+    Args:
+        layer: the layer.
+        x: the sequence.
+        states: the channels of each state.
+        initial: the initial states, if they are tensors of the model.
+        output: the channels of the output; by default those of the first state.
+    """
     batch, time = x[0], stepped(layer, x)
     for state, given in zip(states, given_states(initial), strict=False):
         layer.tie(state, given[-1])

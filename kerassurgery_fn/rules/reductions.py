@@ -1,4 +1,4 @@
-"""Operations that reduce an axis to one position, or look at its order."""
+"""Operations that reduce an axis to one position, or depend on the order of its positions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kerassurgery_fn.rules.layer import Layer, NoRule, Tensor
 from kerassurgery_fn.rules.merging import broadcast, without
 from kerassurgery_fn.rules.registry import rule
 
-EXACT = ("Sum", "Nansum", "CountNonzero", "Any")  # a channel that is gone counts as zero
+EXACT = ("Sum", "Nansum", "CountNonzero", "Any")  # a deleted channel has the effect of a channel that is zero
 INEXACT = (
     "Nanmean", "Amax", "Amin", "Nanmax", "Nanmin", "Prod", "Nanprod", "Var", "Nanvar", "Std", "Nanstd", "Median",
     "Nanmedian", "All", "Ptp",
@@ -39,7 +39,7 @@ def reduced_inexactly(layer: Layer, x: Tensor) -> Tensor:
 
 @rule("ops.Norm", approximate="over channels, if the order is negative", needs_floats=True)
 def norm(layer: Layer, x: Tensor) -> Tensor:
-    """Zeros count for nothing in a norm, except for the smallest element."""
+    """A norm is exact, since zeros add nothing to it, unless a negative order takes the smallest element."""
     least = isinstance(layer["ord"], (int, float)) and layer["ord"] < 0
     return reduced_inexactly(layer, x) if least else reduced(layer, x)
 
@@ -115,7 +115,7 @@ def segments(layer: Layer, data: Tensor, segment_ids: Any) -> Tensor:
 
 
 def reduced_axes(layer: Layer, x: Tensor) -> list[int]:
-    """The axes that the field `axis` (or `axes`) names, all of them if it names none."""
+    """The axes in the field `axis` (or `axes`); all axes if it names none."""
     axes = layer.get("axis", layer.get("axes"))
     if axes is None:
         return list(range(len(x)))

@@ -1,4 +1,4 @@
-"""Whether a rule is right about a layer: its weights and what it makes, against what the snapshot has."""
+"""Checks of rules: the axes that a rule states, against the weights and shapes in the snapshot."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OWN = "kerassurgery_fn.rules"
 
 
 def weights_fault(weights: Sequence[Weight], arrays: Sequence[np.ndarray]) -> str:
-    """What is wrong with the axes that a rule gives to a layer's weights, in words; empty if nothing is.
+    """How the weights that a rule states differ from the arrays of the layer, in words; empty if they agree.
 
     >>> scale = Weight("scale", (None,), True)
     >>> weights_fault([scale], [np.zeros(8)])
@@ -36,7 +36,7 @@ def _shapes(arrays: Sequence[np.ndarray]) -> str:
 
 
 def tensor_fault(axes: Any) -> str:
-    """What is wrong with what a rule makes for a tensor, in words; empty if it is a tuple of axes.
+    """Why the output of a rule is not a tensor, in words; empty if it is a tuple of axes.
 
     >>> tensor_fault((None, 8)), tensor_fault(8)
     ('', 'its rule makes 8, where a tuple with the axes of a tensor is expected')
@@ -51,7 +51,7 @@ def _is_axis(axis: Any) -> bool:
 
 
 def shape_fault(axes: Tensor, recorded: Sequence[int | None]) -> str:
-    """What is wrong with the sizes that a rule expects of what a layer makes, in words; empty if nothing is.
+    """How the sizes that a rule states for an output differ from the recorded shape, in words; empty if they agree.
 
     >>> shape_fault((None, 4), (None, 8))
     'makes a tensor of shape (None, 8), where its rule expects (None, 4)'
@@ -64,7 +64,7 @@ def shape_fault(axes: Tensor, recorded: Sequence[int | None]) -> str:
 
 
 def source_of(rule: Channels | None) -> str:
-    """Where a rule stands, in words: function, module and line; and whose defect it is if it is one of this library.
+    """The place of a rule, in words: function, module and line. A defect in a rule of this library is ours.
 
     >>> source_of(None)
     'it has no rule'

@@ -30,11 +30,11 @@ def sizes_of_target(config: Config, old: Shape, new: Shape, grid: Grid) -> dict[
 
 @rule("Reshape", equal_channels=True, reshapes=True, dtype="input", built=False, counts_positions=sizes_of_target)
 def reshape(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
-    made = layer.reshape(inputs[1:], inferred(layer["target_shape"], [size(axis) for axis in inputs[1:]]))
-    for i, axis in enumerate(made):
+    reshaped = layer.reshape(inputs[1:], inferred(layer["target_shape"], [size(axis) for axis in inputs[1:]]))
+    for i, axis in enumerate(reshaped):
         if layer["target_shape"][i] != -1:
             layer.size(("target_shape", i), axis)
-    return (inputs[0], *made)
+    return (inputs[0], *reshaped)
 
 
 @rule("Permute", equal_channels=True, dtype="input", rank=lambda config: len(config["dims"]) + 1)
@@ -48,7 +48,7 @@ def repeat_vector(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
 
 
 def copies(layer: Layer, n: int, place: Location) -> Axis:
-    """Positions that are all alike, as many as a place in the config says. Each can go with what it meets."""
+    """An axis of equal positions, whose number is at a place in the config. Each of them can be deleted."""
     known, key = layer.findings.copies, (*layer.where, *place)
     if key not in known:
         known[key] = layer.findings.constraints.fresh(n) if n else 0
@@ -57,7 +57,7 @@ def copies(layer: Layer, n: int, place: Location) -> Axis:
 
 
 def repeated(layer: Layer, axis: Axis, n: int, place: Location) -> Axis:
-    """The only position of an axis `n` times, as a place in the config says. The position itself stays."""
+    """The only position of an axis, repeated `n` times. The position itself is pinned; the copies can be deleted."""
     if n == 1:
         return axis
     layer.pin(axis, "repeats its only position")
@@ -85,7 +85,7 @@ def cropping(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
 
 
 def _pairs(value: list[Any]) -> list[list[int]]:
-    """Pairs of (before, after): for one dimension the config has the pair itself."""
+    """Pairs of (before, after), one for each dimension. For one dimension the config has the pair itself."""
     return [value] if isinstance(value[0], int) else value
 
 

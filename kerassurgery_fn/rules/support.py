@@ -1,4 +1,4 @@
-"""The table of what is supported, as Markdown: `python -m kerassurgery_fn.rules.support` writes it anew."""
+"""The table of supported classes, as Markdown. `python -m kerassurgery_fn.rules.support` writes it."""
 
 from __future__ import annotations
 
@@ -12,23 +12,25 @@ FILE = Path(__file__).with_name("SUPPORT.md")
 TITLE = f"""\
 # Supported layers and operations
 
-What happens to the channels that a layer or an operation of Keras makes or passes on, where it expects them: mostly on
-the last axis. On other axes some that are exact here are approximate or hold them, and say so when they do. This file
-is written by `python -m kerassurgery_fn.rules.support` from what stands beside the rules.
+The table says whether channels can be deleted that a layer or operation of Keras creates or passes on. It is about the
+axis on which the class expects channels, mostly the last one. On other axes, some classes that are exact here are
+approximate or pin the channels, and say so in a message. `python -m kerassurgery_fn.rules.support` writes this file
+from the rules.
 
-- **exact**: after a cut the model computes just what it did with the weights that read the cut channels set to zero.
-- **approximate**: that holds but for what the note says, and `explain` repeats it. So it is with any layer whose
-  `activation` looks across channels: `softmax`, `log_softmax`, `sparsemax`.
-- **pins**: the channels that it touches cannot be cut, and all others can.
+- **exact**: after a cut, the model computes what it computed before with the weights that read the deleted channels set
+  to zero.
+- **approximate**: a cut is exact except for the case in the note, which `explain` repeats. Every layer with an
+  `activation` that combines channels is approximate: `softmax`, `log_softmax`, `sparsemax`.
+- **pins**: channels that the class reads or creates cannot be deleted; all other channels can.
 
-A use of a class that its rule cannot follow pins as well, and so do quantized layers.
+A use of a class that its rule cannot follow pins channels, too, and so do quantized layers.
 
-The table has every class of Keras {KERAS}; older releases have fewer of them.
+The table has every class of Keras {KERAS}. Older releases have fewer classes.
 """
 
 
 class Support(NamedTuple):
-    """What surgery can do about a class: `exact`, `approximate` or `pins`, and where or why."""
+    """How a class is supported: `exact`, `approximate` or `pins`, and a note where or why."""
 
     name: str
     degree: str
@@ -36,9 +38,9 @@ class Support(NamedTuple):
 
 
 def support() -> list[Support]:
-    """Every class of Keras that has a rule or a reason to have none, layers first.
+    """The support of every class of Keras, layers first.
 
-    >>> [one for one in support() if one.name in ("Dense", "Softmax", "Lambda")][:2]
+    >>> [row for row in support() if row.name in ("Dense", "Softmax", "Lambda")][:2]
     [Support(name='Dense', degree='exact', note=''),
      Support(name='Lambda', degree='pins', note='runs a Python function, which may do anything with channels')]
     """
@@ -47,7 +49,7 @@ def support() -> list[Support]:
 
 
 def of(name: str) -> Support:
-    """What surgery can do about one class.
+    """The support of one class.
 
     >>> of("Softmax")
     Support(name='Softmax', degree='approximate', note='over channels')
@@ -63,14 +65,14 @@ def is_operation(name: str) -> bool:
 
 
 def as_markdown() -> str:
-    """The table as the file has it."""
-    layers = [one for one in support() if not is_operation(one.name)]
-    operations = [one for one in support() if is_operation(one.name)]
+    """The table in Markdown, the content of the file."""
+    operations, layers = ([row for row in support() if is_operation(row.name) is wanted] for wanted in (True, False))
     return "\n".join([TITLE, *_section("Layers", layers), *_section("Operations", operations)])
 
 
 def _section(title: str, rows: list[Support]) -> list[str]:
-    counts = ", ".join(f"{sum(row.degree == one for row in rows)} {one}" for one in ("exact", "approximate", "pins"))
+    degrees = ("exact", "approximate", "pins")
+    counts = ", ".join(f"{sum(row.degree == degree for row in rows)} {degree}" for degree in degrees)
     lines = [f"| `{row.name.removeprefix('ops.')}` | {row.degree} | {row.note} |" for row in rows]
     return [f"## {title}: {counts}", "", "| class | a cut is | where, why |", "|---|---|---|", *lines, ""]
 

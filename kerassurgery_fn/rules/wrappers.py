@@ -30,7 +30,7 @@ def time_distributed(layer: Layer, inputs: Tensor, *_: Any, **__: Any) -> Tensor
 
 
 def last_of_both(config: Mapping[str, Any]) -> str | None:
-    """What both directions apply last, if they stand side by side; what is made of it, if they are merged."""
+    """The activation that both directions apply last; "merged activations" if the layer combines their outputs."""
     names = {applied_last(config.get(field, config["layer"])) for field in ("layer", "backward_layer")}
     merged = config["merge_mode"] not in ("concat", None)
     if None in names or (len(names) == 1 and not merged) or (names == {"linear"} and config["merge_mode"] != "mul"):
@@ -56,12 +56,12 @@ def bidirectional(layer: Layer, sequences: Tensor, initial_state: Any = None, *_
         states = [*ahead, *behind]
     for a, b in zip(forward, backward, strict=True):
         layer.tie(a, b) if a is not None else None
-    made = merged(layer, forward, backward)
-    return [*made, *states] if states else made if len(made) > 1 else made[0]
+    outputs = merged(layer, forward, backward)
+    return [*outputs, *states] if states else outputs if len(outputs) > 1 else outputs[0]
 
 
 def merged(layer: Layer, forward: Tensor, backward: Tensor) -> list[Tensor]:
-    """The outputs of both directions in the layer's merge mode. Keras takes them to be of one size."""
+    """The outputs of both directions in the layer's merge mode. Keras requires outputs of the same size."""
     match layer["merge_mode"]:
         case "concat":
             return [(*forward[:-1], join([forward[-1], backward[-1]]))]
@@ -80,7 +80,7 @@ def spectral_normalization(layer: Layer, inputs: Tensor, *_: Any, **__: Any) -> 
 
 
 class Normalised(Layer):
-    """A layer whose first weight is followed by a vector that spectral normalisation keeps of it."""
+    """A layer inside SpectralNormalization, which adds a vector after the first weight."""
 
     def weight(self, name: str, axes: Tensor, root: Axis = None, summed: Iterable[int] | None = None) -> None:
         super().weight(name, axes, root, summed)

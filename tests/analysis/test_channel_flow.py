@@ -449,7 +449,7 @@ def gate(name="g", **config):
 
 
 GATE = (
-    "is of the class mine>Gate, which has no rule; teach it by a function under "
+    "is of the class mine>Gate, which has no rule; add one by a function under "
     '@kerassurgery_fn.rule("mine>Gate")'
 )  # fmt: skip
 

@@ -225,6 +225,6 @@ def test_a_cost_prints_as_a_table():
         "d      Dense          14         14    84    112\n"
         "total                 44         44   252    352\n"
         "1 more layer without weights or multiplications\n"
-        "~ o: it is of the class mine>Odd, which has no rule; teach it by a function under "
+        "~ o: it is of the class mine>Odd, which has no rule; add one by a function under "
         '@kerassurgery_fn.rule("mine>Odd")'
     )

@@ -229,7 +229,7 @@ def test_the_error_shows_how_to_teach_a_layer_without_a_rule():
     with pytest.raises(PinnedChannels) as caught:
         DeleteChannels("a", [0])(snapshot(net))
     assert str(caught.value) == (
-        "1 channel of 'a' cannot be deleted: 'gate' (Gate) is of the class mine>Gate, which has no rule; teach it by a "
+        "1 channel of 'a' cannot be deleted: 'gate' (Gate) is of the class mine>Gate, which has no rule; add one by a "
         'function under @kerassurgery_fn.rule("mine>Gate"). Leave these channels alone, or take the layer that holds '
         "them out of the model first."
     )

@@ -53,7 +53,7 @@ REFUSED = {
     "a tensor under a number": (lambda: ExtractModel({1: "a"}), BadValue, "strings, not 1"),
     "an input with a slash": (lambda: ExtractModel("b", inputs={"a/b": "drop"})(NET), NameTaken, "slash"),
     "a flag that is none": (lambda: SetTrainable("a", "no"), BadValue, "True or False, not 'no'"),
-    "a dtype that is none": (lambda: ConvertDtype(np.dtype("int8")), BadValue, "no dtype to convert"),
+    "a dtype that is none": (lambda: ConvertDtype(np.dtype("int8")), BadValue, "cannot be converted to"),
     "a lambda as data": (
         lambda: SetConfig("a", activation=lambda x: x),
         BadValue,

@@ -170,6 +170,6 @@ def test_a_class_without_a_rule_says_how_to_teach_it():
     x = keras.Input((4,))
     flow = analyse(capture(keras.Model(x, L.Dense(3)(Mirror(name="mirror")(L.Dense(5)(x))))))
     assert flow.opaque == {
-        "mirror": "is of the class tests>Mirror, which has no rule; teach it by a function under "
+        "mirror": "is of the class tests>Mirror, which has no rule; add one by a function under "
         '@kerassurgery_fn.rule("tests>Mirror")'
     }
