@@ -24,6 +24,7 @@ from kerassurgery_fn.documents.plan_files import decode, loads, save_plan
 from kerassurgery_fn.documents.preconditions import made_for
 from kerassurgery_fn.edits import EDITS
 from kerassurgery_fn.errors import BadFile
+from kerassurgery_fn.measure.data_files import read_data
 from kerassurgery_fn.measure.model_pruning import prune as pruned
 from kerassurgery_fn.report import report_html, tables_of
 from kerassurgery_fn.report.explanation import explain as explained
@@ -180,6 +181,10 @@ def prune(
     size: Annotated[float | None, typer.Option("--bytes", help="as for --macs")] = None,
     channels: Budget = None,
     by: Annotated[str, typer.Option(help="the criterion of importance")] = "magnitude",
+    data: Annotated[
+        Path | None, typer.Option(help="an .npz file with x (and y), or a folder of these, for criteria that need data")
+    ] = None,
+    loss: Annotated[str | None, typer.Option(help="the loss, for criteria on gradients; else the compiled one")] = None,
     scope: Annotated[str, typer.Option(help="global, local or isomorphic")] = "global",
     round_to: Annotated[int, typer.Option(help="widths become multiples of it")] = 1,
     min_channels: Annotated[int, typer.Option(help="what a group keeps at least")] = 1,
@@ -198,7 +203,8 @@ def prune(
         result = pruned(
             before, by=by, macs=_budget(macs), parameters=_budget(parameters), bytes=_budget(size),
             channels=_budget(channels), scope=scope, round_to=round_to, min_channels=min_channels,
-            ignore=tuple(ignore or ()), inexact=inexact, closest=closest,
+            ignore=tuple(ignore or ()), inexact=inexact, closest=closest, loss=loss, progress=False,
+            data=None if data is None else read_data(data),
         )  # fmt: skip
     if plan is not None:
         save_plan(made_for(result.plan, before), plan)

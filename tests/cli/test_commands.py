@@ -19,6 +19,7 @@ from kerassurgery_fn import (
     load_diff,
     load_plan,
     patch,
+    prune,
     read_metadata,
     read_model,
     write_model,
@@ -150,6 +151,27 @@ def test_a_plan_is_explained_and_applied(folder):
     assert read_model("out.keras") == read_model("small.keras") == load_plan("plan.json")(M)
 
 
+@pytest.mark.keras
+def test_a_model_is_pruned_by_data(folder):
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(50, 8)).astype("float32"), rng.normal(size=(50, 2))
+    np.savez("all.npz", x=x, y=y)
+    Path("parts").mkdir()
+    for number, where in enumerate((slice(0, 10), slice(10, 50))):
+        np.savez(f"parts/{number}.npz", x=x[where], y=y[where])
+    run(
+        "prune", "m.keras", "--channels", "0.5", "--by", "taylor", "--data", "all.npz", "--loss", "mse", "-o", "1.keras"
+    )
+    run("prune", "m.keras", "--channels", "0.5", "--by", "taylor", "--data", "parts", "--loss", "mse", "-o", "2.keras")
+    assert (
+        read_model("1.keras")
+        == read_model("2.keras")
+        == prune(M, channels=0.5, by="taylor", data=(x, y), loss="mse").model
+    )
+    run("prune", "m.keras", "--channels", "0.5", "--by", "variance", "--data", "all.npz", "-o", "3.keras")
+    assert read_model("3.keras") == prune(M, channels=0.5, by="variance", data=x).model
+
+
 def test_differences(folder):
     run("delete-channels", "m.keras", "a=1", "-o", "b.keras")
     assert "6 -> 5" in run("diff", "m.keras", "b.keras", "-o", "d.json", "--html", "page.html")
@@ -248,6 +270,9 @@ REFUSED = {
     "apply no.json m.keras -o b.keras": "error: no.json cannot be read",
     "insert-layer m.keras @no.json -o b.keras": "error: no.json cannot be read",
     "prune m.keras --macs 0.5 --by nothing -o b.keras": "no criterion 'nothing'",
+    "prune m.keras --macs 0.5 --by taylor -o b.keras": "'taylor' needs gradients of gates measured on data",
+    "prune m.keras --macs 0.5 --by taylor --data no.npz -o b.keras": "error: no.npz is no .npz file of arrays",
+    "prune m.keras --macs 0.5 --by taylor --data . -o b.keras": "error: . has no .npz file; np.savez",
 }
 
 
