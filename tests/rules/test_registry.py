@@ -4,7 +4,7 @@ import pytest
 
 from helpers.pictures import between
 from helpers.records import call, functional, layer
-from kerassurgery_fn import WidenChannels
+from kerassurgery_fn import WidenChannels, cost
 from kerassurgery_fn.errors import BadValue, CannotWiden, UnknownField
 from kerassurgery_fn.rules import RULES, rule
 from kerassurgery_fn.rules.registry import pins
@@ -56,3 +56,16 @@ def test_channels_that_a_layer_of_ones_own_reads_are_copied_where_its_rule_says_
         WidenChannels("a", 5)(gated(4))
     rule("mine>Gate", equal_channels=True)(gate)
     assert WidenChannels("a", 5)(gated(4)).record == gated(5).record
+
+
+def test_the_macs_of_a_layer_of_ones_own_are_counted_by_its_rule():
+    rule("mine>Gate", macs=lambda layer, x: x[1])(gate)
+    rows = {row.path: row.macs for row in cost(gated(4)).layers}
+    assert (rows["gate"], rows["a"]) == (4, 12)
+
+
+def test_a_record_shows_what_it_states():
+    shown = repr(RULES["Conv2D"])
+    assert shown.startswith("Rule(channels=conv, ")
+    assert "rank=4" in shown and "requires=(check_groups)" in shown
+    assert "masks" not in shown
