@@ -67,5 +67,5 @@ def test_the_macs_of_a_layer_of_ones_own_are_counted_by_its_rule():
 def test_a_record_shows_what_it_states():
     shown = repr(RULES["Conv2D"])
     assert shown.startswith("Rule(channels=conv, ")
-    assert "rank=4" in shown and "requires=(check_groups)" in shown
+    assert "rank=4, requires=(check_groups)" in shown
     assert "masks" not in shown
