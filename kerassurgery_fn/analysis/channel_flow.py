@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,9 +25,10 @@ from kerassurgery_fn.graph import (
 from kerassurgery_fn.rules.counts import Count
 from kerassurgery_fn.rules.findings import Addition, Inexact, Narrow, Producer, Tensor, Weight
 from kerassurgery_fn.rules.registry import state_of_rules
+from kerassurgery_fn.rules.rule_checks import weights_fault
 from kerassurgery_fn.values.frozen import Location
-from kerassurgery_fn.values.kept_results import computed_once
-from kerassurgery_fn.values.snapshot import Snapshot
+from kerassurgery_fn.values.kept_results import Results, computed_once, with_record
+from kerassurgery_fn.values.snapshot import Snapshot, Weights
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class Flow:
     opaque: Mapping[str, str]
     opened: Opened
     solution: Solution = field(repr=False)
+    _results: Results = field(default_factory=dict, init=False, repr=False, compare=False)  # see values/kept_results
 
     @property
     def graph(self) -> Graph:
@@ -128,17 +130,12 @@ class Flow:
         return f"num_{kind}" if kind not in kinds and f"num_{kind}" in kinds else kind
 
 
-def shapes_of_weights(snapshot: Snapshot) -> Hashable:
-    """The shapes of all weights by path."""
-    return tuple((path, *(array.shape for array in arrays)) for path, arrays in snapshot.weights.items())
-
-
 @takes(snapshot=as_snapshot)
 def analyse(snapshot: Snapshot) -> Flow:
     """The channels of every tensor and weight of a snapshot, and what becomes of each when others go.
 
     Layers without a rule pin all they touch and are listed as opaque; nothing is guessed. The analysis is computed once
-    for a snapshot: it depends on the record, on the shapes of the weights and on the rules.
+    for a snapshot, and for all snapshots with the same record whose weights have the shapes that the rules expect.
     """
     return _analysed(snapshot, frozenset())
 
@@ -149,11 +146,27 @@ def analyse_for(snapshot: Snapshot, addresses: Iterable[str], allow_input_change
     return _analysed(snapshot, frozenset(opened_inputs(read_graph(snapshot), addresses, allow_input_change).items()))
 
 
-@computed_once(shapes_of_weights, state_of_rules)
+@computed_once(state=state_of_rules)
 def _analysed(snapshot: Snapshot, opened: frozenset[tuple[str, int]]) -> Flow:
+    flow = _flow_of_record(snapshot, opened)
+    misfits = (
+        arrays and path not in flow.opaque and weights_fault(flow.weights.get(path, []), arrays)
+        for path, arrays in snapshot.weights.items()
+    )
+    return _collected(snapshot, snapshot.weights, opened) if any(misfits) else flow
+
+
+@computed_once(with_record, state_of_rules)
+def _flow_of_record(snapshot: Snapshot, opened: frozenset[tuple[str, int]]) -> Flow:
+    """The flow of a snapshot whose weights have the shapes that the rules expect."""
+    return _collected(snapshot, {}, opened)
+
+
+def _collected(snapshot: Snapshot, weights: Weights, opened: frozenset[tuple[str, int]]) -> Flow:
+    """The flow by one walk through the calls; of the weights, only the shapes count."""
     collector = ChannelCollector(trace(read_graph(snapshot)), dict(opened))
     walk(collector.trace.calls, collector)
-    collector.finish(snapshot.weights)
+    collector.finish(weights)
     findings = collector.findings
     return Flow(
         collector.trace, collector.tensors, findings.weights, findings.constants, findings.sizes, findings.builds,

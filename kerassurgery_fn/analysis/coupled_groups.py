@@ -13,6 +13,7 @@ from kerassurgery_fn.analysis.channel_flow import Flow, analyse
 from kerassurgery_fn.arguments import as_snapshot, takes
 from kerassurgery_fn.channels import FIXED, Axis, has_ids, size
 from kerassurgery_fn.errors import ChannelOutOfRange, NoChannels
+from kerassurgery_fn.values.kept_results import computed_once
 from kerassurgery_fn.values.snapshot import Snapshot
 from kerassurgery_fn.values.tables import Table
 
@@ -160,6 +161,7 @@ def groups(snapshot: Snapshot) -> Groups:
     return groups_of(analyse(snapshot))
 
 
+@computed_once()
 def groups_of(flow: Flow) -> Groups:
     """The coupled groups of a model whose flow is known."""
     maps = _maps(flow)

@@ -18,6 +18,9 @@ from kerassurgery_fn.channels import Axis, size
 from kerassurgery_fn.graph import Record
 from kerassurgery_fn.rules.layer import ADAPTERS
 from kerassurgery_fn.rules.macs import Shape
+from kerassurgery_fn.rules.registry import state_of_rules
+from kerassurgery_fn.values.frozen import freeze
+from kerassurgery_fn.values.kept_results import computed_once
 from kerassurgery_fn.values.snapshot import Snapshot
 from kerassurgery_fn.values.tables import Table
 
@@ -143,6 +146,11 @@ def cost(snapshot: Snapshot, shapes: Shapes | None = None) -> Cost:
         WrongShape: a shape does not fit the model's input.
         UnknownLayer: the model has no input of that name.
     """
+    return _cost(snapshot, freeze(shapes))
+
+
+@computed_once(state=state_of_rules)
+def _cost(snapshot: Snapshot, shapes: Shapes | None) -> Cost:
     sized = snapshot if shapes is None else with_shapes(snapshot, shapes)
     return cost_of(sized, analyse(sized))
 

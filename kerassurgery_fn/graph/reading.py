@@ -19,13 +19,15 @@ from kerassurgery_fn.graph.records import (
     reading_config,
 )
 from kerassurgery_fn.graph.tensors import Arguments, Node, Port, Shape, Spec, Use, bound, given_to_model
+from kerassurgery_fn.values.kept_results import computed_once, with_record
 from kerassurgery_fn.values.snapshot import Snapshot
 
 SIZES = frozenset([int, type(None)])  # the types of the sizes in a shape; None is an open size
 
 
+@computed_once(with_record)
 def read_graph(snapshot: Snapshot) -> Graph:
-    """The graph of a snapshot.
+    """The graph of a snapshot. It is read once for all snapshots with the same record.
 
     Raises:
         BrokenSnapshot: the config is not one of a Sequential or Functional model, the model has no input, or its calls

@@ -10,7 +10,7 @@ import numpy as np
 
 from kerassurgery_fn.errors import BrokenSnapshot
 from kerassurgery_fn.values.frozen import FrozenDict, freeze
-from kerassurgery_fn.values.kept_results import results_for
+from kerassurgery_fn.values.kept_results import results_of_record
 from kerassurgery_fn.values.tables import Table
 
 Record = Annotated[Mapping[str, Any], "record"]  # the form in documents, see graph/record_schema.py
@@ -50,7 +50,8 @@ class Snapshot:
         object.__setattr__(
             self, "weights", FrozenDict({path: read_only(arrays) for path, arrays in self.weights.items()})
         )
-        object.__setattr__(self, "_results", results_for(self.record))
+        object.__setattr__(self, "_results", {})  # see kept_results
+        object.__setattr__(self, "_results_of_record", results_of_record(self.record))
 
     @property
     def name(self) -> str:

@@ -55,15 +55,11 @@ class Draft:
     restarted: frozenset[str] = frozenset()
     gone: frozenset[str] = frozenset()
     replaced: frozenset[str] = frozenset()
-    # The snapshot stays, so all drafts that `replace` makes of this one share its graph, which is read once.
-    _read: dict[str, Graph] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def before(self) -> Graph:
         """The graph of the snapshot that the work began with."""
-        if not self._read:
-            self._read[""] = read_graph(self.snapshot)
-        return self._read[""]
+        return read_graph(self.snapshot)
 
     @property
     def weights(self) -> Weights:
