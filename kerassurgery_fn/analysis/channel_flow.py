@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from toolz import concat
+
 from kerassurgery_fn.analysis.channel_collector import ChannelCollector
 from kerassurgery_fn.analysis.opened_inputs import Opened, opened_inputs
 from kerassurgery_fn.analysis.rule_walk import walk
@@ -27,7 +29,7 @@ from kerassurgery_fn.rules.findings import Addition, Inexact, Narrow, Producer, 
 from kerassurgery_fn.rules.registry import state_of_rules
 from kerassurgery_fn.rules.rule_checks import weights_fault
 from kerassurgery_fn.values.frozen import Location
-from kerassurgery_fn.values.kept_results import Results, computed_once, with_record
+from kerassurgery_fn.values.kept_results import Results, computed_once, protect, with_record
 from kerassurgery_fn.values.snapshot import Snapshot, Weights
 
 
@@ -168,8 +170,11 @@ def _collected(snapshot: Snapshot, weights: Weights, opened: frozenset[tuple[str
     walk(collector.trace.calls, collector)
     collector.finish(weights)
     findings = collector.findings
+    solution = findings.constraints.solve()
+    protect(solution.table, *concat(axes or () for axes in collector.tensors.values()))
+    protect(*concat(weight.axes for weight in concat(findings.weights.values())))
     return Flow(
         collector.trace, collector.tensors, findings.weights, findings.constants, findings.sizes, findings.builds,
         findings.producers, findings.copies, findings.inexact, findings.narrow, findings.additions, findings.opaque,
-        dict(opened), findings.constraints.solve(),
+        dict(opened), solution,
     )  # fmt: skip

@@ -13,7 +13,7 @@ from kerassurgery_fn.analysis.channel_flow import Flow, analyse
 from kerassurgery_fn.arguments import as_snapshot, takes
 from kerassurgery_fn.channels import FIXED, Axis, has_ids, size
 from kerassurgery_fn.errors import ChannelOutOfRange, NoChannels
-from kerassurgery_fn.values.kept_results import computed_once
+from kerassurgery_fn.values.kept_results import computed_once, protect
 from kerassurgery_fn.values.snapshot import Snapshot
 from kerassurgery_fn.values.tables import Table
 
@@ -170,6 +170,7 @@ def groups_of(flow: Flow) -> Groups:
     parts = {key: _split(ids, positions, labels) for key, (ids, positions) in maps.items()}
     drafts = _drafts(flow, parts)
     classes = _members(labels)
+    protect(*classes.values())
     held = {label: _those(reasons, ids[0]) for label, ids in classes.items()}
     blurred = {label: _those(inexact, ids[0]) for label, ids in classes.items()}
     made = [

@@ -16,7 +16,7 @@ from kerassurgery_fn.arguments import as_snapshot, takes
 from kerassurgery_fn.channels import FIXED, size
 from kerassurgery_fn.differences import Diff, diff
 from kerassurgery_fn.documents.plan_algebra import deletions_of
-from kerassurgery_fn.documents.preconditions import MadeFor
+from kerassurgery_fn.documents.preconditions import MadeFor, check
 from kerassurgery_fn.edits.base import Edit
 from kerassurgery_fn.edits.deletion import ChannelEdit, flow_for
 from kerassurgery_fn.edits.plan import AtOnce, Plan, as_edit
@@ -123,22 +123,27 @@ def explain(edit: Edit, snapshot: Snapshot) -> Explanation:
     Raises:
         SurgeryError: the edit itself would raise this error.
     """
+    return _explained(edit, snapshot)[0]
+
+
+def _explained(edit: Edit, snapshot: Snapshot) -> tuple[Explanation, Snapshot]:
+    """The explanation of an edit, and its result."""
     if isinstance(edit, MadeFor):
-        edit(snapshot)  # raises OtherModel
-        return explain(edit.plan, snapshot)
+        check(edit.fingerprint, snapshot)  # raises OtherModel
+        return _explained(edit.plan, snapshot)
     if isinstance(edit, Plan):
         return _explain_plan(edit, snapshot)
     return _explain_edit(edit, snapshot)
 
 
-def _explain_plan(plan: Plan, snapshot: Snapshot) -> Explanation:
+def _explain_plan(plan: Plan, snapshot: Snapshot) -> tuple[Explanation, Snapshot]:
     """The explanations of the edits of a plan, and their sum."""
     steps: list[Explanation] = []
     state = snapshot
     for edit in plan.edits:
-        steps.append(explain(edit, state))
-        state = edit(state)
-    return Explanation(
+        explanation, state = _explained(edit, state)
+        steps.append(explanation)
+    explanation = Explanation(
         plan,
         losses=tuple(loss for step in steps for loss in step.losses),
         cuts=tuple(cut for step in steps for cut in step.cuts),
@@ -148,10 +153,11 @@ def _explain_plan(plan: Plan, snapshot: Snapshot) -> Explanation:
         warnings=tuple(dict.fromkeys(warning for step in steps for warning in step.warnings)),
         steps=tuple(steps),
     )
+    return explanation, state
 
 
-def _explain_edit(edit: Edit, snapshot: Snapshot) -> Explanation:
-    after = edit(snapshot)
+def _explain_edit(edit: Edit, snapshot: Snapshot) -> tuple[Explanation, Snapshot]:
+    after = as_snapshot(edit(snapshot), f"the result of {edit!r}")
     state, deletions = _state_before_the_cut(edit, snapshot)
     flow = flow_for(state, deletions)
     selected = dead = flow.solution.none_dead()
@@ -162,7 +168,7 @@ def _explain_edit(edit: Edit, snapshot: Snapshot) -> Explanation:
     # The cuts of a pure deletion say what happens to its arrays: comparing records is enough, and fast.
     only_deletes = deletions and state is snapshot
     compared = map(_without_arrays, (snapshot, after)) if only_deletes else (snapshot, after)
-    return Explanation(
+    explanation = Explanation(
         edit,
         losses=tuple(_losses(state, flow, dead, chains)),
         cuts=tuple(_cuts(flow, dead)),
@@ -171,6 +177,7 @@ def _explain_edit(edit: Edit, snapshot: Snapshot) -> Explanation:
         after=cost(after),
         warnings=tuple(_warnings(flow, dead)),
     )
+    return explanation, after
 
 
 def _state_before_the_cut(edit: Edit, snapshot: Snapshot) -> tuple[Snapshot, list[ChannelEdit]]:

@@ -21,6 +21,8 @@ from functools import wraps
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
+import numpy as np
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 Results = dict[Hashable, tuple[Hashable, Any]]  # (function, arguments) -> (state, result), see `computed_once`
 
@@ -98,3 +100,10 @@ def computed_once(
 
 
 _NEVER = object()
+
+
+def protect(*values: Any) -> None:
+    """Makes the arrays among some values read-only: a result that is kept is everybody's."""
+    for value in values:
+        if isinstance(value, np.ndarray):
+            value.flags.writeable = False
