@@ -10,7 +10,7 @@ Edits do not change their argument, and compose with `toolz.pipe`. `help(kerassu
 
 From and to Keras     capture, rebuild, Snapshot
 From and to files     read_model, write_model, read_metadata, read_weights, write_weights: files without Keras
-Edit channels         DeleteChannels, KeepChannels, ReorderChannels, WidenChannels
+Edit channels         DeleteChannels, KeepChannels, ReorderChannels, WidenChannels, MixInputs
 Edit layers           InsertLayer, DeleteLayer, ReplaceLayer, RenameLayer, UnshareLayer, DeepenLayer
 Edit the model        ReplaceHead, ExtractModel, FoldBatchNorm, SetConfig, SetTrainable, ConvertDtype, SetInputShape
 Several edits         Plan: a sequence of edits is an edit; Plan.at_once: indices refer to the first snapshot
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
         FoldBatchNorm,
         InsertLayer,
         KeepChannels,
+        MixInputs,
         RenameLayer,
         ReorderChannels,
         ReplaceHead,
@@ -133,7 +134,7 @@ _EXPORTS = {
     "archive": "read_metadata read_model read_weights write_model write_weights",
     "edits": (
         "ConvertDtype DeepenLayer DeleteChannels DeleteLayer ExtractModel FoldBatchNorm InsertLayer "
-        "KeepChannels RenameLayer ReorderChannels ReplaceHead ReplaceLayer SetConfig SetInputShape "
+        "KeepChannels MixInputs RenameLayer ReorderChannels ReplaceHead ReplaceLayer SetConfig SetInputShape "
         "SetTrainable UnshareLayer WidenChannels"
     ),
     "edits.plan": "Plan",
@@ -172,20 +173,19 @@ _MODULES = {name: module for module, names in _EXPORTS.items() for name in names
 
 __all__ = [
     "AmbiguousLayer", "BadData", "BadDocument", "BadFile", "BadScores", "BadValue", "BrokenSnapshot",
-    "BudgetMissed", "CannotWiden", "ChannelOutOfRange", "ClassNotKept", "ConvertDtype", "DeepenLayer", "DeleteChannels",
-    "DeleteLayer", "ExtractModel", "FoldBatchNorm", "HiddenState", "InexactCut", "InsertLayer", "KeepChannels",
-    "MisfitTensor", "MissingData", "NameTaken", "NoChannels", "NoHead", "NotAGraph", "NotALayer", "NotASnapshot",
-    "NotEncodable", "NotFoldable", "NotIndependent", "NothingLeft", "OtherModel", "PartialGroup", "PinnedChannels",
-    "Plan", "RenameLayer", "ReorderChannels", "ReplaceHead", "ReplaceLayer", "Scores", "SetConfig",
-    "SetInputShape", "SetTrainable",
-    "Snapshot", "Surgeon", "SurgeryError", "TakenNode", "UnknownCall", "UnknownCriterion", "UnknownEdit",
-    "UnknownField", "UnknownGroup", "UnknownJob", "UnknownLayer", "UnknownNode", "UnknownVersion",
-    "UnreachableBudget", "UnshareLayer", "WidenChannels", "WrongShape", "analyse", "capture", "concatenate", "cost",
-    "criterion", "decode", "diff", "diff_plans", "encode", "explain", "groups", "importance", "load_diff",
-    "load_plan", "load_scores", "load_statistics", "made_for", "measure_statistics", "of_class", "patch",
-    "plan_pruning", "plot_widths", "probe_rule", "prune", "read_metadata", "read_model", "read_weights", "rebuild",
-    "report_html", "rule", "save_diff", "save_plan", "save_scores", "save_statistics", "score_by_apoz", "show",
-    "simplify", "write_model", "write_weights",
+    "BudgetMissed", "CannotWiden", "ChannelOutOfRange", "ClassNotKept", "ConvertDtype", "DeepenLayer",
+    "DeleteChannels", "DeleteLayer", "ExtractModel", "FoldBatchNorm", "HiddenState", "InexactCut", "InsertLayer",
+    "KeepChannels", "MisfitTensor", "MissingData", "MixInputs", "NameTaken", "NoChannels", "NoHead", "NotAGraph",
+    "NotALayer", "NotASnapshot", "NotEncodable", "NotFoldable", "NotIndependent", "NothingLeft", "OtherModel",
+    "PartialGroup", "PinnedChannels", "Plan", "RenameLayer", "ReorderChannels", "ReplaceHead", "ReplaceLayer",
+    "Scores", "SetConfig", "SetInputShape", "SetTrainable", "Snapshot", "Surgeon", "SurgeryError", "TakenNode",
+    "UnknownCall", "UnknownCriterion", "UnknownEdit", "UnknownField", "UnknownGroup", "UnknownJob", "UnknownLayer",
+    "UnknownNode", "UnknownVersion", "UnreachableBudget", "UnshareLayer", "WidenChannels", "WrongShape", "analyse",
+    "capture", "concatenate", "cost", "criterion", "decode", "diff", "diff_plans", "encode", "explain", "groups",
+    "importance", "load_diff", "load_plan", "load_scores", "load_statistics", "made_for", "measure_statistics",
+    "of_class", "patch", "plan_pruning", "plot_widths", "probe_rule", "prune", "read_metadata", "read_model",
+    "read_weights", "rebuild", "report_html", "rule", "save_diff", "save_plan", "save_scores", "save_statistics",
+    "score_by_apoz", "show", "simplify", "write_model", "write_weights",
 ]  # fmt: skip
 
 

@@ -35,6 +35,7 @@ EXAMPLES = {
     "ConvertDtype": "mixed_float16", "ExtractModel": "relu_1,dense_1", "DeepenLayer": "conv_1 --after relu_1",
     "UnshareLayer": "tower --calls 1", "InsertLayer": "@dropout.json --before predictions",
     "ReplaceLayer": "relu_1 @gelu.json", "SetInputShape": "image --shape 48,64,3",
+    "MixInputs": "conv_2 conv_1 @matrix.json",
 }  # fmt: skip
 
 

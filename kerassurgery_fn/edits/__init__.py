@@ -8,6 +8,7 @@ from kerassurgery_fn.edits.folding import FoldBatchNorm
 from kerassurgery_fn.edits.heads import ReplaceHead
 from kerassurgery_fn.edits.inputs import SetInputShape
 from kerassurgery_fn.edits.layers import DeleteLayer, InsertLayer, ReplaceLayer, UnshareLayer
+from kerassurgery_fn.edits.mixing import MixInputs
 from kerassurgery_fn.edits.precision import ConvertDtype
 from kerassurgery_fn.edits.reordering import ReorderChannels
 from kerassurgery_fn.edits.settings import RenameLayer, SetConfig, SetTrainable
@@ -17,7 +18,7 @@ from kerassurgery_fn.edits.widening import WidenChannels
 
 __all__ = [
     "EDITS", "ChannelEdit", "ConvertDtype", "DeepenLayer", "DeleteChannels", "DeleteLayer", "Draft", "Edit",
-    "ExtractModel", "FoldBatchNorm", "GraphEdit", "InsertLayer", "KeepChannels", "RenameLayer", "ReorderChannels",
-    "ReplaceHead", "ReplaceLayer", "SetConfig", "SetInputShape", "SetTrainable", "UnshareLayer",
+    "ExtractModel", "FoldBatchNorm", "GraphEdit", "InsertLayer", "KeepChannels", "MixInputs", "RenameLayer",
+    "ReorderChannels", "ReplaceHead", "ReplaceLayer", "SetConfig", "SetInputShape", "SetTrainable", "UnshareLayer",
     "WidenChannels", "edit",
 ]  # fmt: skip

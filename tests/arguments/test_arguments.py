@@ -57,6 +57,7 @@ EDITS_THAT_WORK = {
     "DeleteChannels": {"layer": "h", "channels": [0]},
     "DeleteLayer": {"layer": "r"}, "ExtractModel": {"outputs": "h"}, "FoldBatchNorm": {},
     "InsertLayer": {"layer": keras.layers.ReLU(), "after": "h"}, "KeepChannels": {"layer": "h", "channels": [0]},
+    "MixInputs": {"layer": "y", "channels": "h", "matrix": np.eye(3) / 2},
     "RenameLayer": {"layer": "h", "name": "z"}, "ReorderChannels": {"layer": "h", "order": [2, 0, 1]},
     "ReplaceHead": {"units": 3}, "ReplaceLayer": {"layer": "r", "new": keras.layers.ReLU()},
     "SetConfig": {"layer": "h", "activation": "gelu"}, "SetInputShape": {"layer": "x", "dtype": "float16"},
