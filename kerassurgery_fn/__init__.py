@@ -12,7 +12,8 @@ From and to Keras     capture, rebuild, Snapshot
 From and to files     read_model, write_model, read_metadata, read_weights, write_weights: files without Keras
 Edit channels         DeleteChannels, KeepChannels, ReorderChannels, WidenChannels, MixInputs
 Edit layers           InsertLayer, DeleteLayer, ReplaceLayer, RenameLayer, UnshareLayer, DeepenLayer
-Edit the model        ReplaceHead, ExtractModel, FoldBatchNorm, SetConfig, SetTrainable, ConvertDtype, SetInputShape
+Edit the model        ReplaceHead, ExtractModel, FoldBatchNorm, SetConfig, SetTrainable, ConvertDtype
+Edit inputs, outputs  SetInputShape, AddInput, SetOutputs
 Several edits         Plan: a sequence of edits is an edit; Plan.at_once: indices refer to the first snapshot
 Select layers         of_class; names, paths and patterns such as "block_*/conv"
 What depends on what  analyse, groups, explain
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from kerassurgery_fn.documents.plan_files import decode, encode, load_plan, save_plan
     from kerassurgery_fn.documents.preconditions import made_for
     from kerassurgery_fn.edits import (
+        AddInput,
         ConvertDtype,
         DeepenLayer,
         DeleteChannels,
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
         ReplaceLayer,
         SetConfig,
         SetInputShape,
+        SetOutputs,
         SetTrainable,
         UnshareLayer,
         WidenChannels,
@@ -133,9 +136,9 @@ _EXPORTS = {
     "values.snapshot": "Snapshot",
     "archive": "read_metadata read_model read_weights write_model write_weights",
     "edits": (
-        "ConvertDtype DeepenLayer DeleteChannels DeleteLayer ExtractModel FoldBatchNorm InsertLayer "
+        "AddInput ConvertDtype DeepenLayer DeleteChannels DeleteLayer ExtractModel FoldBatchNorm InsertLayer "
         "KeepChannels MixInputs RenameLayer ReorderChannels ReplaceHead ReplaceLayer SetConfig SetInputShape "
-        "SetTrainable UnshareLayer WidenChannels"
+        "SetOutputs SetTrainable UnshareLayer WidenChannels"
     ),
     "edits.plan": "Plan",
     "graph": "of_class",
@@ -172,20 +175,20 @@ _EXPORTS = {
 _MODULES = {name: module for module, names in _EXPORTS.items() for name in names.split()}
 
 __all__ = [
-    "AmbiguousLayer", "BadData", "BadDocument", "BadFile", "BadScores", "BadValue", "BrokenSnapshot",
+    "AddInput", "AmbiguousLayer", "BadData", "BadDocument", "BadFile", "BadScores", "BadValue", "BrokenSnapshot",
     "BudgetMissed", "CannotWiden", "ChannelOutOfRange", "ClassNotKept", "ConvertDtype", "DeepenLayer",
     "DeleteChannels", "DeleteLayer", "ExtractModel", "FoldBatchNorm", "HiddenState", "InexactCut", "InsertLayer",
     "KeepChannels", "MisfitTensor", "MissingData", "MixInputs", "NameTaken", "NoChannels", "NoHead", "NotAGraph",
     "NotALayer", "NotASnapshot", "NotEncodable", "NotFoldable", "NotIndependent", "NothingLeft", "OtherModel",
     "PartialGroup", "PinnedChannels", "Plan", "RenameLayer", "ReorderChannels", "ReplaceHead", "ReplaceLayer",
-    "Scores", "SetConfig", "SetInputShape", "SetTrainable", "Snapshot", "Surgeon", "SurgeryError", "TakenNode",
-    "UnknownCall", "UnknownCriterion", "UnknownEdit", "UnknownField", "UnknownGroup", "UnknownJob", "UnknownLayer",
-    "UnknownNode", "UnknownVersion", "UnreachableBudget", "UnshareLayer", "WidenChannels", "WrongShape", "analyse",
-    "capture", "concatenate", "cost", "criterion", "decode", "diff", "diff_plans", "encode", "explain", "groups",
-    "importance", "load_diff", "load_plan", "load_scores", "load_statistics", "made_for", "measure_statistics",
-    "of_class", "patch", "plan_pruning", "plot_widths", "probe_rule", "prune", "read_metadata", "read_model",
-    "read_weights", "rebuild", "report_html", "rule", "save_diff", "save_plan", "save_scores", "save_statistics",
-    "score_by_apoz", "show", "simplify", "write_model", "write_weights",
+    "Scores", "SetConfig", "SetInputShape", "SetOutputs", "SetTrainable", "Snapshot", "Surgeon", "SurgeryError",
+    "TakenNode", "UnknownCall", "UnknownCriterion", "UnknownEdit", "UnknownField", "UnknownGroup", "UnknownJob",
+    "UnknownLayer", "UnknownNode", "UnknownVersion", "UnreachableBudget", "UnshareLayer", "WidenChannels",
+    "WrongShape", "analyse", "capture", "concatenate", "cost", "criterion", "decode", "diff", "diff_plans",
+    "encode", "explain", "groups", "importance", "load_diff", "load_plan", "load_scores", "load_statistics",
+    "made_for", "measure_statistics", "of_class", "patch", "plan_pruning", "plot_widths", "probe_rule", "prune",
+    "read_metadata", "read_model", "read_weights", "rebuild", "report_html", "rule", "save_diff", "save_plan",
+    "save_scores", "save_statistics", "score_by_apoz", "show", "simplify", "write_model", "write_weights",
 ]  # fmt: skip
 
 

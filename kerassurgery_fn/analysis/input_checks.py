@@ -79,9 +79,16 @@ def misfit(path: str, record: Record, call: Arguments, reads: Sequence[Spec], er
         )
     was = "" if None in before else f" in place of {_shapes(before)}"
     return MisfitTensor(
-        f"layer {path!r} ({record['class_name']}) would be called on {_shapes(after)}{was}, which it cannot take: "
+        f"layer {path!r} ({record['class_name']}) would be called on {_shapes(after)}{was}{_made_by(call)}, which it "
+        f"cannot take: "
         f"{why}. Change that layer first, or put one before it that gives it what it takes"
     )
+
+
+def _made_by(call: Arguments) -> str:
+    """The layers that make the tensors of a call, in words, if they are several."""
+    layers = [*dict.fromkeys(use.port.layer for use in call.uses)]
+    return f" (of {' and '.join(map(repr, layers))})" if len(layers) > 1 else ""
 
 
 def _shapes(shapes: Sequence[Any]) -> str:

@@ -36,6 +36,7 @@ EXAMPLES = {
     "UnshareLayer": "tower --calls 1", "InsertLayer": "@dropout.json --before predictions",
     "ReplaceLayer": "relu_1 @gelu.json", "SetInputShape": "image --shape 48,64,3",
     "MixInputs": "conv_2 conv_1 @matrix.json",
+    "AddInput": "depth 48,64,1", "SetOutputs": "predictions,relu_1",
 }  # fmt: skip
 
 

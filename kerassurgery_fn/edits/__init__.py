@@ -3,6 +3,7 @@
 from kerassurgery_fn.edits.base import EDITS, Edit, edit
 from kerassurgery_fn.edits.deepening import DeepenLayer
 from kerassurgery_fn.edits.deletion import ChannelEdit, DeleteChannels, KeepChannels
+from kerassurgery_fn.edits.ends import AddInput, SetOutputs
 from kerassurgery_fn.edits.extraction import ExtractModel
 from kerassurgery_fn.edits.folding import FoldBatchNorm
 from kerassurgery_fn.edits.heads import ReplaceHead
@@ -17,8 +18,8 @@ from kerassurgery_fn.edits.steps.draft_writing import GraphEdit
 from kerassurgery_fn.edits.widening import WidenChannels
 
 __all__ = [
-    "EDITS", "ChannelEdit", "ConvertDtype", "DeepenLayer", "DeleteChannels", "DeleteLayer", "Draft", "Edit",
-    "ExtractModel", "FoldBatchNorm", "GraphEdit", "InsertLayer", "KeepChannels", "MixInputs", "RenameLayer",
-    "ReorderChannels", "ReplaceHead", "ReplaceLayer", "SetConfig", "SetInputShape", "SetTrainable", "UnshareLayer",
-    "WidenChannels", "edit",
+    "EDITS", "AddInput", "ChannelEdit", "ConvertDtype", "DeepenLayer", "DeleteChannels", "DeleteLayer", "Draft",
+    "Edit", "ExtractModel", "FoldBatchNorm", "GraphEdit", "InsertLayer", "KeepChannels", "MixInputs", "RenameLayer",
+    "ReorderChannels", "ReplaceHead", "ReplaceLayer", "SetConfig", "SetInputShape", "SetOutputs", "SetTrainable",
+    "UnshareLayer", "WidenChannels", "edit",
 ]  # fmt: skip

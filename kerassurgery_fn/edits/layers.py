@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import reduce
 
-from kerassurgery_fn.analysis.call_keywords import added_kwargs, exchanged_kwargs
+from kerassurgery_fn.analysis.call_keywords import exchanged_kwargs
 from kerassurgery_fn.analysis.masks import automatic_kwargs
 from kerassurgery_fn.edits.base import edit
+from kerassurgery_fn.edits.extraction import as_functional
 from kerassurgery_fn.edits.settings import check_name
 from kerassurgery_fn.edits.steps.draft import Draft, chosen_calls, parted
 from kerassurgery_fn.edits.steps.draft_writing import GraphEdit
 from kerassurgery_fn.edits.steps.indices import as_indices, is_index
+from kerassurgery_fn.edits.steps.operands import new_call, operands_at, refuse_cycle
 from kerassurgery_fn.errors import BadValue, MisfitTensor, UnknownCall
 from kerassurgery_fn.graph import (
     Arguments,
@@ -21,7 +23,6 @@ from kerassurgery_fn.graph import (
     Record,
     Selector,
     Spec,
-    Use,
     as_selector,
     is_functional,
     is_input,
@@ -29,6 +30,7 @@ from kerassurgery_fn.graph import (
     readers,
     redirected,
     reread,
+    selectors,
     with_call,
 )
 from kerassurgery_fn.keras_io.layer_conversion import as_layer
@@ -136,12 +138,16 @@ class InsertLayer(GraphEdit):
         calls: the numbers of the calls of that layer, all by default; negative ones count from the end.
         operand: before a layer that reads several tensors, the number of the one that is meant.
         name: the new layer's name, in place of its own.
+        also: other tensors that the new layer reads, behind the one at its place, by the names of the layers that make
+            them, as `ExtractModel` takes them (`"conv_5"`, `"tower:1"`): `InsertLayer(Add(), after="b", also=["a"])` is
+            a skip connection. A Sequential model becomes a Functional one.
 
     Raises (when called on a snapshot):
         UnknownLayer, AmbiguousLayer: no layer, or several where one is meant, of that name.
         UnknownCall: the layer has no such call, or it reads several tensors, or makes several.
         MisfitTensor: the new layer cannot take what it reads, or what reads it cannot take what it makes.
         NameTaken: the model has another layer of that name.
+        BadValue: a tensor in `also` is in another model, or is computed from what the new layer makes.
     """
 
     layer: Snapshot
@@ -150,9 +156,11 @@ class InsertLayer(GraphEdit):
     calls: Calls = None
     operand: int | None = None
     name: str | None = None
+    also: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layer", as_layer(self.layer))
+        object.__setattr__(self, "also", selectors(self.also))
         object.__setattr__(self, "calls", as_calls(self.calls))
         if (self.before is None) == (self.after is None):
             raise BadValue(f"give before= or after= to say where {self.layer.name!r} goes, and not both")
@@ -175,22 +183,25 @@ class InsertLayer(GraphEdit):
             scope, _ = parted(path)
             draft = draft.exposed(path)
             nodes = chosen_calls(draft, path, self.calls)
+            others = operands_at(draft, scope, self.also)
             draft, new = draft.added(scope, self.layer, name=self.name)
             graph = draft.graph(scope)
             for node in nodes:
-                graph = (self.put_after if self.before is None else self.put_before)(graph, path, node, new)
-            draft = draft.with_graph(scope, graph)
+                refuse_cycle(graph, path, node, [port for port in others if self.before or port != Port(*node)])
+                put = self.put_after if self.before is None else self.put_before
+                graph = put(graph, path, node, new, others)
+            draft = draft.with_graph(scope, as_functional(graph) if others else graph)
         return draft
 
-    def put_before(self, graph: Graph, path: str, node: Node, new: str) -> Graph:
+    def put_before(self, graph: Graph, path: str, node: Node, new: str, others: list[Port]) -> Graph:
         read = the_read(graph, path, node, PRECEDED, self.operand)
-        graph, made = with_call(graph, new, new_call(graph, new, read))
+        graph, made = with_call(graph, new, new_call(graph, new, [read, *others]))
         places = [i for i, port in enumerate(graph.reads(node)) if port == read]
         return reread(graph, node, dict.fromkeys(places if self.operand is None else [self.operand], made))
 
-    def put_after(self, graph: Graph, path: str, node: Node, new: str) -> Graph:
+    def put_after(self, graph: Graph, path: str, node: Node, new: str, others: list[Port]) -> Graph:
         made = the_made(graph, path, node, "followed by another")
-        graph, ours = with_call(graph, new, new_call(graph, new, made))
+        graph, ours = with_call(graph, new, new_call(graph, new, [made, *others]))
         return redirected(graph, {made: ours}, but={ours.node})
 
 
@@ -295,12 +306,6 @@ class UnshareLayer(_OfCalls):
         """The draft with a copy of a layer that takes over some of its calls."""
         draft, new = draft.copied(scope, key, self.name)
         return draft.with_graph(scope, reduce(lambda graph, node: moved(graph, node, new), nodes, draft.graph(scope)))
-
-
-def new_call(graph: Graph, key: str, port: Port) -> Arguments:
-    """The arguments of a call of a new layer on one tensor."""
-    kwargs = automatic_kwargs(added_kwargs(graph.layers[key])) if is_functional(graph.record) else {}
-    return Arguments([Use(port)], kwargs)
 
 
 def refuse_input(graph: Graph, path: str, key: str, verb: str) -> None:

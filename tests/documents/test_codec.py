@@ -23,6 +23,7 @@ from kerassurgery_fn.documents.plan_files import decode, dumps, encode, load_pla
 from kerassurgery_fn.documents.preconditions import MadeFor, check, fingerprint, made_for
 from kerassurgery_fn.edits import (
     EDITS,
+    AddInput,
     ConvertDtype,
     DeepenLayer,
     DeleteChannels,
@@ -38,6 +39,7 @@ from kerassurgery_fn.edits import (
     ReplaceLayer,
     SetConfig,
     SetInputShape,
+    SetOutputs,
     SetTrainable,
     UnshareLayer,
     WidenChannels,
@@ -67,6 +69,8 @@ EXAMPLES = {
     "ExtractModel": ExtractModel({"a": ["b", "c:1"], "edit": "d*"}, inputs=("x", "y"), name="part"),
     "FoldBatchNorm": FoldBatchNorm("block1_*"),
     "DeleteLayer": DeleteLayer(("*@Dropout", "conv_1"), calls=[0, -1]),
+    "AddInput": AddInput("depth", (None, 2), "uint8"),
+    "SetOutputs": SetOutputs({"a": ["b", "c:1"]}),
     "InsertLayer": InsertLayer(Snapshot(layer("Dense", "new", units=2), {"": (numbers(3, 2), numbers(2))}), after="a"),
     "RenameLayer": RenameLayer("a", "b"),
     "ReorderChannels": ReorderChannels({"a": [1, 0], "attention:num_heads": [0]}, allow_output_change=True),

@@ -308,6 +308,28 @@ def edit_inputs(t: Target) -> Any:
     ])  # fmt: skip
 
 
+def insert_merge(t: Target) -> Any:
+    """A merge layer that reads a tensor more, mostly one of the same shape."""
+    path = t.path()
+    shape = t.made(path)
+    like = [other for other in t.records if t.made(other) == shape and "/" not in other] or [path]
+    layers = keras.layers
+    layer = t.r.choice([layers.Add, layers.Multiply, layers.Concatenate, layers.Maximum, layers.Dot])
+    also = [t.r.choice(like if t.r.random() < 0.9 else [*t.records]) for _ in range(t.r.choice([1, 1, 2]))]
+    new = layer(axes=1) if layer is layers.Dot else layer()
+    return k.InsertLayer(new, **{t.r.choice(["before", "after", "after"]): path}, also=also, calls=t.calls(path))
+
+
+def add_input(t: Target) -> Any:
+    shape = t.r.choice([t.made(t.path())[1:], (3,), (None, 2)])
+    return k.AddInput(t.r.choice(["more", "more", t.path()]), shape, t.r.choice(["float32", "int32"]))
+
+
+def set_outputs(t: Target) -> Any:
+    many = [t.path() for _ in range(t.r.randint(1, 3))]
+    return k.SetOutputs(t.r.choice([many[0], many, {f"o{i}": one for i, one in enumerate(many)}]))
+
+
 def convert_dtype(t: Target) -> Any:
     return k.ConvertDtype(t.r.choice(DTYPES), t.r.choice(["*", t.selector()]))
 
@@ -316,7 +338,7 @@ KINDS: list[Callable[[Target], Any]] = [
     delete_channels, delete_channels, delete_everywhere, keep_channels, reorder_channels, widen_channels, deepen_layer,
     insert_layer, insert_layer, delete_layer, replace_layer, unshare_layer, fold_batch_norm, replace_head,
     extract_model, set_config, set_config, set_trainable, rename_layer, convert_dtype, set_input_shape,
-    edit_inputs,
+    edit_inputs, insert_merge, add_input, set_outputs,
 ]  # fmt: skip
 
 

@@ -10,21 +10,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kerassurgery_fn.graph import Record, is_functional, triples
+from kerassurgery_fn.graph import Record, is_functional, name_of, triples
 from kerassurgery_fn.values.frozen import freeze
 
 BY_OUTPUT = ("loss", "loss_weights", "metrics", "weighted_metrics")
+EVERY = ("loss", "loss_weights")  # in which Keras wants every output to be named
 TOGETHER = ({"loss", "loss_weights"}, {"metrics"}, {"weighted_metrics"})  # what Keras matches item by item
 
 
-def following_outputs(record: Record, before: Record) -> Record:
+def following_outputs(record: Record, before: Record, origins: Sequence[int | None] | None = None) -> Record:
     """The record of a compiled model with losses and metrics under the names that its outputs have now.
 
     Args:
-        record: the model's record; its outputs are those of `before`, one by one, but other layers may make them.
+        record: the model's record; other layers may make its outputs than those of `before`.
         before: the record for whose outputs the model was compiled.
+        origins: for each output which one of `before` it is, None for a new one; the same, one by one, by default.
     """
     compiled = record.get("compile_config")
+    if compiled and origins is not None:
+        return freeze({**record, "compile_config": of_outputs(compiled, ends_of(before), ends_of(record), origins)})
     if not compiled or not (is_functional(record) and is_functional(before)):
         return record
     ends = before["config"]["output_layers"], record["config"]["output_layers"]
@@ -35,6 +39,63 @@ def following_outputs(record: Record, before: Record) -> Record:
         return record
     made = {**compiled, **renamed_fields(compiled, old, new)}
     return record if made == compiled else freeze({**record, "compile_config": made})
+
+
+def ends_of(record: Record) -> list[str]:
+    """The names by which `compile` knows the outputs of a model, in the order in which Keras lists them."""
+    if not is_functional(record):
+        return [name_of(record["config"]["layers"][-1])]
+    ends = record["config"]["output_layers"]
+    return sorted(ends) if isinstance(ends, dict) else [name for name, _, _ in triples(ends)]
+
+
+def of_outputs(
+    compiled: Mapping[str, Any], old: Sequence[str], new: Sequence[str], origins: Sequence[int | None]
+) -> dict[str, Any]:
+    """A `compile_config` whose losses and metrics are those of the outputs that a model has now; empty if none of them
+    has a loss.
+
+    >>> of_outputs({"loss": "mse", "metrics": ["mae"]}, ["a"], ["b", "a"], [None, 0])
+    {'loss': {'b': None, 'a': 'mse'}, 'metrics': {'a': ['mae']}}
+    >>> of_outputs({"loss": {"a": "mse", "b": "mae"}}, ["a", "b"], ["b"], [1])
+    {'loss': 'mae'}
+    """
+    fields: dict[str, Any] = {}
+    for field in BY_OUTPUT:
+        values = of_each(compiled.get(field), old)
+        kept = [None if origin is None else values[origin] for origin in origins]
+        fields[field] = kept[0] if len(new) == 1 else by_name(kept, new, every=field in EVERY)
+    if fields["loss"] is None:
+        return {}
+    return {**compiled, **{field: value for field, value in fields.items() if field in compiled}}
+
+
+def of_each(value: Any, names: Sequence[str]) -> list[Any]:
+    """A field of a `compile_config` output by output: what is given for all of them is that of each.
+
+    >>> of_each({"b": "mse"}, ["a", "b"]), of_each(["mse", None], ["a", "b"]), of_each("mse", ["a", "b"])
+    ([None, 'mse'], ['mse', None], ['mse', 'mse'])
+    """
+    if is_by_name(value, names):
+        return [value.get(name) for name in names]
+    if len(names) > 1 and isinstance(value, list) and len(value) == len(names):
+        return list(value)
+    return [value] * len(names)
+
+
+def by_name(values: Sequence[Any], names: Sequence[str], every: bool) -> Any:
+    """What the outputs have, by their names; as a list where two outputs have one name, None where none has any.
+
+    Args:
+        values: what each output has.
+        names: their names.
+        every: whether outputs that have nothing are named, too.
+    """
+    if all(value is None for value in values):
+        return None
+    if len(set(names)) < len(names):
+        return list(values)
+    return {name: value for name, value in zip(names, values, strict=True) if every or value is not None}
 
 
 def renamed_fields(compiled: Mapping[str, Any], old: Sequence[str], new: Sequence[str]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ several edits of one draft all mean what that snapshot has.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from kerassurgery_fn.analysis.masks import with_masks, without_masks
@@ -44,7 +44,9 @@ class Draft:
     - `copies`: path of a copy of a layer or a model -> that of the original, with whose optimizer state it begins;
     - `restarted`: paths of layers whose optimizer state is no longer that of their weights;
     - `gone`: paths of weights of layers that others have taken the place of;
-    - `replaced`: paths of models that other layers have taken the place of, and of layers that models have.
+    - `replaced`: paths of models that other layers have taken the place of, and of layers that models have;
+    - `output_origins`: for each output of the model, which one of the snapshot's it is, or None for a new one; None in
+      place of them all where they are the same.
     """
 
     snapshot: Snapshot
@@ -55,6 +57,7 @@ class Draft:
     restarted: frozenset[str] = frozenset()
     gone: frozenset[str] = frozenset()
     replaced: frozenset[str] = frozenset()
+    output_origins: tuple[int | None, ...] | None = None
 
     @property
     def before(self) -> Graph:
@@ -125,6 +128,12 @@ class Draft:
 
     def with_graph(self, scope: str, graph: Graph) -> Draft:
         return replace(self, graphs={**self.graphs, scope: graph})
+
+    def with_output_origins(self, origins: Sequence[int | None]) -> Draft:
+        """The draft whose outputs are some of those that it had, by their indices, and new ones, each a None."""
+        before = self.output_origins
+        known = [index if before is None or index is None else before[index] for index in origins]
+        return replace(self, output_origins=tuple(known))
 
     def with_arrays(self, arrays: Weights) -> Draft:
         return replace(self, arrays={**self.arrays, **arrays})

@@ -138,7 +138,7 @@ class _Writing:
             record = with_name(record, name_of(inner))  # another edit may have given the model another name
             self.graphs[above] = with_layer(outer, key, set_in(outer.layers[key], place, record))
         else:
-            self.record = following_outputs(record, self.draft.snapshot.record)
+            self.record = following_outputs(record, self.draft.snapshot.record, self.draft.output_origins)
 
     def before(self, scope: str) -> Graph:
         """The graph of a model as it was when the work began, its masks yet to be found."""
@@ -151,8 +151,13 @@ class _Writing:
     def snapshot(self) -> Snapshot:
         alive = {layer.path for layer in layers_in(self.record)}
         weights = {path: arrays for path, arrays in self.arrays().items() if path in alive}
-        training = with_loss_scale(self.training(weights), self.draft.snapshot.record, self.record)
+        training = None if self.is_uncompiled() else self.training(weights)
+        training = with_loss_scale(training, self.draft.snapshot.record, self.record)
         return Snapshot(self.record, weights, training)
+
+    def is_uncompiled(self) -> bool:
+        """Whether no output with a loss is left."""
+        return self.draft.output_origins is not None and self.record.get("compile_config") == {}
 
     def training(self, weights: Weights) -> Training | None:
         """The optimizer's state less that of weights that are gone or new, and with copies for those of copied
