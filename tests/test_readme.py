@@ -152,3 +152,10 @@ def test_the_example_of_layers_made_of_layers(scope):
     exec(example("expand"), names)
     attention = names["smaller"].get_layer("block_0").get_layer("attention")
     assert attention.num_heads == 2
+
+
+@pytest.mark.keras
+def test_the_example_of_measured_layers(scope):
+    names = {**scope, "kerassurgery_fn": kerassurgery_fn}
+    exec(example("rule").partition("@kerassurgery_fn.rule")[0] + example("measure"), names)
+    assert names["smaller"].weights["gate"][0].shape == (14,)

@@ -10,7 +10,7 @@ from kerassurgery_fn.archive.layer_groups import layer_groups
 from kerassurgery_fn.channels import size
 from kerassurgery_fn.errors import BadFile
 from kerassurgery_fn.graph import Record
-from kerassurgery_fn.rules.registry import key_of
+from kerassurgery_fn.rules.registry import class_key
 from kerassurgery_fn.values.snapshot import Snapshot
 
 
@@ -29,7 +29,7 @@ def weight_faults(snapshot: Snapshot) -> Iterator[str]:
     """
     flow = analyse(Snapshot(snapshot.record, {}))  # without arrays, the axes are those of the config
     for layer in layer_groups(snapshot.record):
-        known = layer.path not in flow.opaque and ">" not in key_of(layer.record)
+        known = layer.path not in flow.opaque and ">" not in class_key(layer.record)
         if not known or isinstance(layer.record["config"].get("activation"), dict):
             continue
         expected = [tuple(map(size, weight.axes)) for weight in flow.weights.get(layer.path, [])]

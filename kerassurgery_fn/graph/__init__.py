@@ -16,6 +16,7 @@ from kerassurgery_fn.graph.model_graph import Graph
 from kerassurgery_fn.graph.reading import graph_at, graph_of, nested, own_record, read_graph
 from kerassurgery_fn.graph.record_schema import FORMS, check_record
 from kerassurgery_fn.graph.records import (
+    MEASURED,
     STATE_WEIGHTS,
     TRAINED,
     Record,
@@ -71,7 +72,7 @@ from kerassurgery_fn.graph.tracing import trace
 from kerassurgery_fn.graph.writing import is_chain, readers, record_of
 
 __all__ = [
-    "AUTOMATIC", "FORMS", "STATE_WEIGHTS", "TRAINED", "Arguments", "Call", "Constant", "Graph", "Inner",
+    "AUTOMATIC", "FORMS", "MEASURED", "STATE_WEIGHTS", "TRAINED", "Arguments", "Call", "Constant", "Graph", "Inner",
     "ModelCall", "Node", "Port", "Record", "Ref", "Rewiring", "Selector", "Shape", "Spec", "Trace", "Unfound",
     "Use", "as_selector", "bound", "check_record", "class_names", "find_layer", "find_layers", "find_one",
     "given_to_model", "graph_at", "graph_of", "is_chain", "is_functional", "is_input", "is_model", "is_pattern",

@@ -12,9 +12,10 @@ from kerassurgery_fn.values.snapshot import Record as Record
 
 Leaf = TypeVar("Leaf")
 
-# Two keys that the library adds to a layer's record, beside the config.
+# Three keys that the library adds to a layer's record, beside the config.
 TRAINED = "trainable_weights"  # the indices of the trainable weights, if the config does not determine them
 STATE_WEIGHTS = "state_weights"  # the indices of the weights that are never trained, for classes that are not of Keras
+MEASURED = "measured"  # what running the code of a layer has shown, see `rules/measured.py`
 
 
 def is_model(record: Record) -> bool:

@@ -22,7 +22,7 @@ from keras.src.backend.common import global_state
 from kerassurgery_fn.errors import NotAGraph
 from kerassurgery_fn.keras_io.call_comparison import RecordableCall, refuse_other_values
 from kerassurgery_fn.keras_io.call_faults import described, fault_of_call
-from kerassurgery_fn.keras_io.graph_copies import reopened, with_open_reshapes
+from kerassurgery_fn.keras_io.graph_copies import reopened, with_plain_calls
 from kerassurgery_fn.keras_io.sublayers import Functional, is_graph, operations_of
 
 NAME_COUNTS = "object_name_uids"  # the global attribute in which Keras counts the names that it has given
@@ -56,7 +56,7 @@ def record_call(layer: keras.layers.Layer, call: RecordableCall, examples: Any =
             no layer that it calls, or computes something else on data.
     """
     try:
-        return _recorded(layer, call, call.inputs, examples, copy_of=with_open_reshapes)
+        return _recorded(layer, call, call.inputs, examples, copy_of=with_plain_calls)
     except NotAGraph as error:
         # Code that computes with the batch size cannot take an open one. It is recorded for a batch of one sample, and
         # the comparison, with other batch sizes, says whether the graph is right for them.
@@ -64,7 +64,10 @@ def record_call(layer: keras.layers.Layer, call: RecordableCall, examples: Any =
         reopen = partial(reopened, inputs=call.inputs)
         try:
             return _recorded(layer, call, single, examples, copy_of=reopen)
-        except Exception:
+        except NotAGraph as second:
+            fails_in_code = second.__cause__ is not None
+            raise second if fails_in_code else error from error.__cause__
+        except Exception:  # the copy with an open batch axis does not fit together
             raise error from error.__cause__
 
 

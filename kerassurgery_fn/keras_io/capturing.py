@@ -14,6 +14,7 @@ from kerassurgery_fn.keras_io.coded_models import graph_of
 from kerassurgery_fn.keras_io.compile_state import uncompiled
 from kerassurgery_fn.keras_io.expanding import Selection
 from kerassurgery_fn.keras_io.hidden_state import refuse_hidden_state
+from kerassurgery_fn.keras_io.measuring import add_measured
 from kerassurgery_fn.keras_io.model_records import stable_record
 from kerassurgery_fn.keras_io.optimizer_state import training_of, without_shared_memory
 from kerassurgery_fn.keras_io.restoring import state_weights, trained_weights
@@ -29,8 +30,13 @@ def as_selection(value: Any, name: str) -> Selection:
     return () if value is None else selectors(value)
 
 
-@takes(model=as_model, expand=as_selection)
-def capture(model: keras.Model, *, inputs: Any = None, expand: Any = ()) -> Snapshot:
+def as_patterns(value: Any, name: str) -> tuple[str, ...]:
+    """Selectors as a tuple."""
+    return () if value is None else selectors(value)
+
+
+@takes(model=as_model, expand=as_selection, measure=as_patterns)
+def capture(model: keras.Model, *, inputs: Any = None, expand: Any = (), measure: Any = ()) -> Snapshot:
     """The snapshot of a built model, with the state of its optimizer.
 
     The model is not changed, and later training does not change the snapshot.
@@ -45,6 +51,10 @@ def capture(model: keras.Model, *, inputs: Any = None, expand: Any = ()) -> Snap
     a nested Functional model of its name: `transformer_layer_0/self_attention_layer` is then an ordinary layer. It must
     use no weights but those of the layers that it calls.
 
+    What the library has no rule for is **measured** on the live layers, and stands in their records as "measured":
+    custom activation functions that are elementwise, classes derived from a class of Keras that compute what their
+    parent computes, and, with `measure`, layers that compute each channel separately.
+
     A registered subclass of Functional or Sequential keeps its class if its config is its graph. Other subclasses, such
     as a backbone whose `get_config` returns constructor arguments, are captured as plain Functional or Sequential
     models, and a warning names the methods that are lost (`train_step`, for example). The same holds for nested models.
@@ -58,15 +68,19 @@ def capture(model: keras.Model, *, inputs: Any = None, expand: Any = ()) -> Snap
             that computes with sizes needs fixed ones, and the snapshot then holds for these sizes.
         expand: selectors of layers to expand, such as "transformer_layer_*" or "*@TransformerEncoder", or True for all
             that can be expanded; a warning then names those that cannot.
+        measure: selectors of layers without a rule, such as "*@LearnableAffine", or "*". Copies of them are run on
+            random data as `probe_rule` does. Where each output channel depends on its own input channel only, channels
+            can be cut; other layers stay as they are.
 
     Raises:
         NotAGraph: the model is not built, or a call() cannot be recorded; the message has the place in the code.
-        UnknownLayer: `expand` names no layer that is made of layers.
+        UnknownLayer: `expand` names no layer that is made of layers, or `measure` none without a rule.
+        NotIndependent: a layer that `measure` names mixes its channels.
         WrongShape: `inputs` has something else than shapes, tensors and arrays.
         HiddenState: a layer has state that neither its config nor its weights contain.
     """
     with graph_of(model, inputs, expand) as graph:
-        record = _complete_record(graph, is_recorded=graph is not model)
+        record = _complete_record(graph, is_recorded=graph is not model, measure=measure)
         weights = dict(_weights(graph, record))
         return Snapshot(record, weights, training_of(graph, record, weights))
 
@@ -79,12 +93,13 @@ def capture_graph(model: keras.Model) -> Snapshot:
     return Snapshot(record, dict(_weights(model, record)))
 
 
-def _complete_record(model: keras.Model, is_recorded: bool = False) -> dict[str, Any]:
-    """The record of a model, checked for hidden state, with the indices of trained weights."""
+def _complete_record(model: keras.Model, is_recorded: bool = False, measure: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The record of a model, checked for hidden state, with the indices of trained weights and what was measured."""
     record = stable_record(model, is_recorded=is_recorded)
     for path, layer, layer_record in layers_of(model, record, ""):
         refuse_hidden_state(path, layer, layer_record)
     _add_trained_weights(model, record)
+    add_measured(model, record, measure)
     _warn_of_shared_layers(model, record)
     _warn_of_weights_outside(model, record)
     return record

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import keras
+from toolz import concat
 
 from kerassurgery_fn.arguments import counted
 from kerassurgery_fn.errors import ClassNotKept
@@ -15,6 +16,7 @@ from kerassurgery_fn.keras_io.call_inputs import CallInputs, example_arrays, inp
 from kerassurgery_fn.keras_io.call_recording import numbered_names, record_call, without_new_nodes
 from kerassurgery_fn.keras_io.expanding import Expansion, Selection, is_unsaved_model
 from kerassurgery_fn.keras_io.model_classes import overridden_methods, overrides_call
+from kerassurgery_fn.keras_io.output_shapes import exact_output_shapes
 from kerassurgery_fn.keras_io.sublayers import is_graph, operations_of
 from kerassurgery_fn.values.warning_origin import warn
 
@@ -34,8 +36,10 @@ def graph_of(model: keras.Model, inputs: Any = None, expand: Selection = ()) -> 
         yield model
         return
     with without_new_nodes(model):
-        graph = model if has_graph else recorded_model(model, inputs)
-        yield compiled_like(model, expanded_model(graph, inputs if has_graph else None, expand))
+        with exact_output_shapes(model):
+            graph = model if has_graph else recorded_model(model, inputs)
+            expanded = expanded_model(graph, inputs if has_graph else None, expand)
+        yield compiled_like(model, expanded)
 
 
 def recorded_model(model: keras.Model, inputs: Any = None) -> keras.Model:
@@ -97,7 +101,7 @@ def _in_training(trains_alike: bool) -> str:
 def _warn_of_expanded_layers(expansion: Expansion, trains_alike: bool) -> None:
     if paths := list(expansion.nested):
         names = ", ".join(map(repr, paths[:4])) + ", ..." * (len(paths) > 4)
-        alike = trains_alike and all(nested.trains_alike for nested in expansion.nested.values())
+        alike = trains_alike and all(nested.trains_alike for nested in concat(expansion.nested.values()))
         warn(
             f"{counted(len(paths), 'layer')} ({names}) {'is' if len(paths) == 1 else 'are'} captured as nested models "
             f"of the same name: names and weights are kept, the classes are not{_in_training(alike)}",

@@ -47,14 +47,14 @@ class Expansion:
     """The expansion of the layers of one model.
 
     - `selection`: which layers are expanded;
-    - `nested`: path -> the nested model in place of a layer;
+    - `nested`: path -> the nested model in place of a layer. A layer without weights has one for each kind of calls;
     - `failures`: path -> why a layer cannot be expanded;
     - `matched`: the selectors that some layer fits.
     """
 
     def __init__(self, selection: Selection) -> None:
         self.selection = selection
-        self.nested: dict[str, Nested] = {}
+        self.nested: dict[str, list[Nested]] = {}
         self.failures: dict[str, NotAGraph] = {}
         self.matched: set[str] = set()
         self._models: dict[int, keras.Model] = {}
@@ -126,20 +126,25 @@ class Expansion:
             NotAGraph: the call cannot be recorded, or differs from an earlier one of the same layer.
         """
         call = LayerCall(layer, args, kwargs)
-        if path not in self.nested:
-            self.nested[path] = self.recorded(path, layer, call)
-        nested = self.nested[path]
-        if nested.signature != call.signature():
+        known = self.nested.get(path, [])
+        nested = next((nested for nested in known if nested.signature == call.signature()), None)
+        if nested is None and known and layer.variables:
             raise NotAGraph(f"{described(layer)} cannot be expanded: it is called several times, with other arguments")
+        if nested is None:
+            nested = self.recorded(path, layer, call)
+            self.nested.setdefault(path, []).append(nested)
         return nested.graph(call.nested_inputs(nested.used))
 
     def recorded(self, path: str, layer: keras.layers.Layer, call: LayerCall) -> Nested:
         """The nested model in place of a layer, with its own layers expanded where they are selected."""
+        number = len(self.nested.get(path, []))
+        name = f"{layer.name}_call_{number}" if number else layer.name
         with numbered_names(sublayer.name for sublayer in layer._flatten_layers(include_self=False)):
             recording = record_call(layer, call)
-        graph, used = call.nested_graph(recording.graph)
+        graph, used = call.nested_graph(recording.graph, name)
         _refuse_lost_masks(layer, recording.outputs, graph)
-        return Nested(self.model(graph, path), used, call.signature(), recording.trains_alike)
+        scope = join_path(path.rpartition("/")[0], name)
+        return Nested(self.model(graph, scope), used, call.signature(), recording.trains_alike)
 
 
 class _LayerStays(Exception):

@@ -26,15 +26,20 @@ def copied(graph: keras.Model, inputs: Any, call: Call) -> keras.Model:
     return copy
 
 
-def with_open_reshapes(graph: keras.Model) -> keras.Model:
-    """The graph, or a copy in which reshapes to an open size infer it: Keras records `(None, 8)`, but cannot run it."""
-    if not any(is_reshape(operation) and None in operation.newshape for operation in graph.operations):
+def with_plain_calls(graph: keras.Model) -> keras.Model:
+    """The graph, or a copy with calls that Keras can revive from a config, where it has others.
+
+    - Reshapes to an open size infer it: Keras records `(None, 8)`, but cannot run it.
+    - Arguments of layers of the user's classes are left out where they are the defaults.
+    """
+    nodes = [node for nodes in graph._nodes_by_depth.values() for node in nodes if not node.is_input]
+    if not any(is_open_reshape(node.operation) or _has_defaults(node) for node in nodes):
         return graph
 
     def call(operation: Any, *args: Any, **kwargs: Any) -> Any:
-        if is_reshape(operation) and tuple(operation.newshape).count(None) == 1 and -1 not in operation.newshape:
+        if is_open_reshape(operation):
             return reshaped(operation, args[0], [-1 if size is None else size for size in operation.newshape])
-        return operation(*args, **kwargs)
+        return operation(*args, **without_defaults(operation, kwargs))
 
     return copied(graph, graph._inputs_struct, call)
 
@@ -45,12 +50,40 @@ def reopened(graph: keras.Model, inputs: Any) -> keras.Model:
     Reshapes that keep the batch axis get an open one, too: `(1, 16, 8)` becomes `(-1, 16, 8)`.
     """
 
-    def call(operation: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
-        if is_reshape(operation) and x.shape[0] is None and operation.newshape[0] == 1 and -1 not in operation.newshape:
-            return reshaped(operation, x, [-1, *operation.newshape[1:]])
-        return operation(x, *args, **kwargs)
+    def call(operation: Any, *args: Any, **kwargs: Any) -> Any:
+        if is_reshape(operation) and _keeps_one_sample(args[0].shape, operation.newshape):
+            return reshaped(operation, args[0], [-1, *operation.newshape[1:]])
+        return operation(*args, **without_defaults(operation, kwargs))
 
     return copied(graph, inputs, call)
+
+
+def without_defaults(operation: Any, arguments: dict[str, Any]) -> dict[str, Any]:
+    """The keyword arguments of a call without those that a layer of a user's class has as defaults.
+
+    A class that is derived from one of Keras may add arguments, such as `cache=None`, which the parent's way of
+    computing output shapes does not know.
+    """
+    if not isinstance(operation, keras.layers.Layer) or type(operation).__module__.startswith("keras."):
+        return arguments
+    parameters = operation._call_signature.parameters
+    defaults = {name: parameters[name].default for name in arguments if name in parameters}
+    return {name: value for name, value in arguments.items() if name not in defaults or value is not defaults[name]}
+
+
+def _has_defaults(node: Any) -> bool:
+    kwargs = node.arguments.kwargs
+    return len(without_defaults(node.operation, kwargs)) < len(kwargs)
+
+
+def _keeps_one_sample(shape: tuple[int | None, ...], new_shape: list[int]) -> bool:
+    """Whether a reshape, recorded for one sample, keeps the batch axis."""
+    return shape[0] is None and new_shape[0] == 1 and -1 not in new_shape
+
+
+def is_open_reshape(operation: Any) -> bool:
+    """Whether an operation reshapes to a shape with one open size, which Keras writes as None."""
+    return is_reshape(operation) and tuple(operation.newshape).count(None) == 1 and -1 not in operation.newshape
 
 
 def is_reshape(operation: Any) -> bool:

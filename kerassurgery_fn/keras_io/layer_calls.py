@@ -46,13 +46,14 @@ class LayerCall:
         return keras.tree.map_structure(lambda leaf: by_tensor.get(id(leaf), leaf), self.call_arguments)
 
     def signature(self) -> list[Any]:
-        """All that a recording depends on but the tensors themselves: other arguments, and where the tensors stand."""
+        """All that a recording depends on: the arguments, with the places and the shapes of the tensors among them."""
         places = {id(tensor): ("tensor", i) for i, tensor in enumerate(self.tensors)}
         leaves = keras.tree.flatten_with_path(self.call_arguments)
-        return [(path, places.get(id(leaf), leaf)) for path, leaf in leaves] + [tuple(self.masked)]
+        shapes = [tuple(tensor.shape) for tensor in self.tensors]
+        return [*((path, places.get(id(leaf), leaf)) for path, leaf in leaves), tuple(self.masked), shapes]
 
-    def nested_graph(self, graph: keras.Model) -> tuple[keras.Model, list[int]]:
-        """The recorded graph as a model that is nested in the outer graph, and which inputs it takes.
+    def nested_graph(self, graph: keras.Model, name: str) -> tuple[keras.Model, list[int]]:
+        """The recorded graph as a model that is nested in the outer graph by a name, and which inputs it takes.
 
         Masks that the graph does not compute with are left out: Keras passes them on with their tensors.
         """
@@ -60,7 +61,7 @@ class LayerCall:
         inputs = graph.inputs
         used = [i for i, tensor in enumerate(inputs) if i < len(self.tensors) or id(tensor) in needed]
         kept = [inputs[i] for i in used]
-        nested: keras.Model = Functional(kept if len(kept) > 1 else kept[0], graph._outputs_struct, name=graph.name)
+        nested: keras.Model = Functional(kept if len(kept) > 1 else kept[0], graph._outputs_struct, name=name)
         nested._trainable = graph.trainable  # the setter would set the flag of every layer, too
         return nested, used
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
+from inspect import Parameter
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,6 +20,10 @@ import keras
 import numpy as np
 
 from kerassurgery_fn.keras_io.sublayers import is_graph, members_of, operations_of
+
+LAYER: Any = keras.layers.Layer
+BASE_FIELDS = ("trainable", "dtype")  # which the base class of layers writes
+VARIADIC = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 
 
 def has_numpy_scalars(model: keras.Model) -> bool:
@@ -45,22 +50,23 @@ def with_operation_configs(model: keras.Model) -> Iterator[None]:
 
     Keras records the constructor arguments of an operation in `_auto_config` if they are plain Python values. With a
     NumPy integer among them (`np.prod(shape)` returns one) it records nothing: `_auto_config` is None, and `get_config`
-    raises NotImplementedError.
+    raises NotImplementedError. The same happens to a user's layer without a `get_config` that got a dtype policy.
     """
     operations = [operation for operation in operations_of(model) if _lacks_config(operation)]
     for operation in operations:
-        operation._auto_config = _constructor_config(operation)
+        vars(operation)["_auto_config"] = _constructor_config(operation)
     try:
         yield
     finally:
         for operation in operations:
-            operation._auto_config = None
+            vars(operation)["_auto_config"] = None
 
 
 def _lacks_config(operation: keras.Operation) -> bool:
-    """Whether an operation of Keras has no recorded constructor arguments."""
+    """Whether an operation of Keras, or a layer without a `get_config`, has no recorded constructor arguments."""
     is_keras_operation = type(operation).__module__.startswith("keras.src.ops.")
-    return is_keras_operation and getattr(operation, "_auto_config", True) is None
+    is_plain_layer = isinstance(operation, keras.layers.Layer) and type(operation).get_config is LAYER.get_config
+    return (is_keras_operation or is_plain_layer) and getattr(operation, "_auto_config", True) is None
 
 
 def _constructor_config(operation: keras.Operation) -> SimpleNamespace | None:
@@ -71,10 +77,12 @@ def _constructor_config(operation: keras.Operation) -> SimpleNamespace | None:
     arguments.
     """
     parameters = inspect.signature(type(operation).__init__).parameters
-    names = [name for name in parameters if name not in ("self", "name")]
+    kinds = {name: parameter.kind for name, parameter in parameters.items()}
+    names = [name for name in parameters if name not in {"self", "name", *BASE_FIELDS} and kinds[name] not in VARIADIC]
+    has_name = "name" in parameters or Parameter.VAR_KEYWORD in kinds.values()
     try:
         config = {name: _to_python(getattr(operation, name)) for name in names}
-        copy = type(operation)(**config)
+        copy = type(operation)(**config, **({"name": operation.name} if has_name else {}))
         is_same = all(_to_python(getattr(copy, name)) == config[name] for name in names)
     except (AttributeError, TypeError, ValueError):
         return None

@@ -11,7 +11,7 @@ from kerassurgery_fn.graph import TRAINED, Record, is_model, name_of
 from kerassurgery_fn.keras_io.older_keras import restore_tensor_lists
 from kerassurgery_fn.keras_io.sublayers import layers_of, members_of, unwrap
 from kerassurgery_fn.rules.layer import STATE
-from kerassurgery_fn.rules.registry import key_of
+from kerassurgery_fn.rules.registry import class_key
 from kerassurgery_fn.values.frozen import thaw
 
 
@@ -104,7 +104,7 @@ def state_weights(layer: keras.layers.Layer, record: Record) -> list[int] | None
     Without the list, the library takes weights for state whose names are those of states in Keras, such as `mean`, or
     whose numbers are integers where it does not know the names.
     """
-    if ">" not in key_of(record):  # registered names are "package>Class"
+    if ">" not in class_key(record):  # registered names are "package>Class"
         return None
     trainable = {id(weight) for sublayer in layer._flatten_layers() for weight in sublayer._trainable_variables}
     state = [index for index, weight in enumerate(layer.weights) if id(weight) not in trainable]

@@ -1,18 +1,12 @@
 """`probe_rule`: finds the rule of an unknown layer by experiments on copies of it.
 
-The experiment, for a layer that scales each channel:
-
-    x      7 channels   a b c d e f g   -> layer         -> A B C D E F G
-    part   channels     c a f           -> smaller copy  -> must be C A F
-
-The smaller copy has the weights of the kept channels. If the outputs agree for several selections, in other orders too,
-each output channel depends on its own input channel only, and channels can be cut.
+The experiment is described in `keras_io/channel_experiments.py`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -21,25 +15,19 @@ import numpy as np
 
 from kerassurgery_fn.arguments import as_live_layer, as_shape, optional, takes
 from kerassurgery_fn.edits.steps.indices import as_seed
-from kerassurgery_fn.errors import NotIndependent, WrongShape
+from kerassurgery_fn.keras_io.channel_experiments import Independent, Shape, measure_independence
 from kerassurgery_fn.rules import RULES, Layer, NoRule, key_of, rule_for
 from kerassurgery_fn.rules.layer import Tensor
+from kerassurgery_fn.rules.measured import pass_channels
 
-Shape = Sequence[int | None]
-WeightShape = tuple[int | None, ...]  # the shape of a weight, None for axes that have the size of the channel axis
-
-CHANNELS, FEWER = 7, 5  # sizes that rarely occur in a layer for another reason
-TOLERANCE = 1e-5  # relative to the largest value; float32 rounding is about 1e-7
 IRRELEVANT = ("name", "trainable", "dtype")  # config fields that do not affect channels
 
 
 class Finding(NamedTuple):
-    """A successful experiment: the layer's config, the shapes of its input and output, and its weights."""
+    """A successful experiment, and the config of the layer."""
 
     config: str
-    input_shape: tuple[int, ...]
-    output_shape: tuple[int, ...]
-    weights: list[tuple[str, WeightShape]]
+    independent: Independent
 
 
 @takes(layer=as_live_layer, shape=optional(as_shape), seed=as_seed)
@@ -65,7 +53,7 @@ def probe_rule(layer: keras.layers.Layer, shape: Shape | None = None, *, seed: i
         WrongShape: the layer has no input shape, and none is passed.
     """
     record = _record(layer)
-    finding = _measure(layer, _relevant(record["config"]), _input_shape(layer, shape), np.random.default_rng(seed))
+    finding = Finding(_relevant(record["config"]), measure_independence(layer, shape, np.random.default_rng(seed)))
     known_rule = rule_for(record)
     previous = known_rule.channels
     # A class may be probed several times, with several configs: keep earlier findings, and the rule before all of them.
@@ -74,9 +62,10 @@ def probe_rule(layer: keras.layers.Layer, shape: Shape | None = None, *, seed: i
 
     def probed(layer: Layer, x: Tensor, *args: Any, **kwargs: Any) -> Any:
         config = _relevant(layer.config)
-        matches = [finding for finding in findings if finding.config == config and len(finding.input_shape) == len(x)]
+        measured = [finding.independent.as_data() for finding in findings if finding.config == config]
+        matches = [data for data in measured if data["rank"] == len(x)]
         if matches:
-            return _pass_channels(layer, x, matches[-1])
+            return pass_channels(layer, x, matches[-1])
         return (written_rule or _refuse_unprobed)(layer, x, *args, **kwargs)
 
     probed.findings, probed.written_rule = findings, written_rule  # type: ignore[attr-defined]
@@ -91,149 +80,6 @@ def _refuse_unprobed(layer: Layer, *_: Any, **__: Any) -> Any:
     )
 
 
-def _pass_channels(layer: Layer, x: Tensor, finding: Finding) -> Tensor:
-    """The rule of a probed layer: channels pass through, other axes are pinned."""
-    layer.pin(x[:-1], "was probed on its last axis only")
-    for name, shape in finding.weights:
-        layer.weight(name, tuple(x[-1] if size is None else size for size in shape))
-    return (x[0], *(None for _ in finding.output_shape[1:-1]), x[-1])
-
-
-# --- the experiment
-
-
-def _measure(layer: keras.layers.Layer, config: str, shape: tuple[int, ...], rng: np.random.Generator) -> Finding:
-    """Runs the experiment.
-
-    Raises:
-        NotIndependent: the layer does not compute each channel separately.
-    """
-    whole = _copy(layer, (*shape, CHANNELS))
-    fewer = _copy(layer, (*shape, FEWER))
-    weight_shapes = [_weight_shape(layer, *pair) for pair in zip(whole.weights, fewer.weights, strict=True)]
-    _randomize_weights(whole, rng)
-    inputs = _random_inputs((*shape, CHANNELS), rng)
-    outputs = [_run(layer, whole, x) for x in inputs]
-    _check_outputs(layer, outputs, [_run(layer, whole, x) for x in inputs])
-    for kept in _selections(rng):
-        part = _copy(layer, (*shape, len(kept)))
-        _assign_kept(part, whole, weight_shapes, kept)
-        for x, output in zip(inputs, outputs, strict=True):
-            if not _are_close(_run(layer, part, x[..., kept]), output[..., kept]):
-                raise _refusal(
-                    layer, f"gives other values for channels {kept} alone than for the same channels among {CHANNELS}"
-                )
-    names = [weight.name for weight in whole.weights]
-    return Finding(config, inputs[0].shape, outputs[0].shape, list(zip(names, weight_shapes, strict=True)))
-
-
-def _weight_shape(layer: keras.layers.Layer, whole: keras.Variable, fewer: keras.Variable) -> WeightShape:
-    """The shape of a weight, with None for the axes whose size is the number of channels."""
-    if len(whole.shape) == len(fewer.shape):
-        pairs = list(zip(whole.shape, fewer.shape, strict=True))
-        if all(a == b or (a, b) == (CHANNELS, FEWER) for a, b in pairs):
-            return tuple(a if a == b else None for a, b in pairs)
-    shapes = f"{tuple(whole.shape)} for {CHANNELS} channels and {tuple(fewer.shape)} for {FEWER}"
-    raise _refusal(layer, f"has a weight {whole.name!r} of shape {shapes}")
-
-
-def _randomize_weights(layer: keras.layers.Layer, rng: np.random.Generator) -> None:
-    """Random values away from zero: zeros and ones, the usual initial values, would hide what a weight does."""
-    for weight in layer.weights:
-        if "float" in str(weight.dtype):
-            signs = rng.choice([-1, 1] if weight.trainable else [1], weight.shape)  # a variance must stay positive
-            weight.assign(signs * rng.uniform(0.5, 1.5, weight.shape))
-
-
-def _random_inputs(shape: tuple[int, ...], rng: np.random.Generator) -> list[np.ndarray]:
-    """Small values, large values (beyond thresholds), and values between 0 and 1 (for logarithms and roots)."""
-    inputs = [scale * rng.standard_normal(shape).astype("float32") for scale in (1, 10)]
-    return [*inputs, rng.uniform(0.1, 0.9, shape).astype("float32")]
-
-
-def _check_outputs(layer: keras.layers.Layer, outputs: list[np.ndarray], repeated: list[np.ndarray]) -> None:
-    """Raises NotIndependent for outputs that cannot be compared: other shapes, random values, NaN."""
-    if outputs[0].ndim < 2 or outputs[0].shape[-1] != CHANNELS:
-        raise _refusal(layer, f"outputs a tensor of shape {outputs[0].shape} for {CHANNELS} channels")
-    if not all(map(_are_close, outputs, repeated)):
-        raise _refusal(layer, "gives different outputs for the same input")
-    if not np.isfinite(np.concatenate([output.ravel() for output in outputs])).mean() > 0.5:
-        raise _refusal(layer, "outputs NaN or infinity for random inputs")
-
-
-def _selections(rng: np.random.Generator) -> Iterator[list[int]]:
-    """Channels to keep: all but the first, all but the last, a single one, random ones, all in another order."""
-    yield list(range(1, CHANNELS))
-    yield list(range(CHANNELS - 1))
-    yield [int(rng.integers(CHANNELS))]
-    for n in (3, FEWER, CHANNELS):
-        yield rng.choice(CHANNELS, n, replace=False).tolist()
-
-
-def _assign_kept(
-    part: keras.layers.Layer, whole: keras.layers.Layer, weight_shapes: list[WeightShape], kept: list[int]
-) -> None:
-    """Gives a smaller copy the weights of the kept channels."""
-    for weight, source, shape in zip(part.weights, whole.weights, weight_shapes, strict=True):
-        array = np.asarray(source)
-        for axis, size in enumerate(shape):
-            array = np.take(array, kept, axis) if size is None else array
-        weight.assign(array)
-
-
-def _are_close(a: np.ndarray, b: np.ndarray) -> bool:
-    if a.shape != b.shape:
-        return False
-    largest = np.abs(b[np.isfinite(b)]).max(initial=1e-3)
-    return bool(np.allclose(a, b, rtol=0, atol=TOLERANCE * largest, equal_nan=True))
-
-
-def _run(layer: keras.layers.Layer, copy: keras.layers.Layer, x: np.ndarray) -> np.ndarray:
-    """The output of a copy of a layer for an input, as float64."""
-    try:
-        outputs = keras.tree.flatten(copy(keras.ops.convert_to_tensor(x)))
-        arrays = [keras.ops.convert_to_numpy(keras.ops.cast(output, "float32")) for output in outputs]
-    except Exception as error:
-        raise _refusal(layer, f"cannot be run on a tensor of shape {x.shape} ({_first_line(error)})") from error
-    if len(arrays) != 1:
-        raise _refusal(layer, f"outputs {len(arrays)} tensors")
-    return np.asarray(arrays[0], "float64")
-
-
-# --- the layer
-
-
-def _copy(layer: keras.layers.Layer, shape: tuple[int, ...]) -> keras.layers.Layer:
-    """A new layer with the same config, built for another number of channels."""
-    options = {"safe_mode": False} if isinstance(layer, keras.layers.Lambda) else {}
-    try:
-        with keras.saving.custom_object_scope({type(layer).__name__: type(layer)}):
-            copy = type(layer).from_config(layer.get_config(), **options)
-        copy(keras.ops.zeros(shape))
-    except Exception as error:
-        raise _refusal(layer, f"cannot be built for {shape[-1]} channels ({_first_line(error)})") from error
-    return copy
-
-
-def _input_shape(layer: keras.layers.Layer, shape: Shape | None) -> tuple[int, ...]:
-    """The shape of the input without its channel axis; axes of variable size get small, distinct sizes."""
-    shape = shape or _known_shape(layer)
-    if shape is None or len(shape) < 2:
-        raise WrongShape(
-            f"the input shape of layer {layer.name!r} is unknown; pass it: probe_rule(layer, (None, 32, 32, 8))"
-        )
-    return (shape[0] or 2, *(size or 4 + i for i, size in enumerate(shape[1:-1])))
-
-
-def _known_shape(layer: keras.layers.Layer) -> Shape | None:
-    if layer._inbound_nodes:
-        tensors = keras.tree.flatten(layer._inbound_nodes[0].input_tensors)
-        if len(tensors) > 1:
-            raise _refusal(layer, f"takes {len(tensors)} tensors")
-        return tuple(tensors[0].shape)
-    return (layer.get_build_config() or {}).get("input_shape")
-
-
 def _record(layer: keras.layers.Layer) -> dict[str, Any]:
     return json.loads(json.dumps(keras.saving.serialize_keras_object(layer)))
 
@@ -241,14 +87,3 @@ def _record(layer: keras.layers.Layer) -> dict[str, Any]:
 def _relevant(config: Mapping[str, Any]) -> str:
     """The fields of a config that may affect channels, as text that can be compared."""
     return json.dumps({key: value for key, value in config.items() if key not in IRRELEVANT}, sort_keys=True)
-
-
-def _refusal(layer: keras.layers.Layer, reason: str) -> NotIndependent:
-    return NotIndependent(
-        f"layer {layer.name!r} ({type(layer).__name__}) does not compute each channel separately: it {reason}. Its "
-        "channels stay pinned; write a rule if you know how the layer uses them"
-    )
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"

@@ -14,6 +14,7 @@ from kerassurgery_fn.rules import (
     imaging,
     joining,
     legacy,
+    measured,
     merging,
     moving,
     normalization,
@@ -34,7 +35,7 @@ from kerassurgery_fn.rules.rule_fields import Rule
 FAMILIES = (
     core, convolution, attention, recurrent, wrappers, normalization, activations, pooling, merging, shaping,
     preprocessing, elementwise, moving, picking, joining, imaging, products, reductions,
-    legacy, applications, pins,
+    legacy, applications, measured, pins,
 )  # fmt: skip
 
 __all__ = ["FAMILIES", "RULES", "Layer", "NoRule", "Rule", "key_of", "rule", "rule_for"]

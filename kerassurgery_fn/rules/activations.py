@@ -128,7 +128,7 @@ def activated(layer: Layer, x: Tensor, field: str = "activation") -> Tensor:
         return layer.inner(field)(x)
     if isinstance(name, dict):
         name = name["config"]
-    if name is None or name in ELEMENTWISE:
+    if name is None or name in ELEMENTWISE or name in layer.measured.get("elementwise", ()):
         return x
     if name in ACROSS:
         across(layer, x[-1])

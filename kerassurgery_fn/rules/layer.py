@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from kerassurgery_fn.channels import Axis, Reason, has_ids, same_axis, size
-from kerassurgery_fn.graph import STATE_WEIGHTS, TRAINED, Record, leaves
+from kerassurgery_fn.graph import MEASURED, STATE_WEIGHTS, TRAINED, Record, leaves
 from kerassurgery_fn.rules.built_axes import built_axes
 from kerassurgery_fn.rules.call_arguments import placed, signature_of
 from kerassurgery_fn.rules.constrained import constraint_of
@@ -60,6 +60,7 @@ class Layer:
         self._trains = bool(self.config.get("trainable", True))
         self._trained: Sequence[int] | None = record.get(TRAINED)
         self._state: Sequence[int] | None = record.get(STATE_WEIGHTS)
+        self.measured: Mapping[str, Any] = record.get(MEASURED) or {}
         self._kernel: Tensor = ()
         self._cursor, self._wrapped = cursor or count(), cursor is not None
 
@@ -222,7 +223,7 @@ class Layer:
             self.findings, self.path, (*self.where, "config", *place), record, self.node, part, self._cursor
         )
         inner._trains = inner._trains and self._trains
-        inner._trained, inner._state = self._trained, self._state
+        inner._trained, inner._state, inner.measured = self._trained, self._state, self.measured
         return inner
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

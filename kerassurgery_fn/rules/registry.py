@@ -24,6 +24,7 @@ from typing import Any
 
 from kerassurgery_fn.arguments import as_function, as_string, meant, takes
 from kerassurgery_fn.errors import UnknownField
+from kerassurgery_fn.graph import MEASURED
 from kerassurgery_fn.rules.rule_fields import Channels, Rule
 from kerassurgery_fn.rules.strictness import is_strict
 
@@ -136,19 +137,33 @@ def _record(classes: tuple[str, ...], **known: Any) -> Rule:
 
 
 def key_of(record: Mapping[str, Any]) -> str:
-    """The name under which the rule for a record is looked up.
+    """The name under which the rule for a record is looked up: that of the class, or, if the class has no rule, that of
+    the rule by which the layer was measured to work (see `measured`).
 
-    >>> key_of({"module": "keras.layers", "class_name": "Add", "registered_name": None})
+    >>> cached = {"module": "mine", "class_name": "Cached", "config": {}, "measured": {"as": "Dense"}}
+    >>> key_of(cached), class_key(cached)
+    ('Dense', 'mine>Cached')
+    """
+    key, measured = class_key(record), record.get(MEASURED)
+    if measured and "as" in measured and (key not in RULES or RULES[key].channels is None):
+        return str(measured["as"])
+    return key
+
+
+def class_key(record: Mapping[str, Any]) -> str:
+    """The name of the class of a record in the table of rules.
+
+    >>> class_key({"module": "keras.layers", "class_name": "Add", "registered_name": None})
     'Add'
-    >>> key_of({"module": "keras._legacy.layers", "class_name": "AlphaDropout", "registered_name": None})
+    >>> class_key({"module": "keras._legacy.layers", "class_name": "AlphaDropout", "registered_name": None})
     'AlphaDropout'
-    >>> key_of({"module": "keras.src.ops.numpy", "class_name": "Add", "registered_name": "Add"})
+    >>> class_key({"module": "keras.src.ops.numpy", "class_name": "Add", "registered_name": "Add"})
     'ops.Add'
-    >>> key_of({"module": "mine", "class_name": "Gate", "registered_name": "pack>Gate"})
+    >>> class_key({"module": "mine", "class_name": "Gate", "registered_name": "pack>Gate"})
     'pack>Gate'
-    >>> key_of({"module": "mine", "class_name": "Dense", "registered_name": "Dense"})
+    >>> class_key({"module": "mine", "class_name": "Dense", "registered_name": "Dense"})
     'mine>Dense'
-    >>> key_of({"module": "keras.src.activations.activations", "class_name": "ReLU", "registered_name": "ReLU"})
+    >>> class_key({"module": "keras.src.activations.activations", "class_name": "ReLU", "registered_name": "ReLU"})
     'ops.ReLU'
     """
     module, name = record.get("module") or "", record["class_name"]
@@ -186,4 +201,4 @@ def is_foreign(record: Mapping[str, Any]) -> bool:
     >>> is_foreign({"module": "mine", "class_name": "Gate", "registered_name": "pack>Gate"})
     True
     """
-    return ">" in key_of(record)
+    return ">" in class_key(record)

@@ -175,7 +175,6 @@ def bend(x):
 def test_probing_an_activation_does_not_affect_other_activations():
     layers = [L.Dense(9), L.Activation(bend, name="bend"), L.Dense(8), L.Activation("softmax"), L.Dense(7)]
     model = keras.Sequential([keras.Input((6,)), *layers])
-    assert 0.3 < prunable(analyse(capture(model))) < 0.7
     probe_rule(model.get_layer("bend"))
     flow = analyse(capture(model))
     assert prunable(flow) > 0.7

@@ -1,0 +1,159 @@
+"""What running the code of a layer shows, written into its record when a model is captured; see `rules/measured.py`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from kerassurgery_fn.errors import NotIndependent, UnknownLayer, WrongShape
+from kerassurgery_fn.graph import MEASURED, Record, matches
+from kerassurgery_fn.keras_io.call_comparison import refuse_other_values
+from kerassurgery_fn.keras_io.channel_experiments import measure_independence
+from kerassurgery_fn.keras_io.graph_copies import without_defaults
+from kerassurgery_fn.keras_io.hidden_state import records_in
+from kerassurgery_fn.keras_io.layer_calls import LayerCall
+from kerassurgery_fn.keras_io.sublayers import Functional, layers_of
+from kerassurgery_fn.rules.activations import ACROSS, ELEMENTWISE
+from kerassurgery_fn.rules.measured import EACH_CHANNEL
+from kerassurgery_fn.rules.registry import RULES, rule_for
+from kerassurgery_fn.values.frozen import thaw
+
+# Methods that a class may override and still compute what its parent computes: data tells whether `call` does.
+COMPARED = {"__init__", "call", "get_config", "from_config"}
+
+
+def add_measured(model: keras.Model, record: Record, selection: tuple[str, ...]) -> None:
+    """Measures layers of a model that the library has no rule for, and writes what was found into their records.
+
+    Activation functions and layers that are derived from a class of Keras are always measured, other layers if they are
+    selected.
+
+    Raises:
+        UnknownLayer: a selector names no layer without a rule.
+        NotIndependent: a layer that is selected by its name does not compute each channel separately.
+    """
+    matched: set[str] = set()
+    layer_record: Any
+    for path, layer, layer_record in layers_of(model, record, ""):
+        measured = _measured(layer, layer_record)
+        if rule_for({**layer_record, MEASURED: measured}).channels is None:
+            fitting = {selector for selector in selection if matches(path, layer_record, selector)}
+            matched |= fitting
+            measured |= _measured_channels(layer, is_named=bool(fitting & {path, layer.name})) if fitting else {}
+        if measured:
+            layer_record[MEASURED] = measured
+    if unmatched := set(selection) - matched - {"*"}:
+        raise UnknownLayer(
+            f"measure={sorted(unmatched)}: no layer without a rule fits; measure= is for layers of your own"
+        )
+
+
+def _measured(layer: keras.layers.Layer, record: Record) -> dict[str, Any]:
+    names = sorted(filter(_is_elementwise_by_name, custom_activations(record)))
+    parent = None if rule_for(record).channels else equivalent_parent(layer)
+    return {**({"elementwise": names} if names else {}), **({"as": parent} if parent else {})}
+
+
+def _measured_channels(layer: keras.layers.Layer, is_named: bool) -> dict[str, Any]:
+    """What an experiment on a layer shows; nothing if a layer that a pattern selects mixes its channels."""
+    try:
+        finding = measure_independence(layer, None, np.random.default_rng(0))
+    except (NotIndependent, WrongShape):
+        if is_named:
+            raise
+        return {}
+    return {"as": EACH_CHANNEL, **finding.as_data()}
+
+
+# --- activation functions
+
+
+def custom_activations(record: Record) -> set[str]:
+    """The names of the user's activation functions in a record that the library has no rule for."""
+    values = [value for inner in records_in(record) for key, value in inner["config"].items() if "activation" in key]
+    functions = [value["config"] for value in values if isinstance(value, dict) and value["class_name"] == "function"]
+    return {name for name in functions if isinstance(name, str) and name not in {*ELEMENTWISE, *ACROSS, *RULES}}
+
+
+def _is_elementwise_by_name(name: str) -> bool:
+    function = keras.saving.get_registered_object(name)
+    return function is not None and is_elementwise(function)
+
+
+def is_elementwise(function: Any) -> bool:
+    """Whether each element of what a function computes depends on the same element of its argument alone.
+
+    Parts of a tensor, in other orders, must give the same parts of the result.
+    """
+    rng = np.random.default_rng(0)
+    try:
+        return all(_parts_agree(function, scale * rng.standard_normal((4, 6, 5)), rng) for scale in (0.5, 3, 30))
+    except Exception:  # the user's function may raise anything
+        return False
+
+
+def _parts_agree(function: Any, x: np.ndarray, rng: np.random.Generator) -> bool:
+    whole = _applied(function, x)
+    if whole.shape != x.shape:
+        return False
+    for axis, size in enumerate(x.shape):
+        for count in (1, size - 1, size):
+            kept = rng.choice(size, count, replace=False)
+            part = _applied(function, x.take(kept, axis))
+            expected = whole.take(kept, axis)
+            if part.shape != expected.shape or not np.allclose(part, expected, 1e-5, 1e-6, equal_nan=True):
+                return False
+    return True
+
+
+def _applied(function: Any, x: np.ndarray) -> np.ndarray:
+    return keras.ops.convert_to_numpy(function(keras.ops.convert_to_tensor(x.astype("float32"))))
+
+
+# --- classes derived from classes of Keras
+
+
+def equivalent_parent(layer: keras.layers.Layer) -> str | None:
+    """The class of Keras from which the class of a layer is derived, if both compute the same on random data.
+
+    The class may override `call`, such as for a cache, but nothing that creates weights or computes shapes.
+    """
+    parent = next(cls for cls in type(layer).__mro__ if cls.__module__.startswith("keras."))
+    has_rule = parent.__name__ in RULES and RULES[parent.__name__].channels is not None
+    if parent is type(layer) or not has_rule or not layer._inbound_nodes or not _overrides_only_call(layer, parent):
+        return None
+    try:
+        _compare_with_parent(layer, parent)
+    except Exception:  # another constructor, other weights, other outputs
+        return None
+    return parent.__name__
+
+
+def _overrides_only_call(layer: keras.layers.Layer, parent: Any) -> bool:
+    user_classes = type(layer).__mro__[: type(layer).__mro__.index(parent)]
+    methods = {name for cls in user_classes for name, value in vars(cls).items() if _is_method(value)}
+    return not (methods - COMPARED) & set(dir(parent))
+
+
+def _is_method(value: Any) -> bool:
+    return callable(value) or isinstance(value, (property, classmethod, staticmethod))
+
+
+def _compare_with_parent(layer: keras.layers.Layer, parent: Any) -> None:
+    """Raises an error if a layer of the parent class with the same weights computes something else."""
+    arguments = layer._inbound_nodes[-1].arguments
+    call = LayerCall(layer, arguments.args, without_defaults(layer, arguments.kwargs))
+    twin = parent.from_config(_config_of_parent(layer, parent))
+    args, kwargs = call.arguments(call.prepared(call.inputs))
+    outputs = twin(*args, **kwargs)
+    twin.set_weights(layer.get_weights())
+    refuse_other_values(layer, Functional(call.inputs, outputs, name=layer.name), call)
+
+
+def _config_of_parent(layer: keras.layers.Layer, parent: Any) -> dict[str, Any]:
+    """The config of a layer without the fields that its class adds: those that a layer of the parent does not write."""
+    config = layer.get_config()
+    known = parent.get_config(layer).keys()
+    return {key: thaw(value) for key, value in config.items() if key in known}

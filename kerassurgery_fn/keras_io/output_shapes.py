@@ -1,0 +1,42 @@
+"""Output shapes of layers that are called on symbolic tensors, where Keras' own way to compute them is not enough."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import keras
+
+BASES: tuple[Any, ...] = (keras.layers.Layer, keras.Model)
+
+
+@contextmanager
+def exact_output_shapes(model: keras.Model) -> Iterator[None]:
+    """A scope in which some layers of a model compute the shapes of their outputs by their `call`.
+
+    - EinsumDense leaves sizes open that its config leaves open, also where its input has them.
+    - A class that is derived from one of Keras may add arguments to `call` that the parent's way does not know.
+    """
+    layers = [layer for layer in model._flatten_layers() if _has_inexact_shapes(layer)]
+    for layer in layers:
+        vars(layer)["compute_output_spec"] = partial(keras.Operation.compute_output_spec, layer)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del vars(layer)["compute_output_spec"]
+
+
+def _has_inexact_shapes(layer: keras.layers.Layer) -> bool:
+    cls: Any = type(layer)
+    if cls is keras.layers.EinsumDense:
+        return True
+    parent: Any = next(ancestor for ancestor in cls.__mro__ if ancestor.__module__.startswith("keras."))
+    return (
+        parent not in BASES
+        and cls.call is not parent.call
+        and cls.compute_output_spec is parent.compute_output_spec
+        and parent.compute_output_spec is not keras.layers.Layer.compute_output_spec
+    )

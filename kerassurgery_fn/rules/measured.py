@@ -1,0 +1,39 @@
+"""Layers whose code was run to find out what they do to channels: what was measured stands in their record.
+
+    "measured": {"as": "MultiHeadAttention"}              computes what its parent class computes
+    "measured": {"as": "measured>EachChannelAlone", ...}  computes each output channel from its own input channel
+    "measured": {"elementwise": ["mine>gelu"]}            an activation function of the config is elementwise
+
+`as` is the key of the rule, see `registry.key_of`. A rule that is registered for the class itself comes first.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kerassurgery_fn.graph import MEASURED
+from kerassurgery_fn.rules.layer import Layer, NoRule, Tensor
+from kerassurgery_fn.rules.registry import rule
+
+EACH_CHANNEL = "measured>EachChannelAlone"
+
+
+@rule(EACH_CHANNEL, arguments=None)
+def each_channel(layer: Layer, x: Tensor, *_: Any, **__: Any) -> Tensor:
+    measured = layer.record[MEASURED]
+    if len(x) != measured["rank"]:
+        raise NoRule(f"was measured on tensors with {measured['rank']} axes, and is called on one with {len(x)}")
+    return pass_channels(layer, x, measured)
+
+
+def pass_channels(layer: Layer, x: Tensor, measured: Any) -> Tensor:
+    """The rule of a layer that computes each channel separately: channels pass through, other axes are pinned.
+
+    Args:
+        measured: `weights` has the name and the shape of each weight, with None for axes that have the size of the
+            channel axis, and `output_rank` the number of axes of the output.
+    """
+    layer.pin(x[:-1], "was measured on its last axis only")
+    for name, shape in measured["weights"]:
+        layer.weight(name, tuple(x[-1] if size is None else size for size in shape))
+    return (x[0], *(None for _ in range(measured["output_rank"] - 2)), x[-1])
