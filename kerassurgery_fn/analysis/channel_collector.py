@@ -1,4 +1,4 @@
-"""Channel constraints: what the rules say of the channels of a model, collected on one walk through its calls."""
+"""Channel constraints: what the rules state about the channels of a model, collected on one walk through its calls."""
 
 from __future__ import annotations
 
@@ -24,12 +24,15 @@ UNKNOWN = "reads a tensor of unknown shape"
 
 
 class ChannelCollector:
-    """The channels of a model. A layer whose rule does not follow a call is opaque, and pins all that it touches.
+    """Collects the channels of a model.
 
-    - `findings`: what the rules have said;
-    - `tensors`: the axes of each tensor of the trace; None where nothing is known of a tensor;
-    - `recorded_outputs`: path and node of a call -> how many outputs the record states of it at least;
-    - `visited`: path and node of each call that was visited -> the call, and the number of ids before it.
+    A layer is opaque if its rule cannot follow one of its calls. An opaque layer pins all channels that it reads or
+    creates, in all of its calls.
+
+    - `findings`: the results of the rules;
+    - `tensors`: the axes of each tensor of the trace; None for a tensor of unknown shape;
+    - `recorded_outputs`: path and node of a call -> the number of its outputs that the record states, at least;
+    - `visited`: path and node of each visited call -> the call, and the number of ids before it.
     """
 
     expected: tuple[type[Exception], ...] = (NoRule,)
@@ -51,19 +54,19 @@ class ChannelCollector:
         return map_leaves(self.axes, call.args), map_leaves(self.axes, call.kwargs)
 
     def collect(self, call: Call, layer: Layer, outputs: list[Any]) -> None:
-        """Keeps the axes of the outputs of a call, with unknown sizes taken from the record.
+        """Keeps the axes of the outputs of a call. Sizes that the rule does not know are taken from the record.
 
         Raises:
-            NoRule: they are no tensors, or the record states more of them, or other shapes.
+            NoRule: the outputs are not tensors, or the record states more outputs, or other shapes.
         """
         tensors = {ref: self.as_recorded(call, ref, axes) for ref, axes in zip(outputs_of(call), outputs, strict=False)}
         if self.recorded_outputs.get((call.path, call.node), 0) > len(outputs):
-            raise self.defect(call, f"makes more tensors than the {len(outputs)} that its rule makes")
+            raise self.defect(call, f"has more outputs than the {len(outputs)} that its rule returns")
         self.tensors |= tensors
 
     def refuse(self, call: Call, layer: Layer, error: Exception) -> None:
-        """Lists a layer as opaque. What it makes is as recorded and cannot be cut: ids that are pinned for the layer's
-        reason carry it to all that they meet. Ids that its rule made are pinned, too."""
+        """Lists a layer as opaque. Its outputs have the recorded shapes and pinned ids, so that layers which read them
+        report its reason. The ids that its rule created before it failed are pinned, too."""
         why = str(error)
         if not isinstance(error, NoRule):
             why = f"is used in a way that its rule cannot follow ({type(error).__name__}: {error})"
@@ -72,30 +75,35 @@ class ChannelCollector:
         constraints = self.findings.constraints
         for ref in outputs_of(call, 64):
             recorded = self.trace.recorded.get(ref)
-            held = None if recorded is None else tuple(constraints.fresh(n) if n and n > 1 else n for n in recorded)
-            self.tensors[ref] = held
+            axes = None if recorded is None else tuple(constraints.fresh(n) if n and n > 1 else n for n in recorded)
+            self.tensors[ref] = axes
         _, first = self.visited[call.path, call.node]
         constraints.pin(np.arange(first, constraints.count)[None], layer.reason(reason))
 
     def enter(self, place: Location, node: tuple[int, ...], step: Tensor) -> Tensor:
-        """What the model that a layer wraps makes of one step, the layer being called the `node`-th time.
+        """The axes of the output of a wrapped model for one time step.
+
+        Args:
+            place: the place of the model's record.
+            node: the node of the wrapper's call.
+            step: the axes of one time step.
 
         Raises:
-            NoRule: nothing is known of what the model makes.
+            NoRule: the shape of the output is not known.
         """
         inner = self.trace.inner[place, node]
         self.tensors[inner.step] = step
         walk(inner.calls, self)
         output = self.tensors.get(inner.output)
         if output is None:
-            raise NoRule("wraps a model that makes a tensor of unknown shape")
+            raise NoRule("wraps a model whose output has an unknown shape")
         return output
 
     def axes(self, leaf: Any) -> Any:
-        """A leaf of a call's arguments with its axes in place of a tensor or an array.
+        """The axes of a tensor or array among the arguments of a call; any other argument as it is.
 
         Raises:
-            NoRule: nothing is known of the tensor.
+            NoRule: the shape of the tensor is not known.
         """
         if isinstance(leaf, Ref):
             if (axes := self.tensors.get(leaf)) is None:
@@ -106,10 +114,10 @@ class ChannelCollector:
         return leaf
 
     def as_recorded(self, call: Call, ref: Ref, axes: Any) -> Tensor:
-        """The axes that a rule makes for a tensor, with unknown sizes taken from the record, if that states these axes.
+        """The axes that a rule returns for a tensor, with unknown sizes taken from the record.
 
         Raises:
-            NoRule: they are none, or the record states another shape.
+            NoRule: they are not axes, or the record states another shape.
         """
         if fault := tensor_fault(axes):
             raise self.defect(call, fault)
@@ -123,8 +131,8 @@ class ChannelCollector:
         return tuple(stated if axis is None else axis for axis, stated in zip(axes, recorded, strict=True))
 
     def may_differ(self, ref: Ref, axes: Tensor, recorded: Shape) -> bool:
-        """Whether a tensor may have another shape than its reader was recorded to read: a nested model may be called on
-        other sizes than it was recorded for, and a layer of a Sequential model may be built on another rank."""
+        """Whether a tensor can have another shape than the record states at its reader. A nested model can be called on
+        other sizes than at its first call, and a layer of a Sequential model can be built on another rank."""
         if len(axes) == len(recorded):
             return len(ref.node) > 1
         return ref not in self.stated
@@ -138,16 +146,17 @@ class ChannelCollector:
         return NoRule(f"{fault}; {source(call.record)}")
 
     def unknown(self, ref: Ref) -> str:
-        """Why a call of a tensor of unknown shape cannot be followed: the layer that makes it, and its reason."""
+        """Why a call that reads a tensor of unknown shape cannot be followed: the layer that computes the tensor, and
+        the reason of that layer."""
         why = self.findings.opaque.get(ref.path, "")
         if why.startswith(UNKNOWN):
             return why
-        return f"{UNKNOWN}, made by {ref.path!r}" + f", which {why}" * bool(why)
+        return f"{UNKNOWN}, the output of {ref.path!r}" + f", which {why}" * bool(why)
 
     # --- the whole model
 
     def finish(self, weights: Weights) -> None:
-        """What is known only when all calls have been visited.
+        """Adds the constraints that are known only after all calls have been visited.
 
         Args:
             weights: the arrays of the snapshot.
@@ -165,8 +174,8 @@ class ChannelCollector:
                 self.findings.constraints.pin(axis, reason, output=True)
 
     def tie_twins(self, first: Ref, later: Ref) -> None:
-        """The same tensor of a nested model in two calls, or all that a layer of it makes: what is recorded of their
-        shapes holds for both."""
+        """Ties a tensor of a nested model in two calls of the model, and the other outputs of its layer: they have one
+        shape in the record."""
         reason = Reason("is called several times, on different channels", later.path)
         for index in range(64 if first.path == later.path else 1):
             a, b = (self.tensors.get(ref._replace(output=ref.output + index)) for ref in (first, later))
@@ -177,15 +186,16 @@ class ChannelCollector:
                     self.findings.constraints.tie(x, y, reason)
 
     def check_weights(self, path: str, arrays: Sequence[np.ndarray]) -> None:
-        """A layer whose weights are not as its rule says is opaque after all. Weights yet to be drawn always are."""
+        """Lists a layer as opaque if its arrays differ from the weights of its rule. Weights that are drawn at rebuild
+        cannot differ."""
         weights = self.findings.weights.get(path, [])
         if path not in self.findings.opaque and arrays and (fault := weights_fault(weights, arrays)):
             where = source(self.trace.graph.records[path])
             self.findings.opaque[path] = f"cannot be followed: {fault}; {where}"
 
     def hold(self, call: Call) -> None:
-        """Pins all that an opaque layer touches at a call: what it reads, its channels and weights, those of a model
-        that it wraps."""
+        """Pins all channels that an opaque layer touches at a call: those of its inputs, its own channels and weights,
+        and those of a model that it wraps."""
         layer, reason = Layer(self.findings, call.path, call.where, call.record), self.findings.opaque[call.path]
         layer.pin([self.tensors.get(ref) or () for ref in refs([call.args, call.kwargs])], reason)
         paths = {*self.findings.weights, *(path for path, _ in self.findings.producers)}
@@ -195,7 +205,7 @@ class ChannelCollector:
 
 
 def source(record: Record) -> str:
-    """Where the rule of a class stands, in words."""
+    """The place of the rule of a class, in words."""
     return source_of(rule_for(record).channels)
 
 

@@ -1,4 +1,4 @@
-"""Rules over a graph: the channel map of every tensor and every weight."""
+"""Channel flow: the axes of every tensor and weight of a model, and which of their positions go together."""
 
 from __future__ import annotations
 
@@ -35,22 +35,22 @@ from kerassurgery_fn.values.snapshot import Snapshot, Weights
 
 @dataclass(frozen=True)
 class Flow:
-    """What is known of every channel of a model.
+    """The channels of a model.
 
     - `trace`: the calls of the model;
-    - `tensors`: the axes of each tensor of the trace; None where nothing is known of a tensor;
+    - `tensors`: the axes of each tensor of the trace; None for a tensor of unknown shape;
     - `weights`: the axes of each weight, by layer path, in the order of `get_weights()`;
-    - `constants`: the axes of each array that stands in a call or an operation's config, by its place in the record;
-    - `sizes`, `builds`: the places in the record that state something of an axis, or repeat the shapes of inputs;
-    - `producers`: which channels a layer makes, by (layer path, kind);
-    - `copies`: the axes of equal positions that layers such as RepeatVector make, by the place in the record that
+    - `constants`: the axes of each array in a call or in the config of an operation, by its place in the record;
+    - `sizes`, `builds`: the places in the record with numbers that depend on an axis, or with shapes of inputs;
+    - `producers`: (layer path, kind) -> the channels that the layer creates;
+    - `copies`: the axes of equal positions that layers such as RepeatVector create, by the place in the record that
       counts them;
-    - `inexact`: channels whose deletion changes more than their consumers;
-    - `narrow`: the only positions of axes that are broadcast;
+    - `inexact`: axes whose cut is not exact;
+    - `narrow`: axes with one position that is broadcast;
     - `additions`: tensors that layers add with Keras' `ops.add`;
-    - `opaque`: layers that nothing is known of, and why;
-    - `opened`: the path of each input whose channels have ids, and the axis that they are along;
-    - `solution`: what lives and dies together, and what is pinned.
+    - `opaque`: path of each layer that no rule can follow -> why;
+    - `opened`: path of each input whose channels have ids -> their axis;
+    - `solution`: which channels are deleted together, and which are pinned.
     """
 
     trace: Trace
@@ -74,12 +74,14 @@ class Flow:
         return self.trace.graph
 
     def producer(self, address: Any) -> Producer:
-        """The channels at an address: a layer's own (`conv_1`), or those of one kind (`attention:num_heads`, for
-        short `attention:heads`).
+        """The channels at an address.
+
+        Args:
+            address: a layer (`conv_1`), or a layer and a kind (`attention:num_heads`, in short `attention:heads`).
 
         Raises:
-            UnknownLayer, AmbiguousLayer: the name is of no layer, or of several.
-            NoChannels: the layer makes no channels, or none of that kind.
+            UnknownLayer, AmbiguousLayer: no layer, or several layers, have the name.
+            NoChannels: the layer creates no channels, or none of this kind.
         """
         name, kind = self._parted(address)
         path = find_layer(self.graph, name)
@@ -98,12 +100,12 @@ class Flow:
         return own[spelled]
 
     def producers_at(self, address: str) -> list[Producer]:
-        """The channels at an address whose layer may be a pattern (`block*_conv`, `*@Conv2D`, `*@Dense:units`): those
-        of the layers that make any.
+        """The channels at an address with a pattern (`block*_conv`, `*@Conv2D`, `*@Dense:units`). Matching layers that
+        create no channels are skipped.
 
         Raises:
             UnknownLayer, AmbiguousLayer: no layer matches, or several layers have the name.
-            NoChannels: none of them makes channels, or any of that kind.
+            NoChannels: none of them creates channels, or channels of this kind.
         """
         name, kind = self._parted(address)
         if not is_pattern(name, self.graph):
@@ -111,13 +113,13 @@ class Flow:
         records = {call.path: call.record for call in self.trace.all_calls}
         paths = find_layers(self.graph, name, records)
         wanted = {path: [self._spelled(path, kind)] if kind else self._kinds(path)[:1] for path in paths}
-        found = [producer for (path, own), producer in self.producers.items() if own in wanted.get(path, ())]
-        if not found:
-            raise NoChannels(f"none of the {len(wanted)} layers that fit {address!r} makes such channels of its own")
-        return found
+        producers = [producer for (path, own), producer in self.producers.items() if own in wanted.get(path, ())]
+        if not producers:
+            raise NoChannels(f"none of the {len(wanted)} layers that match {address!r} creates such channels")
+        return producers
 
     def _parted(self, address: Any) -> tuple[Any, str | None]:
-        """The layer of an address, and the kind of channels if it names one."""
+        """The layer of an address, and the kind of channels if the address has one."""
         if isinstance(address, str) and address not in self.graph.places and ":" in address:
             name, _, kind = address.rpartition(":")
             return name, kind
@@ -127,24 +129,24 @@ class Flow:
         return [kind for owner, kind in self.producers if owner == path]
 
     def _spelled(self, path: str, kind: str) -> str:
-        """A kind of a layer's channels as its config spells it: `heads` may stand for `num_heads`."""
+        """A kind of channels in the spelling of the config: `heads` is short for `num_heads`."""
         kinds = self._kinds(path)
         return f"num_{kind}" if kind not in kinds and f"num_{kind}" in kinds else kind
 
 
 @takes(snapshot=as_snapshot)
 def analyse(snapshot: Snapshot) -> Flow:
-    """The channels of every tensor and weight of a snapshot, and what becomes of each when others go.
+    """The channels of every tensor and weight of a snapshot, and which of them are deleted together.
 
-    Layers without a rule pin all they touch and are listed as opaque; nothing is guessed. The analysis is computed once
-    for a snapshot, and for all snapshots with the same record whose weights have the shapes that the rules expect.
+    A layer without a rule is listed as opaque, and the channels that it reads or creates are pinned. The analysis is
+    computed once for a snapshot, and for all snapshots with the same record whose weights have the shapes in the rules.
     """
     return _analysed(snapshot, frozenset())
 
 
 def analyse_for(snapshot: Snapshot, addresses: Iterable[str], allow_input_change: bool) -> Flow:
-    """The channels of a snapshot for an edit of the channels at some addresses: those of inputs among them if the edit
-    names them or allows them to change."""
+    """The channels of a snapshot for an edit of the channels at some addresses, including the channels of inputs that
+    the edit names or allows to change."""
     return _analysed(snapshot, frozenset(opened_inputs(read_graph(snapshot), addresses, allow_input_change).items()))
 
 

@@ -1,4 +1,4 @@
-"""What goes together: the coupled groups of a model's channels as data, for people and for planning."""
+"""Coupled groups: which channels of a model can only be deleted together, as data for people and for planning."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
+from toolz import valmap
 
 from kerassurgery_fn.analysis.channel_flow import Flow, analyse
 from kerassurgery_fn.arguments import as_snapshot, takes
@@ -19,8 +20,13 @@ from kerassurgery_fn.values.tables import Table
 
 
 class Carrier(NamedTuple):
-    """An axis of a weight that carries channels of a group: the layer, which of its weights in the order of
-    `get_weights()`, that weight's name, the number of the axis, and where on it each channel is, as in `Group`."""
+    """An axis of a weight that carries channels of a group.
+
+    - `path`: the layer;
+    - `slot`, `name`: the weight: its number in `get_weights()` and its name;
+    - `axis`: the number of the axis;
+    - `positions`: the positions of each channel on the axis, as in `Group`.
+    """
 
     path: str
     slot: int
@@ -35,21 +41,27 @@ class Carrier(NamedTuple):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Group:
-    """Channels with the same members: the same layers make them, the same axes of weights carry them, the same
-    reasons hold them.
+    """Channels with the same members: the same layers create them, the same axes of weights carry them, and the same
+    reasons pin them.
 
-    Each channel is one fate: its positions in all members live or die together, whatever becomes of the group's other
-    channels. Row c of every array of positions belongs to channel c. It has one position nearly always, and several
-    where a channel is a line of a grid, as a head is of all its places, or stands in several places of an axis, as
-    after a Flatten.
+    Each channel can be deleted alone. It is then deleted in all members: row c of every array of positions belongs to
+    channel c. Most channels have one position in a member. A channel has several if it is a head with all its places,
+    or after a Flatten:
 
-    - `ids`: the channels' final ids in the flow;
-    - `made`: address of each layer that makes them -> positions among that layer's channels, shape (channels, n);
-    - `widths`: the same addresses -> how many channels that layer makes in all;
+        Conv2D a (filters 3) + Conv2D b (filters 3) -> Add -> Flatten of 2 x 2 pixels -> Dense
+
+        channel   in a   in b   in the kernel of Dense
+           0       0      0      0 3 6 9
+           1       1      1      1 4 7 10
+           2       2      2      2 5 8 11
+
+    - `ids`: the final ids of the channels in the flow;
+    - `made`: address of each layer that creates them -> their positions in that layer, shape (channels, n);
+    - `widths`: the same addresses -> the number of channels of that layer;
     - `carried`: the axes of weights that carry them;
-    - `reasons`: why they cannot be cut, in words; empty if they can;
-    - `output_only`: whether nothing but the model's output holds them;
-    - `inexact`: why the rest of the model would compute something else after a cut; empty if it would not.
+    - `reasons`: why they cannot be deleted, in words; empty if they can;
+    - `output_only`: whether they are pinned only because they are an output of the model;
+    - `inexact`: why a cut would not be exact; empty if it is exact.
     """
 
     ids: np.ndarray
@@ -65,27 +77,27 @@ class Group:
 
     @property
     def pinned(self) -> bool:
-        """Whether the channels cannot be cut."""
+        """Whether the channels cannot be deleted."""
         return bool(self.reasons)
 
     def channels(self, wanted: Iterable[int]) -> dict[str, tuple[int, ...]]:
-        """Channels of the group as `DeleteChannels` takes them: address -> positions in that layer.
+        """Channels of the group in the form that `DeleteChannels` takes: address -> positions in that layer.
 
         Args:
-            wanted: indices into the group, negative ones from the end as in numpy, or a boolean mask.
+            wanted: indices into the group, or a boolean mask. Negative indices count from the end.
 
         Raises:
-            ChannelOutOfRange: the group has fewer.
-            NoChannels: no layer makes the channels, so that no edit can name them.
+            ChannelOutOfRange: the group has fewer channels.
+            NoChannels: no layer creates the channels, so no edit can name them.
         """
         index = np.asarray(wanted if isinstance(wanted, np.ndarray) else list(wanted))
         if not self.made:
-            raise NoChannels(f"no layer makes the {len(self)} channels of this group: they come from a constant")
+            raise NoChannels(f"no layer creates the {len(self)} channels of this group: they come from a constant")
         try:
             chosen = np.arange(len(self))[index] if index.size else []
         except IndexError as error:
             raise ChannelOutOfRange(
-                f"the group has {len(self)} channels, 0 to {len(self) - 1}, so that {index.tolist()} is none of them"
+                f"the group has {len(self)} channels, 0 to {len(self) - 1}, so it has no {index.tolist()}"
             ) from error
         return {address: tuple(np.unique(positions[chosen]).tolist()) for address, positions in self.made.items()}
 
@@ -99,7 +111,7 @@ class Group:
         return f"{len(self)} {noun}: {named}, {len(self.carried)} weight axes, {self._held()}{inexact}"
 
     def _share(self, address: str) -> str:
-        """A layer's address, and how much of it the group is if that is not all of it, channel by channel."""
+        """The address of a layer, and the share of its channels that are in the group, unless all are."""
         n, each = self.made[address].shape
         if each > 1:
             return f"{address} ({each} each)"
@@ -113,7 +125,7 @@ class Group:
 
 
 class Groups(tuple[Group, ...]):
-    """Groups in the order of the model. They print one to a line."""
+    """Groups in the order of the model. They print as one line each."""
 
     __slots__ = ()
 
@@ -123,10 +135,10 @@ class Groups(tuple[Group, ...]):
         return "\n".join([f"{len(self)} groups, {len(free)} of them free with {channels:,} channels", *map(repr, self)])
 
     def table(self) -> Table:
-        """A row for each group: how many channels, which layers make them, what holds them."""
+        """A row for each group: the number of its channels, the layers that create them, and why they are pinned."""
         rows = tuple((len(group), _named(group.made), len(group.carried), _held(group)) for group in self)
         return Table(
-            "channels that go together", ("channels", "made by", "weight axes", "held by"), rows,
+            "coupled groups", ("channels", "created by", "weight axes", "pinned by"), rows,
             (repr(self).partition("\n")[0],),
         )  # fmt: skip
 
@@ -135,7 +147,7 @@ class Groups(tuple[Group, ...]):
 
 
 def _named(made: Iterable[str], most: int = 3) -> str:
-    """Addresses in few words.
+    """The first addresses, and the number of the others.
 
     >>> _named(["a", "b", "c", "d", "e"]), _named([])
     ('a, b, c and 2 more', 'constants or unknown layers')
@@ -146,24 +158,28 @@ def _named(made: Iterable[str], most: int = 3) -> str:
 
 
 def _held(group: Group) -> str:
-    """Why a group cannot be cut, or not exactly."""
+    """Why a group cannot be cut, or why a cut is not exact; empty if it can be cut exactly."""
     reasons = [*group.reasons, *(f"not exact: {words}" for words in group.inexact if not group.reasons)]
     return reasons[0] + f" and {len(reasons) - 1} more" * (len(reasons) > 1) if reasons else ""
 
 
 @takes(snapshot=as_snapshot)
 def groups(snapshot: Snapshot) -> Groups:
-    """The coupled groups of a model: which of its channels go together, in which layers and weights.
+    """The coupled groups of a model: which channels can only be deleted together, in which layers and weights.
 
-    Every channel that a layer makes or a weight carries is in just one group; where positions belong to a grid
-    (heads, groups of a convolution) its lines are.
+    Every channel that a layer creates or a weight carries is in exactly one group. In a grid (heads, groups of a
+    convolution), each line of the grid is a channel of a group.
     """
     return groups_of(analyse(snapshot))
 
 
 @computed_once()
 def groups_of(flow: Flow) -> Groups:
-    """The coupled groups of a model whose flow is known."""
+    """The coupled groups of a model, by its flow.
+
+    Two ids are in one group if they occur equally often in every axis and have the same reasons. So the ids start with
+    one label, and each axis and each reason splits the labels further: the final labels are the groups.
+    """
     maps = _maps(flow)
     reasons, inexact = _reasons(flow), _inexact(flow)
     labels = _labels(flow, maps.values(), [*reasons.values(), *inexact.values()])
@@ -171,8 +187,8 @@ def groups_of(flow: Flow) -> Groups:
     drafts = _drafts(flow, parts)
     classes = _members(labels)
     protect(*classes.values())
-    held = {label: _those(reasons, ids[0]) for label, ids in classes.items()}
-    blurred = {label: _those(inexact, ids[0]) for label, ids in classes.items()}
+    held = {label: _keys_with(reasons, ids[0]) for label, ids in classes.items()}
+    blurred = {label: _keys_with(inexact, ids[0]) for label, ids in classes.items()}
     made = [
         Group(
             ids, drafts[label].made, drafts[label].widths, tuple(drafts[label].carried),
@@ -192,19 +208,19 @@ class _Draft:
 
 
 def _axes(flow: Flow) -> Iterator[Axis]:
-    """Every axis that a layer makes or a weight has."""
+    """Every axis of channels that a layer creates, and every axis of a weight."""
     yield from (producer.axis for producer in flow.producers.values())
     yield from (axis for weights in flow.weights.values() for weight in weights for axis in weight.axes)
 
 
 def _maps(flow: Flow) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    """Each different map, by identity, as pairs of final id and position: two arrays, sorted by ids."""
+    """The (final id, position) pairs of each distinct axis, by its identity: two arrays, sorted by ids."""
     distinct = {id(axis): axis for axis in _axes(flow) if has_ids(axis)}
     return {key: _pairs(flow.solution.resolve(axis)) for key, axis in distinct.items()}  # type: ignore[arg-type]
 
 
 def _pairs(resolved: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The ids of a map and their positions, an id once a position.
+    """The ids of an axis and their positions. An id that a position has twice counts once.
 
     >>> _pairs(np.array([[7, 5, 7], [7, 8, FIXED]]))
     (array([5, 7, 7, 8]), array([1, 0, 2, 1]))
@@ -220,8 +236,8 @@ def _pairs(resolved: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _labels(flow: Flow, maps: Iterable[tuple[np.ndarray, np.ndarray]], sets: Iterable[np.ndarray]) -> np.ndarray:
-    """A number for each id that is the same for ids that stand equally often in every map and in the same sets; 0 for
-    ids that stand in no map."""
+    """A label for each id. Ids have the same label if they occur equally often in every map and are in the same sets.
+    Ids that occur in no map have the label 0."""
     labels = np.zeros(flow.solution.ids, int)
     top = 0
     for ids, _ in maps:
@@ -234,7 +250,7 @@ def _labels(flow: Flow, maps: Iterable[tuple[np.ndarray, np.ndarray]], sets: Ite
 
 
 def _refine(labels: np.ndarray, ids: np.ndarray, counts: np.ndarray, top: int) -> int:
-    """New labels, above `top`, for ids by their old labels and counts; the new top."""
+    """Gives new labels above `top` to ids, by their old labels and their counts, and returns the new top."""
     if not len(ids):
         return top
     _, inverse = np.unique(labels[ids] * (counts.max() + 1) + counts, return_inverse=True)
@@ -243,7 +259,7 @@ def _refine(labels: np.ndarray, ids: np.ndarray, counts: np.ndarray, top: int) -
 
 
 def _members(labels: np.ndarray) -> dict[int, np.ndarray]:
-    """Label -> its ids in order."""
+    """Label -> its ids, sorted."""
     order = np.argsort(labels, kind="stable")
     order = order[np.searchsorted(labels[order], 0, side="right") :]
     values, starts = np.unique(labels[order], return_index=True)
@@ -251,7 +267,7 @@ def _members(labels: np.ndarray) -> dict[int, np.ndarray]:
 
 
 def _split(ids: np.ndarray, positions: np.ndarray, labels: np.ndarray) -> dict[int, np.ndarray]:
-    """The positions of a map by the labels of their ids: label -> a row for each id, shape (ids, n)."""
+    """The positions of the ids in a map: label -> a row for each id with the label, shape (ids, n)."""
     if not len(ids):
         return {}
     order = np.argsort(labels[ids], kind="stable")
@@ -264,7 +280,7 @@ def _split(ids: np.ndarray, positions: np.ndarray, labels: np.ndarray) -> dict[i
 
 
 def _drafts(flow: Flow, parts: Mapping[int, Mapping[int, np.ndarray]]) -> dict[int, _Draft]:
-    """Label -> the members that carry its ids, in the order of the model."""
+    """Label -> the members of its group, in the order of the model."""
     drafts: dict[int, _Draft] = defaultdict(_Draft)
     first: dict[str, str] = {}
     for (path, kind), producer in flow.producers.items():
@@ -281,23 +297,24 @@ def _drafts(flow: Flow, parts: Mapping[int, Mapping[int, np.ndarray]]) -> dict[i
 
 
 def _reasons(flow: Flow) -> dict[Any, np.ndarray]:
-    """(reason, whether it is the model's output) -> the final ids that are pinned for it, sorted."""
-    found: dict[tuple[str, bool], list[int]] = defaultdict(list)
-    for one, pins in flow.solution.reasons.items():
+    """(reason, whether it is an output of the model) -> the final ids that are pinned for it, sorted."""
+    pinned: dict[tuple[str, bool], list[int]] = defaultdict(list)
+    for final_id, pins in flow.solution.reasons.items():
         for key in {(str(pin.reason), pin.output) for pin in pins}:
-            found[key].append(one)
-    return {key: np.unique(ids) for key, ids in found.items()}
+            pinned[key].append(final_id)
+    return valmap(np.unique, pinned)
 
 
 def _inexact(flow: Flow) -> dict[Any, np.ndarray]:
     """Reason -> the final ids whose deletion is not exact for it, sorted."""
-    found: dict[str, list[np.ndarray]] = defaultdict(list)
+    touched: dict[str, list[np.ndarray]] = defaultdict(list)
     for note in flow.inexact:
         if isinstance(note.axis, np.ndarray):
-            found[f"{note.path!r} {note.reason}"].append(flow.solution.resolve(note.axis).ravel())
-    return {reason: (ids := np.unique(np.concatenate(maps)))[ids != FIXED] for reason, maps in found.items()}
+            touched[f"{note.path!r} {note.reason}"].append(flow.solution.resolve(note.axis).ravel())
+    return {reason: (ids := np.unique(np.concatenate(maps)))[ids != FIXED] for reason, maps in touched.items()}
 
 
-def _those(sets: Mapping[Any, np.ndarray], one: int) -> list[Any]:
-    """The keys of the sorted sets that an id is in."""
-    return [key for key, ids in sets.items() if (at := np.searchsorted(ids, one)) < len(ids) and ids[at] == one]
+def _keys_with(sets: Mapping[Any, np.ndarray], final_id: int) -> list[Any]:
+    """The keys of the sets, each a sorted array, that contain an id."""
+    places = {key: np.searchsorted(ids, final_id) for key, ids in sets.items()}
+    return [key for key, ids in sets.items() if places[key] < len(ids) and ids[places[key]] == final_id]

@@ -1,7 +1,7 @@
-"""Masks that a layer of a class that is not one of Keras computes in a `compute_mask` of its own.
+"""Masks that a user's layer computes in its own `compute_mask`.
 
-Keras writes the operations of that method into the calls behind the layer, where they look like a mask that was given
-by hand. No config says how to compute them anew, so an edit that takes away what they come from is refused.
+Keras writes the operations of that method into the calls behind the layer, where they look like a mask that a person
+passed. No config tells how to compute them again, so an edit that removes their source raises an error.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from kerassurgery_fn.rules.registry import is_foreign, rule_for
 
 
 def refuse_left_masks(before: Graph, after: Graph) -> None:
-    """Raises MisfitTensor where a call still states a mask that a layer computed which has gone or changed.
+    """Raises MisfitTensor if a call still states a mask whose source is removed or changed.
 
     Args:
-        before: the model as it was, its masks found.
-        after: the model as it is now, without the masks that Keras finds.
+        before: the model before the edit, with all masks.
+        after: the model after the edit, without the masks that Keras passes automatically.
     """
     used = set(after.live)
     for node, call in before.calls.items():
@@ -33,13 +33,13 @@ def refuse_left_masks(before: Graph, after: Graph) -> None:
         if lost and (own := [key for key in chain if computes(before.layers[key])]):
             raise MisfitTensor(
                 f"layer {after.name(node[0])!r} has a mask that the compute_mask of layer {own[0]!r} "
-                f"({before.layers[own[0]]['class_name']}) makes, and the mask would stay as it is without "
-                f"{lost[0]!r} as it was; leave that layer as it is, or build this part of the model anew"
+                f"({before.layers[own[0]]['class_name']}) computes. The mask depends on {lost[0]!r}, which the edit "
+                "changes, and cannot be computed again; keep that layer, or build this part of the model anew"
             )
 
 
 def masked_by(graph: Graph, node: Node) -> Iterator[str]:
-    """The layers that may have made or handed on the mask of what a call reads first, the nearest first."""
+    """The layers that may have created or passed on the mask of the first argument of a call, the nearest first."""
     for leaf in leaves(first_argument(graph.calls[node])):
         if not isinstance(leaf, Use) or leaf.port.node not in graph.calls:
             continue
@@ -58,13 +58,13 @@ def computes(record: Record) -> bool:
 
 
 def is_changed(before: Graph, after: Graph, key: str, used: set[Node]) -> bool:
-    """Whether a layer is not called any more, or is another one."""
+    """Whether a layer is removed or replaced by another one."""
     if not any(node in used for node in after.nodes(key)):
         return True
     return kind(before.layers[key]) != kind(after.layers[key])
 
 
 def kind(record: Record) -> Any:
-    """What a layer computes: its class and the config less what does not change that."""
+    """The class of a layer, and the part of its config that determines what it computes."""
     config = {name: value for name, value in record["config"].items() if name not in ("name", "trainable", "dtype")}
     return record["class_name"], config

@@ -1,4 +1,4 @@
-"""Whether a layer can be called on a tensor, and what to say if it cannot."""
+"""Checks whether a layer can be called on some tensors, and the error if it cannot."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from kerassurgery_fn.rules.size_checks import Misfit
 
 
 class CheckedConstraints(Constraints):
-    """Constraints that raise Misfit where sizes that must agree do not."""
+    """Constraints that raise Misfit if two sizes must be equal and are not."""
 
     def tie(self, a: Axis, b: Axis, reason: Reason) -> None:
         if None not in (size(a), size(b)) and size(a) != size(b):
-            raise Misfit(f"sizes {size(a)} and {size(b)} would have to be the same")
+            raise Misfit(f"sizes {size(a)} and {size(b)} must be equal")
 
     def reshape(self, axes: Sequence[Axis], sizes: Sequence[int | None], reason: Reason) -> list[Axis]:
         old, new = product([size(axis) for axis in axes]), product(list(sizes))
         if None not in (old, new) and old != new:
-            raise Misfit(f"{old} numbers cannot be laid out as {list(sizes)}")
+            raise Misfit(f"{old} elements cannot be reshaped to {list(sizes)}")
         return super().reshape(axes, sizes, reason)
 
 
@@ -38,36 +38,43 @@ def product(sizes: Sequence[int | None]) -> int | None:
 
 
 def check_arguments(record: Record, call: Arguments) -> None:
-    """Raises Misfit where a layer of Keras would be given what it does not take."""
+    """Raises Misfit if a layer of Keras would be called with arguments that it does not take."""
     if words := misuse(record, call.args, call.kwargs):
         raise Misfit(words)
 
 
 def check_axes(axes: Sequence[Any]) -> None:
-    """Raises Misfit where a rule has taken a list of tensors for one, so that tensors stand where sizes should."""
-    if any(isinstance(one, tuple) for some in axes for one in some):
+    """Raises Misfit if a rule has taken a list of tensors for one tensor, and returns tensors in place of axes."""
+    if any(isinstance(axis, tuple) for tensor in axes for axis in tensor):
         raise Misfit("its rule is not for a list of tensors")
 
 
 def check_weights(spelled: Sequence[Weight], arrays: Sequence[np.ndarray] | None) -> None:
-    """Raises Misfit where the weights are not those that the rule spells.
+    """Raises Misfit if the arrays of a layer differ from the weights that its rule states.
 
     Args:
-        spelled: the weights that the rule names.
-        arrays: those that there are; none of a layer whose weights are yet to be drawn, None for a layer without any.
+        spelled: the weights in the rule.
+        arrays: the arrays of the layer. Empty if the weights are drawn at rebuild, None if the layer has no weights.
     """
     if arrays is not None and not len(arrays):
         return
     expected = [tuple(map(size, weight.axes)) for weight in spelled]
     for weight, shape, array in zip_longest(spelled, expected, arrays or ()):
         if weight is None or array is None:
-            raise Misfit(f"it has {len(arrays or ())} weights, and would have to have {len(spelled)}")
+            raise Misfit(f"it has {len(arrays or ())} weights, but would need {len(spelled)}")
         if len(shape) != array.ndim or any(a not in (None, b) for a, b in zip(shape, array.shape, strict=True)):
-            raise Misfit(f"its {weight.name} of shape {array.shape} would have to be of shape {shape}")
+            raise Misfit(f"its {weight.name} has the shape {array.shape}, but would need the shape {shape}")
 
 
 def misfit(path: str, record: Record, call: Arguments, reads: Sequence[Spec], error: Exception) -> MisfitTensor:
-    """What to raise when a rule cannot follow a call."""
+    """The error for a call that a rule cannot follow.
+
+    Args:
+        path, record: the layer.
+        call: its call.
+        reads: the shapes and dtypes of the tensors that it would read.
+        error: the exception of the rule or of a check.
+    """
     before = [use.spec.shape if use.spec else None for use in call.uses]
     after = [spec.shape for spec in reads]
     source = source_of(rule_for(record).channels)
@@ -75,13 +82,12 @@ def misfit(path: str, record: Record, call: Arguments, reads: Sequence[Spec], er
     why = str(error) if isinstance(error, Misfit) else rule
     if before == after:
         return MisfitTensor(
-            f"layer {path!r} ({record['class_name']}) could not be called on {_shapes(after)} any more: {why}"
+            f"layer {path!r} ({record['class_name']}) could no longer be called on {_shapes(after)}: {why}"
         )
     was = "" if None in before else f" in place of {_shapes(before)}"
     return MisfitTensor(
         f"layer {path!r} ({record['class_name']}) would be called on {_shapes(after)}{was}{_made_by(call)}, which it "
-        f"cannot take: "
-        f"{why}. Change that layer first, or put one before it that gives it what it takes"
+        f"cannot take: {why}. Change that layer first, or insert a layer before it that adapts the tensor"
     )
 
 

@@ -1,4 +1,4 @@
-"""The shapes of samples as people give them, put in place of the open sizes of a model's inputs."""
+"""Shapes of samples from the user, in place of the open sizes of a model's inputs."""
 
 from __future__ import annotations
 
@@ -15,16 +15,18 @@ Shapes = Sequence[int | None] | Mapping[str, Sequence[int | None]]
 
 
 def as_shapes(value: Any, name: str = "shapes") -> Shapes:
-    """The shape of one sample, or one for each name of an input."""
-    return {key: as_shape(one, name) for key, one in value.items()} if isinstance(value, Mapping) else as_shape(value)
+    """The shape of one sample, or a mapping from the name of each input to a shape."""
+    if isinstance(value, Mapping):
+        return {key: as_shape(shape, name) for key, shape in value.items()}
+    return as_shape(value)
 
 
 def with_shapes(snapshot: Snapshot, shapes: Shapes) -> Snapshot:
-    """The snapshot with inputs of the sizes given, as the config would state them.
+    """The snapshot with fixed sizes in place of the open sizes of its inputs.
 
     Raises:
-        WrongShape: a shape does not fit the model's input.
-        UnknownLayer: the model has no input of that name.
+        WrongShape: a shape does not match the input.
+        UnknownLayer: the model has no input with this name.
     """
     graph = read_graph(snapshot)
     places = {key: (*graph.places[key], "config", "batch_shape") for key, _ in graph.sources}
@@ -42,12 +44,12 @@ def with_shapes(snapshot: Snapshot, shapes: Shapes) -> Snapshot:
 
 
 def _fitted(name: str, stated: Sequence[int | None], given: Sequence[int | None]) -> list[int | None]:
-    """An input's shape with its open sizes as given."""
+    """The shape of an input with its open sizes replaced."""
     if len(given) != len(stated) - 1 or any(
         a != b and None not in (a, b) for a, b in zip(stated[1:], given, strict=True)
     ):
         raise WrongShape(
-            f"one sample of input {name!r} has the shape {tuple(stated[1:])} by the config, not {tuple(given)}; give a "
-            "size for each None and leave the others as they are"
+            f"one sample of input {name!r} has the shape {tuple(stated[1:])} in the config, not {tuple(given)}; give a "
+            "size for each None and repeat the other sizes"
         )
     return [stated[0], *(b if a is None else a for a, b in zip(stated[1:], given, strict=True))]

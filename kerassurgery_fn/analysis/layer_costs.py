@@ -27,7 +27,7 @@ from kerassurgery_fn.values.tables import Table
 
 @dataclass(frozen=True)
 class LayerCost:
-    """What one layer or operation costs; `note` says why a figure is only an estimate, if it is."""
+    """The cost of one layer or operation; `note` says why its MACs are only an estimate, if they are."""
 
     path: str
     class_name: str
@@ -40,7 +40,7 @@ class LayerCost:
 
 @dataclass(frozen=True, repr=False)
 class Cost:
-    """What a model costs: a row a layer, in the order of the model, and totals. It prints as a table.
+    """The cost of a model: a row for each layer, in the order of the model, and totals. It prints as a table.
 
     >>> row = LayerCost("dense", "Dense", 15, 15, 12, 60)
     >>> two = Cost((row, LayerCost("flatten", "Flatten", 0, 0, 0, 0)))
@@ -83,7 +83,7 @@ class Cost:
         return "\n".join([*lines, *(f"~ {layer.path}: {layer.note}" for layer in shown if layer.note)])
 
     def table(self) -> Table:
-        """The layers that cost anything, with their shares of the whole."""
+        """The layers with weights or MACs, with their shares of all MACs."""
         rows = tuple(
             (row.path, row.class_name, row.parameters, row.macs, f"{100 * row.macs / (self.macs or 1):.1f} %")
             for row in self.layers
@@ -105,7 +105,7 @@ def _figures(costs: LayerCost | Cost) -> tuple[str, ...]:
 
 
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """The lines of a table, two columns of words on the left and the others on the right of their place."""
+    """The lines of a table: two columns of words, aligned on the left, and columns of numbers, aligned on the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     aligned = [
         [cell.ljust(n) if i < 2 else cell.rjust(n) for i, (cell, n) in enumerate(zip(row, widths, strict=True))]
@@ -118,33 +118,32 @@ def _table(rows: Sequence[Sequence[str]]) -> list[str]:
 def cost(snapshot: Snapshot, shapes: Shapes | None = None) -> Cost:
     """The parameters, multiply-accumulates (MACs) and weight bytes of a model, from its config.
 
-    A MAC is one multiplication and addition of a convolution, a dense layer or another product of matrices, the
-    projections, scores and weighted sums of attention included, in a forward pass of **one sample** (batch 1).
-    Biases, normalisations, activations, pooling, lookups and all that works element by element count nothing. Zeros of
-    a padding count like other numbers. A shared layer's weights count once, its MACs at every call; a recurrent
-    layer's kernels count at every step of time.
+    A MAC is one multiplication and addition of a convolution, a dense layer or another matrix product, in a forward
+    pass of **one sample** (batch 1). The projections, scores and weighted sums of attention are included. Biases,
+    normalisations, activations, pooling, lookups and elementwise operations count as zero. Zeros of a padding count
+    like other numbers. The weights of a shared layer count once, its MACs at every call. The kernels of a recurrent
+    layer count at every time step.
 
-    An axis whose size the config leaves open (time, height, width) counts as one position, unless `shapes` says how
-    long it is.
+    An axis of open size (time, height, width) counts as one position, unless `shapes` states its size.
 
-    Parameters and bytes agree with `model.count_params()` and with Keras' memory of the variables. A weight has the
-    dtype of its array; where the snapshot has no arrays, that of the layer's dtype policy (float32 under
-    `mixed_float16`). Opaque layers, those that no rule describes, are counted by the arrays of the snapshot. Their
-    arrays count as trainable if the layer is, except those that its record lists as state and integers. Their MACs are
-    an estimate: every element of arrays with two axes and more, once for each position of the output. Their rows carry
-    a note.
+    Parameters and bytes agree with `model.count_params()` and with the memory of the Keras variables. A weight has the
+    dtype of its array. If the snapshot has no arrays, it has that of the layer's dtype policy (float32 under
+    `mixed_float16`). Opaque layers, which no rule describes, are counted by the arrays of the snapshot. Their arrays
+    count as trainable if the layer is trainable, except integers and the arrays that its record lists as state. Their
+    MACs are an estimate: every element of arrays with two or more axes, once for each position of the output. Their
+    rows have a note.
 
-    LoRA adds the product of two factors to a kernel once a call, so it costs the same for one position and for many.
+    LoRA adds the product of two factors to a kernel once for each call, so its cost does not depend on the positions.
     Quantized layers apply both factors at every position.
 
     Args:
         snapshot: the model.
-        shapes: the shape of one sample (without the batch axis) for a model with one input, or a mapping of the
+        shapes: the shape of one sample (without the batch axis) for a model with one input, or a mapping from the
             names of input layers to shapes.
 
     Raises:
-        WrongShape: a shape does not fit the model's input.
-        UnknownLayer: the model has no input of that name.
+        WrongShape: a shape does not match the input.
+        UnknownLayer: the model has no input with this name.
     """
     return _cost(snapshot, freeze(shapes))
 
@@ -156,24 +155,24 @@ def _cost(snapshot: Snapshot, shapes: Shapes | None) -> Cost:
 
 
 def cost_of(snapshot: Snapshot, flow: Flow, dead: np.ndarray | None = None) -> Cost:
-    """The cost of a snapshot whose flow is known, or what it would cost without the channels of dead final ids.
+    """The cost of a snapshot by its flow, or its cost without the channels of some ids.
 
     Args:
         snapshot: the model.
         flow: its channels.
-        dead: which final ids die, shaped as by `flow.solution.none_dead()`; none by default.
+        dead: boolean mask over the final ids that are deleted, as `flow.solution.none_dead()`; none by default.
     """
     return cost_by(snapshot, flow, _measure(flow, dead))
 
 
 def cost_by(snapshot: Snapshot, flow: Flow, measure: Measure) -> Cost:
-    """The cost of a snapshot whose flow is known, with the sizes of axes that a function gives.
+    """The cost of a snapshot by its flow, with sizes of axes from a function.
 
     Args:
         snapshot: the model.
         flow: its channels.
-        measure: axis -> the number of its positions, 1 where it is unknown. An int of a subclass is as good: the
-            figures are sums of products of the sizes.
+        measure: axis -> the number of its positions, 1 if that is unknown. It can return a subclass of int: all figures
+            are sums of products of the sizes.
     """
     collector = MacCollector(snapshot, flow, measure)
     walk(collector.calls, collector)
@@ -195,7 +194,16 @@ def _row(
     snapshot: Snapshot, flow: Flow, path: str, record: Record, shapes: list[tuple[str, Shape]], trains: bool, macs: int,
     note: str,
 ) -> LayerCost:  # fmt: skip
-    """A layer's row; `trains` says whether the model as a whole is trainable."""
+    """The row of a layer.
+
+    Args:
+        snapshot, flow: the model.
+        path, record: the layer.
+        shapes: the name and shape of each of its weights.
+        trains: whether the model as a whole is trainable.
+        macs: the MACs of the layer for one sample.
+        note: why they are only an estimate, if they are.
+    """
     sizes = [prod(shape) for _, shape in shapes]
     arrays = snapshot.weights.get(path, ())
     width = item_size(record)
@@ -208,7 +216,7 @@ def _row(
         path,
         record["class_name"],
         sum(sizes),
-        sum(n for n, one in zip(sizes, trained, strict=True) if one and trains),
+        sum(n for n, is_trained in zip(sizes, trained, strict=True) if is_trained and trains),
         macs,
         sum(n * width for n, width in zip(sizes, widths, strict=True)),
         note,
@@ -216,7 +224,7 @@ def _row(
 
 
 def _measure(flow: Flow, dead: np.ndarray | None) -> Measure:
-    """A function from an axis to how many of its positions live; an unknown number counts as one."""
+    """A function: axis -> the number of its positions that are kept, 1 if that is unknown."""
     known: dict[int, int] = {}
 
     def measure(axis: Axis) -> int:

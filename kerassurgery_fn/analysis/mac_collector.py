@@ -1,4 +1,4 @@
-"""Multiply-accumulates of the calls of a model, as the records of their classes count them."""
+"""The multiply-accumulates of the calls of a model, by the records of their classes."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ Measure = Callable[[Axis], int]  # axis -> the number of its positions
 
 
 class MacCollector:
-    """The multiply-accumulates of the layers of a model on a whole batch.
+    """Collects the multiply-accumulates of the layers of a model for a whole batch.
 
-    - `calls`: the calls of the model, and those inside models that layers wrap;
+    - `calls`: the calls of the model, and the calls inside wrapped models;
     - `times`: path and node of each call -> how often it is made;
     - `weights`: path -> name and shape of the weights of each layer;
     - `macs`: path -> multiply-accumulates of all calls of the layer;
@@ -40,7 +40,7 @@ class MacCollector:
         self.notes: dict[str, str] = {}
 
     def rule(self, call: Call) -> Use:
-        """What counts the multiply-accumulates of a call. The note on an opaque layer is the reason."""
+        """The function that counts the multiply-accumulates of a call. An opaque layer gets its reason as a note."""
         if call.path in self.flow.opaque:
             self.notes[call.path] = f"it {self.flow.opaque[call.path]}"
         outputs = (self.flow.tensors.get(Ref(call.path, call.node, index)) for index in count())
@@ -51,7 +51,8 @@ class MacCollector:
         return map_leaves(self.shape, call.args), map_leaves(self.shape, call.kwargs)
 
     def shape(self, leaf: Any) -> Any:
-        """A leaf of a call's arguments with its shape in place of a tensor or an array; None where that is unknown."""
+        """The shape of a tensor or array among the arguments of a call, None if it is unknown; any other argument as it
+        is."""
         if isinstance(leaf, Ref):
             axes = self.flow.tensors.get(leaf)
         elif isinstance(leaf, Constant):
@@ -64,19 +65,19 @@ class MacCollector:
         self.macs[call.path] += self.times[call.path, call.node] * outputs[0]
 
     def refuse(self, call: Call, use: Use, error: Exception) -> None:
-        """Counts an estimate in place of what the record of the class says."""
+        """Counts an estimate in place of the figure from the record of the class."""
         self.notes.setdefault(call.path, f"the count of its MACs fails ({type(error).__name__}: {error})")
         self.collect(call, use, [estimate(use, leaves([*self.arguments(call, use)]))])
 
 
 def estimate(use: Use, arguments: Sequence[Any]) -> int:
-    """Every kernel element once for each position of the first tensor whose shape is known."""
+    """An estimate of the MACs: every kernel element once for each position of the first tensor of known shape."""
     known = [*use.outputs, *(leaf for leaf in arguments if isinstance(leaf, tuple))]
     return use.kernels * (use.positions(known[0]) if known else 1)
 
 
 def timed_calls(flow: Flow, calls: Sequence[Call], measure: Measure, times: int = 1) -> Iterator[tuple[Call, int]]:
-    """All calls and how often each is made: those of a model that a layer wraps at every step of time."""
+    """All calls, and how often each is made: the calls inside a wrapped model are made at every time step."""
     for call in calls:
         yield call, times
         if inner := flow.trace.within(call):
@@ -86,7 +87,7 @@ def timed_calls(flow: Flow, calls: Sequence[Call], measure: Measure, times: int 
 
 
 def weight_shapes(snapshot: Snapshot, flow: Flow, path: str, measure: Measure) -> list[tuple[str, Shape]]:
-    """Name and shape of a layer's weights; those of an opaque layer have no names."""
+    """The name and shape of each weight of a layer. The weights of an opaque layer have no names."""
     if path in flow.opaque:
         return [("", array.shape) for array in snapshot.weights.get(path, ())]
     return [(weight.name, tuple(map(measure, weight.axes))) for weight in flow.weights.get(path, ())]

@@ -1,4 +1,4 @@
-"""The operations that compute masks, put into a model."""
+"""Insertion of the operations that compute masks into a model."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from kerassurgery_fn.values.frozen import freeze
 
 
 def is_operation(record: Record, mask: Computed) -> bool:
-    """Whether a record is that of the operation that computes a mask."""
+    """Whether a record is that of the operation of a computed mask."""
     config = {name: value for name, value in record["config"].items() if name in mask.config}
     return key_of(record) == f"ops.{mask.operation}" and config == mask.config
 
 
 class Placing:
-    """Computed masks given places in a model: operations that are there, or new ones.
+    """Finds or creates the operations that compute masks in a model.
 
-    - `placed`: each computed tensor -> the port that has it;
+    - `placed`: computed tensor -> the port that has it;
     - `specs`: the specs of these ports.
 
-    An operation that computes just this is taken first, then one that computed a mask which is not needed any more, so
-    that it keeps its name, and a new one where there is no such operation.
+    An operation that computes the same tensor is used first. Next comes an operation of a mask that is no longer
+    needed, so that its name stays in use. Otherwise a new operation is created.
     """
 
     def __init__(self, graph: Graph, specs: Mapping[Port, Spec], live: Iterable[Node]) -> None:
@@ -88,7 +88,7 @@ class Placing:
 
 
 def all_parts(mask: Any) -> list[Computed]:
-    """The computed tensors that make up a mask, each after those that it is computed of, the mask last."""
+    """The computed tensors of which a mask consists, in topological order; the mask is the last one."""
     if not isinstance(mask, Computed):
         return []
     return [*(part for arg in parts_of(mask) for part in all_parts(arg)), mask]

@@ -1,12 +1,13 @@
-"""The masks in the calls of a model: taken out before its tensors are joined anew, and worked out again after that.
+"""The masks in the calls of a model. They are removed before an edit and determined again after it.
 
-A call that takes a mask states the one that Keras found for it, often far behind the layer that made the mask. So an
-edit could not take that layer away, and a new layer that makes a mask would have no effect. Therefore
+Keras writes the mask that it passes automatically into each call that takes a mask, often far behind the layer that
+created the mask. With these arguments, an edit could not remove that layer, and a new layer with a mask would have no
+effect. Therefore
 
-- `without_masks` puts `AUTOMATIC` in place of each mask that Keras found itself; the operations that compute masks have
-  no readers then. A mask that somebody gave by hand stays.
-- `with_masks` puts in place of `AUTOMATIC` the mask that Keras would find now, or None. Operations that compute it are
-  used again where they are there, and new where they are not.
+- `without_masks` replaces each automatic mask by `AUTOMATIC`, so that the operations that compute masks have no
+  readers. A mask that a person passed stays;
+- `with_masks` replaces `AUTOMATIC` by the mask that Keras would pass now, or None. Existing operations that compute the
+  mask are used again.
 """
 
 from __future__ import annotations
@@ -34,25 +35,25 @@ from kerassurgery_fn.graph import (
 )
 from kerassurgery_fn.keras_io.layer_conversion import passes_masks_on
 from kerassurgery_fn.rules.dtypes import compute_dtype, is_float
-from kerassurgery_fn.rules.mask_rules import Computed, Mask, Masked, is_source, made_masks, only
+from kerassurgery_fn.rules.mask_rules import Computed, Mask, Masked, is_source, only, output_masks
 from kerassurgery_fn.rules.registry import is_foreign
 
 
 def without_masks(graph: Graph) -> Graph:
-    """The model with `AUTOMATIC` in place of each mask that Keras found itself, None among them."""
+    """The model with `AUTOMATIC` in place of each mask that Keras passes automatically, including None."""
     masks = _Masks(graph, {use.port: use.spec for call in graph.calls.values() for use in call.uses if use.spec})
     calls = dict(graph.calls)
-    for node in masks.found:
+    for node in masks.automatic_calls:
         calls[node] = with_mask(graph.calls[node], AUTOMATIC)
-    return replace(graph, calls=calls, passing=frozenset(masks.passing)) if masks.found else graph
+    return replace(graph, calls=calls, passing=frozenset(masks.passing)) if masks.automatic_calls else graph
 
 
 def with_masks(graph: Graph, specs: Mapping[Port, Spec]) -> tuple[Graph, dict[Port, Spec]]:
-    """The model with the masks that Keras finds, and the specs of the tensors that compute them.
+    """The model with the masks that Keras passes automatically, and the specs of the tensors that compute them.
 
     Args:
         graph: the model.
-        specs: the spec of each of its tensors.
+        specs: tensor -> its shape and dtype.
     """
     nodes = [node for node in graph.live if node in graph.calls]
     graph = with_added_kwargs(graph, nodes, specs)
@@ -78,7 +79,7 @@ def with_mask(call: Arguments, mask: Any) -> Arguments:
 
 
 def automatic_kwargs(kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """The keyword arguments of a new call, whose mask is yet to be found if the layer takes one.
+    """The keyword arguments of a new call, with `AUTOMATIC` as the mask if the layer takes a mask.
 
     >>> automatic_kwargs({"training": False})
     {'training': False}
@@ -87,8 +88,10 @@ def automatic_kwargs(kwargs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def with_added_kwargs(graph: Graph, nodes: Iterable[Node], specs: Mapping[Port, Spec]) -> Graph:
-    """The model with the arguments that Keras adds to calls, a mask among them, where it added none because the layer
-    cast what it read, and the layer does not cast any more. Sequential models state no arguments."""
+    """The model with the keyword arguments that Keras adds to calls, for layers that no longer cast their input.
+
+    Keras adds none if the layer casts its input to its own dtype. Sequential models state no arguments at all.
+    """
     if not is_functional(graph.record):
         return graph
     before = {name_of(layer): layer for layer in graph.record["config"]["layers"]}
@@ -97,14 +100,14 @@ def with_added_kwargs(graph: Graph, nodes: Iterable[Node], specs: Mapping[Port, 
         args, kwargs = graph.calls[node]
         if kwargs or len(args) != 1 or not isinstance(args[0], Use) or node[0] not in before:
             continue
-        now = specs.get(args[0].port)
-        if casts(before[node[0]], args[0].spec) and not casts(graph.layers[node[0]], now):
+        spec = specs.get(args[0].port)
+        if casts(before[node[0]], args[0].spec) and not casts(graph.layers[node[0]], spec):
             calls[node] = Arguments(args, automatic_kwargs(added_kwargs(graph.layers[node[0]])))
     return replace(graph, calls=calls)
 
 
 def casts(record: Record, read: Spec | None) -> bool:
-    """Whether a layer casts what it reads, to the dtype in which it computes; a Sequential model, to its input's."""
+    """Whether a layer casts its input to its compute dtype. A Sequential model casts to the dtype of its input."""
     policy = record["config"].get("dtype")
     if is_model(record):
         policy = None if is_functional(record) else record["config"]["layers"][0]["config"]["dtype"]
@@ -114,17 +117,20 @@ def casts(record: Record, read: Spec | None) -> bool:
 class _Masks:
     """The masks of all tensors of a model.
 
-    - `made`: tensor -> its mask, for tensors that have one;
-    - `via`: tensor -> the layers of foreign classes that are believed to have handed its mask on;
-    - `found`: calls whose mask is the one that Keras would find;
-    - `passing`: layers of foreign classes that hand masks on, as the masks of calls behind them prove.
+    It is not known whether a layer of a user's class passes on its mask. It is assumed at first; a call behind it that
+    states this mask proves it.
+
+    - `by_port`: tensor -> its mask, for tensors with a mask;
+    - `via`: tensor -> the layers of users' classes that are assumed to have passed on its mask;
+    - `automatic_calls`: calls whose mask is the one that Keras would pass automatically;
+    - `passing`: layers of users' classes that are proved to pass on masks.
     """
 
     def __init__(self, graph: Graph, specs: Mapping[Port, Spec | None]) -> None:
         self.graph, self.specs = graph, specs
-        self.made: dict[Port, Mask] = {}
+        self.by_port: dict[Port, Mask] = {}
         self.via: dict[Port, frozenset[str]] = {}
-        self.found: list[Node] = []
+        self.automatic_calls: list[Node] = []
         self.passing: set[str] = set(graph.passing)
         nodes = [node for node in graph.live if node in graph.calls]
         masked = any(is_source(graph.layers[key]) for key, _ in nodes) or any(map(has_mask, graph.calls.values()))
@@ -134,13 +140,13 @@ class _Masks:
                 self.visit(node, previous)
 
     def previous(self, node: Node) -> Any:
-        """The mask that a call is given, or else those of its first argument."""
+        """The mask that is passed to a call, or the masks of its first argument if it takes no mask."""
         automatic = self.automatic(node)
         recorded = self.graph.calls[node].kwargs.get("mask")
         if "mask" not in self.graph.calls[node].kwargs:
             return self.masks(first_argument(self.graph.calls[node]))
         if recorded is AUTOMATIC or self.is_same(recorded, automatic):
-            self.found.append(node)
+            self.automatic_calls.append(node)
             if any(leaves(automatic)):
                 self.passing |= self.passed(first_argument(self.graph.calls[node]))
             return automatic
@@ -149,15 +155,15 @@ class _Masks:
         return map_leaves(lambda leaf: leaf.port if isinstance(leaf, Use) else None, recorded)
 
     def automatic(self, node: Node) -> Any:
-        """The mask that Keras finds for a call: none where tensors are given in several arguments."""
+        """The mask that Keras passes to a call automatically: None if several arguments have tensors."""
         call = self.graph.calls[node]
-        given = [*call.args, *(value for name, value in call.kwargs.items() if not name.endswith("mask"))]
-        if sum(any(isinstance(leaf, Use) for leaf in leaves(tree)) for tree in given) != 1:
+        arguments = [*call.args, *(value for name, value in call.kwargs.items() if not name.endswith("mask"))]
+        if sum(any(isinstance(leaf, Use) for leaf in leaves(argument)) for argument in arguments) != 1:
             return None
         return self.masks(first_argument(call))
 
     def masks(self, tree: Any) -> Any:
-        return map_leaves(lambda leaf: self.made.get(leaf.port) if isinstance(leaf, Use) else None, tree)
+        return map_leaves(lambda leaf: self.by_port.get(leaf.port) if isinstance(leaf, Use) else None, tree)
 
     def passed(self, tree: Any) -> frozenset[str]:
         ports = [leaf.port for leaf in leaves(tree) if isinstance(leaf, Use)]
@@ -169,27 +175,28 @@ class _Masks:
             return
         via = self.passed(first)
         if is_foreign(record):
-            made = [only(previous)] if any(leaves(previous)) and self.believed(node[0]) else []
+            masks = [only(previous)] if any(leaves(previous)) and self.passes(node[0]) else []
             via |= {node[0]}
         else:
-            made = made_masks(Masked(record, first, previous, self.spec))
-        for output, mask in enumerate(made):
+            masks = output_masks(Masked(record, first, previous, self.spec))
+        for output, mask in enumerate(masks):
             if mask is not None:
-                self.made[Port(*node, output)], self.via[Port(*node, output)] = mask, via
+                self.by_port[Port(*node, output)], self.via[Port(*node, output)] = mask, via
 
-    def believed(self, key: str) -> bool:
-        """Whether a layer of a foreign class hands masks on: as long as nobody has asked, it is believed to."""
-        return key in self.passing or self.unasked or passes_masks_on(self.graph.layers[key])
+    def passes(self, key: str) -> bool:
+        """Whether a layer of a user's class passes on masks. It is assumed while no mask is to be determined again."""
+        return key in self.passing or self.is_original or passes_masks_on(self.graph.layers[key])
 
     @property
-    def unasked(self) -> bool:
+    def is_original(self) -> bool:
+        """Whether all masks stand in the calls, so that none is to be determined again."""
         return not any(map(is_automatic, self.graph.calls.values()))
 
     def spec(self, port: Port) -> Spec:
         return self.specs.get(port) or Spec(())
 
     def is_same(self, recorded: Any, mask: Any) -> bool:
-        """Whether what a call states as its mask is a certain one."""
+        """Whether the mask that a call states is a certain mask."""
         if isinstance(recorded, list) or isinstance(mask, list):
             stated, masks = leaves(recorded), leaves(mask)
             if recorded is None:
@@ -203,7 +210,7 @@ class _Masks:
         return bool(port == mask)
 
     def computes(self, port: Port, mask: Computed) -> bool:
-        """Whether a tensor is what certain operations compute."""
+        """Whether a tensor is the output of the operations of a computed mask."""
         if port.node not in self.graph.calls or not is_operation(self.graph.layers[port.layer], mask):
             return False
         args = self.graph.calls[port.node].args
@@ -221,6 +228,6 @@ def has_mask(call: Arguments) -> bool:
 
 
 def first_argument(call: Arguments) -> Any:
-    """The first argument of a call, which may go by its name."""
+    """The first argument of a call, by position or by name."""
     named = [value for name, value in call.kwargs.items() if not name.endswith("mask")]
     return next(iter([*call.args, *named]), None)

@@ -1,8 +1,8 @@
-"""What layers require of the tensors that they are called on, so that Keras can build and call them.
+"""The requirements of layers on the tensors that they read, so that Keras can build and call the layers.
 
-The record of a class states its requirements: how many axes a tensor has, whether it must be of floats, which sizes
-must divide others (`rules.size_checks`). What every class requires is here, too: known sizes of weights, and no output
-without positions.
+The record of a class states its requirements: the number of axes, whether it needs floats, and which sizes must divide
+others (`rules.size_checks`). Requirements of all classes are here: weights have no open sizes, and no axis of an output
+is empty.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from kerassurgery_fn.rules.layer import Weight, listed
 from kerassurgery_fn.rules.registry import is_foreign, is_operation, rank_of, rule_for
 from kerassurgery_fn.rules.size_checks import Misfit, Sizes
 
-PLACES = ("axis", "axis1", "axis2", "source", "destination")  # fields that name axes of what a layer reads
+PLACES = ("axis", "axis1", "axis2", "source", "destination")  # fields that name axes of the input
 
 
 def least_rank_of(record: Record) -> int:
-    """How many axes a layer wants its input to have at least.
+    """The least number of axes of a layer's input.
 
     >>> least_rank_of({"module": "keras.layers", "class_name": "PReLU", "config": {"shared_axes": [1, 2]}})
     3
@@ -35,7 +35,7 @@ def least_rank_of(record: Record) -> int:
 
 
 def check_rank(record: Record, shape: Sequence[Any]) -> None:
-    """Raises Misfit where a tensor has more or fewer axes than the layer wants."""
+    """Raises Misfit if a tensor has another number of axes than the layer needs."""
     check_places(record, len(shape))
     wanted, least = rank_of(record), least_rank_of(record)
     if wanted and len(shape) != wanted:
@@ -45,30 +45,30 @@ def check_rank(record: Record, shape: Sequence[Any]) -> None:
 
 
 def check_places(record: Record, rank: int) -> None:
-    """Raises Misfit where a layer names axes that a tensor does not have."""
+    """Raises Misfit if a layer names axes that a tensor does not have."""
     for field in () if rule_for(record).new_axis or is_foreign(record) else PLACES:
         axes = [axis for axis in listed(record["config"].get(field)) if isinstance(axis, int)]
-        if odd := [axis for axis in axes if not -rank <= axis < rank]:
-            raise Misfit(f"its {field} {odd[0]} is none of a tensor of {rank} axes; give it another `{field}`")
+        if missing := [axis for axis in axes if not -rank <= axis < rank]:
+            raise Misfit(f"a tensor of {rank} axes has no {field} {missing[0]}; set `{field}`")
 
 
 def check_built_rank(record: Record, shape: Sequence[Any]) -> None:
-    """Raises Misfit where a layer is built for another number of axes, and takes no other from then on."""
+    """Raises Misfit if a layer takes only tensors of the rank for which it is built, and that is another one."""
     built = (record.get("build_config") or {}).get("input_shape")
     if rule_for(record).fixed_rank and built and len(built) != len(shape):
         raise Misfit(f"it is built for tensors of {len(built)} axes; give a layer that is not built")
 
 
 def check_adapted(record: Record) -> None:
-    """Raises Misfit where a weight that LoRA adapts would be constrained."""
+    """Raises Misfit if a weight has both a LoRA adapter and a constraint."""
     config = record["config"]
     for field in ("kernel_constraint", "embeddings_constraint") if config.get("lora_rank") else ():
         if config.get(field):
-            raise Misfit(f"Keras adapts no weight by LoRA that is constrained; leave out `{field}`")
+            raise Misfit(f"Keras does not allow LoRA on a weight with a constraint; remove `{field}`")
 
 
 def check_calls(first: Iterable[First]) -> None:
-    """Raises Misfit where a layer, or one inside it, cannot be called on the sizes that it is given."""
+    """Raises Misfit if a layer, or a layer inside it, cannot be called on tensors of some sizes."""
     for record, args, kwargs in first:
         check_adapted(record)
         given = next(iter([*args, *kwargs.values()]), None)
@@ -80,7 +80,7 @@ def check_calls(first: Iterable[First]) -> None:
 
 
 def check_sizes(record: Record, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-    """Raises Misfit where the sizes are not those that the record of the class requires."""
+    """Raises Misfit if sizes do not meet the requirements in the record of the class."""
     for check in rule_for(record).requires:
         positional, named, _ = placed(check, _sizes([*args]), _sizes({**kwargs}))
         check(record["config"], *positional, **named)
@@ -99,10 +99,10 @@ def _sizes(tree: Any) -> Any:
 
 
 def check_aligned(record: Record, before: Sequence[Sequence[Any] | None], shapes: Sequence[Sizes]) -> None:
-    """Raises Misfit where an operation would align the batch axis of a tensor with another axis than a batch axis.
+    """Raises Misfit if an operation would align the batch axis of one tensor with another axis of a second tensor.
 
-    Operations align tensors at their last axes, merge layers at the batch axis. Tensors whose numbers of axes are as
-    they were are not looked at: an unknown size at the beginning need not be the batch.
+    Operations align tensors at their last axes, merge layers at the batch axis. Tensors whose ranks have not changed
+    are not checked, because an unknown size at the beginning need not be the batch.
 
     Args:
         record: the operation.
@@ -116,14 +116,14 @@ def check_aligned(record: Record, before: Sequence[Sequence[Any] | None], shapes
     for shape in shapes:
         if shape and shape[0] is None and len(shape) < len(longest) and longest[-len(shape)] != 1:
             raise Misfit(
-                f"it aligns tensors at their last axes, so that the batch axis of shape {shape} would meet axis "
-                f"{len(longest) - len(shape)} of shape {longest}; put a Reshape before it that gives both tensors the "
-                "same number of axes"
+                f"it aligns tensors at their last axes, so the batch axis of shape {shape} would meet axis "
+                f"{len(longest) - len(shape)} of shape {longest}; insert a Reshape before it, so that both tensors "
+                "have the same number of axes"
             )
 
 
 def check_floats(record: Record, before: Sequence[str | None], dtypes: Sequence[str | None]) -> None:
-    """Raises Misfit where a layer that computes with floats would read integers, and has not done so before.
+    """Raises Misfit if a layer that needs floats would read integers, and has not done so before.
 
     Args:
         record: the layer, which may wrap another one.
@@ -132,7 +132,7 @@ def check_floats(record: Record, before: Sequence[str | None], dtypes: Sequence[
     integers = [now for old, now in zip(before, dtypes, strict=True) if now and now != old and "float" not in now]
     layers = [*takewhile(bool, iterate(lambda layer: layer["config"].get("layer"), record))]
     if integers and not is_model(layers[-1]) and needs_floats(layers[-1]):
-        raise Misfit(f"it computes with floats, and the tensor is of {integers[0]}; put it behind a layer of floats")
+        raise Misfit(f"it needs floats, but the tensor has the dtype {integers[0]}; choose a place behind floats")
 
 
 def needs_floats(record: Record) -> bool:
@@ -147,7 +147,7 @@ def needs_floats(record: Record) -> bool:
 
 
 def check_made(record: Record, made: Sequence[Any]) -> None:
-    """Raises Misfit where nothing is left of an axis: a window or a crop is larger than what it is taken of."""
+    """Raises Misfit if an axis of an output would be empty, because a window or crop is larger than the input."""
     for axes in made:
         sizes = tuple(map(size, axes))
         if not is_operation(record) and any(n is not None and n <= 0 for n in sizes[1:]):
@@ -155,35 +155,35 @@ def check_made(record: Record, made: Sequence[Any]) -> None:
                 (name for name in ("kernel_size", "pool_size", "cropping") if name in record["config"]), "config"
             )
             raise Misfit(
-                f"nothing would be left of it, but a tensor of shape {sizes}: its {field} is larger than the tensor; "
-                f"give it another {field}, or padding"
+                f"its output would be empty, of shape {sizes}, because its {field} is larger than the input; change "
+                f"{field} or the padding"
             )
 
 
 def check_known(weights: Sequence[Weight]) -> None:
-    """Raises Misfit where a weight would have an open size."""
+    """Raises Misfit if a weight would have an open size."""
     for weight in weights:
         sizes = tuple(map(size, weight.axes))
         if None in sizes:
             raise Misfit(
-                f"its {weight.name} would be of shape {sizes}, and a weight has no open sizes; give the model an input "
-                "of fixed size, or use a layer that does not depend on that size"
+                f"its {weight.name} would have the shape {sizes}, but a weight cannot have open sizes; give the model "
+                "an input of fixed size, or use a layer that does not depend on that size"
             )
 
 
 def check_shared(before: Sequence[Weight], now: Sequence[Weight]) -> None:
-    """Raises Misfit where calls of one layer would need weights of different shapes."""
-    for one, other in zip(before, now, strict=False):
-        old, new = tuple(map(size, one.axes)), tuple(map(size, other.axes))
+    """Raises Misfit if calls of one layer would need weights of different shapes."""
+    for first, second in zip(before, now, strict=False):
+        old, new = tuple(map(size, first.axes)), tuple(map(size, second.axes))
         if any(a != b and None not in (a, b) for a, b in zip(old, new, strict=False)):
             raise Misfit(
-                f"its {one.name} would have to be of shape {old} at one call and {new} at another, and its calls share "
-                "one; give each of these calls a layer of its own with calls="
+                f"its {first.name} would need the shape {old} at one call and {new} at another, but all calls share "
+                "the weight; give each of these calls a layer of its own with calls="
             )
 
 
 def describe(needed: Mapping[int, Sequence[str]]) -> str:
-    """Which outputs are read, and by what, in words.
+    """The first output that is read, and its readers, in words.
 
     >>> describe({1: ["top", "an output of the model"]})
     "tensor 1 is read by 'top' and an output of the model"

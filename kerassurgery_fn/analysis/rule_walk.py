@@ -1,8 +1,8 @@
-"""The walk that runs the rules: call by call, with what is known of each tensor in its place.
+"""The walk that runs the rules of a model, call by call.
 
-What a walk is for is up to its collector. It says which rule a call has and what stands for the tensors among the
-call's arguments, and it keeps what the rule returns. There are three: of the channels of a whole model
-(`channel_collector`), of the shapes and dtypes of a model that is being edited (`shape_collector`), and of
+A collector determines the purpose of a walk. It gives the rule of a call, replaces the tensors among the arguments by
+what is known about them, and keeps the result of the rule. There are three collectors: for the channels of a model
+(`channel_collector`), for the shapes and dtypes of a model that is being edited (`shape_collector`), and for
 multiply-accumulates (`mac_collector`).
 """
 
@@ -18,8 +18,8 @@ Rule = TypeVar("Rule", bound=Callable[..., Any])
 
 
 class Collector(Protocol[Rule]):
-    """What a walk collects. `expected` are the exceptions by which a rule says that it does not know or that a call is
-    wrong; others are defects of the rule."""
+    """What a walk collects. A rule raises one of the `expected` exceptions if it cannot follow a call or the
+    call is invalid; any other exception is a defect of the rule."""
 
     expected: tuple[type[Exception], ...]
 
@@ -32,16 +32,16 @@ class Collector(Protocol[Rule]):
         ...
 
     def collect(self, call: Call, rule: Rule, outputs: list[Any]) -> None:
-        """Keeps what the rule returns for the outputs of the call, and what it has found out on the way."""
+        """Keeps the result of the rule for each output of the call, and the other results of the rule."""
         ...
 
     def refuse(self, call: Call, rule: Rule, error: Exception) -> None:
-        """Notes that the rule, or one of the methods above, has raised an exception. It may raise another one."""
+        """Handles an exception of the rule or of one of the methods above. It may raise another one."""
         ...
 
 
 def walk(calls: Iterable[Call], collector: Collector[Any]) -> None:
-    """Runs the rules of calls that are in order: each reads what those before it have made."""
+    """Runs the rules of calls in topological order."""
     for call in calls:
         visit(call, collector)
 
@@ -49,8 +49,8 @@ def walk(calls: Iterable[Call], collector: Collector[Any]) -> None:
 def visit(call: Call, collector: Collector[Any]) -> None:
     """Runs the rule of one call.
 
-    A rule that fails on a config that nobody thought of must not be trusted, nor stop the walk: the collector is told.
-    In strict mode it is a defect, and raised.
+    If the rule raises an unexpected exception, the collector handles it, so that the walk goes on. In strict mode the
+    exception is raised.
     """
     rule = collector.rule(call)
     try:

@@ -1,4 +1,4 @@
-"""Shapes, dtypes and weights: what the rules say of a call, and whether the layer can be called so at all."""
+"""Shapes, dtypes and weights of calls by their rules, and checks whether the layers can be called."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ from kerassurgery_fn.rules.size_checks import Misfit
 from kerassurgery_fn.values.frozen import Location
 from kerassurgery_fn.values.snapshot import Weights
 
-NODE = itemgetter(0, 1)  # of a port
-Enter = Callable[[str, Tensor], Tensor]  # key of a layer that wraps a model, one step -> what the model makes of it
+NODE = itemgetter(0, 1)  # the node of a port
+Enter = Callable[[str, Tensor], Tensor]  # key of a wrapper, axes of one time step -> axes of the wrapped model's output
 
 
 @dataclass
 class Facts:
-    """What is known of a model's tensors, layers and weights.
+    """What is known about the tensors, layers and weights of a model.
 
-    - `specs`: the spec of each tensor that could be worked out;
-    - `layers`: key -> the record of each layer that was looked at anew, with a `build_config` that is right;
-    - `weights`: key -> the weights that such a layer must have, None where no rule says.
+    - `specs`: tensor -> its shape and dtype, if they could be worked out;
+    - `layers`: key -> the record of each layer that was analysed, with its new `build_config`;
+    - `weights`: key -> the weights that such a layer must have; None if there is no rule.
     """
 
     specs: dict[Port, Spec] = field(default_factory=dict)
@@ -64,14 +64,14 @@ class Facts:
 
 
 class ShapeCollector:
-    """The shapes and dtypes of one model. A call that its rule cannot follow raises an exception that says why.
+    """Collects the shapes and dtypes of one model. A call that its rule cannot follow raises an error with the reason.
 
     - `graph`, `scope`: the model and its path;
-    - `weights`: the weights of the whole snapshot by key; those of a layer that has none there may be of any shape;
+    - `weights`: the weights of the whole snapshot by path. A layer without weights there can have any;
     - `is_nested`: whether the model is called on other tensors than its own inputs;
-    - `enter`: walks through the model that a layer wraps;
-    - `facts`: what is known of the tensors, layers and weights so far;
-    - `outputs`: the specs of what each call makes by its rule.
+    - `enter`: the walk through a wrapped model;
+    - `facts`: what is known so far about the tensors, layers and weights;
+    - `outputs`: call -> the specs of its outputs by its rule.
     """
 
     expected: tuple[type[Exception], ...] = (NoRule, Misfit, SurgeryError)
@@ -100,25 +100,25 @@ class ShapeCollector:
         return Layer(Findings(enter, CheckedConstraints()), call.path, (), call.record)
 
     def arguments(self, call: Call, layer: Layer) -> tuple[list[Any], dict[str, Any]]:
-        """The arguments of a call with the shape of each tensor in its place.
+        """The arguments of a call with a shape in place of each tensor.
 
         Raises:
-            Misfit: the layer cannot be called on them, whatever its rule says.
+            Misfit: no layer of this class can be called on them.
         """
         given = Arguments(call.args, call.kwargs)
         check_arguments(call.record, given)
         args, kwargs = self.axes(call.args, layer.findings), self.axes(call.kwargs, layer.findings)
-        check_calls([(call.record, args, kwargs)])  # of a layer without a rule, too
+        check_calls([(call.record, args, kwargs)])  # also for a layer without a rule
         before, reads = [use.spec for use in given.uses], self.reads(given)
         check_aligned(call.record, [spec and spec.shape for spec in before], [spec.shape for spec in reads])
         check_floats(call.record, [spec and spec.dtype for spec in before], [spec.dtype for spec in reads])
         return args, kwargs
 
     def collect(self, call: Call, layer: Layer, outputs: list[Any]) -> None:
-        """Keeps the specs of what a call makes, for what its layer is built, and with which weights.
+        """Keeps the specs of the outputs of a call, and the `build_config` and weights of its layer.
 
         Raises:
-            Misfit: the layer cannot be built so, or has other weights.
+            Misfit: the layer cannot be built for this call, or has other weights.
         """
         node, weights = node_of(call), layer.findings.weights.get(call.path, [])
         check_axes([*outputs, *(weight.axes for weight in weights)])
@@ -130,7 +130,7 @@ class ShapeCollector:
         self.outputs[node] = self.specs(call, node, outputs)
 
     def refuse(self, call: Call, layer: Layer, error: Exception) -> None:
-        """Raises NoRule if there is no rule, else MisfitTensor."""
+        """Raises NoRule if there is no rule, otherwise MisfitTensor."""
         if isinstance(error, (NoRule, SurgeryError)):
             raise error
         given = Arguments(call.args, call.kwargs)
@@ -148,33 +148,33 @@ class ShapeCollector:
         return [self.facts.specs[use.port] for use in call.uses]
 
     def is_first(self, node: Node) -> bool:
-        """Whether a call is the first of its layer: that one builds the layer."""
+        """Whether a call is the first of its layer, which builds the layer."""
         return node == self.graph.nodes(node[0])[0]
 
     def named(self, node: Node) -> str:
-        """The path of a call's layer by the name that it has now."""
+        """The path of a call's layer, with its current name."""
         return join_path(self.scope, self.graph.name(node[0]))
 
     def check_weights(self, node: Node, path: str, weights: list[Weight]) -> None:
-        """Raises Misfit where a layer needs other weights than it has, or other weights at another of its calls."""
+        """Raises Misfit if a layer needs other weights than it has, or other weights at another call."""
         missing = None if self.weights and node[0] in self.graph.changed else ()
         check_weights(weights, self.weights.get(path, missing))
         check_shared(self.facts.weights.get(node[0]) or [], weights)
 
     def check_sizes(self, node: Node, layer: Layer, made: list[Any], weights: list[Weight]) -> None:
-        """Raises Misfit where Keras could not build the layer for what it reads, or not call it on that."""
+        """Raises Misfit if Keras could not build the layer for its inputs, or could not call it on them."""
         check_calls(layer.findings.first.values())
         check_made(layer.record, made)
-        if self.is_first(node) and not self.is_nested:  # the layers of a nested model are built before
+        if self.is_first(node) and not self.is_nested:  # the layers of a nested model are built already
             check_known(weights)
         if rule_for(layer.record).takes == "either" and len(made) > len(self.needed[node]):
             raise Misfit(
-                f"it hands on {len(made)} tensors one by one, of which {len(self.needed[node])} would be read; use a "
-                "layer that makes one tensor of several, such as Add or Concatenate"
+                f"it passes on {len(made)} tensors one by one, but {len(self.needed[node])} would be read; use a layer "
+                "that merges tensors, such as Add or Concatenate"
             )
 
     def axes(self, tree: Any, findings: Findings) -> Any:
-        """Arguments with the sizes of every tensor, and the axes of every array, in its place."""
+        """Arguments with the sizes of each tensor, and the axes of each array, in its place."""
         match tree:
             case Use(port):
                 return self.facts.specs[port].shape
@@ -209,7 +209,7 @@ def constants(tree: Any) -> list[Spec]:
 
 
 def as_stated(record: Record, shape: Shape) -> Shape:
-    """A shape with the sizes that Keras leaves open.
+    """A shape as Keras writes it: some classes leave sizes open.
 
     >>> dense = {"module": "keras.layers", "class_name": "EinsumDense"}
     >>> dense["config"] = {"output_shape": [None, 8], "equation": "abc,cd->abd"}

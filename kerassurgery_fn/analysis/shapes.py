@@ -1,7 +1,7 @@
-"""The shapes and dtypes of a model that is being edited, and for what its layers are built.
+"""The shapes and dtypes of a model that is being edited, and the `build_config` of its layers.
 
-What is recorded of a call is taken as it is as long as the call reads what it was recorded to read. Where it reads
-something else, the rules say what it makes of that, and whether it can be called on it at all.
+The recorded shapes of a call are used as long as its inputs are the recorded ones. If its inputs have changed, the rule
+of its layer gives the new shapes, or says that the layer cannot be called on these inputs.
 """
 
 from __future__ import annotations
@@ -42,23 +42,23 @@ from kerassurgery_fn.values.snapshot import Weights
 
 
 def settled(graph: Graph, weights: Weights, scope: str = "", given: Mapping[str, Spec] | None = None) -> Facts:
-    """The facts of a model.
+    """The shapes, dtypes, builds and weights of a model.
 
     Args:
         graph: the model.
-        weights: the weights of the whole snapshot by key; those of a layer that has none there may be of any shape.
+        weights: the weights of the whole snapshot by path. A layer without weights there can have any.
         scope: the path of the model.
-        given: input layer -> what the model is called on, for a nested model; its own inputs by default.
+        given: input layer -> the tensor on which a nested model is called; by default the model's own inputs.
 
     Raises:
-        MisfitTensor: a layer would be called on a tensor that it cannot take, or of which nothing is known.
+        MisfitTensor: a layer would be called on a tensor that it cannot take, or whose shape is not known.
     """
     return _Shapes(graph, weights, scope, given or {}).facts
 
 
 class _Shapes:
-    """The shapes of a model, call by call: as recorded, by the rule of a layer, by the calls in a nested model, or else
-    by what Keras says."""
+    """The shapes of a model, call by call: the recorded ones, those by the rule of a layer, those by the calls in a
+    nested model, or those that Keras infers."""
 
     def __init__(self, graph: Graph, weights: Weights, scope: str, given: Mapping[str, Spec]) -> None:
         self.graph, self.weights, self.scope, self.given = graph, weights, scope, given
@@ -71,7 +71,7 @@ class _Shapes:
         return {Port(*node): self.given[node[0]]} if node[0] in self.given else self.stated.get(node, {})
 
     def visited(self, node: Node) -> dict[Port, Spec]:
-        """The specs of what a call makes: as recorded if it reads what it was recorded to read, else worked out."""
+        """The specs of the outputs of a call: the recorded ones if its inputs are the recorded ones, or new ones."""
         call, stated = self.graph.calls[node], self.stated.get(node, {})
         as_recorded = node[0] not in self.graph.changed and all(
             use.spec is not None and use.spec.fits(self.facts.specs.get(use.port)) for use in call.uses
@@ -90,18 +90,18 @@ class _Shapes:
         return outputs
 
     def ruled(self, node: Node) -> dict[Port, Spec]:
-        """What a call makes by its layer's rule, which also says for what the layer is built and with which weights.
+        """The specs of the outputs of a call by its rule, which also gives the `build_config` and weights of the layer.
 
         Raises:
-            NoRule, MisfitTensor: there is no rule, or the layer cannot be called so.
+            NoRule, MisfitTensor: there is no rule, or the layer cannot be called on these tensors.
         """
         visit(self.collector.call(node), self.collector)
         return self.collector.outputs[node]
 
     def unstated(self, node: Node) -> dict[Port, Spec]:
-        """What a layer of a Sequential model makes, by its rule, if that can follow.
+        """The specs of the outputs of a layer in a Sequential model by its rule; empty if the rule cannot follow.
 
-        Such a model states only what its layers are built for, and some are built for other axes than they read.
+        Such a model states the shapes for which its layers are built, and these can differ from those that they read.
         """
         try:
             return self.ruled(node)
@@ -109,24 +109,24 @@ class _Shapes:
             return {}
 
     def outputs(self, node: Node, call: Arguments) -> dict[Port, Spec]:
-        """What a call makes, by its layer's rule, by the calls in it if it is a model, else by what Keras says."""
+        """The specs of the outputs of a call by its rule, by the calls in it if it is a model, or inferred by Keras."""
         for use in call.uses:
             if use.port not in self.facts.specs:
                 raise MisfitTensor(
-                    f"layer {self.collector.named(node)!r} would read a tensor of {use.port.layer!r} whose shape is "
-                    "not known; teach the library what that layer makes by a rule for its class"
+                    f"layer {self.collector.named(node)!r} would read the output of {use.port.layer!r}, whose shape is "
+                    "not known; add a rule for the class of that layer"
                 )
         inner = nested(self.graph, node[0]) if is_model(self.graph.layers[node[0]]) else None
         try:
             return self.ruled(node) if inner is None else self.nested(node, inner, call)
         except NoRule as reason:
-            return self.asked(node, call, str(reason))
+            return self.inferred(node, call, str(reason))
 
-    def asked(self, node: Node, call: Arguments, reason: str) -> dict[Port, Spec]:
-        """What a call makes as Keras says, which builds the layer for it."""
+    def inferred(self, node: Node, call: Arguments, reason: str) -> dict[Port, Spec]:
+        """The specs of the outputs of a call as Keras infers them. Keras builds the layer for that."""
         record, path = self.graph.layers[node[0]], join_path(self.scope, node[0])
         specs, built, shapes = infer_call(path, record, *(map_leaves(self.spec, part) for part in call), reason=reason)
-        inner = model_in(record)  # whose layers have the weights
+        inner = model_in(record)  # the weights are those of its layers
         weights = [] if inner else [Weight(name, shape, True) for name, shape in shapes]
         try:
             self.collector.check_weights(node, path, weights)
@@ -145,7 +145,7 @@ class _Shapes:
     # --- models in layers
 
     def nested(self, node: Node, inner: Graph, call: Arguments) -> dict[Port, Spec]:
-        """What a nested model makes of what it is called on."""
+        """The specs of the outputs of a nested model for the tensors on which it is called."""
         named = self.collector.named(node)
         try:
             check_arguments(inner.record, call)
@@ -158,48 +158,48 @@ class _Shapes:
         return numbered(node, [specs[port] for port in leaves(inner.outputs) if port in specs])
 
     def admitted(self, named: str, inner: Graph, key: str, use: Use) -> Spec:
-        """What a nested model is called on at one of its inputs.
+        """The spec of the tensor on which a nested model is called at one input, in the dtype of the input.
 
         Raises:
-            MisfitTensor: the input is of another shape.
+            MisfitTensor: the input has another shape.
         """
         spec, own = self.facts.specs[use.port], inner.stated.get(Port(key))
         if own and not admits(own, spec):
             was = f" in place of {shown(use.spec)}" if use.spec and use.spec.shape != spec.shape else ""
             raise MisfitTensor(
                 f"model {named!r} would be called on a tensor of shape {shown(spec)}{was}, "
-                f"but its input {key!r} is of shape {shown(own)}"
+                f"but its input {key!r} has the shape {shown(own)}"
             )
         return Spec(spec.shape, own.dtype if own else spec.dtype)
 
     def enter(self, key: str, step: Tensor) -> Tensor:
-        """What the model that a layer wraps makes of one step.
+        """The sizes of the output of a wrapped model for one time step.
 
         Raises:
-            Misfit: the input of the model is of another shape.
+            Misfit: the input of the model has another shape.
         """
         inner = nested(self.graph, key)
         assert inner is not None  # a rule enters only a layer that wraps a model
         own = inner.stated[inner.inputs]
         spec = Spec(tuple(map(size, step)), own.dtype)
         if not admits(own, spec):
-            raise Misfit(f"the model in it has an input of shape {shown(own)}, and a step is of shape {shown(spec)}")
+            raise Misfit(f"the model in it has an input of shape {shown(own)}, but a step has the shape {shown(spec)}")
         given = {inner.inputs.layer: spec}
         return settled(inner, self.weights, join_path(self.scope, key), given).specs[inner.outputs].shape
 
     # --- outputs
 
     def refuse_lost(self, node: Node, outputs: Mapping[Port, Spec]) -> None:
-        """Raises MisfitTensor where a call does not make a tensor that is read."""
+        """Raises MisfitTensor if a call does not have an output that is read."""
         lost = self.needed[node] - outputs.keys()
         if not lost:
             return
         kind = self.graph.layers[node[0]]["class_name"]
         noun = "tensor" if len(outputs) == 1 else "tensors"
         raise MisfitTensor(
-            f"layer {self.collector.named(node)!r} ({kind}) would make {len(outputs)} {noun} (numbered from 0), but "
-            f"{describe(self.readers(lost))}; keep a layer that makes as many, or first delete what reads that tensor, "
-            "or extract the model without it"
+            f"layer {self.collector.named(node)!r} ({kind}) would have {len(outputs)} output {noun} (numbered from 0), "
+            f"but {describe(self.readers(lost))}; use a layer with as many outputs, delete the readers of that tensor "
+            "first, or extract the model without it"
         )
 
     def readers(self, ports: Collection[Port]) -> dict[int, list[str]]:
@@ -210,5 +210,5 @@ class _Shapes:
 
 
 def numbered(node: Node, specs: Sequence[Spec]) -> dict[Port, Spec]:
-    """The outputs of a call."""
+    """The outputs of a call with their specs."""
     return {Port(*node, i): spec for i, spec in enumerate(specs)}

@@ -1,9 +1,9 @@
-"""Which masks layers make, hand on and drop, as `Layer.__call__` and the `compute_mask` of each class in Keras do it.
+"""The masks of layers: which ones a layer creates, passes on or drops, as `compute_mask` of its class in Keras does.
 
 A function here is the field `masks` of a record: it takes a call and returns the masks of its outputs.
 
-A mask belongs to a tensor. Keras gives it to the next layers, and writes it into the calls of those that take a mask.
-Here a mask is a tensor of the model, or the operations that would compute it:
+A mask belongs to a tensor. Keras passes it to the layers that read the tensor, and writes it into the calls of layers
+that take a mask. Here a mask is a tensor of the model, or the operations that compute it:
 
     Embedding(mask_zero=True) on x      not_equal(x, 0)
     Masking(2.0) on x                   any(not_equal(x, 2.0), axis=-1)
@@ -25,10 +25,10 @@ from kerassurgery_fn.rules.registry import rule_for
 class Computed:
     """A mask, or a part of one, that an operation computes.
 
-    - `operation`: the operation's class;
-    - `args`: its arguments: ports, other computed tensors, lists of these, numbers;
-    - `spec`: shape and dtype of what it makes;
-    - `config`: the operation's config, less its name.
+    - `operation`: the class of the operation;
+    - `args`: its arguments: ports, other computed tensors, lists of these, or numbers;
+    - `spec`: the shape and dtype of its output;
+    - `config`: the config of the operation, without its name.
     """
 
     operation: str
@@ -47,8 +47,13 @@ Mask = Port | Computed | None
 
 @dataclass(frozen=True)
 class Masked:
-    """A call as masks see it: the layer's record, its first argument, that argument's masks or the mask that the call
-    is given, and the spec of a tensor."""
+    """A call of a layer for a function that returns its masks.
+
+    - `record`: the record of the layer;
+    - `first`: the first argument of the call;
+    - `previous`: the mask that is passed to the call, or the masks of the first argument;
+    - `spec`: tensor -> its shape and dtype.
+    """
 
     record: Record
     first: Any
@@ -62,7 +67,7 @@ class Masked:
 
     @property
     def tensors(self) -> list[tuple[Port | Computed, Spec]]:
-        """What the layer reads in its first argument, floats cast to the dtype in which it computes."""
+        """The tensors in the first argument; floats are cast to the compute dtype of the layer."""
         return [self.cast(use.port) for use in leaves(self.first) if isinstance(use, Use)]
 
     def cast(self, port: Port) -> tuple[Port | Computed, Spec]:
@@ -74,14 +79,14 @@ class Masked:
         return Computed("Cast", (port,), spec, {"dtype": wanted}), spec
 
 
-def made_masks(call: Masked) -> list[Mask]:
-    """The masks of the outputs of a call, in order; there may be more outputs than masks."""
+def output_masks(call: Masked) -> list[Mask]:
+    """The masks of the outputs of a call, in order. There can be more outputs than masks."""
     masks = rule_for(call.record).masks
     return masks(call) if masks else []
 
 
 def passed(call: Masked) -> list[Mask]:
-    """The mask of the first tensor, handed on."""
+    """The mask of the first tensor, which is passed on."""
     return [only(call.previous)]
 
 
@@ -112,15 +117,15 @@ def any_last(mask: Computed) -> Computed:
 
 
 def merged_masks(call: Masked) -> list[Mask]:
-    """The masks of all merged tensors joined by `or`; none if one of them has no mask."""
+    """The masks of all merged tensors combined by `or`; none if one of the tensors has no mask."""
     masks = leaves(call.previous)
     if not masks or None in masks:
         return []
-    made = masks[0]
+    merged = masks[0]
     for mask in masks[1:]:
-        spec = Spec(broadcast(shape_of(made, call), shape_of(mask, call)), "bool")
-        made = Computed("LogicalOr", (made, mask), spec)
-    return [made]
+        spec = Spec(broadcast(shape_of(merged, call), shape_of(mask, call)), "bool")
+        merged = Computed("LogicalOr", (merged, mask), spec)
+    return [merged]
 
 
 def shape_of(mask: Any, call: Masked) -> Shape:
@@ -128,7 +133,7 @@ def shape_of(mask: Any, call: Masked) -> Shape:
 
 
 def broadcast(a: Shape, b: Shape) -> Shape:
-    """The shape of what two tensors make element by element.
+    """The shape of the result if two tensors are combined element by element.
 
     >>> broadcast((None, 1, 3), (None, 5, 1)), broadcast((4,), (None, 4))
     ((None, 5, 3), (None, 4))
@@ -139,7 +144,8 @@ def broadcast(a: Shape, b: Shape) -> Shape:
 
 
 def joined_masks(call: Masked) -> list[Mask]:
-    """The masks of joined tensors, spread over the tensors' shapes, joined likewise; none if no tensor has a mask."""
+    """The mask of concatenated tensors: each mask is broadcast to its tensor, and the results are concatenated and
+    reduced along the last axis. None if no tensor has a mask."""
     masks, axis = leaves(call.previous), call.config["axis"]
     if all(mask is None for mask in masks):
         return []
@@ -152,7 +158,7 @@ def joined_masks(call: Masked) -> list[Mask]:
 
 
 def spread(call: Masked, mask: Mask, read: tuple[Port | Computed, Spec]) -> Port | Computed:
-    """A mask over the shape of its tensor: all of it if there is no mask."""
+    """A mask broadcast to the shape of its tensor; True everywhere if there is no mask."""
     tensor, spec = read
     whole = Spec(spec.shape, "bool")
     if mask is None:
@@ -182,6 +188,6 @@ def masks_both_ways(call: Masked) -> list[Mask]:
 
 
 def is_source(record: Record) -> bool:
-    """Whether a layer makes a mask of a tensor that has none."""
+    """Whether a layer creates a mask."""
     makes_mask = rule_for(record).makes_mask
     return makes_mask is not None and makes_mask(record["config"])

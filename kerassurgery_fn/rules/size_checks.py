@@ -1,7 +1,7 @@
-"""What layers require of the sizes of their tensors, so that Keras can build and call them.
+"""The requirements of layers on the sizes of their inputs, so that Keras can build and call the layers.
 
 A function here is one of the checks in the field `requires` of a record: the layer's call on shapes instead of tensors.
-It takes the layer's config and the arguments of the call, with a tuple of sizes in place of every tensor, and raises
+It takes the layer's config and the arguments of the call, with a tuple of sizes in place of every tensor. It raises
 `Misfit` if Keras could not build or call the layer. The requirements are those of `build`, `input_spec` and
 `compute_output_shape` of the classes in Keras.
 """
@@ -21,18 +21,18 @@ Sizes = tuple[int | None, ...]
 
 
 class Misfit(Exception):
-    """Sizes that do not go together, in words."""
+    """Sizes that a layer cannot read. The message follows the name of the layer."""
 
 
 def check_groups(config: Config, inputs: Sizes, **_: Any) -> None:
-    """Raises Misfit where the groups of a convolution do not divide its channels and its filters."""
+    """Raises Misfit if the groups of a convolution do not divide its channels and its filters."""
     channels = inputs[1 if config.get("data_format") == "channels_first" else -1]
     refuse_unequal_groups(config, "channels", channels)
     refuse_unequal_groups(config, "filters", config["filters"])
 
 
 def check_normalised_groups(config: Config, inputs: Sizes, **_: Any) -> None:
-    """Raises Misfit where the groups of a normalisation do not divide its channels."""
+    """Raises Misfit if the groups of a normalisation do not divide its channels."""
     refuse_unequal_groups(config, "channels", inputs[config["axis"]])
 
 
@@ -40,55 +40,56 @@ def refuse_unequal_groups(config: Config, noun: str, n: int | None) -> None:
     groups = config.get("groups") or 1
     if n is None and groups > 1:
         raise Misfit(
-            f"its {groups} groups part a number of {noun} that is not known; give the model an input of fixed size"
+            f"its {groups} groups cannot divide an unknown number of {noun}; give the model an input of fixed size"
         )
     if n is not None and groups > 1 and n % groups:
         raise Misfit(f"its {groups} groups do not divide {n} {noun}; set `groups`, or change the number of {noun}")
 
 
 def check_space(config: Config, sequences: Sizes, **_: Any) -> None:
-    """Raises Misfit where a layer whose states have axes of space does not know their sizes."""
+    """Raises Misfit if the spatial sizes of a layer whose states have spatial axes are open."""
     first = config.get("data_format") == "channels_first"
     if None in (sequences[3:] if first else sequences[2:-1]):
         raise Misfit("it needs known sizes of all axes but batch and time")
 
 
 def check_states(config: Config, sequences: Sizes, initial_state: Any = None, **_: Any) -> None:
-    """Raises Misfit where a state is not one vector a sample."""
+    """Raises Misfit if an initial state is not one vector for each sample."""
     for state in leaves(initial_state):
         if isinstance(state, tuple) and len(state) != 2:
-            raise Misfit(f"its initial_state is of 2 axes, not of shape {state}")
+            raise Misfit(f"its initial_state has 2 axes, not the shape {state}")
 
 
 def check_step_mask(
     config: Config, sequences: Sizes, initial_state: Any = None, mask: Any = None, **_: Any
 ) -> None:  # fmt: skip
-    """Raises Misfit where a mask is not one number for each step of a sample."""
+    """Raises Misfit if a mask is not one number for each step of a sample."""
     if isinstance(mask, tuple) and len(mask) != 2:
-        raise Misfit(f"its mask is of 2 axes, batch and time, not of shape {mask}")
+        raise Misfit(f"its mask has 2 axes, batch and time, not the shape {mask}")
 
 
 def check_order(config: Config, x: Sizes) -> None:
-    """Raises Misfit where the new order of axes is not that of all axes of a tensor."""
+    """Raises Misfit if the new order of axes does not list all axes of the tensor."""
     if config.get("axes") and len(config["axes"]) != len(x):
         raise Misfit(f"its axes {list(config['axes'])} are not those of a tensor of {len(x)} axes")
 
 
 def check_noise_rank(config: Config, inputs: Sizes, **_: Any) -> None:
-    """Raises Misfit where noise has more axes than a tensor."""
+    """Raises Misfit if the noise has more axes than the tensor."""
     noise = tuple(config.get("noise_shape") or ())
     if len(noise) > len(inputs):
         raise Misfit(f"its noise_shape {noise} is for tensors of more than {len(inputs)} axes")
 
 
 def check_noise(config: Config, inputs: Sizes, **_: Any) -> None:
-    """Raises Misfit where noise cannot be broadcast to a tensor: Keras finds out only in a run."""
+    """Raises Misfit if the noise cannot be broadcast to the tensor. Keras raises an error only when the model runs."""
     check_noise_rank(config, inputs)
     refuse_unbroadcast("noise_shape", config.get("noise_shape") or (), inputs)
 
 
 def check_scale(config: Config, inputs: Sizes, **_: Any) -> None:
-    """Raises Misfit where `scale` or `offset` cannot be broadcast to a tensor: Keras finds out only in a run."""
+    """Raises Misfit if `scale` or `offset` cannot be broadcast to the tensor. Keras raises an error only when the model
+    runs."""
     for field in ("scale", "offset"):
         value = config.get(field)
         array = value["config"]["value"] if isinstance(value, Mapping) else value or 0.0
@@ -102,7 +103,7 @@ def refuse_unbroadcast(field: str, sizes: Sequence[int | None], shape: Sizes) ->
 
 
 def equal_parts_along(axis: int | None = None) -> Callable[..., None]:
-    """The check that an axis, or that of the config, can be split into so many equal parts."""
+    """The check that an axis, by default the axis in the config, can be split into equal parts."""
 
     def check_parts(config: Config, x: Sizes) -> None:
         split, parts = config["axis"] if axis is None else axis, config["indices_or_sections"]
@@ -114,22 +115,22 @@ def equal_parts_along(axis: int | None = None) -> Callable[..., None]:
 
 
 def check_joined(config: Config, inputs: Sequence[Sizes], **_: Any) -> None:
-    """Raises Misfit where tensors that are joined along one axis differ in another."""
+    """Raises Misfit if tensors that are joined along one axis differ in another axis."""
     if len(set(map(len, inputs))) > 1:
-        raise Misfit("tensors that are joined have the same number of axes")
+        raise Misfit("it joins tensors, which must have the same number of axes")
     axis = config["axis"] % len(inputs[0])
     rest = [[n for i, n in enumerate(shape) if i != axis] for shape in inputs]
     for sizes, others in pairwise(rest):
         if any(a != b and None not in (a, b) for a, b in zip(sizes, others, strict=True)):
-            raise Misfit(f"tensors that are joined along axis {axis} have the same sizes along all other axes")
+            raise Misfit(f"it joins tensors along axis {axis}, which must have the same sizes along all other axes")
 
 
 def check_dot(config: Config, inputs: Sequence[Sizes], **_: Any) -> None:
-    """Raises Misfit where the axes that are summed over do not exist, or differ."""
+    """Raises Misfit if the axes that are summed over do not exist, or have different sizes."""
     axes = config["axes"] if isinstance(config["axes"], list) else [config["axes"]] * 2
     for axis, shape in zip(axes, inputs, strict=True):
         if not -len(shape) <= axis < len(shape):
             raise Misfit(f"it sums over axis {axis}, which a tensor of {len(shape)} axes does not have")
     n, other = (shape[axis] for axis, shape in zip(axes, inputs, strict=True))
     if n != other:
-        raise Misfit(f"it sums over axes of sizes {n} and {other}, which must be the same")
+        raise Misfit(f"it sums over axes of sizes {n} and {other}, which must be equal")

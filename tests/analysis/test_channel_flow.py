@@ -487,7 +487,7 @@ def test_consumers_of_an_opaque_layer_without_a_shape_are_opaque():
     net["config"]["layers"][2] = gate("r")
     del net["config"]["layers"][3]["build_config"]
     flow = flow_of(net)
-    assert flow.opaque == {"r": GATE, "b": f"reads a tensor of unknown shape, made by 'r', which {GATE}"}
+    assert flow.opaque == {"r": GATE, "b": f"reads a tensor of unknown shape, the output of 'r', which {GATE}"}
     assert flow.tensors[Ref("r", (0,), 0)] is None
     assert pinned(flow, "a") == [0, 1]
     assert weights(flow, "c")["kernel"][1:] == weights(flow, "c")["bias"] == ["c0 c1"]

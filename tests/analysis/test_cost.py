@@ -144,7 +144,7 @@ def test_an_open_size_counts_as_one_position_or_as_given(monkeypatch):
 
 @pytest.mark.parametrize("shape", [(6, 6), (6, 6, 5), (5, 6, 4), {"net_input": (None, 6, 6, 4)}], ids=str)
 def test_a_shape_that_does_not_fit_is_refused(shape):
-    with pytest.raises(WrongShape, match=re.escape("'net_input' has the shape (6, 6, 4) by the config")):
+    with pytest.raises(WrongShape, match=re.escape("'net_input' has the shape (6, 6, 4) in the config")):
         cost(snapshot(sequential("net", IMAGE, conv("c", 8))), shape)
 
 

@@ -210,7 +210,7 @@ def test_channels_of_a_constant_have_no_producer():
     )  # fmt: skip
     group = next(g for g in groups(snapshot(record)) if not g.made)
     assert carriers(group) == {("top", 0, "kernel", 0): [[0], [1], [2], [3]]}
-    with pytest.raises(NoChannels, match="no layer makes the 4 channels"):
+    with pytest.raises(NoChannels, match="no layer creates the 4 channels"):
         group.channels([0])
 
 

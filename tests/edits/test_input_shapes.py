@@ -68,7 +68,7 @@ REFUSED = {
     "other channels": (SetInputShape("x", (3, 3, 1)), image(3, 3), MisfitTensor, "'a' .*WidenChannels"),
     "another number of axes": (SetInputShape("x", (3, 2)), image(3, 3), MisfitTensor, "'a' .* tensors of 4 axes"),
     "too small": (SetInputShape("x", (1, 1, 2)), image(3, 3), MisfitTensor, "'a' .*kernel_size is larger"),
-    "integers": (SetInputShape("x", dtype="int32"), image(3, 3), MisfitTensor, "'a' .*computes with floats"),
+    "integers": (SetInputShape("x", dtype="int32"), image(3, 3), MisfitTensor, "'a' .*it needs floats"),
 }  # fmt: skip
 
 

@@ -493,7 +493,7 @@ REFUSED = {
     ),
     "deleting it all the same": (
         DeleteLayer("a", allow_shape_change=True), wide("b", 3), MisfitTensor,
-        r"'b' \(Dense\) would be .* \(None, 4\) in place of .* \(None, 6\).*kernel of shape \(6, 3\).*\(4, 3\)",
+        r"'b' \(Dense\) would be .* \(None, 4\) in place of .* \(None, 6\).*kernel has the shape \(6, 3\).*\(4, 3\)",
     ),
     "inserting what changes a shape": (
         InsertLayer(dense("n", 5), before="b"), wide("b", 3), MisfitTensor, r"\(None, 5\) in place of .* \(None, 6\)",
@@ -502,7 +502,8 @@ REFUSED = {
         InsertLayer(layer("Conv2D", "n", filters=2), after="a"), wide("b", 3), MisfitTensor, r"tensors of 4 axes",
     ),
     "inserting weights for another size": (
-        InsertLayer(built("n", 5), after="a"), wide("b", 3), MisfitTensor, r"'n' .* kernel of shape \(5, 4\).*\(6, 4\)",
+        InsertLayer(built("n", 5), after="a"), wide("b", 3), MisfitTensor,
+        r"'n' .* kernel has the shape \(5, 4\).*\(6, 4\)",
     ),
     "a sum of different sizes": (
         InsertLayer(dense("n", 5), before="sum", operand=0), readers(a="stem", b="stem"), MisfitTensor,
@@ -621,5 +622,5 @@ def test_a_rule_of_ones_own_is_enough_to_insert_a_layer(monkeypatch):
 
 
 def test_a_change_of_config_that_asks_for_other_weights_is_refused():
-    with pytest.raises(MisfitTensor, match=r"kernel of shape \(4, 4\) would have to be of shape \(4, 5\)"):
+    with pytest.raises(MisfitTensor, match=r"kernel has the shape \(4, 4\), but would need the shape \(4, 5\)"):
         SetConfig("a", units=5)(chain("a", "b"))

@@ -208,5 +208,5 @@ def test_a_layer_without_weights_cannot_start_to_need_them():
     y = L.LayerNormalization(center=False, scale=False, name="norm")(y)
     snapshot = capture(keras.Model(x, L.Dense(2)(y)))
     for name, field in (("attention", "use_scale"), ("additive", "use_scale"), ("norm", "scale")):
-        with pytest.raises(MisfitTensor, match=rf"'{name}'.*it has 0 weights, and would have to have 1"):
+        with pytest.raises(MisfitTensor, match=rf"'{name}'.*it has 0 weights, but would need 1"):
             SetConfig(name, **{field: True})(snapshot)

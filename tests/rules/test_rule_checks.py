@@ -101,7 +101,7 @@ def test_a_rule_that_makes_too_few_tensors(monkeypatch):
         call(layer("Twice", "t", module="mine", registered_name="mine>Twice"), "a", out=[(None, 4)] * 2),
         call(layer("Dense", "b", units=2), ("t", 0, 1)), outputs="b",
     )  # fmt: skip
-    assert re.search("more tensors than the 1 .*line", analyse(snapshot(record, {})).opaque["t"])
+    assert re.search("has more outputs than the 1 .*line", analyse(snapshot(record, {})).opaque["t"])
 
 
 def test_a_wrong_rule_of_the_library_is_a_defect(monkeypatch):
