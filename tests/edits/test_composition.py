@@ -4,8 +4,8 @@ from toolz import compose, curry, pipe
 
 from helpers.records import layer, sequential, snapshot
 from kerassurgery_fn.edits import DeleteChannels, DeleteLayer, RenameLayer, SetTrainable
-from kerassurgery_fn.edits.steps import draft
-from kerassurgery_fn.graph import read_graph
+from kerassurgery_fn.graph import reading
+from kerassurgery_fn.graph.reading import graph_of
 
 CHAIN = snapshot(
     sequential(
@@ -37,7 +37,7 @@ def test_curry_takes_the_arguments_of_an_edit_one_by_one():
 def test_an_edit_of_many_layers_reads_the_config_once(monkeypatch):
     chain = snapshot(sequential("chain", (None, 4), *[layer("Dense", f"d{i}", units=4) for i in range(20)]))
     readings = []
-    monkeypatch.setattr(draft, "read_graph", lambda read: readings.append(read) or read_graph(read))
+    monkeypatch.setattr(reading, "graph_of", lambda record: readings.append(record) or graph_of(record))
     frozen = SetTrainable("*", False)(chain)
     assert len(readings) == 1
     assert not any(record["config"]["trainable"] for record in frozen.record["config"]["layers"][1:])
