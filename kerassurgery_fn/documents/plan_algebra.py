@@ -59,7 +59,7 @@ def simplify(plan: Edit, snapshot: Snapshot) -> Edit:
     equal. A plan that was made for one model keeps its fingerprint.
     """
     if isinstance(plan, MadeFor):
-        return MadeFor(simplify(plan.plan, snapshot), plan.fingerprint)
+        return MadeFor(simplify(plan.plan, plan.checked(snapshot)), plan.fingerprint, plan.measured)
     edits = list(steps(plan))
     states = [snapshot]
     for edit in edits:

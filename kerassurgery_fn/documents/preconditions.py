@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Any
 
@@ -16,8 +16,8 @@ from kerassurgery_fn.channels import size
 from kerassurgery_fn.edits.base import Edit
 from kerassurgery_fn.edits.plan import as_edit
 from kerassurgery_fn.errors import OtherModel
-from kerassurgery_fn.graph import Record, is_model, leaves
-from kerassurgery_fn.values.frozen import FrozenDict, get_in
+from kerassurgery_fn.graph import MEASURED, Record, is_model, leaves, read_graph
+from kerassurgery_fn.values.frozen import FrozenDict, get_in, set_in
 from kerassurgery_fn.values.snapshot import Snapshot
 
 # Config fields that no edit depends on: how weights are initialised and trained.
@@ -42,27 +42,58 @@ class Fingerprint:
 
 @dataclass(frozen=True)
 class MadeFor(Edit):
-    """A plan that raises an error on any model except the one it was made for. Its `plan` accepts every model."""
+    """A plan that raises an error on any model except the one it was made for. Its `plan` accepts every model.
+
+    `measured` has what `capture` measured on the layers of that model, by path. The plan needs it on a snapshot that
+    was read from a file, where nothing could be measured.
+    """
 
     plan: Edit
     fingerprint: Fingerprint
+    measured: Mapping[str, Mapping[str, Any]] = field(default_factory=FrozenDict)
 
     @takes(snapshot=as_snapshot)
     def __call__(self, snapshot: Snapshot) -> Snapshot:
+        return self.plan(self.checked(snapshot))
+
+    def checked(self, snapshot: Snapshot) -> Snapshot:
+        """The snapshot, with what was measured in the records of its layers.
+
+        Raises:
+            OtherModel: the plan was made for another model.
+        """
+        snapshot = with_measured(snapshot, self.measured)
         check(self.fingerprint, snapshot)
-        return self.plan(snapshot)
+        return snapshot
 
 
 @takes(plan=as_edit, snapshot=as_snapshot, weights=as_flag)
 def made_for(plan: Edit, snapshot: Snapshot, *, weights: bool = False) -> MadeFor:
-    """A plan that accepts only models with the fingerprint of a snapshot.
+    """A plan that accepts only models with the fingerprint of a snapshot, and that knows what was measured on it.
 
     Args:
         plan: an edit.
         snapshot: the model that the plan is for.
         weights: whether the weights have to be equal, too, and not only the architecture.
     """
-    return MadeFor(plan, fingerprint(snapshot, weights=weights))
+    return MadeFor(plan, fingerprint(snapshot, weights=weights), FrozenDict(measured_in(snapshot)))
+
+
+def measured_in(snapshot: Snapshot) -> dict[str, Mapping[str, Any]]:
+    """What was measured on the layers of a snapshot, by path."""
+    records = read_graph(snapshot).records
+    return {path: record[MEASURED] for path, record in records.items() if MEASURED in record}
+
+
+def with_measured(snapshot: Snapshot, measured: Mapping[str, Mapping[str, Any]]) -> Snapshot:
+    """A snapshot with what was measured elsewhere, for layers on which nothing was measured."""
+    graph = read_graph(snapshot)
+    record = snapshot.record
+    for path, finding in measured.items():
+        place = graph.places.get(path)
+        if place is not None and MEASURED not in (layer_record := get_in(record, place)):
+            record = set_in(record, place, {**layer_record, MEASURED: finding})
+    return snapshot if record is snapshot.record else replace(snapshot, record=record)
 
 
 @takes(snapshot=as_snapshot, weights=as_flag)

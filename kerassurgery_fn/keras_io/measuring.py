@@ -14,6 +14,7 @@ from kerassurgery_fn.keras_io.channel_experiments import measure_independence
 from kerassurgery_fn.keras_io.graph_copies import without_defaults
 from kerassurgery_fn.keras_io.hidden_state import records_in
 from kerassurgery_fn.keras_io.layer_calls import LayerCall
+from kerassurgery_fn.keras_io.restoring import NOTE
 from kerassurgery_fn.keras_io.sublayers import Functional, layers_of
 from kerassurgery_fn.rules.activations import ACROSS, ELEMENTWISE
 from kerassurgery_fn.rules.measured import EACH_CHANNEL
@@ -53,7 +54,8 @@ def add_measured(model: keras.Model, record: Record, selection: tuple[str, ...])
 def _measured(layer: keras.layers.Layer, record: Record) -> dict[str, Any]:
     names = sorted(filter(_is_elementwise_by_name, custom_activations(record)))
     parent = None if rule_for(record).channels else equivalent_parent(layer)
-    return {**({"elementwise": names} if names else {}), **({"as": parent} if parent else {})}
+    noted = vars(layer).get(NOTE, {})
+    return {**noted, **({"elementwise": names} if names else {}), **({"as": parent} if parent else {})}
 
 
 def _measured_channels(layer: keras.layers.Layer, is_named: bool) -> dict[str, Any]:

@@ -7,12 +7,15 @@ from typing import Any
 
 import keras
 
-from kerassurgery_fn.graph import TRAINED, Record, is_model, name_of
+from kerassurgery_fn.graph import MEASURED, TRAINED, Record, is_model, name_of
 from kerassurgery_fn.keras_io.older_keras import restore_tensor_lists
 from kerassurgery_fn.keras_io.sublayers import layers_of, members_of, unwrap
 from kerassurgery_fn.rules.layer import STATE
+from kerassurgery_fn.rules.measured import EACH_CHANNEL
 from kerassurgery_fn.rules.registry import class_key
 from kerassurgery_fn.values.frozen import thaw
+
+NOTE = "_kerassurgery_measured"  # the attribute of a layer for what was measured on it
 
 
 def restore(model: keras.Model, record: Record) -> None:
@@ -23,6 +26,7 @@ def restore(model: keras.Model, record: Record) -> None:
     for _, layer, layer_record in layers_of(model, record, ""):
         restore_lora_alpha(layer, layer_record)
         restore_trainable(layer, layer_record)
+        restore_measured(layer, layer_record)
 
 
 def restore_sequential(model: keras.Model, record: Record) -> None:
@@ -70,6 +74,12 @@ def restore_trainable(layer: keras.layers.Layer, record: Record) -> None:
     for sublayer in layer._flatten_layers():
         for weight in () if sublayer.trainable else sublayer.weights:
             weight.trainable = False
+
+
+def restore_measured(layer: keras.layers.Layer, record: Record) -> None:
+    """Notes on a layer what `capture` was asked to measure, so that the next capture has it, too."""
+    if (measured := record.get(MEASURED)) is not None and measured.get("as") == EACH_CHANNEL:
+        vars(layer)[NOTE] = thaw(measured)
 
 
 def trained_weights(layer: keras.layers.Layer, record: Record) -> list[int] | None:

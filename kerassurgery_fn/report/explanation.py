@@ -16,15 +16,17 @@ from kerassurgery_fn.arguments import as_snapshot, takes
 from kerassurgery_fn.channels import FIXED, size
 from kerassurgery_fn.differences import Diff, diff
 from kerassurgery_fn.documents.plan_algebra import deletions_of
-from kerassurgery_fn.documents.preconditions import MadeFor, check
+from kerassurgery_fn.documents.preconditions import MadeFor
 from kerassurgery_fn.edits.base import Edit
 from kerassurgery_fn.edits.deletion import ChannelEdit, flow_for
 from kerassurgery_fn.edits.plan import AtOnce, Plan, as_edit
 from kerassurgery_fn.edits.steps.branches import removed
 from kerassurgery_fn.edits.steps.inexact_cuts import inexact_layers, only_tried
+from kerassurgery_fn.graph import MEASURED
 from kerassurgery_fn.report.explanation_tables import cost_table, cut_table, difference_tables, loss_table
 from kerassurgery_fn.report.reason_chains import Chains, Link, producers_of_ids
 from kerassurgery_fn.rules.layer import Producer
+from kerassurgery_fn.rules.measured import measured_words
 from kerassurgery_fn.values.frozen import get_in
 from kerassurgery_fn.values.snapshot import Snapshot
 from kerassurgery_fn.values.tables import Table, to_text
@@ -83,6 +85,7 @@ class Explanation:
     - `difference`: all other changes of layers and config, and new values of weights;
     - `before`, `after`: the cost of the model;
     - `warnings`: the layers after which the remaining channels are not computed as before;
+    - `measured`: the layers that are cut by what was measured on them, not by what is known of their classes;
     - `steps`: one explanation for each edit of a plan, each on the result of the edit before it.
     """
 
@@ -93,6 +96,7 @@ class Explanation:
     before: Cost
     after: Cost
     warnings: tuple[str, ...] = ()
+    measured: tuple[str, ...] = ()
     steps: tuple[Explanation, ...] = ()
 
     def tables(self) -> list[Table]:
@@ -129,8 +133,7 @@ def explain(edit: Edit, snapshot: Snapshot) -> Explanation:
 def _explained(edit: Edit, snapshot: Snapshot) -> tuple[Explanation, Snapshot]:
     """The explanation of an edit, and its result."""
     if isinstance(edit, MadeFor):
-        check(edit.fingerprint, snapshot)  # raises OtherModel
-        return _explained(edit.plan, snapshot)
+        return _explained(edit.plan, edit.checked(snapshot))  # raises OtherModel
     if isinstance(edit, Plan):
         return _explain_plan(edit, snapshot)
     return _explain_edit(edit, snapshot)
@@ -151,6 +154,7 @@ def _explain_plan(plan: Plan, snapshot: Snapshot) -> tuple[Explanation, Snapshot
         before=cost(snapshot),
         after=cost(state),
         warnings=tuple(dict.fromkeys(warning for step in steps for warning in step.warnings)),
+        measured=tuple(dict.fromkeys(words for step in steps for words in step.measured)),
         steps=tuple(steps),
     )
     return explanation, state
@@ -176,6 +180,7 @@ def _explain_edit(edit: Edit, snapshot: Snapshot) -> tuple[Explanation, Snapshot
         before=cost(snapshot),
         after=cost(after),
         warnings=tuple(_warnings(flow, dead)),
+        measured=tuple(_measured(flow, dead)),
     )
     return explanation, after
 
@@ -279,3 +284,15 @@ def _warnings(flow: Flow, dead: np.ndarray) -> Iterator[str]:
     """One sentence for each layer after which the remaining channels are not computed as before."""
     for reason, paths in inexact_layers(flow, dead).items():
         yield from (f"{path!r} {reason}: the remaining channels are not computed as before" for path in paths)
+
+
+def _measured(flow: Flow, dead: np.ndarray) -> Iterator[str]:
+    """One sentence for each layer that is cut by what was measured on it."""
+    cut = {ref.path for ref, axes in flow.tensors.items() if any(_loses(flow, axis, dead) for axis in axes or ())}
+    for path, record in flow.graph.records.items():
+        if MEASURED in record and path in cut:
+            yield f"{path!r} ({record['class_name']}) {measured_words(record[MEASURED])}"
+
+
+def _loses(flow: Flow, axis: Any, dead: np.ndarray) -> bool:
+    return isinstance(axis, np.ndarray) and len(flow.solution.kept(axis, dead)) < axis.shape[1]

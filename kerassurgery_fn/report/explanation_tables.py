@@ -56,9 +56,10 @@ def difference_tables(explanation: Explanation) -> list[Table]:
 
 
 def cost_table(explanation: Explanation) -> Table:
-    """Parameters, MACs and bytes before and after; the warnings of the explanation are its notes."""
+    """Parameters, MACs and bytes before and after. The warnings and what was measured are its notes."""
     rows = tuple(
         (label, change(getattr(explanation.before, name), getattr(explanation.after, name)))
         for name, label in FIGURES.items()
     )
-    return Table("cost", ("figure", "before and after"), rows, tuple(f"! {words}" for words in explanation.warnings))
+    notes = [*(f"! {words}" for words in explanation.warnings), *explanation.measured]
+    return Table("cost", ("figure", "before and after"), rows, tuple(notes))

@@ -37,3 +37,16 @@ def pass_channels(layer: Layer, x: Tensor, measured: Any) -> Tensor:
     for name, shape in measured["weights"]:
         layer.weight(name, tuple(x[-1] if size is None else size for size in shape))
     return (x[0], *(None for _ in range(measured["output_rank"] - 2)), x[-1])
+
+
+def measured_words(measured: Any) -> str:
+    """What was measured, as the end of a sentence.
+
+    >>> measured_words({"as": "MultiHeadAttention"}), measured_words({"elementwise": ["mine>bend"]})
+    ('was measured to compute what MultiHeadAttention computes', 'applies mine>bend, measured to be elementwise')
+    """
+    if measured.get("as") == EACH_CHANNEL:
+        return "was measured to compute each channel separately"
+    if "as" in measured:
+        return f"was measured to compute what {measured['as']} computes"
+    return f"applies {', '.join(measured['elementwise'])}, measured to be elementwise"

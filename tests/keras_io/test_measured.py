@@ -8,9 +8,24 @@ from keras import ops
 
 from helpers.laws import check_law, check_round_trip
 from helpers.small_models import chain
-from kerassurgery_fn import DeleteChannels, analyse, capture
-from kerassurgery_fn.errors import NotIndependent, UnknownLayer
+from kerassurgery_fn import (
+    DeleteChannels,
+    analyse,
+    capture,
+    explain,
+    load_plan,
+    made_for,
+    read_model,
+    rebuild,
+    rule,
+    save_plan,
+    simplify,
+    write_model,
+)
+from kerassurgery_fn.errors import NotIndependent, PinnedChannels, UnknownLayer
 from kerassurgery_fn.keras_io.measuring import is_elementwise
+from kerassurgery_fn.rules.measured import EACH_CHANNEL
+from kerassurgery_fn.rules.registry import RULES, key_of
 
 pytestmark = pytest.mark.keras
 
@@ -202,3 +217,64 @@ def test_the_outputs_follow_the_law():
     smaller = DeleteChannels("first", [0, 4])(snapshot)
     assert [array.shape for array in smaller.weights["affine"]] == [(7,), (7,)]
     assert np.array_equal(smaller.weights["affine"][0], np.delete(snapshot.weights["affine"][0], [0, 4]))
+
+
+def test_what_was_measured_stays_after_a_rebuild():
+    snapshot = capture(two_layers(), measure="*")
+    check_round_trip(snapshot)
+    assert measured_in(capture(rebuild(snapshot))) == measured_in(snapshot)
+
+
+def test_a_plan_carries_what_was_measured(tmp_path):
+    """It replays on a file, in which nothing could be measured."""
+    model = chain((6,), L.Dense(9, name="first"), Affine(name="affine"), L.Dense(7))
+    snapshot = capture(model, measure="*")
+    plan = made_for(DeleteChannels("first", [0, 4]), snapshot)
+    model.save(tmp_path / "model.keras")
+    read = read_model(tmp_path / "model.keras")
+    with pytest.raises(PinnedChannels, match="Affine"):
+        plan.plan(read)
+    assert plan(read) == plan(snapshot)
+    save_plan(plan, tmp_path / "plan.json")
+    replayed = load_plan(tmp_path / "plan.json")
+    assert replayed == plan
+    assert replayed(read) == plan(snapshot)
+    assert simplify(plan, read)(read) == plan(snapshot)
+    assert explain(plan, read).measured == explain(plan.plan, snapshot).measured
+
+
+def test_a_plan_carries_derived_classes_and_activations(tmp_path):
+    model = attention_model(CachedAttention(4, 3, name="attention"))
+    snapshot = capture(model)
+    plan = made_for(DeleteChannels("attention", heads=[1]), snapshot)
+    write_model(snapshot, tmp_path / "model.keras")
+    assert keras.models.load_model(tmp_path / "model.keras").get_layer("attention").num_heads == 4
+    read = read_model(tmp_path / "model.keras")
+    assert measured_in(read) == measured_in(snapshot)
+    assert plan(read).weights["attention"][0].shape == (8, 3, 3)
+
+
+def test_explain_says_what_was_measured():
+    model = chain((6,), L.Dense(9, name="first"), Affine(name="affine"), L.Activation(bend, name="act"), L.Dense(7))
+    explanation = explain(DeleteChannels("first", [0]), capture(model, measure="*"))
+    assert explanation.measured == (
+        "'affine' (Affine) was measured to compute each channel separately",
+        "'act' (Activation) applies measured_tests>bend, measured to be elementwise",
+    )
+    assert "measured to compute each channel separately" in str(explanation)
+
+
+def test_a_rule_comes_before_a_measurement():
+    record = record_named(capture(two_layers(), measure="affine"), "affine")
+    before = dict(RULES)
+    try:
+        rule("measured_tests>Affine")(lambda layer, x: x)
+        assert key_of(record) == "measured_tests>Affine"
+    finally:
+        RULES.clear()
+        RULES.update(before)
+    assert key_of(record) == EACH_CHANNEL
+
+
+def record_named(snapshot, name):
+    return next(record for record in snapshot.config["layers"] if record["config"]["name"] == name)
