@@ -19,7 +19,7 @@ Select layers         of_class; names, paths and patterns such as "block_*/conv"
 What depends on what  analyse, groups, explain
 How much, how useful  cost, importance, Scores, save_scores, load_scores, criterion, score_by_apoz
 Statistics of data    measure_statistics, save_statistics, load_statistics
-Prune to a budget     prune, plan_pruning
+Prune to a budget     prune, plan_pruning, reconstructed
 Look at results       show, report_html, plot_widths
 Save and replay       save_plan, load_plan, encode, decode, made_for, simplify, concatenate, diff_plans
 Compare two models    diff, patch, save_diff, load_diff
@@ -120,6 +120,7 @@ if TYPE_CHECKING:
     from kerassurgery_fn.pruning.channel_scores import Scores
     from kerassurgery_fn.pruning.criterion_registry import criterion
     from kerassurgery_fn.pruning.pruning_plans import plan_pruning
+    from kerassurgery_fn.pruning.reconstruction import reconstructed
     from kerassurgery_fn.pruning.score_files import load_scores, save_scores
     from kerassurgery_fn.pruning.statistics_files import load_statistics, save_statistics
     from kerassurgery_fn.report import plot_widths, report_html, show
@@ -152,6 +153,7 @@ _EXPORTS = {
     "pruning.channel_scores": "Scores",
     "pruning.criterion_registry": "criterion",
     "pruning.pruning_plans": "plan_pruning",
+    "pruning.reconstruction": "reconstructed",
     "pruning.score_files": "load_scores save_scores",
     "pruning.statistics_files": "load_statistics save_statistics",
     "report.explanation": "explain",
@@ -187,8 +189,9 @@ __all__ = [
     "WrongShape", "analyse", "capture", "concatenate", "cost", "criterion", "decode", "diff", "diff_plans",
     "encode", "explain", "groups", "importance", "load_diff", "load_plan", "load_scores", "load_statistics",
     "made_for", "measure_statistics", "of_class", "patch", "plan_pruning", "plot_widths", "probe_rule", "prune",
-    "read_metadata", "read_model", "read_weights", "rebuild", "report_html", "rule", "save_diff", "save_plan",
-    "save_scores", "save_statistics", "score_by_apoz", "show", "simplify", "write_model", "write_weights",
+    "read_metadata", "read_model", "read_weights", "rebuild", "reconstructed", "report_html", "rule", "save_diff",
+    "save_plan", "save_scores", "save_statistics", "score_by_apoz", "show", "simplify", "write_model",
+    "write_weights",
 ]  # fmt: skip
 
 

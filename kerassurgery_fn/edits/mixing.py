@@ -80,7 +80,11 @@ class MixInputs(Edit):
                 f"no weight of {path!r} sums over the channels of {self.channels!r}, so it cannot read combinations of "
                 "them; name a layer that reads them, such as the next Dense or convolution"
             )
-        refuse_separable(flow, producer, path, axes)
+        if name := weight_by_channel(flow, producer, path, axes):
+            raise BadValue(
+                f"the inputs of {path!r} cannot be mixed: its {name} treats each channel on its own before channels "
+                "are summed over"
+            )
         arrays = list(snapshot.weights[path])
         for axis in axes:
             if axis.summed:
@@ -119,20 +123,18 @@ def axes_with(flow: Flow, producer: Producer, path: str) -> list[CarryingAxis]:
     return [CarryingAxis(slot, number, at, summed) for slot, number, at, summed in axes if at is not None]
 
 
-def refuse_separable(flow: Flow, producer: Producer, path: str, axes: Sequence[CarryingAxis]) -> None:
-    """Raises BadValue for a layer that treats each channel of its input on its own before it sums over them.
+def weight_by_channel(flow: Flow, producer: Producer, path: str, axes: Sequence[CarryingAxis]) -> str:
+    """The name of a weight with which a layer treats each channel of its input on its own before it sums over them, as
+    a separable convolution does; empty if there is none.
 
     A layer that creates channels which are tied to those that it reads, as in a residual network, carries them on axes
     of its outputs, too.
     """
     ids = np.setdiff1d(flow.solution.resolve(as_map(producer.axis)), FIXED)
     created = [flow.solution.resolve(as_map(other.axis)) for other in flow.producers.values() if other.path == path]
-    apart = [flow.weights[path][axis.slot].name for axis in axes if not axis.summed]
-    if apart and not any(np.isin(axis, ids).any() for axis in created):
-        raise BadValue(
-            f"the inputs of {path!r} cannot be mixed: its {apart[0]} treats each channel on its own before channels "
-            "are summed over"
-        )
+    if any(np.isin(axis, ids).any() for axis in created):
+        return ""
+    return next((flow.weights[path][axis.slot].name for axis in axes if not axis.summed), "")
 
 
 def as_matrix(value: Any) -> np.ndarray:

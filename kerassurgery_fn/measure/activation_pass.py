@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
 
 import keras
+import numpy as np
+from toolz import valmap
 
 from kerassurgery_fn.analysis.channel_flow import analyse
 from kerassurgery_fn.channels import size
 from kerassurgery_fn.measure.activation_reductions import count_of_zeros, map_ranks, moments
-from kerassurgery_fn.measure.channel_reduction import ChannelReducer, Reduction
+from kerassurgery_fn.measure.channel_reduction import ChannelReducer
 from kerassurgery_fn.measure.channel_views import channel_axes
 from kerassurgery_fn.measure.criterion_statistics import Options
 from kerassurgery_fn.measure.input_batches import Batch, samples_in
 from kerassurgery_fn.pruning.channel_statistics import RECORDS, ChannelStatistics, at_starts
 from kerassurgery_fn.values.snapshot import Snapshot
 
-REDUCTIONS: dict[str, Reduction] = {
+REDUCTIONS: dict[str, Callable[..., Mapping[str, Any]]] = {
     "zeros of activations": count_of_zeros,
     "moments of activations": moments,
     "ranks of feature maps": map_ranks,
@@ -36,11 +40,12 @@ def measure_activations(
     flow = analyse(snapshot)
     selected = options.views(flow)
     widths = {name: size(flow.producer(name).axis) or 0 for name in selected}
-    reducer = ChannelReducer(model, snapshot, flow.trace, channel_axes(selected), REDUCTIONS[kind])
+    reductions = {(ref, axis): (ref, partial(REDUCTIONS[kind], axis=axis)) for ref, axis in channel_axes(selected)}
+    reducer = ChannelReducer(model, snapshot, flow.trace, reductions)
 
     def measure(batch: Batch) -> ChannelStatistics:
         arrays = reducer.reduce(batch.x)
-        records = {axis: RECORDS[kind](**fields) for axis, fields in arrays.items()}
+        records = {axis: RECORDS[kind](**_as_columns(fields)) for axis, fields in arrays.items()}
         layers = {
             name: tuple(
                 tuple(at_starts(records[view.tensor, view.axis], view.starts, widths[name]) for view in branches)
@@ -51,3 +56,9 @@ def measure_activations(
         return ChannelStatistics(kind, layers, samples_in(batch.x))
 
     return measure
+
+
+def _as_columns(fields: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Statistics with one value for each channel; some have one for all."""
+    channels = max((array.shape for array in fields.values()), key=len)
+    return valmap(lambda array: np.broadcast_to(array, channels), fields)

@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from toolz import valmap
 
 from kerassurgery_fn.errors import BadData
 from kerassurgery_fn.graph import Ref, Trace
@@ -16,12 +17,13 @@ from kerassurgery_fn.measure.graph_execution import graph_runner
 from kerassurgery_fn.measure.input_batches import check_batch
 from kerassurgery_fn.values.snapshot import Snapshot
 
-ChannelAxis = tuple[Ref, int]  # a tensor and one of its axes
-Reduction = Callable[[Any, int], Mapping[str, Any]]  # a tensor and the axis of its channels -> statistics by name
+Reduction = Callable[[Any], Mapping[str, Any]]  # from a tensor to statistics by name
 
 
 class ChannelReducer(keras.Model):
     """A model that runs another model and returns statistics of channels, not the activations.
+
+    `reductions` are functions of tensors: key -> the tensor, and the function.
 
     As a Keras model it is compiled into one function, in which activations are freed as soon as they are reduced.
     """
@@ -31,11 +33,10 @@ class ChannelReducer(keras.Model):
         model: keras.Model,
         snapshot: Snapshot,
         trace: Trace,
-        channel_axes: list[ChannelAxis],
-        reduction: Reduction,
+        reductions: Mapping[Any, tuple[Ref, Reduction]],
     ) -> None:
         super().__init__(name="reducer")
-        self.source, self.channel_axes, self.reduction = model, channel_axes, reduction
+        self.source, self.reductions = model, reductions
         self.entry = entry_of(model)
         self.run_graph = graph_runner(model, snapshot, trace)
         self.jit_compile = keras.backend.backend() == "jax"  # with TensorFlow, XLA compiles longer than the model runs
@@ -44,27 +45,26 @@ class ChannelReducer(keras.Model):
         """Does nothing: the layers of the source model are built."""
 
     def call(self, x: Any, training: bool = False) -> tuple[list[Any], list[Any]]:
-        """The statistics of a batch: whether each input has NaN, and the reduction of each channel axis."""
+        """The statistics of a batch: whether each input has NaN, and all reductions."""
         inputs = keras.tree.flatten(self.entry(x))
         tensors = self.run_graph(inputs, training)
-        reductions = [self.reduction(tensors[ref], axis) for ref, axis in self.channel_axes]
-        return list(map(has_nan, inputs)), reductions
+        return list(map(has_nan, inputs)), [reduction(tensors[ref]) for ref, reduction in self.reductions.values()]
 
-    def reduce(self, batch: Any) -> dict[ChannelAxis, dict[str, np.ndarray]]:
-        """The statistics of a batch as NumPy arrays, by name: 64 bits, one value for each channel.
+    def reduce(self, batch: Any) -> dict[Any, dict[str, np.ndarray]]:
+        """The statistics of a batch as NumPy arrays of 64 bits, by the key of the reduction and by name.
 
         Raises:
             BadData: the model cannot be run on the batch, or there is NaN in it.
         """
         batch = check_batch(batch, self.source)
         try:
-            nan_inputs, reductions = self.predict_on_batch(batch)
+            nan_inputs, results = self.predict_on_batch(batch)
         except Exception as error:
             raise BadData(cannot_run(self.source, batch, error)) from error
         refuse_nan_inputs(self.entry, nan_inputs)
-        for (ref, _), arrays in zip(self.channel_axes, reductions, strict=True):
+        for (ref, _), arrays in zip(self.reductions.values(), results, strict=True):
             refuse_not_finite(ref.path, "has activations that are", arrays)
-        return dict(zip(self.channel_axes, map(_as_columns, reductions), strict=True))
+        return dict(zip(self.reductions, map(_in_64_bits, results), strict=True))
 
 
 def entry_of(model: keras.Model) -> keras.Model:
@@ -101,11 +101,6 @@ def refuse_not_finite(path: str, has: str, arrays: Mapping[str, np.ndarray]) -> 
         )
 
 
-def _as_columns(reductions: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Statistics by name, in 64 bits, with one value for each channel."""
-    arrays = {name: np.asarray(value) for name, value in reductions.items() if name != HAS_NAN}
-    channels = max((array.shape for array in arrays.values()), key=len)
-    return {
-        name: np.broadcast_to(array, channels).astype(np.int64 if array.dtype.kind in "iu" else np.float64)
-        for name, array in arrays.items()
-    }
+def _in_64_bits(results: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    arrays = {name: np.asarray(value) for name, value in results.items() if name != HAS_NAN}
+    return valmap(lambda array: array.astype(np.int64 if array.dtype.kind in "iu" else np.float64), arrays)

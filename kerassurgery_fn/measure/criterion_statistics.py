@@ -55,6 +55,7 @@ STATISTICS: dict[str, Pass] = {
     "gradients of gates": Pass(_late("gradient_pass", "measure_gates"), loss=True),
     "sensitivities of outputs": Pass(_late("gradient_pass", "measure_sensitivities")),
     "gradients of weights": Pass(_late("gradient_pass", "measure_weights"), loss=True),
+    "products of inputs": Pass(_late("product_pass", "measure_products")),
 }
 
 

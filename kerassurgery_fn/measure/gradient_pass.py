@@ -31,7 +31,7 @@ from kerassurgery_fn.measure.tensorflow_gradients import (
 from kerassurgery_fn.pruning.activation_views import View
 from kerassurgery_fn.pruning.channel_statistics import ChannelStatistics
 from kerassurgery_fn.pruning.gate_gradients import GateGradients
-from kerassurgery_fn.pruning.weight_gradients import WeightGradients
+from kerassurgery_fn.pruning.summed_arrays import SummedArrays
 from kerassurgery_fn.values.snapshot import Snapshot
 
 Measure = Callable[[Batch], Any]
@@ -102,7 +102,7 @@ def measure_weights(kind: str, model: keras.Model, snapshot: Snapshot, options: 
 
     compiled_step = compiled(step)
 
-    def measure(batch: Batch) -> WeightGradients:
+    def measure(batch: Batch) -> SummedArrays:
         total.prepare(batch)
         gradients = iter(_run(model, compiled_step, batch))
         layers = {
@@ -114,7 +114,7 @@ def measure_weights(kind: str, model: keras.Model, snapshot: Snapshot, options: 
         }
         for path, arrays in layers.items():
             refuse_not_finite(path, "has gradients that are", {str(slot): array for slot, array in enumerate(arrays)})
-        return WeightGradients(layers, samples_in(batch.x))
+        return SummedArrays(kind, layers, samples_in(batch.x))
 
     return measure
 

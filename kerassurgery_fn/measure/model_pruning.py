@@ -15,17 +15,18 @@ from toolz import keyfilter
 from kerassurgery_fn.analysis.channel_flow import analyse
 from kerassurgery_fn.analysis.input_shapes import Shapes
 from kerassurgery_fn.analysis.layer_costs import Cost, cost
-from kerassurgery_fn.arguments import as_model_or_snapshot, meant, takes
+from kerassurgery_fn.arguments import as_flag, as_model_or_snapshot, meant, takes
 from kerassurgery_fn.channels import size
-from kerassurgery_fn.edits.plan import AtOnce
-from kerassurgery_fn.errors import BadValue
+from kerassurgery_fn.edits.plan import AtOnce, Plan
+from kerassurgery_fn.errors import BadValue, MissingData
 from kerassurgery_fn.measure.model_scoring import ARGUMENTS as SCORING
 from kerassurgery_fn.measure.model_scoring import READING, captured, importance, statistics_for
 from kerassurgery_fn.pruning.activation_views import address
 from kerassurgery_fn.pruning.channel_scores import Scores
-from kerassurgery_fn.pruning.criterion_registry import Criterion, CriterionFunction, as_criterion
+from kerassurgery_fn.pruning.criterion_registry import CRITERIA, Criterion, CriterionFunction, as_criterion
 from kerassurgery_fn.pruning.importance_scoring import refuse_options
 from kerassurgery_fn.pruning.pruning_plans import plan_pruning
+from kerassurgery_fn.pruning.reconstruction import reconstructed
 from kerassurgery_fn.values.snapshot import Snapshot
 from kerassurgery_fn.values.tables import ShownAsTable, Table
 
@@ -42,7 +43,7 @@ class Pruned(ShownAsTable):
     """
 
     model: Any
-    plan: AtOnce
+    plan: AtOnce | Plan
     scores: Scores
     before: Cost
     after: Cost
@@ -59,7 +60,7 @@ class Pruned(ShownAsTable):
         return Table(f"pruned by {self.scores.criterion}", ("", "before", "after", "left"), rows)
 
 
-@takes(model=as_model_or_snapshot)
+@takes(model=as_model_or_snapshot, reconstruct=as_flag)
 def prune(
     model: Any,
     *,
@@ -78,6 +79,7 @@ def prune(
     inexact: bool = False,
     closest: bool = False,
     shapes: Shapes | None = None,
+    reconstruct: bool = False,
     **options: Any,
 ) -> Pruned:
     """A model without its least important channels, within a budget.
@@ -94,6 +96,8 @@ def prune(
             the loss; criteria on weights do not read it.
         channels, parameters, macs, bytes: budgets, as for `plan_pruning`.
         ratios, scope, max_ratio, min_channels, round_to, ignore, inexact, closest, shapes: as for `plan_pruning`.
+        reconstruct: whether the layers that read deleted channels compute them from the others, by least squares on
+            data: see `reconstructed`.
         **options: `reduction`, `normalisation`, `over`, `statistics`, `loss`, `batch_size`, `steps`, `progress`,
             `executor` of `importance`, and options of the criterion.
 
@@ -118,16 +122,34 @@ def prune(
         scores = criterion
     else:
         scores = importance(snapshot, criterion, statistics=statistics, **scoring)
-    plan = plan_pruning(
+    products = products_for(criterion, model, data, statistics, reading) if reconstruct else None
+    deletions = plan_pruning(
         snapshot, scores, channels=channels, parameters=parameters, macs=macs, bytes=bytes, ratios=ratios, scope=scope,
         max_ratio=max_ratio, min_channels=min_channels, round_to=round_to, ignore=ignore, inexact=inexact,
         closest=closest, shapes=shapes,
     )  # fmt: skip
+    plan = deletions if products is None else reconstructed(snapshot, deletions, products)
     smaller = plan(snapshot)
     result = smaller if isinstance(model, Snapshot) else _rebuilt(smaller)
     return Pruned(
         result, plan, scores, cost(snapshot, shapes), cost(smaller, shapes), changed_widths(snapshot, smaller)
     )
+
+
+def products_for(
+    criterion: Criterion | Scores, model: Any, data: Any, statistics: Any, reading: Mapping[str, Any]
+) -> Any:
+    """The statistics that a reconstruction needs: those of the criterion, or measured on data.
+
+    Raises:
+        MissingData: there is no data.
+    """
+    needed = CRITERIA["least_squares"]
+    if isinstance(criterion, Criterion) and criterion.needs == needed.needs:
+        return statistics
+    if data is None:
+        raise MissingData("reconstruct=True measures what layers are given, and there is no data: give data=")
+    return statistics_for(needed, model, data, **keyfilter(lambda name: name not in ("statistics", "loss"), reading))
 
 
 def refuse_misspelt(criterion: Criterion | Scores, options: Collection[str]) -> None:

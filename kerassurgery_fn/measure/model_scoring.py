@@ -16,7 +16,7 @@ from kerassurgery_fn.pruning.channel_statistics import ChannelStatistics
 from kerassurgery_fn.pruning.criterion_registry import Criterion, CriterionFunction, as_criterion
 from kerassurgery_fn.pruning.importance_scoring import refuse_options, score_channels
 from kerassurgery_fn.pruning.score_arithmetic import NORMALISATIONS, REDUCTIONS
-from kerassurgery_fn.pruning.weight_gradients import WeightGradients
+from kerassurgery_fn.pruning.summed_arrays import SummedArrays
 from kerassurgery_fn.values.snapshot import Snapshot
 
 
@@ -62,6 +62,8 @@ def importance(
     | `fisher` | the same to second order; needs labels | none |
     | `gradient_activation` | gradient times activation, position by position; needs labels | none |
     | `lfh` | the squared change of the outputs without it (label-free Hessian); needs data | none |
+    | `thinet` | the error of the layers that read it, without it and all with lower scores; needs data | none |
+    | `least_squares` | the same where combinations of the others replace them; needs data | none |
     | `taylor_weights` | the change of the mean loss without its weights; needs labels; option `of` | none |
     | `snip` | gradient times weight, element by element; needs labels; option `of` | none |
 
@@ -138,7 +140,7 @@ def statistics_for(criterion: Criterion, model: Any, data: Any, statistics: Any 
 
 def refuse_other_statistics(criterion: Criterion, statistics: Any) -> None:
     """Raises MissingData if statistics are of another kind than those that a criterion needs."""
-    if isinstance(statistics, ChannelStatistics | WeightGradients) and statistics.kind != criterion.needs:
+    if isinstance(statistics, ChannelStatistics | SummedArrays) and statistics.kind != criterion.needs:
         raise MissingData(
             f"the criterion {criterion.name!r} needs {criterion.needs}, and these are {statistics!r}: call "
             f"measure_statistics(model, data, {criterion.name!r})"

@@ -22,7 +22,7 @@ from kerassurgery_fn.measure.progress_bars import Progress, as_progress, with_pr
 from kerassurgery_fn.measure.sample_losses import objective_of
 from kerassurgery_fn.pruning.channel_statistics import ChannelStatistics
 from kerassurgery_fn.pruning.criterion_registry import Criterion, CriterionFunction, as_criterion
-from kerassurgery_fn.pruning.weight_gradients import WeightGradients
+from kerassurgery_fn.pruning.summed_arrays import SummedArrays
 from kerassurgery_fn.values.snapshot import Snapshot
 
 
@@ -41,7 +41,7 @@ def measure_statistics(
     steps: int | None = None,
     progress: bool | Progress | None = None,
     executor: Any = None,
-) -> ChannelStatistics | WeightGradients:
+) -> ChannelStatistics | SummedArrays:
     """What a criterion reads besides the weights, for all layers, measured in one pass over data.
 
         a = measure_statistics(model, first_half, "hrank")          # on one machine

@@ -16,8 +16,8 @@ from kerassurgery_fn.pruning.activation_criteria import by_layer
 from kerassurgery_fn.pruning.channel_statistics import ChannelStatistics
 from kerassurgery_fn.pruning.criterion_registry import criterion
 from kerassurgery_fn.pruning.group_weights import GroupWeights, Member
+from kerassurgery_fn.pruning.summed_arrays import SummedArrays
 from kerassurgery_fn.pruning.weight_criteria import chosen_members
-from kerassurgery_fn.pruning.weight_gradients import WeightGradients
 
 
 @criterion("taylor", needs="gradients of gates")
@@ -86,7 +86,7 @@ def label_free_hessian(group: GroupWeights, *, statistics: ChannelStatistics) ->
 
 
 @criterion("taylor_weights", needs="gradients of weights")
-def taylor_weights(group: GroupWeights, *, statistics: WeightGradients, of: str = "all") -> np.ndarray | None:
+def taylor_weights(group: GroupWeights, *, statistics: SummedArrays, of: str = "all") -> np.ndarray | None:
     """The change of the loss when the channel's weights in a layer are zeroed, to first order: |sum of w * gradient|.
 
     The sum is over all weights of a layer that are deleted with the channel; the gradient is the mean over all data.
@@ -109,7 +109,7 @@ def taylor_weights(group: GroupWeights, *, statistics: WeightGradients, of: str 
 
 
 @criterion("snip", needs="gradients of weights")
-def snip(group: GroupWeights, *, statistics: WeightGradients, of: str = "all") -> np.ndarray | None:
+def snip(group: GroupWeights, *, statistics: SummedArrays, of: str = "all") -> np.ndarray | None:
     """Connection sensitivity: the sum of |w * gradient| over the channel's values in a weight.
 
     The gradient is the mean over all data. Lee et al. 2019, SNIP: Single-shot Network Pruning based on Connection
@@ -127,7 +127,7 @@ def snip(group: GroupWeights, *, statistics: WeightGradients, of: str = "all") -
     return np.stack(sums) if sums else None
 
 
-def products(member: Member, statistics: WeightGradients) -> np.ndarray:
+def products(member: Member, statistics: SummedArrays) -> np.ndarray:
     """Weight times mean gradient, element by element, float64, the shape of the weight.
 
     Raises:

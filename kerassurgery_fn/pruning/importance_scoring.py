@@ -9,6 +9,7 @@ import numpy as np
 
 import kerassurgery_fn.pruning.activation_criteria
 import kerassurgery_fn.pruning.gradient_criteria
+import kerassurgery_fn.pruning.reconstruction_criteria
 import kerassurgery_fn.pruning.weight_criteria  # noqa: F401
 from kerassurgery_fn.analysis.channel_flow import analyse
 from kerassurgery_fn.analysis.coupled_groups import groups_of

@@ -13,13 +13,13 @@ from kerassurgery_fn.arguments import as_file, shortened, takes
 from kerassurgery_fn.documents.plan_files import read_limited, write_atomically
 from kerassurgery_fn.errors import BadDocument, BadValue, UnknownVersion
 from kerassurgery_fn.pruning.channel_statistics import RECORDS, ChannelStatistics
-from kerassurgery_fn.pruning.weight_gradients import WeightGradients
+from kerassurgery_fn.pruning.summed_arrays import KINDS, SummedArrays
 
-Statistics = ChannelStatistics | WeightGradients
+Statistics = ChannelStatistics | SummedArrays
 FORMAT, VERSION = "kerassurgery_fn statistics", 1
 PREFIX = "arrays/"  # so that no layer can have the name of an entry of the head
 MAX_BYTES = 1 << 33
-CLASSES: dict[str, type[Any]] = {**dict.fromkeys(RECORDS, ChannelStatistics), WeightGradients.KIND: WeightGradients}
+CLASSES: dict[str, type[Any]] = {**dict.fromkeys(RECORDS, ChannelStatistics), **dict.fromkeys(KINDS, SummedArrays)}
 
 
 def as_statistics(value: Any, name: str = "statistics") -> Statistics:
@@ -28,7 +28,7 @@ def as_statistics(value: Any, name: str = "statistics") -> Statistics:
     Raises:
         BadValue: the value is not statistics.
     """
-    if isinstance(value, ChannelStatistics | WeightGradients):
+    if isinstance(value, ChannelStatistics | SummedArrays):
         return value
     raise BadValue(
         f"{name}: expected statistics of data, got {shortened(value)}; measure_statistics(model, data) gives them"

@@ -26,7 +26,7 @@ from kerassurgery_fn import (
 from kerassurgery_fn.measure.gradient_pass import seeds_of
 from kerassurgery_fn.measure.sample_losses import objective_of
 from kerassurgery_fn.measure.tensorflow_gradients import signs
-from kerassurgery_fn.pruning.weight_gradients import WeightGradients
+from kerassurgery_fn.pruning.summed_arrays import SummedArrays
 
 pytestmark = pytest.mark.keras
 SAMPLES = 21
@@ -487,7 +487,9 @@ def test_gradients_that_are_nan_are_named_with_their_layer(by, model):
 
 
 def test_gradients_of_another_model_are_refused(model):
-    other = WeightGradients({name: (np.zeros((2, 2)), np.zeros(2)) for name in ("a", "b", "bn", "hidden", "top")}, 3)
+    other = SummedArrays(
+        "gradients of weights", {name: (np.zeros((2, 2)), np.zeros(2)) for name in ("a", "b", "bn", "hidden", "top")}, 3
+    )
     with pytest.raises(BadScores, match=r"another model: the gradient of 'a' kernel has the shape \(2, 2\)"):
         importance(model, "snip", statistics=other)
     with pytest.raises(BadValue, match="'a' is not the same in both"):

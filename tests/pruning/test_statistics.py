@@ -26,7 +26,7 @@ from kerassurgery_fn.pruning.activation_statistics import MapRanks, Moments, mom
 from kerassurgery_fn.pruning.apoz_scores import ZeroCounts, count_zeros
 from kerassurgery_fn.pruning.channel_statistics import ChannelStatistics, at_starts, largest
 from kerassurgery_fn.pruning.gate_gradients import GateGradients, gate_gradients_of
-from kerassurgery_fn.pruning.weight_gradients import WeightGradients
+from kerassurgery_fn.pruning.summed_arrays import SummedArrays
 
 
 def map_ranks_of(activations):
@@ -80,8 +80,10 @@ def test_the_split_of_the_data_does_not_matter(kind, cuts, seed, data_):
 @given(cuts=st.lists(st.integers(0, 12), max_size=5), seed=st.integers(0, 99))
 def test_the_split_does_not_matter_for_gradients_of_weights(cuts, seed):
     def gradients(part):
-        return WeightGradients(
-            {"a": (part.sum(axis=0), part.sum(axis=(0, 1))), "b/c": (part[:, 0, 0].sum(axis=0),)}, len(part)
+        return SummedArrays(
+            "gradients of weights",
+            {"a": (part.sum(axis=0), part.sum(axis=(0, 1))), "b/c": (part[:, 0, 0].sum(axis=0),)},
+            len(part),
         )
 
     activations = data(seed)
