@@ -93,7 +93,9 @@ def is_reshape(operation: Any) -> bool:
 
 def reshaped(operation: Any, x: Any, shape: list[int]) -> Any:
     """A tensor after a reshape to another shape, by an operation of the same name."""
-    return RESHAPE(newshape=shape, name=operation.name)(x)
+    reshape = RESHAPE(newshape=shape)
+    reshape.name = operation.name  # operations of Keras before 3.12 take no name
+    return reshape(x)
 
 
 RESHAPE: Any = type(keras.ops.reshape(keras.Input((1,)), (-1, 1))._keras_history.operation)
