@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache, reduce
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from kerassurgery_fn.edits.base import edit
 from kerassurgery_fn.edits.layers import InsertLayer, as_calls
 from kerassurgery_fn.edits.precision import as_dtype
 from kerassurgery_fn.edits.settings import check_name
-from kerassurgery_fn.edits.steps.draft import Draft, parted
+from kerassurgery_fn.edits.steps.draft import Draft, SpecsOf, parted
 from kerassurgery_fn.edits.steps.draft_writing import GraphEdit
 from kerassurgery_fn.errors import BadValue, MisfitTensor
 from kerassurgery_fn.graph import Record, Selector, as_selector
@@ -76,15 +77,24 @@ class DeepenLayer(GraphEdit):
 
     def redraw(self, draft: Draft) -> Draft:
         paths = draft.find(self.layer) if self.after is None else [draft.find_one(self.layer)]
-        for path in paths:
-            after = path if self.after is None else draft.find_one(self.after)
-            new = identity_like(draft, path, after, self.kernel_size)
-            draft = InsertLayer(new, after=after, calls=self.calls, name=self.name).redraw(draft)
+        followed = paths if self.after is None else [draft.find_one(self.after)]
+        before = draft = reduce(Draft.exposed, followed, draft)
+        specs = cache(lambda scope: before.facts(scope).specs)  # identities change no shape
+        for path, after in zip(paths, followed, strict=True):
+            new = identity_like(draft, path, after, self.kernel_size, specs)
+            draft = InsertLayer(new, after=after, calls=self.calls, name=self.name).beside(draft, before, after)
         return draft
 
 
-def identity_like(draft: Draft, path: str, after: str, kernel_size: tuple[int, ...] | None) -> Snapshot:
+def identity_like(draft: Draft, path: str, after: str, kernel_size: tuple[int, ...] | None, specs: SpecsOf) -> Snapshot:
     """The new layer: it has the class and config of one layer, and computes the identity on the output of another.
+
+    Args:
+        draft: the model.
+        path: the path of the layer whose class and config the new layer has.
+        after: the path of the layer that it follows.
+        kernel_size: the kernel size that the user asks for, if any.
+        specs: path of a model -> the specs of its tensors.
 
     Raises:
         BadValue: the layer is neither Dense nor a convolution, or it is quantized.
@@ -93,7 +103,7 @@ def identity_like(draft: Draft, path: str, after: str, kernel_size: tuple[int, .
     record = draft.record(path)
     config = record["config"]
     rank = spatial_rank(path, record)
-    n = channels_after(draft, after, record, rank)
+    n = channels_after(draft, after, record, rank, specs)
     window = window_of(config, kernel_size, rank)
     causal = config.get("padding") == "causal"
     arrays = [as_dtype(array, variable_dtype(config["dtype"])) for array in (identity(window, n, causal), np.zeros(n))]
@@ -131,7 +141,7 @@ def undone_by(config: Record, arrays: Sequence[np.ndarray]) -> list[str]:
     ]
 
 
-def channels_after(draft: Draft, after: str, record: Record, rank: int) -> int:
+def channels_after(draft: Draft, after: str, record: Record, rank: int, specs: SpecsOf) -> int:
     """The number of channels in the output of a layer, on the channel axis of the new layer.
 
     Args:
@@ -139,12 +149,13 @@ def channels_after(draft: Draft, after: str, record: Record, rank: int) -> int:
         after: the path of the layer.
         record: the record of which the new layer is a copy.
         rank: the number of spatial axes of the new layer.
+        specs: path of a model -> the specs of its tensors.
 
     Raises:
         MisfitTensor: the new layer cannot read this output.
     """
     scope, key = parted(after)
-    spec = draft.facts(scope).specs.get(draft.graph(scope).first(key))
+    spec = specs(scope).get(draft.graph(scope).first(key))
     shape = spec.shape if spec else ()
     channels = (shape or (None,))[1 if rank and record["config"]["data_format"] == "channels_first" else -1]
     if channels is None or (rank and len(shape) != rank + 2):

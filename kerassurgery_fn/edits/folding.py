@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
+from toolz import groupby, merge
 
 from kerassurgery_fn.edits.base import edit
-from kerassurgery_fn.edits.steps.draft import Draft, parted
+from kerassurgery_fn.edits.steps.draft import Draft, SpecsOf, parted
 from kerassurgery_fn.edits.steps.draft_writing import GraphEdit
 from kerassurgery_fn.errors import NotFoldable
 from kerassurgery_fn.graph import (
@@ -19,9 +22,8 @@ from kerassurgery_fn.graph import (
     is_pattern,
     join_path,
     of_class,
-    readers,
     redirected,
-    with_layer,
+    with_layers,
 )
 from kerassurgery_fn.rules.constrained import constraint_of, stays, undone
 from kerassurgery_fn.rules.registry import RULES, rule_for
@@ -77,13 +79,15 @@ class FoldBatchNorm(GraphEdit):
         # The default selects nothing in a model without normalisations; any other selector raises an error there.
         if self.layer == ALL and not any(map(is_foldable, map(draft.record, draft.before.places))):
             return draft
-        for path in draft.find(self.layer):
-            fold = foldable(draft, path)
-            if isinstance(fold, Fold):
-                refuse_undone(draft, path, fold)
-                draft = folded(draft, parted(path)[0], fold)
-            elif not lenient:
-                raise NotFoldable(f"layer {path!r} cannot be folded: {fold}")
+        before = draft  # folding changes no shape
+        specs = cache(lambda scope: before.facts(scope).specs)
+        waiting = draft.find(self.layer)
+        # One round folds all that can be folded into layers as they are now: of two normalisations in a row, the first.
+        while folds := {path: fold for path in waiting if isinstance(fold := foldable(draft, path, specs), Fold)}:
+            draft = folded(draft, folds)
+            waiting = [path for path in waiting if path not in folds]
+        if waiting and not lenient:
+            raise NotFoldable(f"layer {waiting[0]!r} cannot be folded: {foldable(draft, waiting[0], specs)}")
         return draft
 
 
@@ -92,8 +96,14 @@ def is_foldable(record: Record) -> bool:
     return rule_for(record).foldable
 
 
-def foldable(draft: Draft, path: str) -> Fold | str:
-    """How a normalisation can be folded, or why it cannot, in words."""
+def foldable(draft: Draft, path: str, specs: SpecsOf) -> Fold | str:
+    """How a normalisation can be folded, or why it cannot, in words.
+
+    Args:
+        draft: the model.
+        path: the path of the normalisation.
+        specs: path of a model -> the specs of its tensors.
+    """
     scope, key = parted(path)
     graph = draft.graph(scope)
     record = graph.layers[key]
@@ -101,7 +111,7 @@ def foldable(draft: Draft, path: str) -> Fold | str:
         return f"it is a {record['class_name']}, not a BatchNormalization"
     if not draft.weights.get(path):
         return "its statistics are drawn when the model is rebuilt"
-    calls = [node for node in graph.live if node[0] == key]
+    calls = [node for node in graph.nodes(key) if node in graph.alive]
     if not calls:
         return "another edit of the same plan deletes it or folds it"
     nodes = [node for node in calls if graph.calls[node].kwargs.get("training") is not True]
@@ -112,10 +122,10 @@ def foldable(draft: Draft, path: str) -> Fold | str:
     if len(producers) != 1:
         return f"it normalises the outputs of several layers, {', '.join(sorted(producers))}"
     producer = producers.pop()
-    return why_not(draft, scope, producer, record, list(ports.values())) or Fold(key, producer, ports)
+    return why_not(draft, scope, producer, record, list(ports.values()), specs) or Fold(key, producer, ports)
 
 
-def why_not(draft: Draft, scope: str, producer: str, norm: Record, ports: list[Port]) -> str | None:
+def why_not(draft: Draft, scope: str, producer: str, norm: Record, ports: list[Port], specs: SpecsOf) -> str | None:
     """Why a layer cannot take over the normalisation of its outputs, in words; None if it can.
 
     Args:
@@ -124,6 +134,7 @@ def why_not(draft: Draft, scope: str, producer: str, norm: Record, ports: list[P
         producer: the key of the layer.
         norm: the record of the normalisation.
         ports: the outputs of the layer that are normalised.
+        specs: path of a model -> the specs of its tensors.
     """
     graph, path = draft.graph(scope), join_path(scope, producer)
     record = graph.layers[producer]
@@ -136,10 +147,9 @@ def why_not(draft: Draft, scope: str, producer: str, norm: Record, ports: list[P
         return f"{path!r}, the layer before it, does not have the weights of a plain {record['class_name']}"
     if len(graph.nodes(producer)) != len(ports):
         return f"{path!r}, the layer before it, has other calls, too"
-    counts = readers(graph)
-    if any(counts[port] > 1 for port in ports):
+    if any(graph.readers[port] > 1 for port in ports):
         return f"other layers read the output of {path!r}, the layer before it, too"
-    spec = draft.facts(scope).specs.get(ports[0])
+    spec = specs(scope).get(ports[0])
     channel = 1 if config.get("data_format") == "channels_first" else -1
     if spec is None or norm["config"]["axis"] % len(spec.shape) != channel % len(spec.shape):
         return f"it normalises along axis {norm['config']['axis']}, which is not the channel axis of {path!r}"
@@ -178,15 +188,37 @@ def affine_of(draft: Draft, scope: str, fold: Fold) -> tuple[np.ndarray, np.ndar
     return affine(config, draft.weights[join_path(scope, fold.norm)])
 
 
-def folded(draft: Draft, scope: str, fold: Fold) -> Draft:
-    """The draft without a normalisation, whose scale and shift are part of the layer before it."""
+def folded(draft: Draft, folds: Mapping[str, Fold]) -> Draft:
+    """The draft without some normalisations, whose scale and shift are part of the layers before them.
+
+    Args:
+        draft: the model.
+        folds: path of each normalisation -> how it is folded.
+
+    Raises:
+        NotFoldable: see `refuse_undone`.
+    """
+    for path, fold in folds.items():
+        refuse_undone(draft, path, fold)
+    for scope, paths in groupby(lambda path: parted(path)[0], folds).items():
+        draft = _folded(draft, scope, [folds[path] for path in paths])
+    return draft
+
+
+def _folded(draft: Draft, scope: str, folds: Sequence[Fold]) -> Draft:
+    """The draft without some normalisations of one model."""
     graph = draft.graph(scope)
-    path = join_path(scope, fold.layer)
-    record = graph.layers[fold.layer]
-    arrays = scaled(kernel_of(record), draft.weights[path], *affine_of(draft, scope, fold))
-    graph = with_layer(graph, fold.layer, set_in(record, ("config", "use_bias"), True))
-    draft = draft.with_graph(scope, redirected(graph, fold.ports)).with_arrays({path: arrays})
-    return replace(draft, restarted=draft.restarted | {path})
+    records = {fold.layer: graph.layers[fold.layer] for fold in folds}
+    arrays = {join_path(scope, fold.layer): with_affine(draft, scope, fold) for fold in folds}
+    layers = {key: set_in(record, ("config", "use_bias"), True) for key, record in records.items()}
+    graph = redirected(with_layers(graph, layers), merge(fold.ports for fold in folds))
+    return replace(draft.with_graph(scope, graph).with_arrays(arrays), restarted=draft.restarted | arrays.keys())
+
+
+def with_affine(draft: Draft, scope: str, fold: Fold) -> tuple[np.ndarray, ...]:
+    """The weights of a layer that scales and shifts its output as the normalisation behind it does."""
+    kernel = kernel_of(draft.graph(scope).layers[fold.layer])
+    return scaled(kernel, draft.weights[join_path(scope, fold.layer)], *affine_of(draft, scope, fold))
 
 
 def affine(config: Any, arrays: tuple[np.ndarray, ...]) -> tuple[np.ndarray, np.ndarray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, replace
 from functools import reduce
 
@@ -27,7 +28,6 @@ from kerassurgery_fn.graph import (
     is_functional,
     is_input,
     moved,
-    readers,
     redirected,
     reread,
     selectors,
@@ -97,6 +97,7 @@ class DeleteLayer(_OfCalls):
         draft = reduce(Draft.exposed, paths, draft)
         scopes = {parted(path)[0] for path in paths} if not self.allow_shape_change else set()
         specs = {scope: draft.facts(scope).specs for scope in scopes}
+        ports: dict[str, dict[Port, Port]] = defaultdict(dict)  # path of a model -> output -> what is read instead
         for path in paths:
             scope, key = parted(path)
             graph = draft.graph(scope)
@@ -104,9 +105,9 @@ class DeleteLayer(_OfCalls):
                 read, made = the_read(graph, path, node, "deleted"), the_made(graph, path, node, "deleted")
                 if not self.allow_shape_change:
                     refuse_change(path, graph.layers[key], specs[scope].get(read), specs[scope].get(made))
-                graph = redirected(graph, {made: read})
-            draft = draft.with_graph(scope, graph)
-        return draft
+                ports[scope][made] = read
+        graphs = {scope: redirected(draft.graph(scope), ports[scope]) for scope in ports}
+        return replace(draft, graphs={**draft.graphs, **graphs})
 
 
 def refuse_change(path: str, record: Record, read: Spec | None, made: Spec | None) -> None:
@@ -179,28 +180,34 @@ class InsertLayer(GraphEdit):
 
     def redraw(self, draft: Draft) -> Draft:
         beside = self.after if self.before is None else self.before
-        for path in draft.find(() if beside is None else beside):
-            scope, _ = parted(path)
-            draft = draft.exposed(path)
-            nodes = chosen_calls(draft, path, self.calls)
-            others = operands_at(draft, scope, self.also)
-            draft, new = draft.added(scope, self.layer, name=self.name)
-            graph = draft.graph(scope)
-            for node in nodes:
-                refuse_cycle(graph, path, node, [port for port in others if self.before or port != Port(*node)])
-                put = self.put_after if self.before is None else self.put_before
-                graph = put(graph, path, node, new, others)
-            draft = draft.with_graph(scope, as_functional(graph) if others else graph)
+        paths = draft.find(() if beside is None else beside)
+        before = draft = reduce(Draft.exposed, paths, draft)
+        for path in paths:
+            draft = self.beside(draft, before, path)
         return draft
 
-    def put_before(self, graph: Graph, path: str, node: Node, new: str, others: list[Port]) -> Graph:
+    def beside(self, draft: Draft, before: Draft, path: str) -> Draft:
+        """The draft with the new layer before or after one layer; `before` is the draft before the edit."""
+        scope, _ = parted(path)
+        others = operands_at(draft, scope, self.also)
+        draft, new = draft.added(scope, self.layer, name=self.name)
+        graph, unchanged = draft.graph(scope), before.graph(scope)
+        for node in chosen_calls(before, path, self.calls):
+            refuse_cycle(graph, path, node, [port for port in others if self.before or port != Port(*node)])
+            put = self.put_after if self.before is None else self.put_before
+            graph = put(graph, unchanged, path, node, new, others)
+        return draft.with_graph(scope, as_functional(graph) if others else graph)
+
+    def put_before(self, graph: Graph, before: Graph, path: str, node: Node, new: str, others: list[Port]) -> Graph:
+        """The graph with a new layer before one call; `before` is the graph before the edit."""
         read = the_read(graph, path, node, PRECEDED, self.operand)
         graph, made = with_call(graph, new, new_call(graph, new, [read, *others]))
         places = [i for i, port in enumerate(graph.reads(node)) if port == read]
         return reread(graph, node, dict.fromkeys(places if self.operand is None else [self.operand], made))
 
-    def put_after(self, graph: Graph, path: str, node: Node, new: str, others: list[Port]) -> Graph:
-        made = the_made(graph, path, node, "followed by another")
+    def put_after(self, graph: Graph, before: Graph, path: str, node: Node, new: str, others: list[Port]) -> Graph:
+        """The graph with a new layer after one call; `before` is the graph before the edit."""
+        made = the_made(before, path, node, "followed by another")
         graph, ours = with_call(graph, new, new_call(graph, new, [made, *others]))
         return redirected(graph, {made: ours}, but={ours.node})
 
@@ -235,14 +242,15 @@ class ReplaceLayer(_OfCalls):
             check_name(self.name)
 
     def redraw(self, draft: Draft) -> Draft:
-        for path in draft.find(self.layer):
+        paths = draft.find(self.layer)
+        before = draft = reduce(Draft.exposed, paths, draft)
+        for path in paths:
             if draft.is_replaced(path):  # with the model that it is in
                 continue
             scope, key = parted(path)
-            draft = draft.exposed(path)
-            graph = draft.graph(scope)
+            graph = before.graph(scope)
             refuse_input(graph, path, key, "replaced")
-            nodes = chosen_calls(draft, path, self.calls)
+            nodes = chosen_calls(before, path, self.calls)
             if len(nodes) == len(graph.nodes(key)):
                 draft, new = draft.added(scope, self.new, key, self.name)
             else:
@@ -345,7 +353,7 @@ def the_made(graph: Graph, path: str, node: Node, verb: str) -> Port:
     Raises:
         UnknownCall: others of its outputs are read, too.
     """
-    if any(port.node == node and port.output for port in readers(graph)):
+    if node in graph.read_further:
         raise UnknownCall(
             f"layer {path!r} ({graph.layers[node[0]]['class_name']}) makes several tensors, so it cannot just be {verb}"
         )

@@ -43,6 +43,7 @@ from kerassurgery_fn.graph.rewiring import (
     unused,
     with_call,
     with_layer,
+    with_layers,
 )
 from kerassurgery_fn.graph.selectors import (
     Selector,
@@ -69,7 +70,7 @@ from kerassurgery_fn.graph.tensors import (
     given_to_model,
 )
 from kerassurgery_fn.graph.tracing import trace
-from kerassurgery_fn.graph.writing import is_chain, readers, record_of
+from kerassurgery_fn.graph.writing import is_chain, record_of
 
 __all__ = [
     "AUTOMATIC", "FORMS", "MEASURED", "STATE_WEIGHTS", "TRAINED", "Arguments", "Call", "Constant", "Graph", "Inner",
@@ -77,6 +78,7 @@ __all__ = [
     "Use", "as_selector", "bound", "check_record", "class_names", "find_layer", "find_layers", "find_one",
     "given_to_model", "graph_at", "graph_of", "is_chain", "is_functional", "is_input", "is_model", "is_pattern",
     "join_path", "layers_in", "leaves", "map_leaves", "matches", "model_in", "moved", "name_of", "nested", "of_class",
-    "own_record", "read_graph", "readers", "record_of", "redirected", "refs", "renamed", "reread", "rewire",
-    "selectors", "shortened", "trace", "triples", "unused", "with_call", "with_layer", "with_name", "wrapped_model",
+    "own_record", "read_graph", "record_of", "redirected", "refs", "renamed", "reread", "rewire",
+    "selectors", "shortened", "trace", "triples", "unused", "with_call", "with_layer", "with_layers", "with_name",
+    "wrapped_model",
 ]  # fmt: skip

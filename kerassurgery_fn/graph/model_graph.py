@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from toolz import groupby
+from toolz import concat, groupby
 
 from kerassurgery_fn.errors import BrokenSnapshot
 from kerassurgery_fn.graph.ordering import by_dependency, by_distance, from_outputs
@@ -58,13 +59,13 @@ class Graph:
         """The first output of the first call of a layer."""
         return Port(*self.nodes(key)[0])
 
-    def reads(self, node: Node) -> list[Port]:
+    def reads(self, node: Node) -> tuple[Port, ...]:
         """The tensors that a call reads, in the order of its arguments."""
-        return self._reads.get(node, [])
+        return self.calls[node].ports if node in self.calls else ()
 
     @cached_property
-    def _reads(self) -> dict[Node, list[Port]]:
-        return {node: [use.port for use in call.uses] for node, call in self.calls.items()}
+    def _reads(self) -> dict[Node, tuple[Port, ...]]:
+        return {node: call.ports for node, call in self.calls.items()}
 
     @cached_property
     def order(self) -> list[Node]:
@@ -79,6 +80,21 @@ class Graph:
     def live(self) -> list[Node]:
         """The calls on which the outputs depend, InputLayers included, in topological order."""
         return self._from_outputs[1]
+
+    @cached_property
+    def alive(self) -> frozenset[Node]:
+        """The calls on which the outputs depend, InputLayers included."""
+        return frozenset(self.live)
+
+    @cached_property
+    def readers(self) -> Counter[Port]:
+        """The number of readers of each tensor: the calls on which the outputs depend, and the outputs themselves."""
+        return Counter([*concat(map(self.reads, self.live)), *leaves(self.outputs)])
+
+    @cached_property
+    def read_further(self) -> frozenset[Node]:
+        """The calls of which outputs after the first one are read."""
+        return frozenset(port.node for port in self.readers if port.output)
 
     @cached_property
     def listed(self) -> list[str]:

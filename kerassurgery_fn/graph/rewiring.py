@@ -32,10 +32,11 @@ def redirected(graph: Graph, ports: Mapping[Port, Port], *, but: Collection[Node
         return port
 
     calls = {
-        node: _with_ports(call, [follow(use.port) for use in call.uses]) if node not in but else call
+        node: _with_ports(call, [*map(follow, call.ports)])
         for node, call in graph.calls.items()
+        if node not in but and not ports.keys().isdisjoint(call.ports)
     }
-    return replace(graph, calls=calls, outputs=map_leaves(follow, graph.outputs))
+    return replace(graph, calls={**graph.calls, **calls}, outputs=map_leaves(follow, graph.outputs))
 
 
 def reread(graph: Graph, node: Node, ports: Mapping[int, Port]) -> Graph:
@@ -85,12 +86,17 @@ def shortened(graph: Graph, node: Node, removed: Collection[int]) -> Graph:
 
 def with_layer(graph: Graph, key: str, record: Record) -> Graph:
     """The graph with another record for a layer, or with a new layer."""
-    return replace(graph, layers={**graph.layers, key: record}, changed=graph.changed | {key})
+    return with_layers(graph, {key: record})
+
+
+def with_layers(graph: Graph, records: Mapping[str, Record]) -> Graph:
+    """The graph with other records for some layers, or with new layers."""
+    return replace(graph, layers={**graph.layers, **records}, changed=graph.changed | records.keys())
 
 
 def with_call(graph: Graph, key: str, call: Arguments) -> tuple[Graph, Port]:
     """The graph with one more call of a layer, and the first output of this call."""
-    number = 1 + max((n for _, n in graph.nodes(key)), default=-1)
+    number = 1 + max((number for layer, number in graph.calls if layer == key), default=-1)
     return replace(graph, calls={**graph.calls, (key, number): call}), Port(key, number)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from functools import cached_property
 from typing import Any, Final, NamedTuple
 
 from kerassurgery_fn.graph.records import leaves, leaves_of
@@ -54,15 +55,23 @@ class Use(NamedTuple):
     spec: Spec | None = None
 
 
-class Arguments(NamedTuple):
-    """The arguments of a call, with a `Use` for every tensor."""
-
+class _Arguments(NamedTuple):
     args: list[Any]
     kwargs: dict[str, Any]
 
-    @property
-    def uses(self) -> list[Use]:
-        return leaves_of(Use, [self.args, self.kwargs])
+
+class Arguments(_Arguments):
+    """The arguments of a call, with a `Use` for every tensor. They are never changed in place, so what they read is
+    collected once, and shared by all graphs that have the call."""
+
+    @cached_property
+    def uses(self) -> tuple[Use, ...]:
+        return tuple(leaves_of(Use, [self.args, self.kwargs]))
+
+    @cached_property
+    def ports(self) -> tuple[Port, ...]:
+        """The tensors that the call reads, in the order of its arguments."""
+        return tuple(use.port for use in self.uses)
 
 
 def given_to_model(args: list[Any], kwargs: dict[str, Any]) -> Any:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 from kerassurgery_fn.graph.model_graph import Graph
-from kerassurgery_fn.graph.records import Record, is_functional, leaves, map_leaves, name_of
+from kerassurgery_fn.graph.records import Record, is_functional, map_leaves, name_of
 from kerassurgery_fn.graph.tensors import Node, Port, Spec, Use
 from kerassurgery_fn.values.frozen import freeze, set_in
 from kerassurgery_fn.values.warning_origin import warn
@@ -16,11 +15,6 @@ FUNCTIONAL = {
     "module": "keras.src.models.functional", "class_name": "Functional", "registered_name": "Functional",
     "build_config": {"input_shape": None},
 }  # fmt: skip
-
-
-def readers(graph: Graph) -> Counter[Port]:
-    """The number of readers of each tensor: the calls on which the outputs depend, and the outputs themselves."""
-    return Counter([*(port for node in graph.live for port in graph.reads(node)), *leaves(graph.outputs)])
 
 
 def record_of(graph: Graph, spec: Callable[[Port], Spec]) -> Record:

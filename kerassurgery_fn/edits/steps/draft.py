@@ -6,8 +6,9 @@ several edits of one draft all mean what that snapshot has.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from kerassurgery_fn.analysis.masks import with_masks, without_masks
 from kerassurgery_fn.analysis.shape_collector import Facts
@@ -16,8 +17,10 @@ from kerassurgery_fn.errors import UnknownCall, UnknownLayer
 from kerassurgery_fn.graph import (
     Graph,
     Node,
+    Port,
     Record,
     Selector,
+    Spec,
     find_layers,
     find_one,
     graph_at,
@@ -31,6 +34,8 @@ from kerassurgery_fn.graph import (
 from kerassurgery_fn.rules.registry import key_of
 from kerassurgery_fn.values.frozen import freeze
 from kerassurgery_fn.values.snapshot import Snapshot, Weights
+
+SpecsOf = Callable[[str], Mapping[Port, Spec]]  # path of a model -> the specs of its tensors
 
 
 @dataclass(frozen=True)
@@ -58,13 +63,15 @@ class Draft:
     gone: frozenset[str] = frozenset()
     replaced: frozenset[str] = frozenset()
     output_origins: tuple[int | None, ...] | None = None
+    # Path of a model -> its graph when the work began, without masks. All drafts that `replace` makes of one share it.
+    _unmasked: dict[str, Graph] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def before(self) -> Graph:
         """The graph of the snapshot that the work began with."""
         return read_graph(self.snapshot)
 
-    @property
+    @cached_property
     def weights(self) -> Weights:
         kept = {path: own for path, own in self.snapshot.weights.items() if path not in self.gone}
         return {**kept, **self.arrays, **dict.fromkeys(self.fresh, ())}
@@ -109,13 +116,17 @@ class Draft:
 
     def within(self, selector: Selector) -> list[str]:
         """The paths of the layers that a selector names, and of those in them if they are models."""
-        chosen = self.find(selector)
+        chosen = dict.fromkeys(self.find(selector))
         inside = tuple(f"{path}/" for path in chosen)
         return self.present([path for path in self.before.places if path in chosen or path.startswith(inside)])
 
     def graph(self, scope: str) -> Graph:
         """The graph of a model now, by its path or that of the layer that wraps it. Its masks are yet to be found."""
-        return self.graphs[scope] if scope in self.graphs else without_masks(graph_at(self.before, scope))
+        if scope in self.graphs:
+            return self.graphs[scope]
+        if scope not in self._unmasked:
+            self._unmasked[scope] = without_masks(graph_at(self.before, scope))
+        return self._unmasked[scope]
 
     def exposed(self, path: str) -> Draft:
         """The draft in which calls state their masks, if a layer is an operation that only masks are computed by: an
@@ -140,7 +151,8 @@ class Draft:
 
     def without(self, path: str) -> Draft:
         """The draft without the weights of a layer, or of those in it."""
-        gone = frozenset(one for one in self.weights if within(one, path))
+        inside = f"{path}/"
+        gone = frozenset(one for one in self.weights if one == path or one.startswith(inside))
         arrays = {one: own for one, own in self.arrays.items() if one not in gone}
         return replace(self, arrays=arrays, fresh=self.fresh - gone, gone=self.gone | gone)
 

@@ -49,7 +49,7 @@ def with_fitting_weights(draft: Draft, scope: str, before: Mapping[Port, Spec], 
 def _origin_of_misfit(graph: Graph, scope: str, before: Mapping[Port, Spec]) -> str:
     """The layer that makes channels of positions for the first call that fails, in words; empty if none does."""
     node = next(node for node in graph.live if node in graph.calls and not _can_be_called(graph, scope, node))
-    changes = SizeChanges(graph, before, settled(replace(graph, outputs=graph.reads(node)), {}, scope).specs)
+    changes = SizeChanges(graph, before, settled(replace(graph, outputs=[*graph.reads(node)]), {}, scope).specs)
     changed = [change for change in changes.changes(graph.reads(node)[0]) if change[0] != change[1]]
     key, _ = changes.origin(node, changed[-1]) if changed else node
     if key == node[0] or is_input(graph.layers[key]):
