@@ -12,7 +12,7 @@ from kerassurgery_fn.edits.layers import DeleteLayer, InsertLayer, ReplaceLayer,
 from kerassurgery_fn.edits.mixing import MixInputs
 from kerassurgery_fn.edits.precision import ConvertDtype
 from kerassurgery_fn.edits.reordering import ReorderChannels
-from kerassurgery_fn.edits.settings import RenameLayer, SetConfig, SetTrainable
+from kerassurgery_fn.edits.settings import RenameLayer, RenameModel, SetConfig, SetTrainable
 from kerassurgery_fn.edits.steps.draft import Draft
 from kerassurgery_fn.edits.steps.draft_writing import GraphEdit
 from kerassurgery_fn.edits.widening import WidenChannels
@@ -20,6 +20,6 @@ from kerassurgery_fn.edits.widening import WidenChannels
 __all__ = [
     "EDITS", "AddInput", "ChannelEdit", "ConvertDtype", "DeepenLayer", "DeleteChannels", "DeleteLayer", "Draft",
     "Edit", "ExtractModel", "FoldBatchNorm", "GraphEdit", "InsertLayer", "KeepChannels", "MixInputs", "RenameLayer",
-    "ReorderChannels", "ReplaceHead", "ReplaceLayer", "SetConfig", "SetInputShape", "SetOutputs", "SetTrainable",
-    "UnshareLayer", "WidenChannels", "edit",
+    "RenameModel", "ReorderChannels", "ReplaceHead", "ReplaceLayer", "SetConfig", "SetInputShape", "SetOutputs",
+    "SetTrainable", "UnshareLayer", "WidenChannels", "edit",
 ]  # fmt: skip

@@ -12,8 +12,9 @@ from kerassurgery_fn.edits.base import edit
 from kerassurgery_fn.edits.steps.config_fields import configured
 from kerassurgery_fn.edits.steps.draft import Draft, parted
 from kerassurgery_fn.edits.steps.draft_writing import GraphEdit, scopes_above
+from kerassurgery_fn.edits.steps.switched_weights import is_switch, with_switched_weights
 from kerassurgery_fn.errors import BadValue, NameTaken
-from kerassurgery_fn.graph import TRAINED, Selector, as_selector, model_in, renamed, with_layer
+from kerassurgery_fn.graph import TRAINED, Selector, as_selector, model_in, renamed, with_layer, with_name
 from kerassurgery_fn.keras_io.layer_conversion import as_value
 from kerassurgery_fn.values.frozen import FrozenDict, freeze, set_in
 
@@ -55,32 +56,59 @@ def check_name(name: Any) -> None:
 
 
 @edit
+@dataclass(frozen=True)
+class RenameModel(GraphEdit):
+    """The model under another name. Nested models are layers: `RenameLayer` gives them other names.
+
+    Args:
+        name: the new name.
+
+    >>> RenameModel("detector")
+    RenameModel(name='detector')
+    """
+
+    name: str
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+
+    def redraw(self, draft: Draft) -> Draft:
+        graph = draft.graph("")
+        return draft.with_graph("", replace(graph, record=freeze(with_name(graph.record, self.name))))
+
+
+@edit
 @dataclass(frozen=True, init=False)
 class SetConfig(GraphEdit):
     """Other values for fields of some layers' configs: an activation, a dropout rate, a regularizer.
 
-    What the layers' weights are made for stays: a change that asks for other weights is refused. Masks are found again
-    as Keras finds them: with `mask_zero=False` the calls behind an Embedding have none.
+    What the layers' weights are made for stays: a change that asks for other weights is refused. But a field may switch
+    weights on or off (`use_bias`, the `scale` and `center` of a normalisation): new ones change nothing (a bias is
+    zero, a scale is one), and weights go that change nothing. Masks are found again as Keras finds them: with
+    `mask_zero=False` the calls behind an Embedding have none.
 
     Args:
         layer: which layers, see `graph.selectors`.
+        allow_function_change: whether weights may go that change what the layer computes.
         **fields: the new value of each field: what the config says, or a Keras object such as a regularizer.
 
     Raises (when called on a snapshot):
         UnknownLayer, AmbiguousLayer: no layer, or several where one is meant, of that name.
         UnknownField: a layer has no such field, or another edit is there to change it.
-        BadValue: the field cannot have that value.
+        BadValue: the field cannot have that value, or a weight would go that is not zero (a scale: not one).
         MisfitTensor: the layer, or one that reads it, would need other weights.
 
     >>> SetConfig("*@Dropout", rate=0.3)
-    SetConfig(layer='*@Dropout', fields={'rate': 0.3})
+    SetConfig(layer='*@Dropout', fields={'rate': 0.3}, allow_function_change=False)
     """
 
     layer: Selector
     fields: Mapping[str, Any]
+    allow_function_change: bool = False
 
-    def __init__(self, layer: Any, **fields: Any) -> None:
+    def __init__(self, layer: Any, *, allow_function_change: bool = False, **fields: Any) -> None:
         object.__setattr__(self, "layer", as_selector(layer))
+        object.__setattr__(self, "allow_function_change", allow_function_change)
         values = {name: freeze(as_value(value)) for name, value in fields.items()}
         object.__setattr__(self, "fields", FrozenDict(values))
         self.__post_init__()
@@ -95,7 +123,9 @@ class SetConfig(GraphEdit):
             draft = draft.exposed(path)
             graph = draft.graph(scope)
             record = configured(path, graph.layers[key], self.fields)
-            draft = draft.with_graph(scope, with_layer(graph, key, record))
+            before, draft = draft, draft.with_graph(scope, with_layer(graph, key, record))
+            if is_switch(self.fields):
+                draft = with_switched_weights(before, draft, path, self.allow_function_change)
         return draft
 
 

@@ -6,42 +6,35 @@ arXiv:1511.05641.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import count, takewhile
 from typing import Any
 
 import numpy as np
 
 from kerassurgery_fn.analysis.channel_flow import Flow, analyse_for
-from kerassurgery_fn.channels import FIXED, Axis
 from kerassurgery_fn.edits.base import Edit, edit
 from kerassurgery_fn.edits.steps.additions import refuse_misplaced
 from kerassurgery_fn.edits.steps.addresses import addressed
 from kerassurgery_fn.edits.steps.channel_deletion import Allowed, refuse_pinned
 from kerassurgery_fn.edits.steps.channel_sources import NotTogether, grower, widener
+from kerassurgery_fn.edits.steps.copied_lines import appended, drawn_copies, parted_widths
 from kerassurgery_fn.edits.steps.cutting import Sources, copied_arrays, copied_constants, cut_weight, recounted
+from kerassurgery_fn.edits.steps.equal_channels import refuse_unlike
 from kerassurgery_fn.edits.steps.indices import as_amount, as_seed, is_index
 from kerassurgery_fn.edits.steps.new_bands import (
     ZERO,
     Bands,
-    Fill,
     as_fill,
-    checked_fill,
     filled_constants,
     with_filled_weights,
 )
-from kerassurgery_fn.errors import BadValue, CannotWiden, PartialGroup
-from kerassurgery_fn.graph import Call, Record, Ref, is_model, refs
+from kerassurgery_fn.errors import BadValue, CannotWiden
 from kerassurgery_fn.rules.constrained import stays, undone
-from kerassurgery_fn.rules.layer import Producer, Weight
-from kerassurgery_fn.rules.registry import key_of, rule_for
+from kerassurgery_fn.rules.layer import Weight
 from kerassurgery_fn.values.frozen import set_all
 from kerassurgery_fn.values.snapshot import Snapshot
-
-# Channels that are summed over without weights: those of queries and keys.
-CONTRACTED = {"key_dim", "head_dim"}
 
 
 @edit
@@ -74,7 +67,7 @@ class WidenChannels(Edit):
         NoChannels: the layer makes no channels.
         BadValue: it has more channels already.
         PinnedChannels: their number cannot change, and why.
-        PartialGroup: they are lines of a grid.
+        PartialGroup: they are a grid (groups and places in them), of which so many channels are no whole lines.
         CannotWiden: some layer would compute something else when channels stand twice, or may do so; or a constraint
             would change the wider weights at the next training step.
 
@@ -145,7 +138,7 @@ class WidenChannels(Edit):
     def with_copies(self, snapshot: Snapshot, widths: Mapping[str, int]) -> Snapshot:
         """The snapshot with copies of channels of layers."""
         flow, rng = self.flow(snapshot), np.random.default_rng(self.seed)
-        copies = drawn_copies(flow, widths, rng)
+        copies = drawn_copies(flow, widths, rng, Allowed(input=self.allow_input_change))
         if (copies == 1).all():
             return snapshot
         made, sources = self.grown(snapshot, flow, copies)
@@ -164,123 +157,6 @@ def _width(to: Any) -> int:
     return int(to)
 
 
-# --- which channels
-
-
-def parted_widths(flow: Flow, widths: Mapping[str, int]) -> tuple[dict[str, int], dict[str, int]]:
-    """The widths of inputs of the model, and those of layers, by the addresses of one kind of channels each."""
-    inputs: dict[str, int] = {}
-    layers: dict[str, int] = {}
-    for address, width in widths.items():
-        for producer in flow.producers_at(address):
-            into = inputs if producer.path in flow.opened else layers
-            into[f"{producer.path}:{producer.kind}"] = width
-    return inputs, layers
-
-
-def appended(flow: Flow, widths: Mapping[str, int], fill: Fill) -> tuple[np.ndarray, dict[int, np.ndarray]]:
-    """How often each final id will stand so that inputs get new channels behind their last ones, and the ids of the
-    channels of each input by the last of them.
-
-    Raises:
-        BadValue: an input has more channels already.
-        PartialGroup: its channels are lines of a grid.
-    """
-    copies, inputs = np.ones(flow.solution.ids + 1, int), {}
-    for address, width in sorted(widths.items()):
-        producer = flow.producer(address)
-        ids = lone_ids(flow, producer)
-        refuse_fewer(producer, len(ids), width)
-        checked_fill(producer, len(ids), fill)
-        if copies[ids[-1]] > 1 and copies[ids[-1]] != 1 + width - len(ids):
-            raise BadValue(
-                f"input {producer.path!r} is tied to one that gets another number of channels; give the same"
-            )
-        copies[ids[-1]] = 1 + width - len(ids)
-        inputs[int(ids[-1])] = ids
-    return copies, inputs
-
-
-def refuse_fewer(producer: Producer, now: int, width: int) -> None:
-    """Raises BadValue where a layer has more channels than it is to get."""
-    if width < now:
-        raise BadValue(f"layer {producer.path!r} has {now} channels already, more than {width}; delete some")
-
-
-def drawn_copies(flow: Flow, widths: Mapping[str, int], rng: np.random.Generator) -> np.ndarray:
-    """How often each final id will stand, a last one for `FIXED`.
-
-    Raises:
-        BadValue: a layer has more channels already.
-        PartialGroup: its channels are lines of a grid.
-    """
-    copies = np.ones(flow.solution.ids + 1, int)
-    for address, width in sorted(widths.items()):  # whatever the order in which they were given: a document has its own
-        for producer in flow.producers_at(address):
-            ids = lone_ids(flow, producer)
-            now = int(copies[ids].sum())
-            if now > len(ids) and now != width:
-                raise BadValue(
-                    f"layer {producer.path!r} is tied to one that gets {now} channels, so it cannot get {width}"
-                )
-            refuse_fewer(producer, len(ids), width)
-            if now < width:
-                np.add.at(copies, ids[rng.integers(0, len(ids), width - now)], 1)
-    return copies
-
-
-def lone_ids(flow: Flow, producer: Producer) -> np.ndarray:
-    """The final ids of a layer's channels, one for each.
-
-    Raises:
-        PartialGroup: a channel has several ids, or several channels have one.
-    """
-    resolved = flow.solution.resolve(producer.axis)  # type: ignore[arg-type]
-    ids = resolved[0]
-    if (resolved != ids).any() or len(np.unique(ids)) < len(ids) or (ids == FIXED).any():
-        raise PartialGroup(
-            f"the channels of {producer.path!r} are places in a grid (heads, groups), or tied to one another, so that "
-            "they cannot be copied one by one"
-        )
-    return ids
-
-
-# --- whether the model computes what it did
-
-
-def refuse_unlike(flow: Flow, wider: np.ndarray) -> None:
-    """Raises CannotWiden where a layer computes something else when channels stand more often, or may do so."""
-    touched = _Touched(flow, wider)
-    for producer in flow.producers.values():
-        if producer.kind.rpartition(".")[2] in CONTRACTED and touched(producer.axis):
-            raise CannotWiden(
-                f"layer {producer.path!r} sums over its {producer.kind} without weights that could be divided"
-            )
-    for note in flow.inexact:
-        if touched(note.axis):
-            raise CannotWiden(f"layer {note.path!r} {note.reason}, and would do so otherwise with copies among them")
-    for path, axis in flow.narrow:
-        if touched(axis):
-            raise CannotWiden(
-                f"layer {path!r} broadcasts the only channel of what it reads to several positions, which it could not "
-                "do with several channels; repeat the channel first, by a layer of its own"
-            )
-    for call in _calls(flow):
-        unlike = [layer for layer in _layers(call.record) if not rule_for(layer).equal_channels]
-        if unlike and any(map(touched, _axes(flow, call))):
-            raise CannotWiden(
-                f"layer {call.path!r} ({key_of(unlike[0])}) is not known to compute the same when channels stand "
-                "several times; widen layers whose channels it does not see"
-            )
-    for path, weights in flow.weights.items():
-        for weight in weights:
-            if weight.summed is None and any(map(touched, weight.axes)):
-                raise CannotWiden(
-                    f"the rule of layer {path!r} does not say over which axes of its {weight.name} it sums: spell it "
-                    "with an arrow, as in `i>o`"
-                )
-
-
 def refuse_undone(snapshot: Snapshot, flow: Flow, sources: Sources) -> None:
     """Raises CannotWiden where a constraint would change the wider weights at the next training step."""
 
@@ -291,44 +167,6 @@ def refuse_undone(snapshot: Snapshot, flow: Flow, sources: Sources) -> None:
         for array, weight in zip(snapshot.weights[path], flow.weights[path], strict=False):
             if weight.constraint and not stays(weight.constraint, array, partial(wider, weight=weight)):
                 raise CannotWiden("the channels cannot be widened: " + undone(path, weight.name, weight.constraint))
-
-
-class _Touched:
-    """Whether an axis carries any of the channels that get copies; each map is looked at once."""
-
-    def __init__(self, flow: Flow, wider: np.ndarray) -> None:
-        self.flow, self.wider = flow, wider
-        self.known: dict[int, bool] = {}
-
-    def __call__(self, axis: Axis) -> bool:
-        if not isinstance(axis, np.ndarray):
-            return False
-        if id(axis) not in self.known:
-            self.known[id(axis)] = bool(self.wider[self.flow.solution.resolve(axis)].any())
-        return self.known[id(axis)]
-
-
-def _calls(flow: Flow) -> Iterator[Call]:
-    """All calls, those in models that layers wrap among them."""
-    yield from flow.trace.calls
-    for inner in flow.trace.inner.values():
-        yield from inner.calls
-
-
-def _axes(flow: Flow, call: Call) -> Iterator[Axis]:
-    """The axes of all tensors that a call reads or makes."""
-    made = takewhile(flow.tensors.__contains__, (Ref(call.path, call.node, i) for i in count()))
-    for ref in [*refs([call.args, call.kwargs]), *made]:
-        yield from flow.tensors.get(ref) or ()
-
-
-def _layers(record: Record) -> Iterator[Record]:
-    """A layer, and those in it."""
-    yield record
-    for field in ("layer", "backward_layer"):
-        inner = record["config"].get(field)
-        if isinstance(inner, dict) and "class_name" in inner and not is_model(inner):
-            yield from _layers(inner)
 
 
 # --- wider weights

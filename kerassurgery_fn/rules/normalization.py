@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from kerassurgery_fn.channels import Axis, select, size
+from kerassurgery_fn.channels import Axis, size
 from kerassurgery_fn.rules.config_ranges import is_count
 from kerassurgery_fn.rules.layer import Layer, NoRule, Tensor, listed
 from kerassurgery_fn.rules.macs import no_macs
@@ -58,8 +58,8 @@ def is_group_count(value: Any) -> bool:
 
 
 @rule(
-    "GroupNormalization", approximate="unless each channel is a group of its own", masks=passed, fixed_rank=True,
-    requires=(check_normalised_groups,), ranges={"groups": is_group_count},
+    "GroupNormalization", approximate="where places in groups go, and not whole groups", masks=passed, fixed_rank=True,
+    equal_channels=True, requires=(check_normalised_groups,), ranges={"groups": is_group_count},
 )  # fmt: skip
 def group_normalization(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     channel, groups = inputs[layer["axis"]], layer["groups"]
@@ -74,10 +74,9 @@ def group_normalization(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
         if groups != -1:
             layer.size("groups", channel)
         return inputs
-    each = n // groups
-    for group in range(1, groups):
-        layer.tie(select(channel, slice(each)), select(channel, slice(group * each, (group + 1) * each)))
-    layer.inexact(channel, "normalises over the channels of a group")
+    group, place = layer.grid(channel, [groups, n // groups])
+    layer.size("groups", group)
+    layer.inexact(place, "normalises over the channels of a group")
     return inputs
 
 

@@ -5,12 +5,14 @@ import pickle
 import numpy as np
 import pytest
 
+from helpers.laws import differences
 from helpers.pictures import chain, momenta, nested
-from helpers.records import call, functional, layer
-from kerassurgery_fn.edits import SetConfig, SetTrainable
+from helpers.records import call, functional, layer, numbers
+from kerassurgery_fn import capture, rebuild
+from kerassurgery_fn.edits import RenameModel, SetConfig, SetTrainable
 from kerassurgery_fn.edits.plan import Plan
 from kerassurgery_fn.edits.steps.config_fields import configured
-from kerassurgery_fn.errors import BadValue, MisfitTensor, UnknownField, UnknownLayer
+from kerassurgery_fn.errors import BadValue, NameTaken, UnknownField, UnknownLayer
 from kerassurgery_fn.graph import of_class, read_graph
 from kerassurgery_fn.values.snapshot import Snapshot
 
@@ -70,6 +72,89 @@ REFUSED = {
 def test_an_impossible_edit_is_refused_with_a_reason(edit, error, words):
     with pytest.raises(error, match=words):
         edit(net())
+
+
+# --- weights that come and go
+
+
+def affine(bias=None, gamma=None):
+    """A dense layer with a bias or without, and a normalisation with a scale or without."""
+    record = functional(
+        "affine", {"x": (None, 3)},
+        call(layer("Dense", "a", units=2, use_bias=bias is not None), "x"),
+        call(layer("BatchNormalization", "norm", scale=gamma is not None), "a"), outputs="norm",
+    )  # fmt: skip
+    gammas = () if gamma is None else (np.full(2, gamma, "float32"),)
+    biases = () if bias is None else (np.full(2, bias, "float32"),)
+    norm = tuple(np.arange(2, dtype="float32") + i for i in range(3))
+    return Snapshot(record, {"a": (numbers(3, 2), *biases), "norm": (*gammas, *norm)})
+
+
+SWITCHED = {
+    "a bias comes": (SetConfig("a", use_bias=True), affine(), affine(bias=0)),
+    "a bias goes": (SetConfig("a", use_bias=False), affine(bias=0), affine()),
+    "a bias goes that is used": (
+        SetConfig("a", use_bias=False, allow_function_change=True), affine(bias=3), affine(),
+    ),
+    "a bias stays": (SetConfig("a", use_bias=True), affine(bias=3), affine(bias=3)),
+    "a scale comes": (SetConfig("norm", scale=True), affine(), affine(gamma=1)),
+    "a scale goes": (SetConfig("norm", scale=False), affine(gamma=1), affine()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("edit, before, after", SWITCHED.values(), ids=SWITCHED)
+def test_weights_are_switched_on_and_off(edit, before, after):
+    made = edit(before)
+    assert differences(made.record, after.record) == []
+    assert made == after
+
+
+@pytest.mark.parametrize("edit, before", [
+    (SetConfig("a", use_bias=False), affine(bias=3)), (SetConfig("norm", scale=False), affine(gamma=2)),
+])  # fmt: skip
+def test_weights_that_are_used_do_not_go_unasked(edit, before):
+    with pytest.raises(BadValue, match=r"would lose its .*allow_function_change=True"):
+        edit(before)
+
+
+@pytest.mark.keras
+def test_biases_come_and_go_in_all_kinds_of_layers():
+    import keras
+    from keras import layers as L
+
+    i = keras.Input((6, 4))
+    x = L.Conv1D(4, 3, padding="same", use_bias=False, name="conv")(i)
+    x = L.MultiHeadAttention(2, 3, use_bias=False, name="attention")(x, x)
+    x = L.LayerNormalization(center=False, scale=False, name="norm")(x)
+    x = L.EinsumDense("abc,cd->abd", (6, 3), name="einsum")(x)
+    x = L.GRU(3, use_bias=False, return_sequences=True, name="gru")(x)
+    x = L.LSTM(3, use_bias=False, name="lstm")(x)
+    model = keras.Model(i, L.Dense(2, use_bias=False, name="dense")(x))
+    model.compile("adam", "mse")
+    snapshot = capture(model)
+    on = Plan(
+        SetConfig(("conv", "attention", "gru", "lstm", "dense"), use_bias=True),
+        SetConfig("norm", center=True, scale=True),
+        SetConfig("einsum", bias_axes="d"),
+    )
+    off = Plan(
+        SetConfig(("conv", "attention", "gru", "lstm", "dense"), use_bias=False),
+        SetConfig("norm", center=False, scale=False),
+        SetConfig("einsum", bias_axes=None),
+    )
+    wider = on(snapshot)
+    again = rebuild(wider)
+    assert differences(wider.record, capture(again).record) == []
+    inputs = np.random.default_rng(0).standard_normal((5, 6, 4)).astype("float32")
+    assert np.allclose(again(inputs), model(inputs), atol=1e-6)
+    assert off(wider) == snapshot
+
+
+def test_the_model_gets_another_name():
+    assert RenameModel("other")(net()).name == "other"
+    assert Plan(RenameModel("other"), RenameModel("net"))(net()) == net()
+    with pytest.raises(NameTaken, match="slash"):
+        RenameModel("a/b")
 
 
 # --- trained or not
@@ -196,17 +281,20 @@ def test_fields_of_an_unknown_class_are_not_validated():
 
 
 @pytest.mark.keras
-def test_a_layer_without_weights_cannot_start_to_need_them():
+def test_a_layer_without_weights_gets_such_as_change_nothing():
     import keras
     from keras import layers as L
-
-    from kerassurgery_fn import capture
 
     x = keras.Input((3, 4))
     y = L.Attention(name="attention")([x, x])
     y = L.AdditiveAttention(use_scale=False, name="additive")([y, y])
     y = L.LayerNormalization(center=False, scale=False, name="norm")(y)
-    snapshot = capture(keras.Model(x, L.Dense(2)(y)))
+    model = keras.Model(x, L.Dense(2)(y))
+    snapshot = capture(model)
+    inputs = np.random.default_rng(0).standard_normal((5, 3, 4)).astype("float32")
     for name, field in (("attention", "use_scale"), ("additive", "use_scale"), ("norm", "scale")):
-        with pytest.raises(MisfitTensor, match=rf"'{name}'.*it has 0 weights, but would need 1"):
-            SetConfig(name, **{field: True})(snapshot)
+        scaled = SetConfig(name, **{field: True})(snapshot)
+        again = rebuild(scaled)
+        assert capture(again) == scaled
+        assert np.allclose(again(inputs), model(inputs), atol=1e-6)
+        assert SetConfig(name, **{field: False})(scaled) == snapshot

@@ -8,13 +8,40 @@ import numpy as np
 import pytest
 from keras import layers as L
 
-from helpers.laws import check_rebuilt_record, compute, deviation, parameters, random_inputs, randomise, sabotage
+from helpers.laws import (
+    check_law,
+    check_rebuilt_record,
+    compute,
+    deviation,
+    parameters,
+    random_inputs,
+    randomise,
+    sabotage,
+)
 from helpers.needs import NEEDS_CHANNELS_FIRST, marked
 from helpers.pictures import chain, fork, grouped, image, momenta, nested, residual, shared
 from helpers.records import call, functional, layer, numbers, operation
 from helpers.running import captured
-from kerassurgery_fn import ConvertDtype, KeepChannels, Plan, ReorderChannels, WidenChannels, analyse, capture, rebuild
-from kerassurgery_fn.errors import BadValue, CannotWiden, ChannelOutOfRange, PartialGroup, PinnedChannels, SurgeryError
+from kerassurgery_fn import (
+    ConvertDtype,
+    DeleteChannels,
+    KeepChannels,
+    Plan,
+    ReorderChannels,
+    WidenChannels,
+    analyse,
+    capture,
+    rebuild,
+)
+from kerassurgery_fn.errors import (
+    BadValue,
+    CannotWiden,
+    ChannelOutOfRange,
+    InexactCut,
+    PartialGroup,
+    PinnedChannels,
+    SurgeryError,
+)
 from kerassurgery_fn.rules import RULES
 from kerassurgery_fn.values.snapshot import Snapshot
 
@@ -189,7 +216,7 @@ def summed():
 REFUSED_WIDTHS = {
     "fewer": (WidenChannels("a", 3), chain(), BadValue, "has 4 channels already, more than 3"),
     "an output": (WidenChannels("c", 3), chain(), PinnedChannels, "of 'c' cannot be copied: it is an output"),
-    "groups": (WidenChannels("b", 8), grouped(), PartialGroup, "places in a grid"),
+    "no whole lines": (WidenChannels("b", 7), grouped(), PartialGroup, "a grid of 2 x 3 .* a multiple of 2 or 3"),
     "tied layers, differently": (WidenChannels({"p": 7, "q": 8}), residual(), BadValue, "one that gets 7 channels"),
     "a normalisation": (WidenChannels("a", 5), normed(), CannotWiden, "'norm' normalises over the channels"),
     "a sum over channels": (WidenChannels("a", 5), summed(), CannotWiden, r"'sum' \(ops.Sum\) is not known"),
@@ -437,10 +464,43 @@ def test_a_transformer_in_another_order_computes_what_it_did(make, orders):
 def test_heads_from_operations_are_not_widened():
     snapshot = capture(one(transformer_by_operations, (5,), "int32"))
     for name in ("queries", "keys", "values"):
-        with pytest.raises(PartialGroup, match=f"channels of '{name}' are places in a grid"):
+        with pytest.raises(CannotWiden, match=r"ops\.Matmul\) is not known to compute the same"):
             WidenChannels(name, 16)(snapshot)
     with pytest.raises(CannotWiden, match="'norm' normalises over the channels"):
         WidenChannels("mixed", 12)(snapshot)
+
+
+def groups_of_channels():
+    i = keras.Input((6, 6, 3))
+    x = L.GroupNormalization(4, name="norm")(L.Conv2D(12, 3, name="a")(i))
+    x = L.Conv2D(6, 1, name="c")(L.Conv2D(8, 3, groups=4, activation="relu", name="b")(x))
+    return keras.Model(i, L.Dense(3, name="top")(L.GlobalAveragePooling2D(name="mean")(x)))
+
+
+@pytest.mark.keras
+def test_whole_groups_go_and_are_copied():
+    """The channels of a group normalisation and of a grouped convolution are a grid: groups, and places in them."""
+    model = groups_of_channels()
+    check_law(model, DeleteChannels("a", [3, 4, 5]))
+    check_law(model, DeleteChannels("b", [2, 3]))
+    check_law(model, KeepChannels("a", range(6)))
+    snapshot = captured(model)
+    smaller = DeleteChannels("a", [3, 4, 5])(snapshot)
+    assert [smaller.config["layers"][i]["config"]["groups"] for i in (2, 3)] == [3, 3]
+    with pytest.warns(InexactCut, match="'norm'"):
+        DeleteChannels("a", [0, 3, 6, 9])(snapshot)
+    inputs = random_inputs(model)
+    for edit in [
+        WidenChannels("a", 18),
+        WidenChannels("b", 10),
+        WidenChannels("b", 12),
+        ReorderChannels("a", [3, 4, 5, 0, 1, 2, 6, 7, 8, 9, 10, 11]),
+    ]:
+        edited = edit(snapshot)
+        check_rebuilt_record(edited)
+        assert deviation(compute(edited, inputs), compute(snapshot, inputs)) < 1e-5
+    with pytest.raises(CannotWiden, match="'norm' normalises over the channels of a group"):
+        WidenChannels("a", 16)(snapshot)
 
 
 @pytest.mark.keras

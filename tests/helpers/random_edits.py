@@ -254,6 +254,7 @@ FIELDS: dict[str, list[Any]] = {
     "pool_size": [1, 2], "target_shape": [(-1,), (-1, 2)], "dims": [(1, 2), (2, 1)], "recurrent_dropout": [0.2],
     "dropout": [0.1], "use_scale": [True], "kernel_size": [1, 3], "data_format": ["channels_last"], "n": [3],
     "activity_regularizer": ["l2"], "merge_mode": ["concat", "sum"], "key_dim": [2], "num_heads": [2],
+    "center": [True, False], "scale": [True, False], "bias_axes": [None],
 }  # fmt: skip
 
 
@@ -264,7 +265,8 @@ def set_config(t: Target) -> Any:
         path, fields = t.path("Dense", "Dropout", "Conv2D"), ["activation", "rate"]
     names = t.r.sample(fields, min(len(fields), t.r.choice([1, 1, 2])))
     where = path if t.r.random() < 0.8 else of_class(t.records[path]["class_name"])
-    return k.SetConfig(where, **{name: t.r.choice(FIELDS.get(name, [1])) for name in names})
+    values = {name: t.r.choice(FIELDS.get(name, [1])) for name in names}
+    return k.SetConfig(where, allow_function_change=t.r.random() < 0.5, **values)
 
 
 def set_trainable(t: Target) -> Any:
@@ -274,7 +276,8 @@ def set_trainable(t: Target) -> Any:
 
 
 def rename_layer(t: Target) -> Any:
-    return k.RenameLayer(t.path(), t.r.choice(["other", "other", t.path(), "a/b"]))
+    name = t.r.choice(["other", "other", t.path(), "a/b"])
+    return k.RenameLayer(t.path(), name) if t.r.random() < 0.8 else k.RenameModel(name)
 
 
 def set_input_shape(t: Target) -> Any:

@@ -24,7 +24,8 @@ WRONG = 1e-3  # the least deviation, relative to the spread of the output, that 
 VISIBLE = 1e-2  # that of a sabotaged model, or its comparison says nothing
 # Edits that leave alone what a model computes.
 SAME = {
-    "ReorderChannels", "WidenChannels", "DeepenLayer", "FoldBatchNorm", "RenameLayer", "UnshareLayer", "SetTrainable",
+    "ReorderChannels", "RenameModel", "WidenChannels", "DeepenLayer", "FoldBatchNorm", "RenameLayer", "UnshareLayer",
+    "SetTrainable",
 }  # fmt: skip
 
 
