@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from toolz import valmap
 
-from kerassurgery_fn.arguments import shortened
+from kerassurgery_fn.arguments import counted, shortened
 from kerassurgery_fn.errors import NotAGraph, WrongShape
 from kerassurgery_fn.keras_io.call_faults import described
 from kerassurgery_fn.keras_io.sublayers import is_graph
@@ -51,7 +51,9 @@ def inputs_of(model: keras.Model, given: Any, taken: set[str]) -> CallInputs:
         NotAGraph: the model does not tell its inputs, and none are given.
     """
     specs = _known_specs(model) if given is None else _specs(given)
-    by_name = isinstance(specs, dict) and specs.keys() <= set(_parameters(model)) and len(_parameters(model)) > 0
+    if is_graph(model):
+        specs = _as_inputs_of(model, specs)
+    by_name = isinstance(specs, dict) and not is_graph(model) and specs.keys() <= set(_parameters(model))
     names = _names(specs, by_name, next(iter(_parameters(model)), "inputs"))
     free = [name if name not in taken else f"{name}_input" for name in names]
     flat = [_input(spec, name) for spec, name in zip(keras.tree.flatten(specs), free, strict=True)]
@@ -68,7 +70,7 @@ def example_arrays(given: Any) -> Any:
 def _known_specs(model: keras.Model) -> Any:
     """The shapes for which a model was built, as symbolic tensors with an open batch axis."""
     if is_graph(model) and model.built:
-        return model._inputs_struct if hasattr(model, "_inputs_struct") else model.inputs[0]
+        return _inputs_of_graph(model)
     shapes = dict(model._build_shapes_dict or {}) if model.built else {}
     shapes = {name: shape for name, shape in shapes.items() if shape is not None}
     if not shapes:
@@ -83,6 +85,28 @@ def _known_specs(model: keras.Model) -> Any:
         name.removesuffix("_shape"): keras.tree.map_shape_structure(_open_batch, shape)
         for name, shape in shapes.items()
     }
+
+
+def _as_inputs_of(graph: keras.Model, specs: Any) -> Any:
+    """Symbolic tensors with other shapes for the inputs of a graph, which keep their names and dtypes.
+
+    Raises:
+        WrongShape: there are more or fewer than the graph has inputs, or others.
+    """
+    structure = _inputs_of_graph(graph)
+    own, others = keras.tree.flatten(structure), keras.tree.flatten(specs)
+    has_other_keys = isinstance(structure, dict) and isinstance(specs, dict) and structure.keys() != specs.keys()
+    if len(own) != len(others) or has_other_keys:
+        raise WrongShape(
+            f"inputs: model {graph.name!r} has {counted(len(own), 'input')} ({', '.join(map(_name_of, own))}); pass a "
+            "shape for each, in the same structure"
+        )
+    tensors = [keras.KerasTensor(b.shape, a.dtype, name=_name_of(a)) for a, b in zip(own, others, strict=True)]
+    return keras.tree.pack_sequence_as(structure, tensors)
+
+
+def _inputs_of_graph(graph: keras.Model) -> Any:
+    return graph._inputs_struct if hasattr(graph, "_inputs_struct") else graph.inputs[0]
 
 
 def _open_batch(shape: Any) -> keras.KerasTensor:

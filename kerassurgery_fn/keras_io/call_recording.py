@@ -82,11 +82,25 @@ def _recorded(
             raise
         except Exception as error:  # the user's code may raise anything
             raise fault_of_call(layer, error, inputs, _names(scope.variables.values())) from error
-        graph: keras.Model = Functional(inputs, returned, name=layer.name)
-        graph = copy_of(graph)
+        graph = copy_of(_functional(layer, inputs, returned))
     graph._trainable = layer.trainable  # the setter would set the flag of every layer, too
     _refuse_loose_weights(layer, graph, scope)
     return Recording(graph, marked, refuse_other_values(layer, graph, call, examples))
+
+
+def _functional(layer: keras.layers.Layer, inputs: Any, outputs: Any) -> keras.Model:
+    """The Functional model between symbolic tensors.
+
+    Raises:
+        NotAGraph: layers of one name are called, as when the code calls layers inside two layers of the same class.
+    """
+    try:
+        return Functional(inputs, outputs, name=layer.name)
+    except ValueError as error:
+        raise NotAGraph(
+            f"{described(layer)} cannot be recorded: Keras makes no graph of its calls ({str(error).splitlines()[0]}). "
+            "In a graph, all layers have names of their own"
+        ) from error
 
 
 def _with_one_sample(tensor: keras.KerasTensor) -> Any:

@@ -101,10 +101,11 @@ def _in_training(trains_alike: bool) -> str:
 def _warn_of_expanded_layers(expansion: Expansion, trains_alike: bool) -> None:
     if paths := list(expansion.nested):
         names = ", ".join(map(repr, paths[:4])) + ", ..." * (len(paths) > 4)
+        nested = "is captured as a nested model" if len(paths) == 1 else "are captured as nested models"
         alike = trains_alike and all(nested.trains_alike for nested in concat(expansion.nested.values()))
         warn(
-            f"{counted(len(paths), 'layer')} ({names}) {'is' if len(paths) == 1 else 'are'} captured as nested models "
-            f"of the same name: names and weights are kept, the classes are not{_in_training(alike)}",
+            f"{counted(len(paths), 'layer')} ({names}) {nested} of the same name: names and weights are kept, "
+            f"{'the class is' if len(paths) == 1 else 'the classes are'} not{_in_training(alike)}",
             ClassNotKept,
         )
 

@@ -15,4 +15,5 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
 
 
 def _is_in_library(module: str) -> bool:
-    return module.partition(".")[0] == __name__.partition(".")[0]
+    """Whether a module belongs to the library, or to what runs the scopes of the library (`with ...`)."""
+    return module.partition(".")[0] in (__name__.partition(".")[0], "contextlib")

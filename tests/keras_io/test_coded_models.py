@@ -369,3 +369,31 @@ def test_the_state_of_the_live_model_is_not_changed():
     capture(model)
     assert all(map(np.array_equal, before, model.variables))
     assert kerassurgery_fn.capture(model).weights.keys() == {model.norm.name}
+
+
+def test_layers_of_one_name_are_refused():
+    class Inner(L.Layer):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.dense = L.Dense(6, name="dense")
+
+        def build(self, shape):
+            self.dense.build(shape)
+
+    def code(self, x):
+        return self.left.dense(self.right.dense(x))
+
+    layers = {"left": Inner(name="left"), "right": Inner(name="right")}
+    model = Coded(code, **layers)
+    for layer in layers.values():
+        layer.build((None, 6))
+    model.build((None, 6))
+    with pytest.raises(NotAGraph, match=r'The name "dense" is used 2 times.*names of their own'):
+        capture(model)
+
+
+def test_the_warning_points_at_the_caller():
+    model = coded(lambda self, x: self.dense(x), dense=L.Dense(3))
+    with pytest.warns(ClassNotKept) as warnings:
+        capture(model)
+    assert {warning.filename for warning in warnings} == {__file__}

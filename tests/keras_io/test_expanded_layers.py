@@ -9,7 +9,7 @@ from keras import ops
 from helpers.laws import check_law, randomise
 from helpers.older import IS_OLDER
 from kerassurgery_fn import ClassNotKept, DeleteChannels, capture, groups, rebuild
-from kerassurgery_fn.errors import NotAGraph, UnknownLayer
+from kerassurgery_fn.errors import NotAGraph, UnknownLayer, WrongShape
 
 pytestmark = [pytest.mark.keras, pytest.mark.filterwarnings("ignore::kerassurgery_fn.errors.ClassNotKept")]
 
@@ -333,3 +333,17 @@ def test_random_layers_are_refused():
     x = keras.Input((6,))
     with pytest.raises(NotAGraph, match="seed_generator"):
         capture(keras.Model(x, Noisy(name="noisy")(x)), expand="noisy")
+
+
+def test_fixed_sizes_keep_names_and_dtypes_of_inputs():
+    tokens = keras.Input((None,), dtype="int32", name="tokens")
+    model = keras.Model(tokens, L.Dense(2)(Block(name="block")(L.Embedding(9, 8)(tokens))))
+    snapshot = capture(model, expand="block", inputs=(None, 7))
+    config = snapshot.config["layers"][0]["config"]
+    assert (config["name"], config["dtype"], list(config["batch_shape"])) == ("tokens", "int32", [None, 7])
+
+
+@pytest.mark.parametrize("inputs", [[(None, 5, 8)], {"tokens": (None, 5, 8), "other": (None, 5)}])
+def test_other_inputs_than_the_model_has_are_refused(inputs):
+    with pytest.raises(WrongShape, match=r"has 2 inputs \(mask, tokens\)"):
+        capture(transformer(), expand=True, inputs=inputs)
