@@ -1,4 +1,4 @@
-"""What an edit is, and the table of edits."""
+"""The base class of all edits, and the table of registered edits."""
 
 from __future__ import annotations
 
@@ -41,12 +41,11 @@ def edit(cls: type[E], /) -> type[E]: ...
 @overload
 def edit(package: str, /) -> Callable[[type[E]], type[E]]: ...
 def edit(cls: Any, /) -> Any:
-    """Registers a class of edits, so that its instances can be written in documents, and checks what it is given: its
-    call takes and returns a snapshot, fields that are declared `bool` are flags, and a misspelt keyword is an error
-    with the nearest field.
+    """Registers a class of edits, so that its instances can be written to documents, and adds checks: the call takes
+    and returns a snapshot, fields declared as `bool` are flags, and the error for a misspelt keyword suggests a field.
 
-    `@edit("package")` registers the class as `package>Class`, `@edit` under the name of its module. A document is only
-    read where the class has been registered: reading imports nothing.
+    `@edit("package")` registers the class as `package>Class`, `@edit` uses the name of its module. Reading a document
+    imports nothing, so the class must be registered before.
 
     Raises:
         BadValue: the class is not a frozen dataclass that is derived from `Edit` and has all its methods.
@@ -73,7 +72,7 @@ def _registered(cls: type[Any], package: str) -> type[Any]:
 
 
 def in_library(cls: type[Any]) -> bool:
-    """Whether a class is one of this library: documents name it without a package.
+    """Whether a class is part of this library. Documents name it without a package.
 
     >>> in_library(Edit), in_library(int)
     (True, False)

@@ -1,4 +1,4 @@
-"""Deleting and keeping channels, and the base class of all edits that delete channels."""
+"""Edits that delete channels, and their base class."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ Channels = Mapping[str, tuple[int, ...] | Masked]
 
 
 class ChannelEdit(Edit):
-    """The base class of edits that delete channels: they say which, and the rest is common to all.
+    """The base class of edits that delete channels.
 
-    A class that is derived from it defines `channels_to_delete`. Everything that depends on these channels is deleted
-    with them, as `DeleteChannels` does it. In `Plan.at_once` several of these edits are one analysis and one cut. If
-    the class has a field `allow_output_change: bool = False`, its instances may delete channels of the model's outputs;
-    so it is with `allow_input_change` and the model's inputs.
+    A derived class defines `channels_to_delete`. Everything that depends on these channels is deleted with them, as in
+    `DeleteChannels`. In `Plan.at_once`, several of these edits are one analysis and one cut. If the class has a field
+    `allow_output_change: bool = False`, its instances can delete channels of the model's outputs, and with a field
+    `allow_input_change` those of its inputs.
 
     >>> from dataclasses import dataclass
     >>> @dataclass(frozen=True)
@@ -62,15 +62,15 @@ class ChannelEdit(Edit):
             flow: its channels, as `flow_for` gives them for this edit and perhaps for others.
 
         Raises:
-            BadValue: `channels_to_delete` returned no mapping.
+            BadValue: the result of `channels_to_delete` is not a mapping.
         """
         return selections(flow, self._channels(snapshot))
 
     def _channels(self, snapshot: Snapshot) -> Mapping[str, tuple[int, ...] | Masked]:
-        """The channels to delete in the form in which edits have them.
+        """The channels to delete in the form of the field `channels`.
 
         Raises:
-            BadValue: `channels_to_delete` returned no mapping.
+            BadValue: the result of `channels_to_delete` is not a mapping.
         """
         channels, name = self.channels_to_delete(snapshot), type(self).__name__
         if not isinstance(channels, Mapping):
@@ -81,15 +81,16 @@ class ChannelEdit(Edit):
         return addressed(name, channels, None, {}, indices)
 
     def ids_to_delete(self, snapshot: Snapshot, flow: Flow) -> np.ndarray:
-        """The final ids to delete: a boolean mask, shaped as by `flow.solution.none_dead()`."""
+        """The final ids to delete: a boolean mask, as `flow.solution.none_dead()`."""
         return ids_of_selections(flow, self.selections(snapshot, flow))
 
     def readdressed(self, snapshot: Snapshot, paths: Mapping[str, str]) -> Sequence[ChannelEdit]:
-        """The same edit for a model in which layers have other paths, as edits of one layer each: two addresses may
-        mean the same layer, and then the channels of both count.
+        """The same edit for a model in which layers have other paths.
+
+        It is returned as edits of one layer each, because two addresses of the edit can select the same layer.
 
         Args:
-            snapshot: the model that the edit is meant for.
+            snapshot: the model to which the addresses refer.
             paths: path of a layer in that model -> its path in the other model.
         """
         return [
@@ -101,7 +102,7 @@ class ChannelEdit(Edit):
 
 
 class _AddressedChannels(ChannelEdit):
-    """What deleting and keeping have in common: the form in which channels are given."""
+    """The arguments that DeleteChannels and KeepChannels have in common."""
 
     channels: Channels
     allow_output_change: bool
@@ -135,14 +136,14 @@ class _AddressedChannels(ChannelEdit):
 
 
 def flow_for(snapshot: Snapshot, edits: Iterable[ChannelEdit]) -> Flow:
-    """The channels of a snapshot, those of inputs among them that some edits name or may change."""
+    """The channels of a snapshot, including the channels of inputs that some edits name or are allowed to change."""
     edits = list(edits)
     addresses = [address for edit in edits for address in edit.addresses(snapshot)]
     return analyse_for(snapshot, addresses, any(edit.allow_input_change for edit in edits))
 
 
 def _moved(chosen: Iterable[Selection], paths: Mapping[str, str]) -> list[dict[str, np.ndarray]]:
-    """Chosen channels by the addresses that their layers have in another model, one layer each."""
+    """Selected channels by the addresses of their layers in another model, one mapping for each layer."""
     return [
         {f"{paths.get(producer.path, producer.path)}:{producer.kind}": np.flatnonzero(mask)}
         for producer, mask in chosen
@@ -152,34 +153,32 @@ def _moved(chosen: Iterable[Selection], paths: Mapping[str, str]) -> list[dict[s
 @edit
 @dataclass(frozen=True, init=False)
 class DeleteChannels(_AddressedChannels):
-    """Channels of some layers deleted, with all that lives and dies with them.
+    """Deletes channels of some layers, and everything that depends on these channels.
 
-    Every axis of every weight that reads or carries a deleted channel loses its position; layers that are tied to it
-    (the other branch of an Add, the gate of a Multiply) lose theirs. A branch that loses all its channels goes, up to
-    the first Concatenate or Add; the constant that it would still have added to a sum, its biases, goes with it.
+    The axes of weights that read or carry a deleted channel lose its positions. Channels that are tied to it (in the
+    other branch of an Add, in the gate of a Multiply) are deleted, too. A branch that loses all its channels is removed
+    up to the next Concatenate or Add, together with the constant that its biases would still add to a sum.
 
     Args:
-        layer: a layer's name or path, or a mapping of these to channels. `attention:num_heads` addresses one kind of
-            a layer's channels; so does `DeleteChannels("attention", num_heads=[0])`, or `heads=[0]` for short. A
-            pattern (`block*_conv`, `*@Conv2D`, see `graph.selectors`) stands for all layers that fit and make
-            channels.
-        channels: indices, negative ones from the end as in numpy; duplicates count once. A boolean mask will do.
-        allow_output_change: whether outputs of the model may lose channels.
-        allow_input_change: whether inputs of the model may lose channels: colours, bands, features. An input is then
-            named as a layer is, and its channels are those along its last axis, or its first one after the batch if
-            what reads it is `channels_first`. The smaller model computes what the model computes with zeros in place
-            of what reads these channels.
+        layer: the name or path of a layer, or a mapping from layers to channels. `attention:num_heads` is the address
+            of one kind of channels; `DeleteChannels("attention", num_heads=[0])`, or in short `heads=[0]`, is the same.
+            A pattern (`block*_conv`, `*@Conv2D`, see `graph.selectors`) selects all matching layers with channels.
+        channels: indices, or a boolean mask. Negative indices count from the end; duplicates count once.
+        allow_output_change: whether outputs of the model can lose channels.
+        allow_input_change: whether inputs of the model can lose channels: colours, bands, features. An input is
+            selected like a layer. Its channels are along its last axis, or along the axis after the batch if its reader
+            is `channels_first`. The smaller model computes what the model computes with zeros in these channels.
 
     Raises (when called on a snapshot):
-        UnknownLayer, AmbiguousLayer: no layer, or several, of that name.
-        NoChannels: the layer makes no channels.
-        ChannelOutOfRange: it has fewer.
-        PinnedChannels: they cannot be cut; the message says why.
-        PartialGroup: the channels cut through a head or a group.
-        NothingLeft: nothing of the model would be left.
+        UnknownLayer, AmbiguousLayer: no layer, or several layers, have this name.
+        NoChannels: the layer creates no channels.
+        ChannelOutOfRange: the layer has fewer channels.
+        PinnedChannels: the channels cannot be deleted; the message says why.
+        PartialGroup: the channels are a part of a head or group.
+        NothingLeft: an output of the model would be left without channels.
 
     Warns:
-        InexactCut: the cut goes across a softmax or a normalisation over channels.
+        InexactCut: the cut crosses a softmax or a normalisation over channels.
 
     >>> DeleteChannels("conv_1", [0, 4, -1])
     DeleteChannels(channels={'conv_1': (0, 4, -1)}, allow_output_change=False, allow_input_change=False)
@@ -200,9 +199,9 @@ class DeleteChannels(_AddressedChannels):
 @edit
 @dataclass(frozen=True, init=False)
 class KeepChannels(_AddressedChannels):
-    """Channels of some layers kept and all others of these layers deleted, as `DeleteChannels` does.
+    """Keeps channels of some layers, and deletes all other channels of these layers.
 
-    Takes and raises what `DeleteChannels` does. The channels keep their order, whatever the order of the indices.
+    The arguments and errors are those of `DeleteChannels`. The order of the indices does not matter.
 
     >>> KeepChannels({"conv_1": [1, 2]})
     KeepChannels(channels={'conv_1': (1, 2)}, allow_output_change=False, allow_input_change=False)

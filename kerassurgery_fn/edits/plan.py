@@ -1,4 +1,4 @@
-"""Plans: several edits that are one edit."""
+"""Plans: several edits as one edit."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from kerassurgery_fn.values.snapshot import Snapshot
 
 @dataclass(frozen=True, init=False)
 class Plan(Edit):
-    """Edits one after the other, each on what the one before it left. A plan is an edit itself.
+    """Several edits, each applied to the result of the one before it. A plan is an edit itself.
 
     >>> from kerassurgery_fn.edits import DeleteChannels
     >>> len(Plan(DeleteChannels("a", [0]), Plan(DeleteChannels("b", [0]))).edits)
@@ -40,15 +40,15 @@ class Plan(Edit):
 
     @staticmethod
     def at_once(*edits: Edit) -> AtOnce:
-        """The edits as one: every name, call and index means what it does in the snapshot the whole is called on."""
+        """The edits as one: every name, call and index refers to the snapshot on which the whole is called."""
         return AtOnce(edits)
 
 
 def as_edit(given: Any, name: str = "edit") -> Edit:
-    """An edit itself; a function from snapshot to snapshot is one.
+    """The argument, which must be an edit or another function from snapshot to snapshot.
 
     Raises:
-        SurgeryError: it is none.
+        SurgeryError: it is something else.
 
     >>> from kerassurgery_fn.edits import DeleteLayer
     >>> as_edit(DeleteLayer("dropout"))
@@ -58,17 +58,17 @@ def as_edit(given: Any, name: str = "edit") -> Edit:
         return given
     hint = ", as in Plan(*edits)" * isinstance(given, (list, tuple))
     raise SurgeryError(
-        f"{name}: {shortened(given)} is no edit; give edits such as DeleteLayer('dropout'), or plans of them{hint}"
+        f"{name}: {shortened(given)} is not an edit; give edits such as DeleteLayer('dropout'), or plans of them{hint}"
     )
 
 
 @dataclass(frozen=True)
 class AtOnce(Edit):
-    """Edits that all refer to the same snapshot: those of layers are done in one traversal, in their order, and those
-    of channels after them in one cut.
+    """Edits that all refer to the same snapshot. Edits of layers are done in one traversal, in their order; after them,
+    all edits of channels are done in one cut.
 
-    A model or layer that one edit puts in the place of a model is not changed by the edits after it: they are meant for
-    the layers that have gone. An edit that is left without a layer raises UnknownLayer.
+    If an edit replaces a nested model, the edits after it do not apply to the new layer or model, because they refer to
+    the old layers. An edit without any remaining layer raises UnknownLayer.
     """
 
     edits: tuple[Edit, ...]

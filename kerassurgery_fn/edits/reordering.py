@@ -28,23 +28,23 @@ Orders = Mapping[str, tuple[int, ...]]
 @edit
 @dataclass(frozen=True, init=False)
 class ReorderChannels(Edit):
-    """Channels of some layers in another order, and all that carries or reads them with them: the model computes what
-    it did.
+    """Changes the order of channels of some layers, and of all weights that carry or read them. The function of the
+    model stays the same.
 
     Args:
-        layer: as `DeleteChannels` takes it: a layer, or a mapping of layers to orders.
-        order: the old index of each new channel, every index once; negative ones count from the end.
-        allow_output_change: whether outputs of the model may be in another order.
-        allow_input_change: whether inputs of the model may be, see `DeleteChannels`: `[2, 1, 0]` for images whose
-            colours come as BGR.
+        layer: a layer, or a mapping from layers to orders, as in `DeleteChannels`.
+        order: the old index of each new channel, every index once. Negative indices count from the end.
+        allow_output_change: whether the order of the model's outputs can change.
+        allow_input_change: whether the order of the model's inputs can change, see `DeleteChannels`: `[2, 1, 0]` for
+            images in BGR instead of RGB.
         **kinds: orders of other kinds of channels, as in `ReorderChannels("attention", num_heads=[1, 0])`.
 
     Raises (when called on a snapshot):
-        UnknownLayer, AmbiguousLayer: no layer, or several, of that name.
-        NoChannels: the layer makes no channels.
-        ChannelOutOfRange: the order is not one of all its channels.
-        PinnedChannels: some of them cannot be moved, and why.
-        PartialGroup: places are told apart that the order exchanges.
+        UnknownLayer, AmbiguousLayer: no layer, or several layers, have this name.
+        NoChannels: the layer creates no channels.
+        ChannelOutOfRange: the order does not list all channels once.
+        PinnedChannels: some channels cannot be moved; the message says why.
+        PartialGroup: the order exchanges channels of which a tensor has only one, or parts of heads or groups.
 
     >>> ReorderChannels("conv_1", [2, 0, 1])
     ReorderChannels(orders={'conv_1': (2, 0, 1)}, allow_output_change=False, allow_input_change=False)
@@ -82,10 +82,10 @@ class ReorderChannels(Edit):
 
 
 def as_order(given: Any) -> tuple[int, ...]:
-    """An order as a tuple.
+    """An order as a tuple of ints.
 
     Raises:
-        ChannelOutOfRange: it is none.
+        ChannelOutOfRange: the argument is not an order.
 
     >>> as_order(np.array([1, 0]))
     (1, 0)
@@ -97,11 +97,11 @@ def as_order(given: Any) -> tuple[int, ...]:
 
 
 def origins_of(flow: Flow, orders: Orders) -> np.ndarray:
-    """For each final id the one that will stand where it stands now; a last one for `FIXED`.
+    """Final id -> the id that takes its place, shape (ids + 1,); the last one is for `FIXED`.
 
     Raises:
-        ChannelOutOfRange: an order is not one of all channels.
-        PartialGroup: one id would have to make way for several.
+        ChannelOutOfRange: an order does not list all channels once.
+        PartialGroup: two orders give one id different places.
     """
     origins = np.append(np.arange(flow.solution.ids), FIXED)
     chosen: dict[int, int] = {}
@@ -113,13 +113,12 @@ def origins_of(flow: Flow, orders: Orders) -> np.ndarray:
                 if chosen.setdefault(old, new) != new:
                     raise PartialGroup(
                         f"the channels of {producer.path!r} are lines of a grid (heads, groups), or tied to channels "
-                        "in another order: give an order that moves whole lines, and the same one to layers that are "
-                        "tied"
+                        "with another order: give an order of whole lines, and the same order for tied layers"
                     )
     for old, new in chosen.items():
         origins[old] = new
     if len(np.unique(origins)) < len(origins):
-        raise PartialGroup("the orders move some channels that are tied to others which stay; give both the same order")
+        raise PartialGroup("the orders move channels that are tied to channels of other layers; give both one order")
     return origins
 
 
@@ -127,19 +126,20 @@ def checked(producer: Producer, order: tuple[int, ...]) -> list[int]:
     """An order with indices from 0.
 
     Raises:
-        ChannelOutOfRange: it is not one of all channels.
+        ChannelOutOfRange: it does not list all channels once.
     """
     n = size(producer.axis) or 0
-    found = [index % n if -n <= index < n else index for index in order]
-    if sorted(found) != list(range(n)):
+    positive = [index % n if -n <= index < n else index for index in order]
+    if sorted(positive) != list(range(n)):
         raise ChannelOutOfRange(
-            f"an order of the {n} channels of layer {producer.path!r} has each of 0 to {n - 1} once, not {list(order)}"
+            f"an order of the {n} channels of layer {producer.path!r} lists each of 0 to {n - 1} once, not "
+            f"{list(order)}"
         )
-    return found
+    return positive
 
 
 def refuse_apart(flow: Flow, sources: Sources) -> None:
-    """Raises PartialGroup where a tensor or a weight has some of the channels that change places and not the others."""
+    """Raises PartialGroup if a tensor or weight has only one of two channels that change places."""
     tensors = [(ref.path, axes) for ref, axes in flow.tensors.items()]
     weights = [(path, weight.axes) for path, own in flow.weights.items() for weight in own]
     for path, axes in [*tensors, *weights]:
@@ -148,6 +148,6 @@ def refuse_apart(flow: Flow, sources: Sources) -> None:
                 sources(axis)
         except NotTogether:
             raise PartialGroup(
-                f"channels would change places that {path!r} tells apart: it has one of them and not the other; give "
-                "an order that keeps those together which are split off or joined together"
+                f"the order exchanges channels of which {path!r} has only one; give an order that does not move "
+                "channels from one part of a split or concatenation to another"
             ) from None

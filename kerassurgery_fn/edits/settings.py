@@ -1,4 +1,4 @@
-"""What layers are called, how they are configured and whether they are trained."""
+"""Edits of names, configs and trainability of layers."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from kerassurgery_fn.values.frozen import FrozenDict, freeze, set_in
 @edit
 @dataclass(frozen=True)
 class RenameLayer(GraphEdit):
-    """A layer under another name: in the config, in the paths of its weights and of those in it, in the optimizer's
-    state, and in what the model was compiled with for the output of that name.
+    """Renames a layer: in the config, in the paths of weights, in the optimizer's state, and in losses and metrics of
+    an output with that name.
 
     Args:
-        layer: the layer's name or path.
-        name: its new name, of which there may be no other in the same model.
+        layer: the name or path of the layer.
+        name: the new name. No other layer of the same model can have it.
 
     Raises (when called on a snapshot):
-        UnknownLayer, AmbiguousLayer: no layer, or several, of that name.
+        UnknownLayer, AmbiguousLayer: no layer, or several layers, have this name.
         NameTaken: another layer has the new name.
 
     >>> RenameLayer("conv2d_17", "stem")
@@ -50,7 +50,7 @@ class RenameLayer(GraphEdit):
 
 
 def check_name(name: Any) -> None:
-    """Raises NameTaken for what can be no layer's name."""
+    """Raises NameTaken if a value cannot be the name of a layer."""
     if not isinstance(name, str) or not name or "/" in name:
         raise NameTaken(f"{name!r} cannot be a layer's name: give a string that is not empty and has no slash")
 
@@ -80,23 +80,22 @@ class RenameModel(GraphEdit):
 @edit
 @dataclass(frozen=True, init=False)
 class SetConfig(GraphEdit):
-    """Other values for fields of some layers' configs: an activation, a dropout rate, a regularizer.
+    """Sets fields of the configs of layers: an activation, a dropout rate, a regularizer.
 
-    What the layers' weights are made for stays: a change that asks for other weights is refused. But a field may switch
-    weights on or off (`use_bias`, the `scale` and `center` of a normalisation): new ones change nothing (a bias is
-    zero, a scale is one), and weights go that change nothing. Masks are found again as Keras finds them: with
-    `mask_zero=False` the calls behind an Embedding have none.
+    A change that needs weights of other shapes raises an error. A field that switches weights on or off (`use_bias`, the
+    `scale` and `center` of a normalisation) keeps the function: new weights start as zeros (a scale as ones), and only
+    such weights can be removed. Masks follow: with `mask_zero=False`, the calls behind an Embedding have no mask.
 
     Args:
-        layer: which layers, see `graph.selectors`.
-        allow_function_change: whether weights may go that change what the layer computes.
-        **fields: the new value of each field: what the config says, or a Keras object such as a regularizer.
+        layer: the layers, see `graph.selectors`.
+        allow_function_change: whether weights can be removed that change the function of the layer.
+        **fields: the new value of each field, as in the config, or a Keras object such as a regularizer.
 
     Raises (when called on a snapshot):
-        UnknownLayer, AmbiguousLayer: no layer, or several where one is meant, of that name.
-        UnknownField: a layer has no such field, or another edit is there to change it.
-        BadValue: the field cannot have that value, or a weight would go that is not zero (a scale: not one).
-        MisfitTensor: the layer, or one that reads it, would need other weights.
+        UnknownLayer, AmbiguousLayer: no layer, or several layers, have this name.
+        UnknownField: the config has no such field, or another edit changes it.
+        BadValue: the field cannot have this value, or a weight that is not zero (a scale: not one) would be removed.
+        MisfitTensor: the layer, or a layer that reads it, would need other weights.
 
     >>> SetConfig("*@Dropout", rate=0.3)
     SetConfig(layer='*@Dropout', fields={'rate': 0.3}, allow_function_change=False)
@@ -132,17 +131,17 @@ class SetConfig(GraphEdit):
 @edit
 @dataclass(frozen=True)
 class SetTrainable(GraphEdit):
-    """Layers frozen, or trained again. Those in a wrapper or a nested model go with it.
+    """Freezes layers, or makes them trainable. Layers inside a selected wrapper or nested model are included.
 
-    The optimizer's state of layers that are frozen goes; layers that are trained again begin without any. Models with a
-    layer that is trained again are trainable themselves.
+    The optimizer's state of frozen layers is dropped. Layers that become trainable start without one, and the models
+    around them become trainable, too.
 
     Args:
-        layer: which layers, see `graph.selectors`; all by default.
+        layer: the layers, see `graph.selectors`; all by default.
         trainable: whether training changes their weights.
 
     Raises (when called on a snapshot):
-        UnknownLayer, AmbiguousLayer: no layer, or several where one is meant, of that name.
+        UnknownLayer, AmbiguousLayer: no layer, or several layers, have this name.
 
     >>> SetTrainable("backbone/*", False)
     SetTrainable(layer='backbone/*', trainable=False)
@@ -179,13 +178,13 @@ class SetTrainable(GraphEdit):
 
 
 def with_flag(draft: Draft, scope: str, trainable: bool) -> Draft:
-    """The draft with a model that is trainable itself, or is not, whatever its layers are."""
+    """The draft in which the flag `trainable` of a model itself is set. The flags of its layers stay."""
     graph = draft.graph(scope)
     return draft.with_graph(scope, replace(graph, record=set_in(graph.record, ("config", "trainable"), trainable)))
 
 
 def with_trainable(record: Any, trainable: bool) -> Any:
-    """The record of a layer, and of those in its config, with the flag set where there is one, for all weights alike.
+    """The record of a layer with the flag `trainable` set, also in the layers in its config, for all of their weights.
 
     >>> with_trainable({"config": {"trainable": True, "layer": {"config": {"trainable": True}}}}, False)
     {'config': {'trainable': False, 'layer': {'config': {'trainable': False}}}}

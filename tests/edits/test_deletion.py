@@ -230,8 +230,8 @@ def test_the_error_shows_how_to_teach_a_layer_without_a_rule():
         DeleteChannels("a", [0])(snapshot(net))
     assert str(caught.value) == (
         "1 channel of 'a' cannot be deleted: 'gate' (Gate) is of the class mine>Gate, which has no rule; add one by a "
-        'function under @kerassurgery_fn.rule("mine>Gate"). Leave these channels alone, or take the layer that holds '
-        "them out of the model first."
+        'function under @kerassurgery_fn.rule("mine>Gate"). Keep these channels, or delete the layer that pins '
+        "them first."
     )
 
 
@@ -265,7 +265,7 @@ def test_channels_pinned_by_more_than_an_output_stay_pinned():
         "net", {"x": (None, 5)}, call(layer("Dense", "a", units=2), "x"), call(gate, "a", out=(None, 2)),
         outputs=["a", "gate"],
     )  # fmt: skip
-    with pytest.raises(PinnedChannels, match=r"'gate' \(Gate\) is of the class mine>Gate.*Leave these channels alone"):
+    with pytest.raises(PinnedChannels, match=r"'gate' \(Gate\) is of the class mine>Gate.*Keep these channels"):
         DeleteChannels("a", [0], allow_output_change=True)(snapshot(net))
 
 

@@ -188,9 +188,9 @@ REFUSED = {
     "an unknown layer after it": (ReplaceHead(3, layer="a"), odd(), NoHead, "what 'a' makes is no output"),
     "no such old class": (ReplaceHead(3, keep=[2]), chain(), ChannelOutOfRange, r"'c' makes 2 classes \(0 to 1\)"),
     "another initializer": (
-        ReplaceHead(3), begun(kernel_initializer=ORTHOGONAL), BadValue, "draws its kernel by Orthogonal, .*SetConfig",
+        ReplaceHead(3), begun(kernel_initializer=ORTHOGONAL), BadValue, "initializer Orthogonal .*SetConfig",
     ),
-    "no initializer": (ReplaceHead(3), begun(kernel_initializer=None), BadValue, "has no initializer of its kernel"),
+    "no initializer": (ReplaceHead(3), begun(kernel_initializer=None), BadValue, "has no initializer for its kernel"),
 }  # fmt: skip
 
 

@@ -116,10 +116,10 @@ REFUSED_ORDERS = {
     "one twice": (ReorderChannels("a", [0, 1, 2, 2]), chain(), ChannelOutOfRange, "each of 0 to 3 once"),
     "one too large": (ReorderChannels("a", [0, 1, 2, 4]), chain(), ChannelOutOfRange, "each of 0 to 3 once"),
     "an output": (ReorderChannels("c", [1, 0]), chain(), PinnedChannels, "2 channels of 'c' cannot be moved"),
-    "across halves": (ReorderChannels("a", [2, 1, 0, 3]), sliced(), PartialGroup, "that 'halves' tells apart"),
+    "across halves": (ReorderChannels("a", [2, 1, 0, 3]), sliced(), PartialGroup, "of which 'halves' has only one"),
     "across groups": (ReorderChannels("b", [3, 1, 2, 0, 4, 5]), grouped(), PartialGroup, "whole lines"),
     "tied layers, differently": (
-        ReorderChannels({"p": [2, 0, 1], "q": [1, 0, 2]}), residual(), PartialGroup, "to layers that are tied",
+        ReorderChannels({"p": [2, 0, 1], "q": [1, 0, 2]}), residual(), PartialGroup, "for tied layers",
     ),
 }  # fmt: skip
 

@@ -45,7 +45,7 @@ REFUSED = {
     "noise that is no number": (lambda: WidenChannels("a", 9, noise="a"), BadValue, "noise is a number"),
     "noise below nothing": (lambda: WidenChannels("a", 9, noise=-1), BadValue, "from 0 on, not -1"),
     "noise that is not a number": (lambda: WidenChannels("a", 9, noise=np.nan), BadValue, "not nan"),
-    "a seed that is no number": (lambda: WidenChannels("a", 9, seed="a"), BadValue, "a seed is a whole number"),
+    "a seed that is no number": (lambda: WidenChannels("a", 9, seed="a"), BadValue, "a seed is an integer"),
     "no seed": (lambda: WidenChannels("a", 9, seed=None), BadValue, "not None"),
     "a negative seed": (lambda: ReplaceHead(3, seed=-1), BadValue, "not -1"),
     "one class for several": (lambda: ReplaceHead(3, keep=1), ChannelOutOfRange, "keep= takes numbers"),
@@ -59,9 +59,9 @@ REFUSED = {
         BadValue,
         "a lambda cannot be written",
     ),
-    "a plan of a list": (lambda: Plan([DeleteLayer("drop")]), SurgeryError, r"is no edit.*Plan\(\*edits\)"),
-    "a plan of a class": (lambda: Plan(FoldBatchNorm), SurgeryError, "is no edit"),
-    "nothing to explain": (lambda: explain(None, NET), SurgeryError, "None is no edit"),
+    "a plan of a list": (lambda: Plan([DeleteLayer("drop")]), SurgeryError, r"is not an edit.*Plan\(\*edits\)"),
+    "a plan of a class": (lambda: Plan(FoldBatchNorm), SurgeryError, "is not an edit"),
+    "nothing to explain": (lambda: explain(None, NET), SurgeryError, "None is not an edit"),
     "apoz of no channels": (lambda: high_apoz(None), SurgeryError, "a number for each channel"),
     "apoz in two dimensions": (lambda: high_apoz(np.zeros((2, 2))), SurgeryError, "one-dimensional"),
     "apoz that is not a number": (lambda: high_apoz([0.1, np.nan]), SurgeryError, "a number for each channel"),
@@ -100,5 +100,5 @@ def test_numpy_numbers_are_accepted(given, meant):
 
 def test_a_document_is_validated_like_an_edit():
     data = encode(WidenChannels("a", 9))
-    with pytest.raises(BadDocument, match="a seed is a whole number from 0 on, not -1"):
+    with pytest.raises(BadDocument, match="a seed is an integer from 0 on, not -1"):
         decode({**data, "plan": {**data["plan"], "seed": -1}})

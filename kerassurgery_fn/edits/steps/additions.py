@@ -1,11 +1,12 @@
-"""Additions that Keras on TensorFlow computes along another axis than their shapes say.
+"""Additions that Keras on TensorFlow computes along another axis than broadcasting does.
 
-`keras.ops.add(x1, x2)` takes x2 for a bias if it has one axis of several positions only. It then adds x2 along the last
-axis of x1 if that has as many positions, else along axis 1 if that has, wherever the axis stands in x2:
+`keras.ops.add(x1, x2)` treats x2 as a bias if only one axis of x2 has several positions. It then adds x2 along the last
+axis of x1 if that has as many positions, otherwise along axis 1 if that has, wherever the axis is in x2:
 
     x1 (batch, 3 steps, 3 heads, 1) + x2 (3 heads, 1): added along the steps
 
-So a cut can turn a right addition into a wrong one: of the size of heads to 1, or of channels to the width of an image.
+So a cut can turn a right addition into a wrong one: if it cuts the size of heads to 1, or the number of channels to the
+width of an image.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ from kerassurgery_fn.errors import PinnedChannels
 from kerassurgery_fn.rules.findings import Addition, Tensor
 
 Shape = tuple[int | None, ...]
-RIGHT, PERHAPS, WRONG = range(3)  # whether Keras adds along another axis: never, with some sizes that are open, always
+RIGHT, PERHAPS, WRONG = range(3)  # whether Keras adds along another axis: never, for some open sizes, always
 
 
 def refuse_misplaced(flow: Flow, sources: Sources, verb: str = "deleted") -> None:
-    """Raises PinnedChannels where Keras would add something along a wrong axis after an edit, or does so already.
+    """Raises PinnedChannels if Keras would add tensors along a wrong axis after an edit, or does so already.
 
     Args:
         flow: the channels before the edit.
-        sources: where the positions of each axis come from after it.
+        sources: axis -> the old position of each new position.
         verb: what the edit does to channels, in words.
     """
     for addition in flow.additions:
@@ -48,12 +49,12 @@ def _refuse(addition: Addition, after: list[Shape], verb: str) -> None:
 
 def _way_out(was: int) -> str:
     if was == WRONG:
-        return "Give the tensor another size there, or build the layer without a bias; then cut it."
-    return "Keep one channel more or fewer of the layer; of an axis that would be left with one, keep two."
+        return "Change the size of that axis, or build the layer without a bias, before the cut."
+    return "Keep one channel more or fewer; keep two on an axis that would be left with one."
 
 
 def misplaced(x1: Shape, x2: Shape) -> int:
-    """Whether `keras.ops.add` on TensorFlow adds x2 to x1 along another axis than broadcasting says.
+    """Whether `keras.ops.add` on TensorFlow adds x2 to x1 along another axis than broadcasting does.
 
     >>> misplaced((None, 3, 3, 1), (3, 1)), misplaced((None, 4, 3, 1), (3, 1)), misplaced((None, None, 3, 1), (3, 1))
     (2, 0, 1)
@@ -72,7 +73,7 @@ def misplaced(x1: Shape, x2: Shape) -> int:
 
 
 def _wide(x1: Shape, x2: Shape) -> list[int]:
-    """The axes of x2 with several positions; a batch of open size may have one."""
+    """The axes of x2 with several positions. A batch axis of open size does not count."""
     return [i for i, n in enumerate(x2) if n != 1 and not (n is None and i == 0 and len(x2) == len(x1))]
 
 
@@ -82,7 +83,7 @@ def _meant(x1: Shape, x2: Shape) -> int:
 
 
 def _mistaken(x1: Shape, x2: Shape) -> str:
-    """The axis along which Keras adds instead, or may do so, in words."""
+    """The axis along which Keras adds x2 instead, or may add it, in words."""
     n, last = x2[_wide(x1, x2)[0]], len(x1) - 1
     axis = last if x1[last] in (n, None) and last != _meant(x1, x2) else 1
     return f"axis {axis}" if x1[axis] == n else f"axis {axis} where that has the size {n}"

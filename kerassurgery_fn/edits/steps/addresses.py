@@ -1,4 +1,4 @@
-"""The forms in which edits of channels are given: something for each address of a layer's channels."""
+"""The arguments of edits of channels: a value for each address of channels, in one of several forms."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ def addressed(
     what: str = "channels",
     arguments: Iterable[str] = (),
 ) -> FrozenDict:
-    """Address -> what is given for it.
+    """Address -> its value.
 
     Args:
         edit: the name of the edit, for errors.
-        layer: a selector, or a mapping of selectors to what is given.
-        given: what is given for the layer's first kind of channels; None if `layer` is a mapping or `kinds` say it.
-        kinds: kind of channels -> what is given for it.
-        read: brings what is given into its form.
-        what: what is given, for errors.
-        arguments: the other arguments of the edit, which a misspelt one is not to be taken for a kind.
+        layer: a selector, or a mapping from selectors to values.
+        given: the value for the layer's first kind of channels; None if `layer` is a mapping or `kinds` has the value.
+        kinds: kind of channels -> its value.
+        read: value -> its final form.
+        what: the name of the values, for errors.
+        arguments: the other arguments of the edit, so that a misspelt argument is not read as a kind of channels.
 
     Raises:
-        BadValue: a kind of channels is spelt nearly like an argument.
-        SurgeryError: something is said twice, or nothing is; two entries for one address contradict each other.
+        BadValue: the name of a kind is close to that of an argument.
+        SurgeryError: there is no value, or more than one form is used, or an address has two different values.
 
     >>> addressed("Keep", "a", 3, {}, int), addressed("Keep", ["a", "b"], None, {"units": 2}, int)
     ({'a': 3}, {'a:units': 2, 'b:units': 2})
@@ -53,7 +53,7 @@ def addressed(
 
 
 def refuse_contradiction(edit: str, named: Sequence[tuple[str, Any]], what: str) -> None:
-    """Raises SurgeryError where one address has two different values, of which a mapping would keep the last only."""
+    """Raises SurgeryError if one address has two different values. A mapping would only keep the last one."""
     first: dict[str, Any] = {}
     for address, wanted in named:
         if first.setdefault(address, wanted) != wanted:
@@ -64,9 +64,9 @@ def refuse_contradiction(edit: str, named: Sequence[tuple[str, Any]], what: str)
 
 
 def refuse_nearly(edit: str, kind: str, arguments: Iterable[str]) -> None:
-    """Raises BadValue for a kind of channels that is spelt nearly like an argument of an edit."""
+    """Raises BadValue if the name of a kind of channels is close to that of an argument of an edit."""
     if meant := nearest(kind, arguments, cutoff=0.8):
         raise BadValue(
-            f"{edit} has no argument {kind!r}; did you mean {meant}=? Channels of a kind of that name are addressed as "
-            f"{{'layer:{kind}': ...}}"
+            f"{edit} has no argument {kind!r}; did you mean {meant}=? The address of a kind of channels with this name "
+            f"is {{'layer:{kind}': ...}}"
         )

@@ -28,7 +28,7 @@ class Allowed(NamedTuple):
 
     @classmethod
     def by(cls, edits: Sequence[Any]) -> Allowed:
-        """What any of some edits may change."""
+        """Whether any of some edits may change outputs or inputs."""
         return cls(any(edit.allow_output_change for edit in edits), any(edit.allow_input_change for edit in edits))
 
 
@@ -40,7 +40,7 @@ class Selection(NamedTuple):
 
 
 def selections(flow: Flow, channels: Mapping[str, tuple[int, ...] | Masked]) -> list[Selection]:
-    """The channels at each address: whose they are, and a mask over all channels of that kind.
+    """The channels at each address: their producers, with masks over all channels of that kind.
 
     Raises:
         ChannelOutOfRange: the layer has fewer channels.
@@ -66,8 +66,7 @@ def selections(flow: Flow, channels: Mapping[str, tuple[int, ...] | Masked]) -> 
 
 
 def ids_of_selections(flow: Flow, chosen: Iterable[Selection]) -> np.ndarray:
-    """The final ids whose deletion removes the chosen channels: a boolean mask, shaped as by
-    `flow.solution.none_dead()`."""
+    """The final ids whose deletion removes the selected channels: a boolean mask, as `flow.solution.none_dead()`."""
     dead = flow.solution.none_dead()
     for producer, mask in chosen:
         dead[ids_to_delete(flow.solution, producer, mask)] = True
@@ -109,11 +108,11 @@ def ids_to_delete(solution: Solution, producer: Producer, selected: np.ndarray) 
 
 
 def delete(snapshot: Snapshot, flow: Flow, dead: np.ndarray, allowed: Allowed | None = None) -> Snapshot:
-    """The snapshot without the channels of dead final ids and without the branches of which nothing is left.
+    """The snapshot without dead ids and without the branches that have no channels left.
 
     Raises:
-        PinnedChannels: some of the ids cannot be cut, or Keras would then compute something else.
-        NothingLeft: an output of the model would be left without a tensor to read.
+        PinnedChannels: some of the ids cannot be deleted, or Keras would add tensors along a wrong axis after that.
+        NothingLeft: an output of the model would be left without channels.
     """
     if not dead.any():
         return snapshot
@@ -128,15 +127,15 @@ def delete(snapshot: Snapshot, flow: Flow, dead: np.ndarray, allowed: Allowed | 
 
 
 def refuse_pinned(flow: Flow, dead: np.ndarray, allowed: Allowed, verb: str = "deleted") -> None:
-    """Raises PinnedChannels where an id that is pinned would die, or be moved or copied, naming the layers and every
-    reason."""
+    """Raises PinnedChannels if an edit would delete, move or copy pinned ids. The error names layers and reasons."""
     held = np.flatnonzero(dead & flow.solution.pinned(output=not allowed.output, input=not allowed.input))
     if not held.size:
         return
     every = [pin for one in held.tolist() for pin in flow.solution.reasons[one]]
     pins = [pin for pin in every if pin.holds(output=not allowed.output, input=not allowed.input)]
     reasons = list(dict.fromkeys(pin.reason for pin in pins))
-    reasons.sort(key=lambda reason: flow.opaque.get(reason.layer) != reason.words)  # what can be taught comes first
+    # A layer without a rule comes first, because the user can add a rule.
+    reasons.sort(key=lambda reason: flow.opaque.get(reason.layer) != reason.words)
     producers = located(flow, held)
     raise PinnedChannels(
         f"{counted(len(held), 'channel')} of {', '.join(map(repr, producers)) or 'the model'} cannot be {verb}: "
@@ -145,16 +144,16 @@ def refuse_pinned(flow: Flow, dead: np.ndarray, allowed: Allowed, verb: str = "d
 
 
 def _way_out(pins: Sequence[Pin], verb: str) -> str:
-    """What to do about channels that are pinned."""
+    """The advice for pinned channels."""
     ends = [end for end in ("output", "input") if any(getattr(pin, end) for pin in pins)]
     if all(pin.output or pin.input for pin in pins) and not (verb == "copied" and "output" in ends):
         flags = " and ".join(f"allow_{end}_change=True" for end in ends)
-        return f"Pass {flags} if the model's {' and '.join(ends)} {'are' if len(ends) > 1 else 'is'} to change."
-    return "Leave these channels alone, or take the layer that holds them out of the model first."
+        return f"Pass {flags} if the model's {' and '.join(ends)} may change."
+    return "Keep these channels, or delete the layer that pins them first."
 
 
 def located(flow: Flow, ids: np.ndarray) -> list[str]:
-    """The addresses of the channels among which final ids are: a layer's path for its first kind."""
+    """The addresses of the channels that contain some final ids: the layer's path if it is its first kind."""
     first = {producer.path: producer.kind for producer in reversed([*flow.producers.values()])}
     return [
         producer.path if producer.kind == first[producer.path] else f"{producer.path}:{producer.kind}"

@@ -1,7 +1,7 @@
-"""Where the positions of reordered and widened axes come from.
+"""The sources of reordered and widened axes: the old position from which each new position is copied.
 
-After an edit each id that is left has an origin among the old ones, and the k-th occurrence of an id on a new axis is
-copied from the k-th occurrence of its origin on the old axis.
+After an edit, each id has an origin among the old ids. The k-th occurrence of an id on a new axis is copied from the
+k-th occurrence of its origin on the old axis.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ Producers = Mapping[tuple[str, str], Producer]
 
 
 class NotTogether(Exception):
-    """A position of a new axis whose origin is not on the old one."""
+    """A position of a new axis has an origin that the old axis does not have."""
 
 
 def matched(old: np.ndarray, new: np.ndarray, origins: np.ndarray) -> np.ndarray:
-    """The old position of each new one.
+    """The old position of each new position.
 
     Args:
         old: the old axis in final ids, shape (k, n).
         new: the new axis in its own final ids, shape (k, m).
-        origins: the origin of each new id, as an array by id with a last one for `FIXED`.
+        origins: the origin of each new id, shape (ids + 1,); the last one is for `FIXED`.
 
     Raises:
-        NotTogether: a new position has an origin that the old axis has not, or not as often.
+        NotTogether: the old axis does not have the origin of a new position, or has it less often.
 
     >>> matched(np.array([[7, 8, 7, 8]]), np.array([[0, 1, 2, 0, 1, 2]]), np.array([7, 7, 8, FIXED]))
     array([0, 0, 1, 2, 2, 3])
@@ -42,27 +42,27 @@ def matched(old: np.ndarray, new: np.ndarray, origins: np.ndarray) -> np.ndarray
     for position, key in enumerate(_keys(old)):
         places[key].append(position)
     seen: dict[Key, int] = defaultdict(int)
-    found = []
+    sources = []
     for key in _keys(new):
-        if any(one != FIXED and origins[one] == FIXED for one in key):  # an id of which nobody knows the origin
+        if any(new_id != FIXED and origins[new_id] == FIXED for new_id in key):  # an id without a known origin
             raise NotTogether
-        own = places.get(tuple(sorted({int(origins[one]) for one in key})), [])
-        if seen[key] >= len(own):
+        candidates = places.get(tuple(sorted({int(origins[new_id]) for new_id in key})), [])
+        if seen[key] >= len(candidates):
             raise NotTogether
-        found.append(own[seen[key]])
+        sources.append(candidates[seen[key]])
         seen[key] += 1
-    return np.array(found, int)
+    return np.array(sources, int)
 
 
 def _keys(axis: np.ndarray) -> Iterator[Key]:
     """The ids of each position, each once."""
     if len(axis) == 1:
-        return ((one,) for one in axis[0].tolist())
+        return zip(axis[0].tolist())
     return (tuple(sorted(set(column))) for column in axis.T.tolist())
 
 
 def remembered(find: Callable[[np.ndarray], np.ndarray | None]) -> Sources:
-    """A function of axes that looks at each map once; axes without ids stay as they are."""
+    """A function of axes that is computed once for each axis. Axes without ids have no sources."""
     known: dict[int, tuple[Axis, np.ndarray | None]] = {}
 
     def sources(axis: Axis) -> np.ndarray | None:
@@ -79,11 +79,11 @@ def remembered(find: Callable[[np.ndarray], np.ndarray | None]) -> Sources:
 
 
 def reorderer(flow: Flow, origins: np.ndarray) -> Sources:
-    """Where positions come from when each final id takes the place of another.
+    """The sources of each axis if the final ids change places.
 
     Args:
         flow: the channels.
-        origins: for each final id the one that stands where it stood, and a last one for `FIXED`.
+        origins: final id -> the id that takes its place, shape (ids + 1,); the last one is for `FIXED`.
     """
 
     same = np.arange(len(origins))
@@ -100,10 +100,10 @@ def reorderer(flow: Flow, origins: np.ndarray) -> Sources:
 
 
 def grower(flow: Flow, copies: np.ndarray) -> Sources:
-    """Where positions come from when each final id stands several times in a row.
+    """The sources of each axis if each final id is repeated, with its copies in a row.
 
-    The positions of lines that cross each other are as many as they will be, but not in the order in which they will
-    be: for that the rules must look at the wider model.
+    The number of positions is right, also in a grid. Their order in a grid is not: it follows from the rules of the
+    wider model, see `widener`.
     """
 
     def find(axis: np.ndarray) -> np.ndarray | None:
@@ -114,7 +114,7 @@ def grower(flow: Flow, copies: np.ndarray) -> Sources:
 
 
 def repeats(resolved: np.ndarray, copies: np.ndarray) -> np.ndarray:
-    """How many positions each position of a map becomes: the product over its ids of how often each will stand.
+    """The number of positions that each position of an axis becomes: the product of the copies of its ids.
 
     >>> repeats(np.array([[0, 0], [1, 2]]), np.array([2, 3, 1, 1]))
     array([6, 2])
@@ -123,7 +123,7 @@ def repeats(resolved: np.ndarray, copies: np.ndarray) -> np.ndarray:
 
 
 def widener(flow: Flow, wider: Flow, copies: np.ndarray) -> Sources:
-    """Where positions come from, given the flow of the wider model.
+    """The sources of each axis, by the flow of the wider model.
 
     Raises:
         NotTogether: the two flows do not correspond.
@@ -142,36 +142,36 @@ def widener(flow: Flow, wider: Flow, copies: np.ndarray) -> Sources:
 
 
 def origins_of(flow: Flow, wider: Flow, copies: np.ndarray) -> np.ndarray:
-    """For each final id of the wider model the one that it is a copy of, or still is; a last one for `FIXED`."""
+    """Final id of the wider model -> the id of which it is a copy, shape (ids + 1,); the last one is for `FIXED`."""
     origins = np.full(wider.solution.ids + 1, FIXED)
-    for one, other in _alike(flow, wider):
-        old, new = flow.solution.resolve(one), wider.solution.resolve(other)
+    for axis, wider_axis in _alike(flow, wider):
+        old, new = flow.solution.resolve(axis), wider.solution.resolve(wider_axis)
         for before, after in zip(old, new, strict=False):
-            lines, made = unique(before), unique(after)
-            expected = np.repeat(lines, copies[lines])
-            if len(expected) != len(made) or len(old) != len(new):
+            old_ids, new_ids = unique(before), unique(after)
+            expected = np.repeat(old_ids, copies[old_ids])
+            if len(expected) != len(new_ids) or len(old) != len(new):
                 raise NotTogether
-            known = origins[made]
+            known = origins[new_ids]
             if ((known != FIXED) & (known != expected)).any():
                 raise NotTogether
-            origins[made] = expected
+            origins[new_ids] = expected
     origins[FIXED] = FIXED
     return origins
 
 
 def unique(row: np.ndarray) -> np.ndarray:
-    """The different ids of a row in the order in which they come, none for `FIXED`.
+    """The distinct ids of a row in order of appearance, without `FIXED`.
 
     >>> unique(np.array([5, 3, 5, FIXED]))
     array([5, 3])
     """
     _, first = np.unique(row, return_index=True)
-    found = row[np.sort(first)]
-    return found[found != FIXED]
+    ids = row[np.sort(first)]
+    return ids[ids != FIXED]
 
 
 def _alike(flow: Flow, wider: Flow) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The same axis in both flows, for all axes on which ids appear first."""
+    """Pairs of the same axis in both flows, for all axes on which ids appear first."""
     yield from _pairs(flow.producers, wider.producers)
     yield from _both([*flow.copies.values()], [wider.copies[place] for place in flow.copies])
     yield from _constants(flow, wider)
@@ -189,7 +189,7 @@ def _constants(flow: Flow, wider: Flow) -> Iterator[tuple[np.ndarray, np.ndarray
 
 
 def _held(flow: Flow, wider: Flow) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The axes of what opaque layers make, whose ids no layer has made."""
+    """The axes of the outputs of opaque layers, whose ids no producer has."""
     for ref, axes in flow.tensors.items():
         if ref.path in flow.opaque and axes and (theirs := wider.tensors.get(ref)):
             yield from _both(axes, theirs)
@@ -202,7 +202,7 @@ def _both(ours: Sequence[Axis], theirs: Sequence[Axis]) -> Iterable[tuple[np.nda
 
 
 def _partners(flow: Flow, wider: Flow) -> Iterator[tuple[int, np.ndarray]]:
-    """The identity of each axis of a weight or a constant, and the same axis of the wider model."""
+    """The identity of each axis of a weight or constant, and the same axis of the wider model."""
     for path, weights in flow.weights.items():
         for one, other in zip(weights, wider.weights[path], strict=True):
             yield from ((id(a), b) for a, b in _both((*one.axes, one.root), (*other.axes, other.root)))

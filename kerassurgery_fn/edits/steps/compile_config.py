@@ -1,8 +1,8 @@
-"""What a model was compiled with, by the names of its outputs.
+"""The losses and metrics of a compiled model, by the names of its outputs.
 
-Keras names an output by the layer whose call makes it, so that two outputs have one name when one layer makes both.
-`compile` takes losses and metrics by these names where the model's outputs are a tensor or a list, and by the keys of
-the outputs where they are a dict.
+The name of an output is that of the layer that computes it, so two outputs of one layer have the same name. `compile`
+takes losses and metrics by these names if the outputs of the model are a tensor or a list, and by the keys of the
+outputs if they are a dict.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from kerassurgery_fn.graph import Record, is_functional, name_of, triples
 from kerassurgery_fn.values.frozen import freeze
 
 BY_OUTPUT = ("loss", "loss_weights", "metrics", "weighted_metrics")
-EVERY = ("loss", "loss_weights")  # in which Keras wants every output to be named
-TOGETHER = ({"loss", "loss_weights"}, {"metrics"}, {"weighted_metrics"})  # what Keras matches item by item
+EVERY = ("loss", "loss_weights")  # fields in which Keras requires every output
+TOGETHER = ({"loss", "loss_weights"}, {"metrics"}, {"weighted_metrics"})  # fields that Keras matches item by item
 
 
 def following_outputs(record: Record, before: Record, origins: Sequence[int | None] | None = None) -> Record:
-    """The record of a compiled model with losses and metrics under the names that its outputs have now.
+    """The record of a compiled model with losses and metrics under the new names of its outputs.
 
     Args:
-        record: the model's record; other layers may make its outputs than those of `before`.
+        record: the record of the model, whose outputs can be computed by other layers than those of `before`.
         before: the record for whose outputs the model was compiled.
-        origins: for each output which one of `before` it is, None for a new one; the same, one by one, by default.
+        origins: for each output, its index among the outputs of `before`, None for a new one; by default 0, 1, 2, ...
     """
     compiled = record.get("compile_config")
     if compiled and origins is not None:
@@ -42,7 +42,7 @@ def following_outputs(record: Record, before: Record, origins: Sequence[int | No
 
 
 def ends_of(record: Record) -> list[str]:
-    """The names by which `compile` knows the outputs of a model, in the order in which Keras lists them."""
+    """The names of the outputs of a model in `compile`, in the order in which Keras lists them."""
     if not is_functional(record):
         return [name_of(record["config"]["layers"][-1])]
     ends = record["config"]["output_layers"]
@@ -52,8 +52,7 @@ def ends_of(record: Record) -> list[str]:
 def of_outputs(
     compiled: Mapping[str, Any], old: Sequence[str], new: Sequence[str], origins: Sequence[int | None]
 ) -> dict[str, Any]:
-    """A `compile_config` whose losses and metrics are those of the outputs that a model has now; empty if none of them
-    has a loss.
+    """A `compile_config` with the losses and metrics of the outputs that a model has now; empty if none has a loss.
 
     >>> of_outputs({"loss": "mse", "metrics": ["mae"]}, ["a"], ["b", "a"], [None, 0])
     {'loss': {'b': None, 'a': 'mse'}, 'metrics': {'a': ['mae']}}
@@ -71,7 +70,7 @@ def of_outputs(
 
 
 def of_each(value: Any, names: Sequence[str]) -> list[Any]:
-    """A field of a `compile_config` output by output: what is given for all of them is that of each.
+    """A field of a `compile_config` for each output. A single value is that of all outputs.
 
     >>> of_each({"b": "mse"}, ["a", "b"]), of_each(["mse", None], ["a", "b"]), of_each("mse", ["a", "b"])
     ([None, 'mse'], ['mse', None], ['mse', 'mse'])
@@ -84,12 +83,12 @@ def of_each(value: Any, names: Sequence[str]) -> list[Any]:
 
 
 def by_name(values: Sequence[Any], names: Sequence[str], every: bool) -> Any:
-    """What the outputs have, by their names; as a list where two outputs have one name, None where none has any.
+    """The values of outputs by their names; a list if two outputs have the same name; None if all values are None.
 
     Args:
-        values: what each output has.
+        values: the value of each output.
         names: their names.
-        every: whether outputs that have nothing are named, too.
+        every: whether outputs whose value is None are included.
     """
     if all(value is None for value in values):
         return None
@@ -99,10 +98,10 @@ def by_name(values: Sequence[Any], names: Sequence[str], every: bool) -> Any:
 
 
 def renamed_fields(compiled: Mapping[str, Any], old: Sequence[str], new: Sequence[str]) -> dict[str, Any]:
-    """The fields of a `compile_config` that go by the names of outputs, by the new names of these.
+    """The fields of a `compile_config` that are mappings from names of outputs, with the new names.
 
-    An output whose name becomes two outputs' gives its value to both. Where two outputs with different values get one
-    name, the values become a list in the order of the outputs, which Keras takes, too.
+    If one output becomes two, both get its value. If two outputs with different values get the same name, the values
+    become a list in the order of the outputs, which Keras also takes.
 
     >>> renamed_fields({"loss": {"a": "mse", "b": "mae"}}, ["a", "b"], ["z", "b"])
     {'loss': {'z': 'mse', 'b': 'mae'}}
@@ -122,12 +121,12 @@ def renamed_fields(compiled: Mapping[str, Any], old: Sequence[str], new: Sequenc
 
 
 def is_by_name(value: Any, names: Sequence[str]) -> bool:
-    """Whether a field of a `compile_config` is a mapping from names of outputs, and no Keras object or its record."""
+    """Whether a field of a `compile_config` is a mapping from names of outputs, and not the record of an object."""
     return isinstance(value, dict) and value.keys() <= set(names)
 
 
 def agree(values: Sequence[Any], names: Sequence[str]) -> bool:
-    """Whether all values under one name are the same.
+    """Whether equal names have equal values.
 
     >>> agree(["mse", "mse", "mae"], ["a", "a", "b"]), agree(["mse", "mae"], ["a", "a"])
     (True, False)

@@ -1,8 +1,8 @@
-"""The one generic step behind every edit of channels: each position of an axis is copied from one of the old axis, and
-what counts positions is counted again.
+"""The step behind every edit of channels: each new position of an axis is copied from an old position, and the numbers
+in the config that count positions are updated.
 
-Where positions are copied from is a function from the old axis to old positions. Deleting keeps those whose ids
-survive; reordering and repeating are the same step with another function, see `sources.py`.
+The sources are a function from an axis to the old position of each new position. A deletion keeps the positions whose
+ids are kept. Reordering and widening are the same step with other sources, see `channel_sources`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from toolz import merge
 
 from kerassurgery_fn.analysis.channel_flow import Flow
 from kerassurgery_fn.channels import Axis, has_ids
@@ -19,39 +20,39 @@ from kerassurgery_fn.rules.layer import Tensor, Weight
 from kerassurgery_fn.values.frozen import Location, get_in, set_all
 from kerassurgery_fn.values.snapshot import Snapshot, Training, Weights
 
-Sources = Callable[[Axis], np.ndarray | None]  # an axis -> the old position of each new one; None where all stay
+Sources = Callable[[Axis], np.ndarray | None]  # axis -> the old position of each new position; None if nothing changes
 
 
 def cut(snapshot: Snapshot, flow: Flow, dead: np.ndarray) -> Snapshot:
-    """The snapshot without every position of every axis that a dead id makes die.
+    """The snapshot without the positions of dead ids.
 
-    Arrays and parts of the config that lose nothing are shared with the old snapshot.
+    Unchanged arrays and parts of the config are shared with the old snapshot.
 
     Args:
         snapshot: the model.
         flow: its channels.
-        dead: which final ids die, shaped as by `flow.solution.none_dead()`.
+        dead: boolean mask over the final ids that are deleted, as `flow.solution.none_dead()`.
     """
     return copied(snapshot, flow, keeper(flow, dead))
 
 
 def copied(snapshot: Snapshot, flow: Flow, sources: Sources) -> Snapshot:
-    """The snapshot whose axes have the positions that some function says, and whose config counts them.
+    """The snapshot whose positions are copied from their sources, with updated numbers in the config.
 
-    Arrays and parts of the config that stay as they are are shared with the old snapshot.
+    Unchanged arrays and parts of the config are shared with the old snapshot.
     """
     record = set_all(snapshot.record, recounted(snapshot, flow, sources))
     return Snapshot(record, *copied_arrays(snapshot, flow, sources))
 
 
 def copied_arrays(snapshot: Snapshot, flow: Flow, sources: Sources) -> tuple[Weights, Training | None]:
-    """The weights and the optimizer's state with the positions that some function says."""
+    """The weights and the optimizer's state with positions copied from their sources."""
     weights = {path: cut_layer(flow, path, arrays, sources) for path, arrays in snapshot.weights.items()}
     return weights, cut_training(snapshot.training, flow, sources)
 
 
 def keeper(flow: Flow, dead: np.ndarray) -> Sources:
-    """A function from an axis to the positions that survive, None where all do; each map is looked at once."""
+    """The sources of a deletion: axis -> the positions that are kept, None if all are. It is computed once an axis."""
     known: dict[int, tuple[Axis, np.ndarray | None]] = {}
 
     def keep(axis: Axis) -> np.ndarray | None:
@@ -66,7 +67,7 @@ def keeper(flow: Flow, dead: np.ndarray) -> Sources:
 
 
 def cut_array(array: np.ndarray, axes: Tensor, keep: Sources) -> np.ndarray:
-    """The positions of an array that survive along each of its axes; the very array if all do."""
+    """An array with the kept positions along each of its axes; the same array if all are kept."""
     for index, axis in enumerate(axes):
         kept = keep(axis)
         if kept is not None:
@@ -75,21 +76,22 @@ def cut_array(array: np.ndarray, axes: Tensor, keep: Sources) -> np.ndarray:
 
 
 def cut_weight(array: np.ndarray, weight: Weight, keep: Sources) -> np.ndarray:
-    """A weight, cut; multiplied where the layer will divide by the root of a smaller size than before."""
-    made, kept = cut_array(array, weight.axes, keep), keep(weight.root)
-    return made if kept is None else (made * np.sqrt(len(kept) / weight.root.shape[1])).astype(array.dtype)  # type: ignore[union-attr]
+    """A weight with the kept positions. If the layer scales its output by 1/sqrt(n) for an axis that gets shorter, the
+    weight is scaled to make up for it."""
+    smaller, kept = cut_array(array, weight.axes, keep), keep(weight.root)
+    return smaller if kept is None else (smaller * np.sqrt(len(kept) / weight.root.shape[1])).astype(array.dtype)  # type: ignore[union-attr]
 
 
 def cut_layer(flow: Flow, path: str, arrays: tuple[np.ndarray, ...], keep: Sources) -> tuple[np.ndarray, ...]:
-    """The weights of one layer, cut; the very tuple if nothing of them goes."""
+    """The weights of one layer with the kept positions; the same tuple if all are kept."""
     if path not in flow.weights or not arrays:
         return arrays
-    made = tuple(cut_weight(a, weight, keep) for a, weight in zip(arrays, flow.weights[path], strict=True))
-    return arrays if all(new is old for new, old in zip(made, arrays, strict=True)) else made
+    smaller = tuple(cut_weight(a, weight, keep) for a, weight in zip(arrays, flow.weights[path], strict=True))
+    return arrays if all(new is old for new, old in zip(smaller, arrays, strict=True)) else smaller
 
 
 def cut_training(training: Training | None, flow: Flow, keep: Sources) -> Training | None:
-    """The state of the optimizer, each slot cut like the weight that it belongs to."""
+    """The state of the optimizer. Each slot is cut like its weight."""
     if training is None:
         return None
     values = tuple(
@@ -106,7 +108,7 @@ def cut_slot(value: np.ndarray, owner: tuple[str, int] | None, flow: Flow, keep:
 
 
 def recounted(snapshot: Snapshot, flow: Flow, keep: Sources) -> dict[Location, Any]:
-    """The new value of every place in the record that states a size, a shape or a constant that a cut changes."""
+    """Place in the record -> its new value, for all sizes, shapes and constants that a cut changes."""
     changes: dict[Location, Any] = {}
     for place, what in flow.sizes.items():
         if (kept := keep(what.axis)) is not None:
@@ -124,7 +126,7 @@ def recounted(snapshot: Snapshot, flow: Flow, keep: Sources) -> dict[Location, A
 
 
 def copied_constants(snapshot: Snapshot, flow: Flow, keep: Sources) -> dict[Location, Any]:
-    """The new value of every array that stands in the record and changes."""
+    """Place in the record -> its new value, for all arrays in the record that change."""
     return {
         place: cut_array(np.asarray(get_in(snapshot.record, place)), axes, keep).tolist()
         for place, axes in flow.constants.items()
@@ -133,10 +135,16 @@ def copied_constants(snapshot: Snapshot, flow: Flow, keep: Sources) -> dict[Loca
 
 
 def reshaped(place: Location, axes: Any, keep: Sources) -> dict[Location, Any]:
-    """What changes of the shapes that stand at a place, for tensors with these axes."""
+    """Place in the record -> new size, for the shapes of tensors at a place.
+
+    Args:
+        place: the place of a shape, or of nested lists and dicts of shapes.
+        axes: the axes of the tensors, in the same structure.
+        keep: axis -> its kept positions.
+    """
     if isinstance(axes, (list, dict)):
         inner = axes.items() if isinstance(axes, dict) else enumerate(axes)
-        return {where: n for key, one in inner for where, n in reshaped((*place, key), one, keep).items()}
+        return merge(reshaped((*place, key), tensor, keep) for key, tensor in inner)
     return {
         (*place, i): len(kept)
         for i, axis in enumerate(axes or ())

@@ -1,7 +1,7 @@
-"""A snapshot under way: the graphs of its models, changed by one edit or by several, and written at the end.
+"""Drafts: the graphs of a snapshot's models while one or several edits change them. `draft_writing` writes the result.
 
-Layers go by their paths in the snapshot that the work began with, whatever becomes of their names and calls, so that
-several edits of one draft all mean what that snapshot has.
+Layers keep the paths that they have in the original snapshot, so that several edits of one draft all refer to that
+snapshot.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+
+from toolz import dissoc
 
 from kerassurgery_fn.analysis.masks import with_masks, without_masks
 from kerassurgery_fn.analysis.shape_collector import Facts
@@ -40,18 +42,18 @@ SpecsOf = Callable[[str], Mapping[Port, Spec]]  # path of a model -> the specs o
 
 @dataclass(frozen=True)
 class Draft:
-    """A snapshot under way.
+    """A snapshot with changes that are not written yet.
 
-    - `snapshot`: what the work began with;
-    - `graphs`: path of a model ("" at the top) -> its graph now, for the models that have changed;
-    - `arrays`: path -> weights, for the layers whose weights have changed and for new ones;
-    - `fresh`: paths of new layers whose weights are yet to be drawn;
-    - `copies`: path of a copy of a layer or a model -> that of the original, with whose optimizer state it begins;
-    - `restarted`: paths of layers whose optimizer state is no longer that of their weights;
-    - `gone`: paths of weights of layers that others have taken the place of;
-    - `replaced`: paths of models that other layers have taken the place of, and of layers that models have;
-    - `output_origins`: for each output of the model, which one of the snapshot's it is, or None for a new one; None in
-      place of them all where they are the same.
+    - `snapshot`: the original snapshot;
+    - `graphs`: path of a model ("" at the top) -> its current graph, for the models that have changed;
+    - `arrays`: path -> weights, for new layers and for layers whose weights have changed;
+    - `fresh`: paths of new layers whose weights are drawn when the model is rebuilt;
+    - `copies`: path of a copy of a layer or model -> path of the original, whose optimizer state the copy gets;
+    - `restarted`: paths of layers whose optimizer state is dropped;
+    - `gone`: paths of the weights of replaced layers;
+    - `replaced`: paths of nested models that are replaced by layers, and of layers that are replaced by models;
+    - `output_origins`: for each output of the model, its index among the original outputs, None for a new one; None
+      if the outputs are the original ones.
     """
 
     snapshot: Snapshot
@@ -68,7 +70,7 @@ class Draft:
 
     @property
     def before(self) -> Graph:
-        """The graph of the snapshot that the work began with."""
+        """The graph of the original snapshot."""
         return read_graph(self.snapshot)
 
     @cached_property
@@ -77,51 +79,52 @@ class Draft:
         return {**kept, **self.arrays, **dict.fromkeys(self.fresh, ())}
 
     def record(self, path: str) -> Record:
-        """The record of a layer as it was when the work began."""
+        """The record of a layer in the original snapshot."""
         return self.before.records[path]
 
     def find(self, selector: Selector) -> list[str]:
-        """The paths of the layers that a selector names.
+        """The paths of the selected layers.
 
         Raises:
-            UnknownLayer, AmbiguousLayer: it names none, or several where one is meant; another edit has replaced it.
+            UnknownLayer: the selector selects no layer, or another edit has replaced all of them.
+            AmbiguousLayer: several layers have the name.
         """
         return self.present(find_layers(self.before, selector))
 
     def present(self, paths: list[str]) -> list[str]:
-        """The paths less those of models that another edit has replaced, and of layers in them.
+        """The paths without those of replaced models and of layers inside them.
 
         Raises:
-            UnknownLayer: none is left.
+            UnknownLayer: no path is left.
         """
-        left = [path for path in paths if not self.is_replaced(path)]
-        if paths and not left:
+        present = [path for path in paths if not self.is_replaced(path)]
+        if paths and not present:
             raise UnknownLayer(
-                f"layer {paths[0]!r} is not there any more: at once with this edit, another one replaces it, or the "
-                "model that it is in; do one edit after the other, in a Plan"
+                f"layer {paths[0]!r} no longer exists: another edit of the same plan replaces it, or the model around "
+                "it; use Plan(...) instead of Plan.at_once(...)"
             )
-        return left
+        return present
 
     def is_replaced(self, path: str) -> bool:
-        """Whether a layer has gone with a model that another layer has replaced."""
+        """Whether a layer, or a model around it, is replaced by another layer."""
         return any(within(path, model) for model in self.replaced)
 
     def find_one(self, selector: Selector) -> str:
-        """The path of the one layer that a selector names.
+        """The path of the only selected layer.
 
         Raises:
-            UnknownLayer, AmbiguousLayer: it names none, or several.
+            UnknownLayer, AmbiguousLayer: the selector selects no layer, or several.
         """
         return self.present([find_one(self.before, selector)])[0]
 
     def within(self, selector: Selector) -> list[str]:
-        """The paths of the layers that a selector names, and of those in them if they are models."""
+        """The paths of the selected layers, and of the layers inside selected models."""
         chosen = dict.fromkeys(self.find(selector))
         inside = tuple(f"{path}/" for path in chosen)
         return self.present([path for path in self.before.places if path in chosen or path.startswith(inside)])
 
     def graph(self, scope: str) -> Graph:
-        """The graph of a model now, by its path or that of the layer that wraps it. Its masks are yet to be found."""
+        """The current graph of a model, by its path or the path of its wrapper, without automatic masks."""
         if scope in self.graphs:
             return self.graphs[scope]
         if scope not in self._unmasked:
@@ -129,8 +132,8 @@ class Draft:
         return self._unmasked[scope]
 
     def exposed(self, path: str) -> Draft:
-        """The draft in which calls state their masks, if a layer is an operation that only masks are computed by: an
-        edit of the operation is one of these masks, which Keras does not find any more."""
+        """The draft in which calls state their masks, if a layer is an operation that only computes a mask. An edit of
+        that operation changes the mask, so it is no longer the one that Keras passes automatically."""
         scope, key = parted(path)
         graph = self.graph(scope)
         if not key_of(graph.layers[key]).startswith("ops.") or key in {key for key, _ in graph.live}:
@@ -141,7 +144,7 @@ class Draft:
         return replace(self, graphs={**self.graphs, scope: graph})
 
     def with_output_origins(self, origins: Sequence[int | None]) -> Draft:
-        """The draft whose outputs are some of those that it had, by their indices, and new ones, each a None."""
+        """The draft with other outputs: the index of each among the current outputs, None for a new output."""
         before = self.output_origins
         known = [index if before is None or index is None else before[index] for index in origins]
         return replace(self, output_origins=tuple(known))
@@ -150,31 +153,30 @@ class Draft:
         return replace(self, arrays={**self.arrays, **arrays})
 
     def without(self, path: str) -> Draft:
-        """The draft without the weights of a layer, or of those in it."""
+        """The draft without the weights of a layer and of the layers in it."""
         inside = f"{path}/"
-        gone = frozenset(one for one in self.weights if one == path or one.startswith(inside))
-        arrays = {one: own for one, own in self.arrays.items() if one not in gone}
-        return replace(self, arrays=arrays, fresh=self.fresh - gone, gone=self.gone | gone)
+        gone = frozenset(owner for owner in self.weights if owner == path or owner.startswith(inside))
+        return replace(self, arrays=dissoc(self.arrays, *gone), fresh=self.fresh - gone, gone=self.gone | gone)
 
     def without_model(self, path: str, new: Record) -> Draft:
-        """The draft in which a layer takes a path, if a model had that path or the layer is a model."""
+        """The draft in which a new layer replaces the one at a path, if either of them is a model."""
         if path not in self.before.places or not (model_in(new) or model_in(self.record(path))):
             return self
         graphs = {scope: graph for scope, graph in self.graphs.items() if not within(scope, path)}
         return replace(self, graphs=graphs, replaced=self.replaced | {path})
 
     def facts(self, scope: str) -> Facts:
-        """The specs of a model's tensors as far as they are known now."""
+        """The current shapes and dtypes of a model's tensors, as far as they are known."""
         return settled(self.graph(scope), self.weights, scope)
 
     def added(self, scope: str, layer: Snapshot, key: str = "", name: str | None = None) -> tuple[Draft, str]:
-        """The draft with a new layer, which is not called yet, and the layer's key in its model.
+        """The draft with a new layer without calls, and the key of the layer in its model.
 
         Args:
             scope: the path of the model.
             layer: the layer.
-            key: that of a layer which it takes the place of.
-            name: the layer's name; its own by default, with a number if another layer has that.
+            key: the key of the layer that it replaces, if any.
+            name: the name of the layer; by default its own, with a number if another layer has that name.
         """
         graph = self.graph(scope)
         taken = {graph.name(other) for other in graph.layers if other != key}
@@ -183,7 +185,7 @@ class Draft:
         path = join_path(scope, key)
         record = {key: value for key, value in own_record(layer.record).items() if key != "compile_config"}
         record = freeze(with_name(record, name))
-        stated = {port: spec for port, spec in graph.stated.items() if port.layer != key}  # what a layer before it made
+        stated = {port: spec for port, spec in graph.stated.items() if port.layer != key}  # outputs of a replaced layer
         graph = replace(graph, layers={**graph.layers, key: record}, changed=graph.changed | {key}, stated=stated)
         draft = self.without(path).without_model(path, record).with_graph(scope, graph)
         draft = draft.with_arrays({join_path(path, own): a for own, a in layer.weights.items()})
@@ -191,7 +193,7 @@ class Draft:
         return replace(draft, fresh=(draft.fresh - {path}) | fresh, restarted=draft.restarted | {path}), key
 
     def copied(self, scope: str, key: str, name: str | None = None) -> tuple[Draft, str]:
-        """The draft with a copy of a layer as it is now, which is not called yet, and the copy's key in its model."""
+        """The draft with a copy of a layer in its current state, without calls, and the key of the copy."""
         path = join_path(scope, key)
 
         def inside(inner: str) -> str:
@@ -213,19 +215,17 @@ class Draft:
         ), new
 
     def models_within(self, path: str) -> list[str]:
-        """The paths of the models in a layer, its own included, that no other layer has replaced."""
-        return [
-            one for one in self.before.places
-            if within(one, path) and model_in(self.record(one)) and not self.is_replaced(one)
-        ]  # fmt: skip
+        """The paths of the models in a layer, including the layer itself, that no other layer replaces."""
+        inside = [inner for inner in self.before.places if within(inner, path)]
+        return [inner for inner in inside if model_in(self.record(inner)) and not self.is_replaced(inner)]
 
     def is_restarted(self, path: str) -> bool:
-        """Whether the optimizer's state of a layer is no longer that of its weights."""
-        return any(within(path, one) for one in self.restarted)
+        """Whether the optimizer's state of a layer is dropped."""
+        return any(within(path, restarted) for restarted in self.restarted)
 
 
 def parted(path: str) -> tuple[str, str]:
-    """The path of the model that a layer is in, and the layer's key there.
+    """The path of the model around a layer, and the key of the layer in that model.
 
     >>> parted("backbone/conv"), parted("conv")
     (('backbone', 'conv'), ('', 'conv'))
@@ -235,7 +235,7 @@ def parted(path: str) -> tuple[str, str]:
 
 
 def within(path: str, outer: str) -> bool:
-    """Whether a path is that of a layer or leads into it.
+    """Whether a path is the path of a layer, or of a layer inside it.
 
     >>> within("a/b", "a"), within("ab", "a")
     (True, False)
@@ -244,12 +244,12 @@ def within(path: str, outer: str) -> bool:
 
 
 def chosen_calls(draft: Draft, path: str, calls: tuple[int, ...] | None) -> list[Node]:
-    """The calls of a layer that an edit is for: all that it still has, or those of some numbers.
+    """The calls of a layer that an edit changes: all current calls, or those with some numbers.
 
-    Calls are counted as in the snapshot that the work began with, whatever has become of others.
+    The numbers are those in the original snapshot.
 
     Raises:
-        UnknownCall: the layer has no such call, or one is named twice.
+        UnknownCall: the layer has no such call, or a number occurs twice.
     """
     scope, key = parted(path)
     graph = draft.graph(scope)
@@ -258,15 +258,15 @@ def chosen_calls(draft: Draft, path: str, calls: tuple[int, ...] | None) -> list
         return nodes
     total = len(graph_at(draft.before, scope).nodes(key))
     numbers = [number % total if -total <= number < total else number for number in calls]
-    if odd := [number for number in numbers if not 0 <= number < total]:
+    if missing := [number for number in numbers if not 0 <= number < total]:
         raise UnknownCall(
-            f"layer {graph.name(key)!r} is called {total} times (0 to {total - 1}), so it has no call {odd[0]}"
+            f"layer {graph.name(key)!r} is called {total} times (0 to {total - 1}), so it has no call {missing[0]}"
         )
     if len(set(numbers)) < len(numbers) or not numbers:
-        raise UnknownCall(f"calls of layer {graph.name(key)!r} are to be different numbers, not {list(calls)}")
+        raise UnknownCall(f"calls= of layer {graph.name(key)!r} must be different numbers, not {list(calls)}")
     if taken := [number for number in numbers if (key, number) not in nodes]:
         raise UnknownCall(
-            f"call {taken[0]} of layer {graph.name(key)!r} has become one of another layer by an edit before this one; "
-            "give each call to one edit"
+            f"call {taken[0]} of layer {graph.name(key)!r} belongs to another layer after an earlier edit of the same "
+            "plan; change each call by one edit only"
         )
     return [(key, number) for number in sorted(numbers)]

@@ -1,4 +1,4 @@
-"""Writing a draft: the snapshot that it has become."""
+"""Writing a draft as a snapshot, and the base class of edits of layers."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ from kerassurgery_fn.values.snapshot import Snapshot, Training, Weights
 class GraphEdit(Edit):
     """The base class of edits of layers: each is a function from draft to draft.
 
-    A class that is derived from it defines `redraw`. It may use the methods of the draft, and `redraw` of other edits:
-    edits of one draft all refer to the layers of the snapshot that the draft began with. In `Plan.at_once` several of
-    these edits are done on one draft, which is written once.
+    A derived class defines `redraw`. It can use the methods of the draft, and `redraw` of other edits: all edits of a
+    draft refer to the layers of the original snapshot. In `Plan.at_once`, several of these edits change one draft,
+    which is written once.
 
     >>> from dataclasses import dataclass
     >>> from kerassurgery_fn.edits import DeleteLayer, SetTrainable
@@ -64,7 +64,7 @@ def redrawn(edit: GraphEdit, draft: Draft) -> Draft:
     """The draft after an edit.
 
     Raises:
-        BadValue: the edit returned something else.
+        BadValue: the result of the edit is not a draft.
     """
     result = edit.redraw(draft)
     if isinstance(result, Draft):
@@ -73,18 +73,18 @@ def redrawn(edit: GraphEdit, draft: Draft) -> Draft:
 
 
 def finish(draft: Draft) -> Snapshot:
-    """The snapshot that a draft has become, its config just what Keras would write.
+    """The snapshot of a draft, with the config that Keras would write.
 
     Raises:
-        MisfitTensor: some layer would be called on a tensor that it cannot take.
-        NameTaken: two layers of a model would have one name.
+        MisfitTensor: a layer would be called on a tensor that it cannot take.
+        NameTaken: two layers of a model would have the same name.
         NothingLeft: a Sequential model would be left without layers.
     """
     return finished(draft)[0]
 
 
 def finished(draft: Draft) -> tuple[Snapshot, dict[str, str]]:
-    """What `finish` makes of a draft, and the path of each layer in the draft -> its path now."""
+    """The snapshot of a draft, see `finish`; and path of each layer in the draft -> its path in the snapshot."""
     if not draft.graphs:
         return draft.snapshot, {}
     writing = _Writing(draft)
@@ -95,7 +95,7 @@ def finished(draft: Draft) -> tuple[Snapshot, dict[str, str]]:
 
 
 def scopes_above(scope: str) -> list[str]:
-    """A model's path and those of all models that it is in.
+    """The path of a model, followed by the paths of the models around it.
 
     >>> scopes_above("a/b")
     ['a/b', 'a', '']
@@ -108,10 +108,10 @@ def _depth(scope: str) -> int:
 
 
 class _Writing:
-    """The work of `finish`, from the innermost models outwards.
+    """Writes the models of a draft, the innermost models first.
 
-    - `weights`: path in the draft -> weights, empty where they are yet to be drawn;
-    - `paths`: path in the draft -> path by now, for names are new from the inside out.
+    - `weights`: path in the draft -> weights, empty if they are drawn when the model is rebuilt;
+    - `paths`: path in the draft -> path with the new names of the models that are written so far.
     """
 
     def __init__(self, draft: Draft) -> None:
@@ -121,7 +121,7 @@ class _Writing:
         self.record = draft.snapshot.record
 
     def write(self, scope: str) -> None:
-        """Writes the record of a model into that of the model that it is in."""
+        """Writes the record of a model into the record of the model around it."""
         graph = self.graphs.get(scope) or self.draft.graph(scope)
         facts = settled(graph, self.arrays(), scope)
         refuse_left_masks(self.before(scope), graph)
@@ -135,17 +135,17 @@ class _Writing:
             above, key = parted(scope)
             outer = self.graphs.get(above) or self.draft.graph(above)
             inner, place = model_in(outer.layers[key]) or (record, ())
-            record = with_name(record, name_of(inner))  # another edit may have given the model another name
+            record = with_name(record, name_of(inner))  # another edit may have renamed the model
             self.graphs[above] = with_layer(outer, key, set_in(outer.layers[key], place, record))
         else:
             self.record = following_outputs(record, self.draft.snapshot.record, self.draft.output_origins)
 
     def before(self, scope: str) -> Graph:
-        """The graph of a model as it was when the work began, its masks yet to be found."""
+        """The graph of a model in the original snapshot, without automatic masks."""
         return without_masks(graph_at(self.draft.before, self.draft.copies.get(scope, scope)))
 
     def arrays(self) -> Weights:
-        """The weights by the paths that layers have by now."""
+        """The weights by the new paths of their layers."""
         return {self.paths[path]: arrays for path, arrays in self.weights.items()}
 
     def snapshot(self) -> Snapshot:
@@ -156,12 +156,11 @@ class _Writing:
         return Snapshot(self.record, weights, training)
 
     def is_uncompiled(self) -> bool:
-        """Whether no output with a loss is left."""
+        """Whether no output of the model has a loss any more."""
         return self.draft.output_origins is not None and self.record.get("compile_config") == {}
 
     def training(self, weights: Weights) -> Training | None:
-        """The optimizer's state less that of weights that are gone or new, and with copies for those of copied
-        layers."""
+        """The optimizer's state without that of removed and new weights, and with copies for copied layers."""
         old = self.draft.snapshot.training
         if old is None:
             return None
@@ -179,18 +178,18 @@ class _Writing:
 
 
 def written(graph: Graph, facts: Facts, scope: str) -> Record:
-    """The record of a model whose facts are known."""
+    """The record of a model, with the facts about its tensors and layers."""
     names = Counter(graph.name(key) for key in graph.listed if key)
-    if twice := [name for name, times in names.items() if times > 1]:
+    if repeated := [name for name, times in names.items() if times > 1]:
         raise NameTaken(
-            f"{names[twice[0]]} layers{f' of {scope!r}' * bool(scope)} would be named {twice[0]!r}; the names of a "
-            "model's layers are all different"
+            f"{names[repeated[0]]} layers{f' of {scope!r}' * bool(scope)} would be named {repeated[0]!r}; give the "
+            "layers of a model different names"
         )
 
     def spec(port: Port) -> Spec:
         if port not in facts.specs:
             raise MisfitTensor(
-                f"the shape of what {graph.name(port.layer)!r} makes is not known; teach its class by a rule"
+                f"the shape of the output of {graph.name(port.layer)!r} is not known; add a rule for its class"
             )
         return facts.specs[port]
 
@@ -201,7 +200,7 @@ def written(graph: Graph, facts: Facts, scope: str) -> Record:
 
 
 def renamed_in(graph: Graph, scope: str, path: str) -> str:
-    """A path with a layer's name in place of its key in one model."""
+    """A path in which the key of a layer of one model is replaced by the name of the layer."""
     inside = path.removeprefix(f"{scope}/") if scope else path
     key, slash, rest = inside.partition("/")
     if (scope and inside == path) or key not in graph.layers:

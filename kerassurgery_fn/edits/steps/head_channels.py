@@ -1,4 +1,4 @@
-"""Which channels of a model are the classes of an output."""
+"""The channels of a model that are the classes of an output."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from kerassurgery_fn.rules.layer import Producer
 
 @dataclass(frozen=True)
 class Head:
-    """The classes of a head: their final ids in order, and the paths of the layers that make them."""
+    """The classes of a head: their final ids in order, and the paths of the layers that create them."""
 
     ids: np.ndarray
     paths: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""Numbers as people give them to edits: of Python or of numpy, one or several, or a mask."""
+"""Numbers in the arguments of edits: Python or numpy numbers, one or several, or a boolean mask."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kerassurgery_fn.errors import BadValue, ChannelOutOfRange
 
 
 def is_index(value: Any) -> bool:
-    """Whether something is a whole number that counts or numbers things.
+    """Whether a value is an integer of Python or numpy, and not a boolean.
 
     >>> is_index(3), is_index(np.int64(3)), is_index(True), is_index(3.0)
     (True, True, False, False)
@@ -22,7 +22,7 @@ def is_index(value: Any) -> bool:
 
 
 def as_indices(given: Any) -> tuple[int, ...] | None:
-    """One number or several as a tuple; None for what is no numbers.
+    """One integer or several as a tuple; None for anything else.
 
     >>> as_indices(1), as_indices(range(2)), as_indices(np.array([4])), as_indices("ab"), as_indices(0.5)
     ((1,), (0, 1), (4,), None, None)
@@ -32,13 +32,13 @@ def as_indices(given: Any) -> tuple[int, ...] | None:
 
 
 def as_seed(given: Any, name: str = "a seed") -> int:
-    """A seed of what is drawn.
+    """A seed of random numbers.
 
     Raises:
-        BadValue: it is no whole number from 0 on.
+        BadValue: the argument is not an integer, or it is negative.
     """
     if not is_index(given) or given < 0:
-        raise BadValue(f"{name} is a whole number from 0 on, not {given!r}")
+        raise BadValue(f"{name} is an integer from 0 on, not {given!r}")
     return int(given)
 
 
@@ -46,7 +46,7 @@ def as_amount(given: Any, name: str) -> float:
     """A number that is not negative.
 
     Raises:
-        BadValue: it is none.
+        BadValue: the argument is something else.
 
     >>> as_amount(1, "noise")
     1.0
@@ -57,7 +57,7 @@ def as_amount(given: Any, name: str) -> float:
 
 
 class Masked(tuple[int, ...]):
-    """The indices at which a boolean mask is true. They know how long the mask was, and so does a document."""
+    """The indices at which a boolean mask is true, with the length of the mask in `of`, which documents keep."""
 
     of: int
 
@@ -67,7 +67,7 @@ class Masked(tuple[int, ...]):
 
     @classmethod
     def at(cls, positions: Iterable[int], of: int) -> Masked:
-        """The mask of a length that is true at some positions.
+        """The mask of length `of` that is true at some positions.
 
         >>> Masked.at([0, 2], 3), Masked.at([0, 2], 3).of
         ((0, 2), 3)

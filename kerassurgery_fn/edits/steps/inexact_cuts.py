@@ -1,4 +1,4 @@
-"""Cuts after which a model computes something else than it did without the channels that went."""
+"""Inexact cuts: the smaller model differs from the original with the readers of the deleted channels set to zero."""
 
 from __future__ import annotations
 
@@ -9,35 +9,33 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 import numpy as np
+from toolz import valmap
 
 from kerassurgery_fn.analysis.channel_flow import Flow
 from kerassurgery_fn.channels import size
 from kerassurgery_fn.errors import InexactCut
 
-OURS = ("kerassurgery_fn", "toolz", "cytoolz")  # a warning is for the line that called these
+OURS = ("kerassurgery_fn", "toolz", "cytoolz")  # a warning shows the line that called one of these packages
 _tried: ContextVar[bool] = ContextVar("_tried", default=False)
 
 
 def inexact_layers(flow: Flow, dead: np.ndarray) -> dict[str, list[str]]:
-    """Reason -> the layers that do not compute just what they did without the channels of dead ids.
-
-    A layer that loses all its channels is no longer there.
-    """
-    found: dict[str, dict[str, None]] = {}
+    """Reason -> the layers to which it is due that a cut is not exact. Layers that lose all channels do not count."""
+    layers: dict[str, dict[str, None]] = {}
     for path, axis, reason in flow.inexact:
         if isinstance(axis, np.ndarray) and 0 < len(flow.solution.kept(axis, dead)) < (size(axis) or 0):
-            found.setdefault(reason, {})[path] = None
-    return {reason: [*paths] for reason, paths in found.items()}
+            layers.setdefault(reason, {})[path] = None
+    return valmap(list, layers)
 
 
 def warn_inexact(flow: Flow, dead: np.ndarray) -> None:
-    """One warning of the category InexactCut, for the line that called the edit, if a cut is not exact."""
-    found = {} if _tried.get() else inexact_layers(flow, dead)
-    if found:
-        layers = "; ".join(f"{', '.join(map(repr, paths))} {reason}" for reason, paths in found.items())
+    """Warns with the category InexactCut if a cut is not exact. The warning shows the line that called the edit."""
+    by_reason = {} if _tried.get() else inexact_layers(flow, dead)
+    if by_reason:
+        layers = "; ".join(f"{', '.join(map(repr, paths))} {reason}" for reason, paths in by_reason.items())
         warnings.warn(
-            f"the cut is not exact: {layers}, some of which go, so that the rest is not computed as before. "
-            "Fine-tune the model, or leave these channels alone",
+            f"the cut is not exact: {layers}, and the cut deletes some of them, so the other channels change, too. "
+            "Fine-tune the model, or keep these channels",
             InexactCut,
             stacklevel=_callers_level(),
         )
@@ -45,7 +43,7 @@ def warn_inexact(flow: Flow, dead: np.ndarray) -> None:
 
 @contextmanager
 def only_tried() -> Iterator[None]:
-    """No warnings of inexact cuts: edits are only tried, and what they do is told in another way."""
+    """A context without warnings of inexact cuts, for edits that are only tried."""
     token = _tried.set(True)
     try:
         yield
@@ -54,7 +52,7 @@ def only_tried() -> Iterator[None]:
 
 
 def _callers_level() -> int:
-    """The `stacklevel` of the line outside of this package that led to the function that calls this one."""
+    """The `stacklevel` of the line outside this package that led to the caller of this function."""
     frame, level = sys._getframe(1), 1
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in OURS:
         frame, level = frame.f_back, level + 1

@@ -1,4 +1,4 @@
-"""First values of weights, drawn without Keras by what a config says of them."""
+"""Initial values of weights, drawn without Keras by the initializers in the config."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from kerassurgery_fn.graph import Record
 
 Shape = tuple[int, ...]
 Draw = Callable[[Mapping[str, Any], Shape, np.random.Generator], np.ndarray]
-CUT_OFF = 0.87962566103423978  # the spread of a standard normal distribution that is cut off at two
+CUT_OFF = 0.87962566103423978  # the standard deviation of a standard normal distribution truncated at 2
 
 
 def initializer_of(record: Record, weight: str) -> Record | None:
-    """The record of the initializer of a layer's weight, or of one of the layer that it wraps; None if it has none.
+    """The record of the initializer of a weight of a layer, or of the layer that it wraps; None if it has none.
 
     >>> initializer_of({"config": {"layer": {"config": {"bias_initializer": {"class_name": "Zeros"}}}}}, "bias")
     {'class_name': 'Zeros'}
@@ -31,24 +31,24 @@ def initializer_of(record: Record, weight: str) -> Record | None:
 
 
 def drawn(path: str, record: Record, weight: str, shape: Shape, rng: np.random.Generator) -> np.ndarray:
-    """First values of a weight of a layer, as its initializer would draw them.
+    """Initial values of a weight, drawn by its initializer.
 
     Raises:
-        BadValue: the layer does not say how the weight begins, or says so in a way that is not known here.
+        BadValue: the weight has no initializer, or an unknown one.
     """
     initializer = initializer_of(record, weight)
     if initializer is None:
-        raise BadValue(f"layer {path!r} ({record['class_name']}) has no initializer of its {weight} to draw values by")
+        raise BadValue(f"layer {path!r} ({record['class_name']}) has no initializer for its {weight}")
     if initializer["class_name"] not in DRAWS:
         raise BadValue(
-            f"layer {path!r} draws its {weight} by {initializer['class_name']}, which is not known here; give it one "
-            f"of {', '.join(DRAWS)}, as in SetConfig({path!r}, {weight}_initializer='glorot_uniform')"
+            f"the initializer {initializer['class_name']} of the {weight} of layer {path!r} is unknown; use one of "
+            f"{', '.join(DRAWS)}, as in SetConfig({path!r}, {weight}_initializer='glorot_uniform')"
         )
     return DRAWS[initializer["class_name"]](initializer["config"], shape, rng)
 
 
 def fans(shape: Shape) -> tuple[int, int]:
-    """How many numbers of a kernel each output sums over, and how many outputs each input goes to.
+    """The fan-in and fan-out of a kernel: the number of inputs of an output, and of outputs of an input.
 
     >>> fans((8, 10)), fans((3, 3, 4, 5)), fans((7,))
     ((8, 10), (36, 45), (7, 7))
@@ -60,17 +60,17 @@ def fans(shape: Shape) -> tuple[int, int]:
 
 
 def truncated(shape: Shape, rng: np.random.Generator) -> np.ndarray:
-    """Numbers of a standard normal distribution that is cut off at two."""
-    made = rng.standard_normal(shape)
-    while (far := np.abs(made) > 2).any():
-        made[far] = rng.standard_normal(int(far.sum()))
-    return made
+    """Random numbers of a standard normal distribution truncated at 2."""
+    values = rng.standard_normal(shape)
+    while (outside := np.abs(values) > 2).any():
+        values[outside] = rng.standard_normal(int(outside.sum()))
+    return values
 
 
 def scaled(scale: float, mode: str, distribution: str, shape: Shape, rng: np.random.Generator) -> np.ndarray:
-    """Numbers whose variance falls with the size of the kernel, as by `keras.initializers.VarianceScaling`."""
-    into, out = fans(shape)
-    variance = scale / max(1.0, {"fan_in": into, "fan_out": out, "fan_avg": (into + out) / 2}[mode])
+    """Random numbers whose variance depends on the fans of the kernel, as in `keras.initializers.VarianceScaling`."""
+    fan_in, fan_out = fans(shape)
+    variance = scale / max(1.0, {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[mode])
     match distribution:
         case "uniform":
             return rng.uniform(-1, 1, shape) * np.sqrt(3 * variance)
@@ -83,7 +83,7 @@ def scaling(scale: float, mode: str, distribution: str) -> Draw:
     return lambda config, shape, rng: scaled(scale, mode, distribution, shape, rng)
 
 
-# Class of initializers -> what draws as it does.
+# The class of an initializer -> the function that draws values as it does.
 DRAWS: dict[str, Draw] = {
     "GlorotUniform": scaling(1, "fan_avg", "uniform"),
     "GlorotNormal": scaling(1, "fan_avg", "truncated_normal"),

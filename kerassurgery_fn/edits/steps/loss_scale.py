@@ -1,12 +1,12 @@
 """The optimizer that scales the loss of a model in mixed precision.
 
-When a model of the policy `mixed_float16` is compiled, Keras wraps its optimizer in a `LossScaleOptimizer`. So the
-optimizer has more variables once the model gets this policy, and fewer once the model loses it:
+When a model with the policy `mixed_float16` is compiled, Keras wraps its optimizer in a `LossScaleOptimizer`. So the
+optimizer has more variables if the model gets this policy, and fewer if the model loses it:
 
     without    iteration, learning_rate, (variables of weights)
     with       iteration, learning_rate, step_counter, dynamic_scale, and then all variables of the wrapped optimizer
 
-Functional models do not state a policy: theirs is the global one, which no edit changes.
+Functional models do not state a policy. They have the global policy, which no edit changes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ OWN_VARIABLES = 4
 
 
 def with_loss_scale(training: Training | None, before: Record, after: Record) -> Training | None:
-    """The state of an optimizer that Keras wraps, or does not wrap any more, after an edit.
+    """The state of an optimizer after an edit, with the variables of a LossScaleOptimizer if Keras wraps it then.
 
     Args:
         training: the optimizer's state.
