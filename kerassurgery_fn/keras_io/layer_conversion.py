@@ -17,6 +17,7 @@ from toolz import dissoc, keyfilter
 from kerassurgery_fn.arguments import is_keras, shortened
 from kerassurgery_fn.errors import BadValue, MisfitTensor, NotALayer
 from kerassurgery_fn.graph import (
+    MEASURED,
     STATE_WEIGHTS,
     TRAINED,
     Record,
@@ -73,7 +74,8 @@ def as_layer(value: Any) -> Snapshot:
         case _ if is_keras(value, "Layer"):
             record = _serialize(value)
             refuse_unbuilt(record)
-            return as_layer(Snapshot({**record, **_weight_lists(value, record)}, _weights_of(value, record)))
+            findings = {**_weight_lists(value, record), **_measured_activations(record)}
+            return as_layer(Snapshot({**record, **findings}, _weights_of(value, record)))
     raise NotALayer(
         f"{shortened(value)} is not a layer: pass a Keras layer, its record as keras.saving.serialize_keras_object "
         "writes it, or a snapshot"
@@ -191,6 +193,14 @@ def _weight_lists(layer: Any, record: Record) -> dict[str, list[int]]:
 
     lists = {TRAINED: trained_weights(layer, record), STATE_WEIGHTS: state_weights(layer, record)}
     return {key: indices for key, indices in lists.items() if indices is not None}
+
+
+def _measured_activations(record: Record) -> dict[str, Any]:
+    """What `capture` writes beside the config of a layer whose activation function is the user's and elementwise."""
+    from kerassurgery_fn.keras_io.measuring import elementwise_activations
+
+    names = elementwise_activations(record)
+    return {MEASURED: {"elementwise": names}} if names else {}
 
 
 def _without_compile_config(record: Any) -> Any:

@@ -52,7 +52,7 @@ def add_measured(model: keras.Model, record: Record, selection: tuple[str, ...])
 
 
 def _measured(layer: keras.layers.Layer, record: Record) -> dict[str, Any]:
-    names = sorted(filter(_is_elementwise_by_name, custom_activations(record)))
+    names = elementwise_activations(record)
     parent = None if rule_for(record).channels else equivalent_parent(layer)
     noted = vars(layer).get(NOTE, {})
     return {**noted, **({"elementwise": names} if names else {}), **({"as": parent} if parent else {})}
@@ -77,6 +77,11 @@ def custom_activations(record: Record) -> set[str]:
     values = [value for inner in records_in(record) for key, value in inner["config"].items() if "activation" in key]
     functions = [value["config"] for value in values if isinstance(value, dict) and value["class_name"] == "function"]
     return {name for name in functions if isinstance(name, str) and name not in {*ELEMENTWISE, *ACROSS, *RULES}}
+
+
+def elementwise_activations(record: Record) -> list[str]:
+    """The names of the user's activation functions in a record that are elementwise, by experiments."""
+    return sorted(filter(_is_elementwise_by_name, custom_activations(record)))
 
 
 def _is_elementwise_by_name(name: str) -> bool:

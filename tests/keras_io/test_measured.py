@@ -10,6 +10,8 @@ from helpers.laws import check_law, check_round_trip
 from helpers.small_models import chain
 from kerassurgery_fn import (
     DeleteChannels,
+    InsertLayer,
+    Plan,
     analyse,
     capture,
     explain,
@@ -69,6 +71,12 @@ def test_an_elementwise_activation_is_measured(layer):
     assert list(measured_in(snapshot)["layer"]["elementwise"]) == ["measured_tests>bend"]
     check_round_trip(snapshot)
     assert check_law(model).prunable > 0.7
+
+
+def test_the_activation_of_an_inserted_layer_is_measured():
+    model = chain((6,), L.Dense(9, name="first"), L.Dense(7))
+    edit = Plan(InsertLayer(L.Dense(9, bend, name="new"), after="first"), DeleteChannels("new", [0]))
+    check_round_trip(edit(capture(model)))
 
 
 def test_the_activation_of_a_recurrent_layer_is_measured():
