@@ -82,9 +82,9 @@ class RenameModel(GraphEdit):
 class SetConfig(GraphEdit):
     """Sets fields of the configs of layers: an activation, a dropout rate, a regularizer.
 
-    A change that needs weights of other shapes raises an error. A field that switches weights on or off (`use_bias`, the
-    `scale` and `center` of a normalisation) keeps the function: new weights start as zeros (a scale as ones), and only
-    such weights can be removed. Masks follow: with `mask_zero=False`, the calls behind an Embedding have no mask.
+    A change that needs weights of other shapes raises an error. A field that switches weights on or off (`use_bias`,
+    the `scale` and `center` of a normalisation) keeps the function: new weights start as zeros (a scale as ones), and
+    only such weights can be removed. Masks follow: with `mask_zero=False`, the calls behind an Embedding have no mask.
 
     Args:
         layer: the layers, see `graph.selectors`.
