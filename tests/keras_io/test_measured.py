@@ -75,7 +75,9 @@ def test_an_elementwise_activation_is_measured(layer):
 
 def test_the_activation_of_an_inserted_layer_is_measured():
     model = chain((6,), L.Dense(9, name="first"), L.Dense(7))
-    edit = Plan(InsertLayer(L.Dense(9, bend, name="new"), after="first"), DeleteChannels("new", [0]))
+    layer = L.Dense(9, bend, name="new")
+    layer.build((None, 9))
+    edit = Plan(InsertLayer(layer, after="first"), DeleteChannels("new", [0]))
     check_round_trip(edit(capture(model)))
 
 
