@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kerassurgery_fn.analysis.channel_flow import analyse
+from kerassurgery_fn.analysis.channel_flow import Flow, analyse
 from kerassurgery_fn.channels import size
 from kerassurgery_fn.errors import BadData, MissingData, SurgeryError
 from kerassurgery_fn.graph import Ref
@@ -32,6 +32,7 @@ from kerassurgery_fn.pruning.activation_views import View
 from kerassurgery_fn.pruning.channel_statistics import ChannelStatistics
 from kerassurgery_fn.pruning.gate_gradients import GateGradients
 from kerassurgery_fn.pruning.summed_arrays import SummedArrays
+from kerassurgery_fn.rules.layer import STATE
 from kerassurgery_fn.values.snapshot import Snapshot
 
 Measure = Callable[[Batch], Any]
@@ -88,8 +89,8 @@ def measure_weights(kind: str, model: keras.Model, snapshot: Snapshot, options: 
     run = ModelRun(model, snapshot)
     total = _LossOfSamples(model, options)
     weights = {path: layer.weights for path, layer, _ in layers_of(model, snapshot.record, "") if layer.weights}
-    # Integer weights, such as states of random generators, have no gradient.
-    variables = [weight.value for layer in weights.values() for weight in layer if "float" in weight.dtype]
+    learned = {path: learned_slots(run.flow, path, layer) for path, layer in weights.items()}
+    variables = [weights[path][slot].value for path, slots in learned.items() for slot in slots]
 
     def step(batch: Batch) -> list[Any]:
         def loss(watch: Any) -> tuple[Any, Any, Sequence[Any]]:
@@ -104,11 +105,11 @@ def measure_weights(kind: str, model: keras.Model, snapshot: Snapshot, options: 
 
     def measure(batch: Batch) -> SummedArrays:
         total.prepare(batch)
-        gradients = iter(_run(model, compiled_step, batch))
+        gradients = map(np.asarray, _run(model, compiled_step, batch))
         layers = {
             path: tuple(
-                np.asarray(next(gradients), np.float64) if "float" in weight.dtype else np.zeros(weight.shape)
-                for weight in layer
+                next(gradients) if slot in learned[path] else np.zeros(weight.shape, "float32")
+                for slot, weight in enumerate(layer)
             )
             for path, layer in weights.items()
         }
@@ -117,6 +118,12 @@ def measure_weights(kind: str, model: keras.Model, snapshot: Snapshot, options: 
         return SummedArrays(kind, layers, samples_in(batch.x))
 
     return measure
+
+
+def learned_slots(flow: Flow, path: str, weights: Sequence[Any]) -> list[int]:
+    """Which weights of a layer training could change: no statistics, and no integers, as states of generators are."""
+    names = dict(enumerate(weight.name for weight in flow.weights.get(path, ())))
+    return [slot for slot, weight in enumerate(weights) if "float" in weight.dtype and names.get(slot) not in STATE]
 
 
 class _LossOfSamples:

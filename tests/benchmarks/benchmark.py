@@ -19,12 +19,19 @@ os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from kerassurgery_fn import DeleteChannels, Snapshot, analyse, capture, importance, plan_pruning, prune, rebuild
 from kerassurgery_fn.analysis.channel_flow import Flow
 from kerassurgery_fn.analysis.coupled_groups import Groups, groups_of
 from kerassurgery_fn.analysis.layer_costs import cost_of
 from kerassurgery_fn.edits.steps.cutting import cut
+from kerassurgery_fn.measure.channel_views import views_of_free_channels
+from kerassurgery_fn.measure.criterion_statistics import Options
+from kerassurgery_fn.measure.input_batches import batches
+from kerassurgery_fn.measure.sample_losses import objective_of
+from kerassurgery_fn.measure.statistics_pass import added_up, start_pass
+from kerassurgery_fn.pruning.criterion_registry import CRITERIA
 from kerassurgery_fn.values.frozen import FrozenDict
 
 
@@ -201,6 +208,38 @@ def measure_prune(repetitions: int) -> Iterator[Line]:
     yield Line("InceptionV3 pruned", times["prune"], "ms", "clone_model and set_weights", times["clone"], target=1)
 
 
+def measure_passes(repetitions: int, samples: int = 16, batch_size: int = 8) -> Iterator[Line]:
+    """Statistics of data against what Keras does on the same data; all functions are compiled beforehand."""
+    model = keras.applications.ResNet50(weights=None)
+    model.compile("sgd", "sparse_categorical_crossentropy", jit_compile=False)
+    rng = np.random.default_rng(0)
+    data = rng.random((samples, 224, 224, 3), "float32"), rng.integers(0, 1000, samples)
+    snapshot = capture(model)
+
+    def pass_of(by: str) -> Callable[[], object]:
+        options = Options(views_of_free_channels, objective_of(model))
+        measure = start_pass(CRITERIA[by].needs, snapshot, options, model)
+        return lambda: added_up(map(measure, batches(data, batch_size, None)))
+
+    @tf.function
+    def gradients(x: tf.Tensor, y: tf.Tensor) -> list[tf.Tensor]:
+        with tf.GradientTape() as tape:
+            loss = model.compute_loss(x, y, model(x, training=True))
+        return tape.gradient(loss, [weight.value for weight in model.trainable_weights])
+
+    def epoch() -> None:
+        for batch in batches(data, batch_size, None):
+            gradients(tf.constant(batch.x), tf.constant(batch.y))
+
+    subjects = {by: pass_of(by) for by in ("apoz", "variance", "hrank", "thinet", "taylor", "lfh", "snip")}
+    subjects |= {"predict": lambda: model.predict(data[0], batch_size=batch_size, verbose=0), "epoch": epoch}
+    times = in_turns(subjects, repetitions)
+    for by, target in {"apoz": 1.5, "variance": 1.5, "thinet": None, "hrank": None}.items():
+        yield Line(f"statistics for {by} on {samples} images", times[by], "ms", "predict", times["predict"], target)
+    for by in ("taylor", "lfh", "snip"):
+        yield Line(f"statistics for {by}", times[by], "ms", "gradients of an epoch", times["epoch"], target=1.5)
+
+
 def measure_sharing(snapshot: Snapshot, groups: Groups) -> Iterator[Line]:
     """Everything that a cut does not touch is to be shared."""
     edit = DeleteChannels(groups[1].channels([0]))
@@ -240,6 +279,7 @@ def main(repetitions: int = 7) -> None:
     lines += measure_sharing(snapshot, groups)
     lines += measure_pruning(repetitions)
     lines += measure_prune(repetitions)
+    lines += measure_passes(repetitions)
     sys.stdout.write(table(lines) + "\n")
 
 
