@@ -53,7 +53,8 @@ def weight_groups(record: Record) -> WeightGroups:
     'cell'
     """
     groups, config = rule_for(record).sublayers, record["config"]
-    if groups is None and isinstance(config.get("activation"), dict):
+    activation = config.get("activation")
+    if groups is None and isinstance(activation, dict) and activation["class_name"] != "function":
         return with_activation(record)
     return groups(config) if groups else WeightGroups(None)
 

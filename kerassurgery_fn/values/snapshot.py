@@ -25,7 +25,8 @@ class Snapshot:
       `module`, `class_name`, `config`, `registered_name`, `build_config` and, for a compiled model, `compile_config`.
       The record of a layer also has `trainable_weights`, the indices of its trainable weights, if only some are
       trainable and the config does not say which. The record of a layer of a user's class has `state_weights`, the
-      indices of the weights that training never changes, where their names do not tell;
+      indices of the weights that training never changes, where their names do not tell. `measured` has what running the
+      code of a layer has shown, where the library has no rule for it;
     - `weights`: layer path (`backbone/conv_1` inside a nested model) -> read-only arrays, in the order of
       `layer.get_weights()`. Layers without weights have no entry;
     - `training`: the optimizer's state, see `Training`, or None.

@@ -264,6 +264,15 @@ def test_a_plan_carries_derived_classes_and_activations(tmp_path):
     assert plan(read).weights["attention"][0].shape == (8, 3, 3)
 
 
+def test_a_file_with_an_activation_of_ones_own(tmp_path):
+    model = chain((6,), L.Dense(9, bend, name="first"), L.Dense(7))
+    snapshot = capture(model)
+    write_model(snapshot, tmp_path / "model.keras")
+    assert read_model(tmp_path / "model.keras") == snapshot
+    x = np.ones((2, 6), "float32")
+    np.testing.assert_array_equal(keras.models.load_model(tmp_path / "model.keras")(x), model(x))
+
+
 def test_explain_says_what_was_measured():
     model = chain((6,), L.Dense(9, name="first"), Affine(name="affine"), L.Activation(bend, name="act"), L.Dense(7))
     explanation = explain(DeleteChannels("first", [0]), capture(model, measure="*"))
