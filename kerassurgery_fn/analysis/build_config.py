@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from toolz import valmap
+
 from kerassurgery_fn.channels import size
 from kerassurgery_fn.graph import Record
 from kerassurgery_fn.rules.findings import First
@@ -69,7 +71,7 @@ def is_built_anew(call: First) -> bool:
 def _sizes(axes: Any) -> Any:
     """The sizes of the axes of a tensor, or of several tensors in lists and dicts."""
     if isinstance(axes, dict):
-        return {key: _sizes(tensor) for key, tensor in axes.items()}
+        return valmap(_sizes, axes)
     if isinstance(axes, list):
         return [_sizes(tensor) for tensor in axes]
     return axes if axes is None else [size(axis) for axis in axes]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from toolz import concat
+from toolz import concat, first
 
 from kerassurgery_fn.analysis.channel_collector import ChannelCollector
 from kerassurgery_fn.analysis.opened_inputs import Opened, opened_inputs
@@ -92,7 +92,7 @@ class Flow:
                 f"layer {path!r} makes no channels of its own; delete those of the layers that feed it.{reason}"
             )
         if kind is None:
-            return next(iter(own.values()))
+            return first(own.values())
         if (spelled := self._spelled(path, kind)) not in own:
             close = nearest(kind, own)
             hint = f"; did you mean {close!r}?" if close else ""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
-from toolz import valmap
+from toolz import unique, valmap
 
 from kerassurgery_fn.analysis.channel_flow import Flow, analyse
 from kerassurgery_fn.arguments import as_snapshot, takes
@@ -192,7 +192,7 @@ def groups_of(flow: Flow) -> Groups:
     made = [
         Group(
             ids, drafts[label].made, drafts[label].widths, tuple(drafts[label].carried),
-            tuple(dict.fromkeys(reason for reason, _ in held[label])),
+            tuple(unique(reason for reason, _ in held[label])),
             bool(held[label]) and all(output for _, output in held[label]), tuple(blurred[label]),
         )
         for label, ids in classes.items()

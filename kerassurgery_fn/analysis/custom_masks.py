@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from toolz import dissoc, unique
+
 from kerassurgery_fn.analysis.masks import first_argument, has_mask
 from kerassurgery_fn.errors import MisfitTensor
 from kerassurgery_fn.graph import Graph, Node, Record, Use, leaves
@@ -28,7 +30,7 @@ def refuse_left_masks(before: Graph, after: Graph) -> None:
     for node, call in before.calls.items():
         if node not in used or not has_mask(call) or not has_mask(after.calls[node]):
             continue
-        chain = list(dict.fromkeys(masked_by(before, node)))
+        chain = list(unique(masked_by(before, node)))
         lost = [key for key in chain if makes_masks(before.layers[key]) and is_changed(before, after, key, used)]
         if lost and (own := [key for key in chain if computes(before.layers[key])]):
             raise MisfitTensor(
@@ -66,5 +68,4 @@ def is_changed(before: Graph, after: Graph, key: str, used: set[Node]) -> bool:
 
 def kind(record: Record) -> Any:
     """The class of a layer, and the part of its config that determines what it computes."""
-    config = {name: value for name, value in record["config"].items() if name not in ("name", "trainable", "dtype")}
-    return record["class_name"], config
+    return record["class_name"], dissoc(record["config"], "name", "trainable", "dtype")

@@ -8,6 +8,7 @@ from math import prod
 from typing import Any
 
 import numpy as np
+from toolz import unique
 
 from kerassurgery_fn.analysis.call_keywords import misuse
 from kerassurgery_fn.channels import Axis, Constraints, Reason, size
@@ -93,7 +94,7 @@ def misfit(path: str, record: Record, call: Arguments, reads: Sequence[Spec], er
 
 def _made_by(call: Arguments) -> str:
     """The layers that make the tensors of a call, in words, if they are several."""
-    layers = [*dict.fromkeys(use.port.layer for use in call.uses)]
+    layers = list(unique(port.layer for port in call.ports))
     return f" (of {' and '.join(map(repr, layers))})" if len(layers) > 1 else ""
 
 

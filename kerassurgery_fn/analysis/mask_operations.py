@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from toolz import concat, keyfilter, unique
+
 from kerassurgery_fn.graph import Arguments, Graph, Node, Port, Record, Spec, Use, leaves, map_leaves, unused
 from kerassurgery_fn.rules.mask_rules import Computed, Mask
 from kerassurgery_fn.rules.registry import key_of
@@ -14,7 +16,7 @@ from kerassurgery_fn.values.frozen import freeze
 
 def is_operation(record: Record, mask: Computed) -> bool:
     """Whether a record is that of the operation of a computed mask."""
-    config = {name: value for name, value in record["config"].items() if name in mask.config}
+    config = keyfilter(mask.config.__contains__, record["config"])
     return key_of(record) == f"ops.{mask.operation}" and config == mask.config
 
 
@@ -35,7 +37,7 @@ class Placing:
         self.specs: dict[Port, Spec] = {}
 
     def place(self, masks: Iterable[Mask]) -> None:
-        parts = list(dict.fromkeys(part for mask in masks for part in all_parts(mask)))
+        parts = list(unique(concat(map(all_parts, masks))))
         for part in parts:
             if node := self.exact(part):
                 self.put(part, node)

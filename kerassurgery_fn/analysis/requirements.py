@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import takewhile
 from typing import Any
 
-from toolz import iterate, valmap
+from toolz import iterate, unique, valmap
 
 from kerassurgery_fn.channels import size
 from kerassurgery_fn.graph import Record, is_model
@@ -188,6 +188,6 @@ def describe(needed: Mapping[int, Sequence[str]]) -> str:
     >>> describe({1: ["top", "an output of the model"]})
     "tensor 1 is read by 'top' and an output of the model"
     """
-    index, names = next(iter(sorted(needed.items())))
-    readers = [name if " " in name else repr(name) for name in dict.fromkeys(names)]
+    index, names = min(needed.items())
+    readers = [name if " " in name else repr(name) for name in unique(names)]
     return f"tensor {index} is read by {' and '.join(readers)}"

@@ -17,6 +17,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
+from toolz import groupby
 
 from kerassurgery_fn.analysis.channel_flow import Flow
 from kerassurgery_fn.channels import Axis, same_axis, size
@@ -160,9 +161,7 @@ def _positions_of(olds: np.ndarray, wanted: np.ndarray) -> Positions:
     >>> _positions_of(np.array([7, 8, 7, 8]), np.array([8, 8, 9, -1]))
     array([ 1,  3, -1, -1])
     """
-    places: dict[int, list[int]] = defaultdict(list)
-    for position, value in enumerate(olds.tolist()):
-        places[value].append(position)
+    places = groupby(olds.tolist().__getitem__, range(len(olds)))
     occurrences: dict[int, int] = defaultdict(int)
     positions = []
     for value in wanted.tolist():

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from toolz import valfilter
+
 from kerassurgery_fn.analysis.channel_flow import Flow, analyse
 from kerassurgery_fn.arguments import as_snapshot, takes
 from kerassurgery_fn.channels import same_axis, size
@@ -35,7 +37,7 @@ def diff(a: Snapshot, b: Snapshot) -> Diff:
     sources = match_layers(old, new, a.weights, b.weights)
     arrays = ArrayChanges()
     changed = {path: arrays.of_layer(a, b, path, sources.get(path)) for path in new}
-    pieces = {path: change for path, change in changed.items() if change is not SAME}
+    pieces = valfilter(lambda change: change is not SAME, changed)
     channels = _KeptChannels(a, b, sources, pieces, arrays)
     pieces = {path: channels.with_distances(change, path) for path, change in pieces.items()}
     training = arrays.of_training(a.training, b.training, sources)

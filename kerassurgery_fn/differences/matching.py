@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from toolz import dissoc, groupby, valmap
 
 from kerassurgery_fn.differences.layer_records import LayerRecords, layers_of, parent
 from kerassurgery_fn.documents.preconditions import digest_of_arrays
@@ -86,11 +86,9 @@ class _Matching:
 
     def by_config(self) -> None:
         # Equal layers (three ReLUs, say) are matched in the order in which they are listed.
-        by_config = defaultdict(list)
-        for source in self.free:
-            by_config[without_name(self.old[source])].append(source)
+        by_config = groupby(lambda source: without_name(self.old[source]), self.free)
         for path in self.unmatched:
-            if sources := by_config[without_name(self.new[path])]:
+            if sources := by_config.get(without_name(self.new[path])):
                 self.match(path, sources.pop(0))
         self.by_name()  # the layers of models that this pass has matched
 
@@ -113,7 +111,7 @@ class _Matching:
 
 def without_name(record: Record) -> Any:
     """The class and config of a layer without its name and its sublayers; hashable, to look up equal layers."""
-    config = {key: item for key, item in record["config"].items() if key not in ("name", "layers")}
+    config = dissoc(record["config"], "name", "layers")
     return freeze({"class_name": record["class_name"], "module": record.get("module"), "config": config})
 
 
@@ -150,7 +148,7 @@ def old_values(
         slots: the weight of each variable in the new model, as in `Training`.
         sources: see `match_layers`.
     """
-    remaining = {owner: list(values) for owner, values in training.by_owner().items()} if training else {}
+    remaining = valmap(list, training.by_owner()) if training else {}
     for slot in slots:
         owner = None if slot is None else (sources.get(slot[0], slot[0]), slot[1])
         yield remaining[owner].pop(0) if remaining.get(owner) else None

@@ -24,6 +24,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice, product
 
 import numpy as np
+from toolz import groupby
 
 from kerassurgery_fn.differences.changes import NEW as NEW
 
@@ -235,9 +236,8 @@ def _match_slices(old: np.ndarray, new: np.ndarray, axes: Sequence[Positions], a
         if other != axis:
             known = np.flatnonzero(positions != NEW)
             old, new = np.take(old, positions[known], axis=other), np.take(new, known, axis=other)
-    places: dict[bytes, list[int]] = defaultdict(list)
-    for index, row in enumerate(np.moveaxis(old, axis, 0)):
-        places[row.tobytes()].append(index)
+    rows = [row.tobytes() for row in np.moveaxis(old, axis, 0)]
+    places = groupby(rows.__getitem__, range(len(rows)))
     matches: list[int] = []
     for row in np.moveaxis(new, axis, 0):
         candidates = places.get(row.tobytes(), [NEW])

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from math import prod
 from typing import Any
 
+from toolz import keyfilter
+
 from kerassurgery_fn.differences.changes import Changes, Stored
 from kerassurgery_fn.values.tables import Table, spans
 
@@ -90,7 +92,7 @@ def _with_one_compile_config(values: Mapping[str, Any]) -> dict[str, Any]:
     """
     if (optimizer := values.get("/compile_config/optimizer")) is None:
         return dict(values)
-    others = {pointer: value for pointer, value in values.items() if not pointer.startswith("/compile_config/")}
+    others = keyfilter(lambda pointer: not pointer.startswith("/compile_config/"), values)
     return {**others, "/compile_config": optimizer}
 
 

@@ -8,6 +8,7 @@ from difflib import SequenceMatcher
 from typing import Any
 
 import numpy as np
+from toolz import groupby, valfilter
 
 from kerassurgery_fn.analysis.channel_flow import Flow, analyse, analyse_for
 from kerassurgery_fn.arguments import as_snapshot, optional, takes
@@ -138,7 +139,7 @@ def diff_plans(old: Edit, new: Edit, snapshot: Snapshot | None = None) -> PlanDi
 def _without(channels: Mapping[str, tuple[int, ...]], others: Mapping[str, tuple[int, ...]]) -> FrozenDict:
     """The channels of each layer that are not among the others."""
     remaining = {path: tuple(sorted({*indices} - {*others.get(path, ())})) for path, indices in channels.items()}
-    return FrozenDict({path: indices for path, indices in remaining.items() if indices})
+    return FrozenDict(valfilter(bool, remaining))
 
 
 # --- shorter plans
@@ -151,12 +152,11 @@ def _needed(states: Sequence[Snapshot]) -> Iterator[int]:
 
     From each state the walk jumps to the last equal state, so that it always moves forward.
     """
-    by_outline: dict[Any, list[int]] = {}
-    for index, state in enumerate(states):
-        by_outline.setdefault(_outline(state), []).append(index)
+    outlines = [*map(_outline, states)]
+    by_outline = groupby(outlines.__getitem__, range(len(states)))
     index = 0
     while index < len(states) - 1:
-        later = (i for i in reversed(by_outline[_outline(states[index])]) if i > index)
+        later = (i for i in reversed(by_outline[outlines[index]]) if i > index)
         last_equal = next((i for i in later if states[i] == states[index]), None)
         if last_equal is None:
             yield index

@@ -9,6 +9,7 @@ from hashlib import blake2b
 from typing import Any
 
 import numpy as np
+from toolz import valmap
 
 from kerassurgery_fn.analysis.channel_flow import analyse
 from kerassurgery_fn.arguments import as_flag, as_snapshot, takes
@@ -104,7 +105,7 @@ def fingerprint(snapshot: Snapshot, *, weights: bool = False) -> Fingerprint:
     for producer in flow.producers.values():
         kinds[producer.path][producer.kind] = size(producer.axis) or 0
     layers = {path: _layer_fingerprint(get_in(snapshot.record, flow.graph.places[path]), kinds[path]) for path in kinds}
-    digests = {path: digest_of_arrays(arrays) for path, arrays in snapshot.weights.items()} if weights else {}
+    digests = valmap(digest_of_arrays, snapshot.weights) if weights else {}
     return Fingerprint(FrozenDict(layers), FrozenDict(digests))
 
 
@@ -193,5 +194,5 @@ def _with_histories(tree: Any) -> Any:
     if isinstance(tree, Mapping):
         if tree.get("class_name") == "__keras_tensor__":
             return leaves(tree["config"]["keras_history"])
-        return {key: _with_histories(item) for key, item in tree.items()}
+        return valmap(_with_histories, tree)
     return [_with_histories(item) for item in tree] if isinstance(tree, (list, tuple)) else tree

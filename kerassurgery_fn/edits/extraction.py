@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from toolz import dissoc, unique, valmap
+
 from kerassurgery_fn.analysis.call_keywords import added_kwargs
 from kerassurgery_fn.analysis.masks import automatic_kwargs, with_masks
 from kerassurgery_fn.edits.base import Edit, edit
@@ -110,7 +112,7 @@ def as_tensors(given: Any) -> Tensors:
     if isinstance(given, Mapping) and given:
         if odd := [key for key in given if not isinstance(key, str)]:
             raise BadValue(f"the keys of inputs and outputs are strings, not {odd[0]!r}")
-        return FrozenDict({key: as_tensors(item) for key, item in given.items()})
+        return FrozenDict(valmap(as_tensors, given))
     if isinstance(given, (list, tuple)) and given:
         return tuple(map(as_tensors, given))
     if isinstance(name := getattr(given, "name", None), str):
@@ -187,10 +189,9 @@ def refuse_beyond(graph: Graph, specs: Mapping[Port, Spec]) -> None:
 def alone(draft: Draft, scope: str) -> Snapshot:
     """A model of a snapshot as one of its own, not compiled."""
     record, _ = (model_in(draft.record(scope)) if scope else None) or (draft.snapshot.record, ())
-    record = {key: value for key, value in record.items() if key not in ("name", "inbound_nodes")}
     prefix = join_path(scope, "x")[:-1]
     weights = {p.removeprefix(prefix): a for p, a in draft.snapshot.weights.items() if p.startswith(prefix)}
-    return Snapshot({**record, "compile_config": {}}, weights)
+    return Snapshot({**dissoc(record, "name", "inbound_nodes"), "compile_config": {}}, weights)
 
 
 # --- inputs
@@ -228,7 +229,7 @@ def begun(graph: Graph, inputs: Any, specs: Mapping[Port, Spec]) -> Graph:
     """
     entries: dict[Port, Port] = {}
     names = {port: name for name, port in inputs.items() if isinstance(port, Port)} if isinstance(inputs, dict) else {}
-    for port in dict.fromkeys(leaves(inputs)):
+    for port in unique(leaves(inputs)):
         if not is_input(graph.layers[port.layer]):
             name = names.get(port) or f"{graph.name(port.layer)}_input"
             graph, entries[port] = with_entry(graph, port, specs.get(port), name)

@@ -6,6 +6,8 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from functools import reduce
 
+from toolz import keyfilter
+
 from kerassurgery_fn.analysis.call_keywords import exchanged_kwargs
 from kerassurgery_fn.analysis.masks import automatic_kwargs
 from kerassurgery_fn.edits.base import edit
@@ -344,7 +346,7 @@ def the_read(graph: Graph, path: str, node: Node, verb: str, operand: int | None
 
 def without_masks(call: Arguments) -> Arguments:
     """A call less the masks among its arguments, which Keras hands on beside the tensors."""
-    return Arguments(call.args, {name: given for name, given in call.kwargs.items() if not name.endswith("mask")})
+    return Arguments(call.args, keyfilter(lambda name: not name.endswith("mask"), call.kwargs))
 
 
 def the_made(graph: Graph, path: str, node: Node, verb: str) -> Port:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import reduce
 from typing import Any
 
 import numpy as np
-from toolz import concat
+from toolz import concat, pipe
 
 from kerassurgery_fn.arguments import as_snapshot, is_keras, shortened, takes
 from kerassurgery_fn.edits.base import Edit
@@ -36,12 +35,17 @@ class Plan(Edit):
 
     @takes(snapshot=as_snapshot)
     def __call__(self, snapshot: Snapshot) -> Snapshot:
-        return reduce(lambda before, edit: as_snapshot(edit(before), f"the result of {edit!r}"), self.edits, snapshot)
+        return pipe(snapshot, *map(_giving_a_snapshot, self.edits))
 
     @staticmethod
     def at_once(*edits: Edit) -> AtOnce:
         """The edits as one: every name, call and index refers to the snapshot on which the whole is called."""
         return AtOnce(edits)
+
+
+def _giving_a_snapshot(edit: Callable[[Snapshot], Snapshot]) -> Callable[[Snapshot], Snapshot]:
+    """An edit that raises NotASnapshot if it returns something else."""
+    return lambda snapshot: as_snapshot(edit(snapshot), f"the result of {edit!r}")
 
 
 def as_edit(given: Any, name: str = "edit") -> Edit:

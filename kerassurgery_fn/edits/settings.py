@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from toolz import compose, dissoc, valmap
 
 from kerassurgery_fn.edits.base import edit
 from kerassurgery_fn.edits.steps.config_fields import configured
@@ -108,8 +109,7 @@ class SetConfig(GraphEdit):
     def __init__(self, layer: Any, *, allow_function_change: bool = False, **fields: Any) -> None:
         object.__setattr__(self, "layer", as_selector(layer))
         object.__setattr__(self, "allow_function_change", allow_function_change)
-        values = {name: freeze(as_value(value)) for name, value in fields.items()}
-        object.__setattr__(self, "fields", FrozenDict(values))
+        object.__setattr__(self, "fields", FrozenDict(valmap(compose(freeze, as_value), fields)))
         self.__post_init__()
 
     def __post_init__(self) -> None:
@@ -194,5 +194,4 @@ def with_trainable(record: Any, trainable: bool) -> Any:
     if not isinstance(record, dict) or not isinstance(record.get("config"), dict):
         return record
     config = {key: with_trainable(value, trainable) for key, value in record["config"].items()}
-    record = {key: value for key, value in record.items() if key != TRAINED}
-    return {**record, "config": config | ({"trainable": trainable} if "trainable" in config else {})}
+    return {**dissoc(record, TRAINED), "config": config | ({"trainable": trainable} if "trainable" in config else {})}

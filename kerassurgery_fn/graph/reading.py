@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from toolz import dissoc, valmap
+
 from kerassurgery_fn.errors import BrokenSnapshot, UnknownLayer
 from kerassurgery_fn.graph.model_graph import Graph
 from kerassurgery_fn.graph.records import (
@@ -87,7 +89,7 @@ def graph_of(record: Record) -> Graph:
 def read_functional(record: Record) -> Graph:
     config = record["config"]
     records = {name_of(layer): layer for layer in config["layers"]}
-    layers = {key: own_record(layer) for key, layer in records.items()}
+    layers = valmap(own_record, records)
     calls = {
         (key, number): Arguments(with_uses(data["args"]), with_uses(data["kwargs"]))
         for key, layer in records.items()
@@ -123,7 +125,7 @@ def own_record(record: Record) -> Record:
     {'class_name': 'ReLU', 'config': {'name': 'r'}}
     """
     beside = ("name", "inbound_nodes") if "name" in record["config"] else ("inbound_nodes",)
-    return {key: value for key, value in record.items() if key not in beside}
+    return dissoc(record, *beside)
 
 
 # --- tensors
@@ -143,7 +145,7 @@ def with_uses(tree: Any) -> Any:
     if isinstance(tree, dict):
         match tree.get("class_name"):
             case None:
-                return {key: with_uses(item) for key, item in tree.items()}
+                return valmap(with_uses, tree)
             case "__keras_tensor__":
                 config = tree["config"]
                 return Use(Port(*config["keras_history"]), Spec(as_shape(config["shape"]), config["dtype"]))

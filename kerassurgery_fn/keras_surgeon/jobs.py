@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
+
+from toolz import groupby
 
 from kerassurgery_fn.edits import DeleteChannels, DeleteLayer, InsertLayer, RenameLayer, ReplaceLayer, UnshareLayer
 from kerassurgery_fn.edits.base import Edit
@@ -97,9 +100,7 @@ def as_functional(model: keras.Model) -> keras.Model:
 
 def edits_of(jobs: Iterable[Job], snapshot: Snapshot) -> tuple[AtOnce, DeleteChannels]:
     """The edits of layers, and the deletion of channels that follows them."""
-    jobs_by_kind: dict[str, list[Job]] = defaultdict(list)
-    for job in jobs:
-        jobs_by_kind[job.kind].append(job)
+    jobs_by_kind = defaultdict(list, groupby(attrgetter("kind"), jobs))
     channels, unshare_jobs = group_by_channels(jobs_by_kind["delete_channels"], read_graph(snapshot).places)
     edits = [to_edit(job) for kind, to_edit in LAYER_EDITS.items() for job in jobs_by_kind[kind]]
     edits += unshare_edits([*jobs_by_kind["unshare"], *unshare_jobs], jobs_by_kind["replace_layer"])

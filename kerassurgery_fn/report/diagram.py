@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from toolz import groupby
 
 from kerassurgery_fn.analysis.channel_flow import Flow, analyse
 from kerassurgery_fn.analysis.layer_costs import LayerCost, cost_of
@@ -52,9 +53,7 @@ def diagram_of(snapshot: Snapshot, flow: Flow | None = None) -> Diagram:
     layers = {cost.path: _layer(snapshot, flow, cost) for cost in cost_of(snapshot, flow).layers}
     edges = dict.fromkeys((ref.path, call.path) for call in flow.trace.calls for ref in refs([call.args, call.kwargs]))
     first_layers = _first_layers_of_boxes(flow, layers, [*edges])
-    boxes: dict[str, list[str]] = defaultdict(list)
-    for path in layers:
-        boxes[first_layers[path]].append(path)
+    boxes = groupby(first_layers.__getitem__, layers)
     box_edges = dict.fromkeys((first_layers[source], first_layers[target]) for source, target in edges)
     lines = [(source, target) for source, target in box_edges if source != target]
     return Diagram(layers, [tuple(box) for box in boxes.values()], lines)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from toolz import concat
+from toolz import concat, unique
 
 from kerassurgery_fn.analysis.channel_flow import Flow
 from kerassurgery_fn.analysis.layer_costs import Cost, cost
@@ -153,8 +153,8 @@ def _explain_plan(plan: Plan, snapshot: Snapshot) -> tuple[Explanation, Snapshot
         difference=diff(snapshot, state),
         before=cost(snapshot),
         after=cost(state),
-        warnings=tuple(dict.fromkeys(warning for step in steps for warning in step.warnings)),
-        measured=tuple(dict.fromkeys(words for step in steps for words in step.measured)),
+        warnings=tuple(unique(concat(step.warnings for step in steps))),
+        measured=tuple(unique(concat(step.measured for step in steps))),
         steps=tuple(steps),
     )
     return explanation, state

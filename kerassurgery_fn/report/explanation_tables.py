@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from toolz import groupby
 
 from kerassurgery_fn.values.tables import Table, change, spans
 
@@ -28,9 +29,7 @@ def loss_table(losses: Iterable[Loss]) -> Table:
 
 def cut_table(cuts: Iterable[Cut]) -> Table:
     """The cut weights; one row for all axes of a layer's weights that lose the same positions."""
-    similar: dict[Any, list[Cut]] = defaultdict(list)
-    for cut in cuts:
-        similar[cut.path, cut.positions, cut.total, cut.producers].append(cut)
+    similar = groupby(lambda cut: (cut.path, cut.positions, cut.total, cut.producers), cuts)
     rows = [
         (path, _weights_text(group), f"{len(positions)} of {total}", _producers_text(path, producers))
         for (path, positions, total, producers), group in similar.items()

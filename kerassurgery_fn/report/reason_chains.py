@@ -16,6 +16,7 @@ from itertools import product
 from typing import NamedTuple
 
 import numpy as np
+from toolz import unique
 
 from kerassurgery_fn.analysis.channel_flow import Flow
 from kerassurgery_fn.channels import FIXED, Reason, Tie
@@ -56,7 +57,7 @@ class Chains:
             channel_id, tie = previous
             tying_layers.append(tying_layer(self.ties[tie].reason))
             if channel_id in self.producers:
-                links.append(Link(" and ".join(dict.fromkeys(tying_layers)), *self.producers[channel_id]))
+                links.append(Link(" and ".join(unique(tying_layers)), *self.producers[channel_id]))
                 tying_layers = []
         return tuple(links)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
+from toolz import valmap
+
 Location = tuple[str | int, ...]
 
 
@@ -69,7 +71,7 @@ def freeze(value: Any) -> Any:
     if isinstance(value, (FrozenDict, FrozenList)):
         return value
     if isinstance(value, Mapping):
-        return FrozenDict({key: freeze(item) for key, item in value.items()})
+        return FrozenDict(valmap(freeze, value))
     if isinstance(value, (list, tuple)):
         return FrozenList([freeze(item) for item in value])
     return value
@@ -82,7 +84,7 @@ def thaw(value: Any) -> Any:
     <class 'list'>
     """
     if isinstance(value, dict):
-        return {key: thaw(item) for key, item in value.items()}
+        return valmap(thaw, value)
     if isinstance(value, list):
         return [thaw(item) for item in value]
     return value

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import numpy as np
+from toolz import valmap
 
 from kerassurgery_fn.errors import BrokenSnapshot
 from kerassurgery_fn.values.frozen import FrozenDict, freeze
@@ -48,9 +49,7 @@ class Snapshot:
     def __post_init__(self) -> None:
         _check_types(self.record, self.weights, self.training)
         object.__setattr__(self, "record", freeze(self.record))
-        object.__setattr__(
-            self, "weights", FrozenDict({path: read_only(arrays) for path, arrays in self.weights.items()})
-        )
+        object.__setattr__(self, "weights", FrozenDict(valmap(read_only, self.weights)))
         object.__setattr__(self, "_results", {})  # see kept_results
         object.__setattr__(self, "_results_of_record", results_of_record(self.record))
 

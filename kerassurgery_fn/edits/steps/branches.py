@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from toolz import keyfilter
 
 from kerassurgery_fn.analysis.channel_flow import Flow
 from kerassurgery_fn.channels import FIXED, has_ids, size
@@ -72,7 +73,7 @@ def cut_branches(snapshot: Snapshot, flow: Flow, removal: Removal) -> Snapshot:
     refuse_hollow(flow, removal.dead, paths)
     if record is smaller.record:
         return smaller
-    weights = {path: arrays for path, arrays in smaller.weights.items() if path in paths}
+    weights = keyfilter(paths.__contains__, smaller.weights)
     return Snapshot(following_outputs(record, snapshot.record), weights, trained(smaller.training, paths))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from toolz import unique
 
 from kerassurgery_fn.analysis.channel_flow import Flow
 from kerassurgery_fn.arguments import counted
@@ -133,7 +134,7 @@ def refuse_pinned(flow: Flow, dead: np.ndarray, allowed: Allowed, verb: str = "d
         return
     every = [pin for one in held.tolist() for pin in flow.solution.reasons[one]]
     pins = [pin for pin in every if pin.holds(output=not allowed.output, input=not allowed.input)]
-    reasons = list(dict.fromkeys(pin.reason for pin in pins))
+    reasons = list(unique(pin.reason for pin in pins))
     # A layer without a rule comes first, because the user can add a rule.
     reasons.sort(key=lambda reason: flow.opaque.get(reason.layer) != reason.words)
     producers = located(flow, held)

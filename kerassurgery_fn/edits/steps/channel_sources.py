@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
+from toolz import groupby
 
 from kerassurgery_fn.analysis.channel_flow import Flow
 from kerassurgery_fn.channels import FIXED, Axis
@@ -38,9 +39,8 @@ def matched(old: np.ndarray, new: np.ndarray, origins: np.ndarray) -> np.ndarray
     >>> matched(np.array([[7, 8, 7, 8]]), np.array([[0, 1, 2, 0, 1, 2]]), np.array([7, 7, 8, FIXED]))
     array([0, 0, 1, 2, 2, 3])
     """
-    places: dict[Key, list[int]] = defaultdict(list)
-    for position, key in enumerate(_keys(old)):
-        places[key].append(position)
+    keys = list(_keys(old))
+    places = groupby(keys.__getitem__, range(len(keys)))
     seen: dict[Key, int] = defaultdict(int)
     sources = []
     for key in _keys(new):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from toolz import dissoc
+from toolz import dissoc, keyfilter
 
 from kerassurgery_fn.analysis.masks import with_masks, without_masks
 from kerassurgery_fn.analysis.shape_collector import Facts
@@ -162,7 +162,7 @@ class Draft:
         """The draft in which a new layer replaces the one at a path, if either of them is a model."""
         if path not in self.before.places or not (model_in(new) or model_in(self.record(path))):
             return self
-        graphs = {scope: graph for scope, graph in self.graphs.items() if not within(scope, path)}
+        graphs = keyfilter(lambda scope: not within(scope, path), self.graphs)
         return replace(self, graphs=graphs, replaced=self.replaced | {path})
 
     def facts(self, scope: str) -> Facts:
@@ -183,8 +183,7 @@ class Draft:
         name = name or unused(layer.name, taken)
         key = key or unused(name, graph.layers)
         path = join_path(scope, key)
-        record = {key: value for key, value in own_record(layer.record).items() if key != "compile_config"}
-        record = freeze(with_name(record, name))
+        record = freeze(with_name(dissoc(own_record(layer.record), "compile_config"), name))
         stated = {port: spec for port, spec in graph.stated.items() if port.layer != key}  # outputs of a replaced layer
         graph = replace(graph, layers={**graph.layers, key: record}, changed=graph.changed | {key}, stated=stated)
         draft = self.without(path).without_model(path, record).with_graph(scope, graph)

@@ -6,6 +6,8 @@ from abc import abstractmethod
 from collections import Counter
 from dataclasses import replace
 
+from toolz import keyfilter
+
 from kerassurgery_fn.analysis.custom_masks import refuse_left_masks
 from kerassurgery_fn.analysis.masks import with_masks, without_masks
 from kerassurgery_fn.analysis.shape_collector import Facts
@@ -150,7 +152,7 @@ class _Writing:
 
     def snapshot(self) -> Snapshot:
         alive = {layer.path for layer in layers_in(self.record)}
-        weights = {path: arrays for path, arrays in self.arrays().items() if path in alive}
+        weights = keyfilter(alive.__contains__, self.arrays())
         training = None if self.is_uncompiled() else self.training(weights)
         training = with_loss_scale(training, self.draft.snapshot.record, self.record)
         return Snapshot(self.record, weights, training)
