@@ -50,9 +50,10 @@ def nested(graph: Graph, key: str) -> Graph | None:
     inner = model_in(graph.layers[key])
     if inner is None:
         return None
-    if key not in graph.read_models or graph.read_models[key].record is not inner[0]:
-        graph.read_models[key] = graph_of(inner[0])
-    return graph.read_models[key]
+    known = graph.read_models.get(key)
+    if known is None or known.record is not inner[0]:
+        graph.read_models[key] = known = graph_of(inner[0])
+    return known  # not what the dict has by now: graphs that were made of one graph share it
 
 
 def graph_at(graph: Graph, path: str) -> Graph:

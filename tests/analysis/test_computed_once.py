@@ -2,14 +2,16 @@
 
 import gc
 import pickle
+import sys
 from collections import Counter
-from dataclasses import fields, is_dataclass, replace
-from types import FunctionType
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from threading import Barrier
 from weakref import ref
 
-import numpy as np
 import pytest
 
+from helpers.kept import fresh, plain
 from helpers.pictures import chain, fork, grouped, image, nested, residual, shared
 from helpers.records import call, functional, layer, numbers
 from kerassurgery_fn import cost, explain, groups, prune
@@ -18,20 +20,16 @@ from kerassurgery_fn.analysis.channel_flow import analyse
 from kerassurgery_fn.analysis.coupled_groups import groups_of
 from kerassurgery_fn.edits import DeleteChannels, RenameLayer, ReorderChannels, SetConfig, SetTrainable
 from kerassurgery_fn.edits.plan import Plan
+from kerassurgery_fn.graph import nested as nested_graph
 from kerassurgery_fn.graph import read_graph
 from kerassurgery_fn.rules import RULES, Rule, rule
 from kerassurgery_fn.rules.registry import RuleTable
 from kerassurgery_fn.rules.strictness import strict_rules
-from kerassurgery_fn.values.frozen import FrozenDict
+from kerassurgery_fn.values.frozen import set_in
 from kerassurgery_fn.values.snapshot import Snapshot
 
 MODELS = [chain, fork, grouped, image, nested, residual, shared]
 of_each = pytest.mark.parametrize("model", MODELS, ids=[model.__name__ for model in MODELS])
-
-
-def fresh(snapshot):
-    """An equal snapshot of which nothing has been computed."""
-    return Snapshot(FrozenDict(snapshot.record), snapshot.weights, snapshot.training)
 
 
 @pytest.fixture
@@ -45,22 +43,6 @@ def walks(monkeypatch):
 
     monkeypatch.setattr(channel_flow, "walk", counting)
     return analysed
-
-
-def plain(value):
-    """A value in a form that `==` compares by content: arrays as lists, objects as their attributes."""
-    match value:
-        case np.ndarray():
-            return value.dtype.str, value.tolist()
-        case dict():
-            return {key: plain(item) for key, item in value.items()}
-        case list() | tuple() | set() | frozenset():
-            return [plain(item) for item in value]
-        case FunctionType() | type() | str() | int() | float() | None:
-            return value
-    if is_dataclass(value):
-        return [plain(getattr(value, field.name)) for field in fields(value) if field.compare]
-    return type(value).__name__, plain(vars(value)) if hasattr(value, "__dict__") else repr(value)
 
 
 # --- once
@@ -281,3 +263,24 @@ def test_edits_of_many_layers_read_each_config_once(monkeypatch):
     analyse(snapshot)
     SetTrainable("*", False)(snapshot), SetConfig("b", use_bias=True)(snapshot), DeleteChannels("a", [0])(snapshot)
     assert reads[id(snapshot.record)] == 1
+
+
+def test_graphs_of_nested_models_are_those_of_their_own_model():
+    """Graphs that were made of one graph share what has been read of nested models, also in several threads."""
+    snapshot, start = nested(), Barrier(8)
+    graph = read_graph(snapshot)
+    key = next(key for key, record in graph.layers.items() if "layers" in record["config"])
+
+    def read(number):
+        record = set_in(graph.layers[key], ("config", "name"), f"inner_{number % 2}")
+        changed = replace(graph, layers={**graph.layers, key: record})
+        start.wait()
+        return [nested_graph(changed, key).record is record for _ in range(200)]
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # threads take turns all the time
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            assert all(map(all, pool.map(read, range(8))))
+    finally:
+        sys.setswitchinterval(interval)

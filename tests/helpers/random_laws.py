@@ -15,6 +15,7 @@ import tensorflow as tf
 
 import kerassurgery_fn as k
 from helpers.filling import random_inputs
+from helpers.kept import fresh, results
 from helpers.laws import differences, frozen_copy
 from helpers.random_edits import Target, random_edit
 from helpers.random_models import random_model, told
@@ -169,6 +170,7 @@ def light(subject: Subject, edit: Any, turn: int | None = None) -> Snapshot | No
     hold("applied twice", (result is None) == (twice is None) and result == twice, "the decoded edit does other things")
     if result is None:
         return None
+    hold("kept results", results(result) == results(fresh(result)))
     hold("read-only", not any(a.flags.writeable for arrays in result.weights.values() for a in arrays))
     if turn in (0, None):
         difference = k.diff(snapshot, result)
