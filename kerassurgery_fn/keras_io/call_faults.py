@@ -75,7 +75,8 @@ def _remedy(error: Exception, place: Place | None, inputs: Any, variables: str) 
         return f"(tf.{function} is a function of TensorFlow, which takes no symbolic tensors; {advice})"
     if any(words in text for words in VALUES):
         return "(the code depends on the values of tensors; use keras.ops.where, keras.ops.cond or keras.ops.max)"
-    if "NoneType" in text or "None" in text:
+    has_open_sizes = any(None in tensor.shape for tensor in keras.tree.flatten(inputs))
+    if has_open_sizes and ("NoneType" in text or "(None" in text):
         return (
             f"(the code computes with sizes, and these are open: {_shapes(inputs)}; record it for fixed sizes, such as "
             "capture(model, inputs=(None, 128)), and the snapshot then holds for these sizes)"

@@ -55,8 +55,8 @@ def recorded_model(model: keras.Model, inputs: Any = None) -> keras.Model:
 
 def expanded_model(model: keras.Model, inputs: Any, selection: Selection) -> keras.Model:
     """A Functional model with nested models in place of layers that are made of layers, compared with the model."""
-    expansion = Expansion(selection)
     symbolic = None if inputs is None else inputs_of(model, inputs, set())
+    expansion = Expansion(selection, fixed_sizes=symbolic is not None)
     expanded = expansion.model(model, inputs=symbolic and symbolic.inputs)
     expansion.refuse_unmatched()
     _warn_of_failures(expansion)

@@ -11,10 +11,12 @@ name of the layer.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Any, NamedTuple
 
 import keras
 from keras.src.backend import get_keras_mask
+from toolz import concat
 
 from kerassurgery_fn.errors import NotAGraph, UnknownLayer
 from kerassurgery_fn.graph import join_path, matches
@@ -22,6 +24,7 @@ from kerassurgery_fn.keras_io.call_faults import described
 from kerassurgery_fn.keras_io.call_recording import numbered_names, record_call
 from kerassurgery_fn.keras_io.graph_copies import copied
 from kerassurgery_fn.keras_io.layer_calls import LayerCall
+from kerassurgery_fn.keras_io.measuring import equivalent_parent
 from kerassurgery_fn.keras_io.sublayers import is_graph
 from kerassurgery_fn.rules.registry import rule_for
 
@@ -49,11 +52,12 @@ class Expansion:
     - `selection`: which layers are expanded;
     - `nested`: path -> the nested model in place of a layer. A layer without weights has one for each kind of calls;
     - `failures`: path -> why a layer cannot be expanded;
-    - `matched`: the selectors that some layer fits.
+    - `matched`: the selectors that some layer fits;
+    - `fixed_sizes`: whether the inputs of the model have other sizes than they had, which hold in nested models, too.
     """
 
-    def __init__(self, selection: Selection) -> None:
-        self.selection = selection
+    def __init__(self, selection: Selection, fixed_sizes: bool = False) -> None:
+        self.selection, self.fixed_sizes = selection, fixed_sizes
         self.nested: dict[str, list[Nested]] = {}
         self.failures: dict[str, NotAGraph] = {}
         self.matched: set[str] = set()
@@ -82,7 +86,7 @@ class Expansion:
         that the layer has to stay."""
         while True:
             try:
-                return copied(graph, inputs, _Calls(self, scope))
+                return copied(graph, inputs, _Calls(self, graph, scope))
             except _LayerStays:
                 continue
 
@@ -154,19 +158,35 @@ class _LayerStays(Exception):
 class _Calls:
     """The calls of a copied model: those of expanded layers go to the nested models in their place."""
 
-    def __init__(self, expansion: Expansion, scope: str) -> None:
+    def __init__(self, expansion: Expansion, graph: keras.Model, scope: str) -> None:
         self.expansion, self.scope = expansion, scope
+        self.counts = Counter(id(node.operation) for node in concat(graph._nodes_by_depth.values()))
 
     def __call__(self, operation: Any, *args: Any, **kwargs: Any) -> Any:
         path = join_path(self.scope, operation.name)
         if is_graph(operation):
-            return self.expansion.model(operation, path)(*args, **kwargs)
+            keeps_sizes = not self.expansion.fixed_sizes or self.counts[id(operation)] > 1
+            inputs = None if keeps_sizes else resized_inputs(operation, args)
+            return self.expansion.model(operation, path, inputs)(*args, **kwargs)
         if self.expansion.wants(path, operation) and path not in self.expansion.failures:
             try:
                 return self.expansion.called(path, operation, args, kwargs)
             except NotAGraph as error:
                 self.expansion.note_failure(path, error)
         return operation(*args, **kwargs)
+
+
+def resized_inputs(model: keras.Model, args: tuple[Any, ...]) -> Any:
+    """Inputs for a nested model with the sizes of the tensors that it is called on; None if it has these sizes."""
+    graph = model._functional if isinstance(model, keras.Sequential) else model
+    own, given = graph.inputs, keras.tree.flatten(args)
+    if [tensor.shape for tensor in own] == [tensor.shape for tensor in given]:
+        return None
+    inputs = [
+        keras.Input(batch_shape=tensor.shape, dtype=old.dtype, name=old._keras_history.operation.name)
+        for old, tensor in zip(own, given, strict=True)
+    ]
+    return keras.tree.pack_sequence_as(graph._inputs_struct, inputs)
 
 
 def _refuse_lost_masks(layer: keras.layers.Layer, outputs: Any, graph: keras.Model) -> None:
@@ -188,12 +208,11 @@ def record_of_class(cls: type) -> dict[str, Any]:
 def _is_unknown_composite(layer: keras.layers.Layer) -> bool:
     """Whether a layer is made of layers, or of operations only, and the library has no rule for its class.
 
-    A class that is derived from one of Keras' own layers is none: its code is that of the parent, for the most part.
+    A class that is derived from one of Keras and computes what that computes has the rule of its parent.
     """
-    parents = {cls for cls in type(layer).__mro__ if cls.__module__.startswith("keras.src.layers")}
-    is_derived = bool(parents - {keras.layers.Layer})
     is_composite = bool(layer._layers) or not layer.weights
-    return is_composite and not is_derived and rule_for(record_of_class(type(layer))).channels is None
+    is_unknown = rule_for(record_of_class(type(layer))).channels is None
+    return is_composite and is_unknown and equivalent_parent(layer) is None
 
 
 def is_unsaved_model(layer: keras.layers.Layer) -> bool:

@@ -258,22 +258,23 @@ def test_a_lost_mask_is_refused():
         capture(model, expand="passing")
 
 
+@keras.saving.register_keras_serializable("expanded")
+class Causal(L.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.attention = L.MultiHeadAttention(2, 4, name="attention")
+
+    def build(self, shape):
+        self.attention.build(shape, shape)
+
+    def call(self, x):
+        batch, size, _ = ops.shape(x)
+        steps = ops.arange(size)
+        mask = ops.broadcast_to(steps[None, :, None] >= steps[None, None, :], (batch, size, size))
+        return self.attention(x, x, attention_mask=mask)
+
+
 def test_sizes_that_the_code_computes_with():
-    @keras.saving.register_keras_serializable("expanded")
-    class Causal(L.Layer):
-        def __init__(self, **kwargs):
-            super().__init__(**kwargs)
-            self.attention = L.MultiHeadAttention(2, 4, name="attention")
-
-        def build(self, shape):
-            self.attention.build(shape, shape)
-
-        def call(self, x):
-            batch, size, _ = ops.shape(x)
-            steps = ops.arange(size)
-            mask = ops.broadcast_to(steps[None, :, None] >= steps[None, None, :], (batch, size, size))
-            return self.attention(x, x, attention_mask=mask)
-
     x = keras.Input((None, 8))
     model = keras.Model(x, L.Dense(2)(Causal(name="causal")(x)))
     with pytest.raises(NotAGraph, match=r"ops.arange\(size\).*computes with sizes.*capture\(model, inputs="):
@@ -347,3 +348,29 @@ def test_fixed_sizes_keep_names_and_dtypes_of_inputs():
 def test_other_inputs_than_the_model_has_are_refused(inputs):
     with pytest.raises(WrongShape, match=r"has 2 inputs \(mask, tokens\)"):
         capture(transformer(), expand=True, inputs=inputs)
+
+
+def test_fixed_sizes_hold_in_nested_models():
+    y = keras.Input((None, 8))
+    inner = keras.Model(y, Causal(name="causal")(y), name="backbone")
+    x = keras.Input((None, 8))
+    model = keras.Model(x, L.Dense(2)(inner(x)))
+    assert "backbone/causal/attention" in check_expanded(model, SEQUENCES, True, inputs=(None, 5, 8)).weights
+
+
+@keras.saving.register_keras_serializable("expanded")
+class Louder(L.MultiHeadAttention):
+    """A class derived from one of Keras that computes something else."""
+
+    def call(self, query, value, key=None, training=None):
+        query, key, value = self._query_dense(query), self._key_dense(value), self._value_dense(value)
+        return 2 * self._output_dense(self._compute_attention(query, key, value, training=training)[0])
+
+
+def test_a_derived_class_that_computes_something_else_is_expanded():
+    x = keras.Input((5, 8))
+    model = keras.Model(x, L.Dense(2)(Louder(4, 3, name="loud")(y := L.Dense(8, name="first")(x), y)))
+    snapshot = check_expanded(model, SEQUENCES, True)
+    assert {"loud/query", "loud/attention_output"} <= snapshot.weights.keys()
+    free = {path for group in groups(snapshot) if not group.reasons for path in group.made}
+    assert {"first", "loud/query", "loud/key", "loud/value"} <= free

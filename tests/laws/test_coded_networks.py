@@ -82,6 +82,13 @@ BACKBONES = {
         lambda models: models.LlamaBackbone(**SIZES, **GROUPED), TOKENS,
         {"*/feedforward_gate_dense": range(12), "*/self_attention/value:h": [0, 3]},
     ),
+    "Whisper": (
+        lambda models: models.WhisperBackbone(
+            **SIZES, num_heads=4, num_mels=8, max_encoder_sequence_length=16, max_decoder_sequence_length=12
+        ),
+        {"encoder_features": (None, 12, 8), **{f"decoder_{name}": shape for name, shape in TOKENS.items()}},
+        {"*attention*/query": [0, 1], "*/feedforward_intermediate_dense": range(12)},
+    ),
     "Gemma": (
         lambda models: models.GemmaBackbone(**SIZES, **GROUPED, head_dim=8), TOKENS,
         {"*/ffw_gating": range(6), "*/attention/value:h": [0, 3, 5, 6]},
