@@ -10,7 +10,8 @@ import numpy as np
 
 from kerassurgery_fn.analysis.opened_inputs import Opened
 from kerassurgery_fn.analysis.rule_walk import walk
-from kerassurgery_fn.channels import Reason, size
+from kerassurgery_fn.analysis.vocabularies import vocabulary_of
+from kerassurgery_fn.channels import Reason, select, size
 from kerassurgery_fn.graph import Call, Constant, Record, Ref, Shape, Trace, map_leaves, refs
 from kerassurgery_fn.rules import Layer, NoRule
 from kerassurgery_fn.rules.constants import given
@@ -163,6 +164,7 @@ class ChannelCollector:
         """
         for first, later in self.trace.twins:
             self.tie_twins(first, later)
+        self.tie_rows(sorted(key for key, axis in self.findings.opened.items() if not axis))
         for path, arrays in weights.items():
             self.check_weights(path, arrays)
         for call, _ in self.visited.values():
@@ -184,6 +186,22 @@ class ChannelCollector:
             for x, y in zip(a, b, strict=False):
                 if size(x) == size(y):
                     self.findings.constraints.tie(x, y, reason)
+
+    def tie_rows(self, rows: Sequence[tuple[str, str]]) -> None:
+        """The rows of layers that read the same values: they are deleted together, and none is where a layer computes
+        with the values."""
+        if not rows:
+            return
+        vocabulary, producers = vocabulary_of(self.trace, rows), self.findings.producers
+        axes = [producers[key].axis for key in rows if key in producers]
+        reason = Reason("reads the same values", rows[0][0])
+        for axis in axes[1:]:
+            least = slice(min(size(axes[0]) or 0, size(axis) or 0))
+            self.findings.constraints.tie(select(axes[0], least), select(axis, least), reason)
+        for path in vocabulary.readers:
+            self.findings.constraints.pin(axes[0], Reason("computes with the values, or makes them", path))
+        for path, first in vocabulary.first.items():
+            self.findings.constraints.pin(select(axes[0], slice(first)), Reason("tells the first values apart", path))
 
     def check_weights(self, path: str, arrays: Sequence[np.ndarray]) -> None:
         """Lists a layer as opaque if its arrays differ from the weights of its rule. Weights that are drawn at rebuild

@@ -9,7 +9,7 @@ from typing import Any
 from toolz import concat, first
 
 from kerassurgery_fn.analysis.channel_collector import ChannelCollector
-from kerassurgery_fn.analysis.opened_inputs import Opened, opened_inputs
+from kerassurgery_fn.analysis.opened_inputs import Opened, opened_inputs, opened_rows
 from kerassurgery_fn.analysis.rule_walk import walk
 from kerassurgery_fn.arguments import as_snapshot, nearest, takes
 from kerassurgery_fn.channels import Axis, Solution
@@ -146,12 +146,14 @@ def analyse(snapshot: Snapshot) -> Flow:
 
 def analyse_for(snapshot: Snapshot, addresses: Iterable[str], allow_input_change: bool) -> Flow:
     """The channels of a snapshot for an edit of the channels at some addresses, including the channels of inputs that
-    the edit names or allows to change."""
-    return _analysed(snapshot, frozenset(opened_inputs(read_graph(snapshot), addresses, allow_input_change).items()))
+    the edit names or allows to change, and rows for the values of inputs that it names."""
+    graph, addresses = read_graph(snapshot), list(addresses)
+    opened = opened_inputs(graph, addresses, allow_input_change) | opened_rows(graph, addresses)
+    return _analysed(snapshot, frozenset(opened.items()))
 
 
 @computed_once(state=state_of_rules)
-def _analysed(snapshot: Snapshot, opened: frozenset[tuple[str, int]]) -> Flow:
+def _analysed(snapshot: Snapshot, opened: frozenset[tuple[tuple[str, str], int]]) -> Flow:
     flow = _flow_of_record(snapshot, opened)
     misfits = (
         arrays and path not in flow.opaque and weights_fault(flow.weights.get(path, []), arrays)
@@ -161,12 +163,12 @@ def _analysed(snapshot: Snapshot, opened: frozenset[tuple[str, int]]) -> Flow:
 
 
 @computed_once(with_record, state_of_rules)
-def _flow_of_record(snapshot: Snapshot, opened: frozenset[tuple[str, int]]) -> Flow:
+def _flow_of_record(snapshot: Snapshot, opened: frozenset[tuple[tuple[str, str], int]]) -> Flow:
     """The flow of a snapshot whose weights have the shapes that the rules expect."""
     return _collected(snapshot, {}, opened)
 
 
-def _collected(snapshot: Snapshot, weights: Weights, opened: frozenset[tuple[str, int]]) -> Flow:
+def _collected(snapshot: Snapshot, weights: Weights, opened: frozenset[tuple[tuple[str, str], int]]) -> Flow:
     """The flow by one walk through the calls; of the weights, only the shapes count."""
     collector = ChannelCollector(trace(read_graph(snapshot)), dict(opened))
     walk(collector.trace.calls, collector)

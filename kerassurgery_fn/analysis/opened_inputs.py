@@ -1,4 +1,4 @@
-"""The inputs of a model whose channels an edit may change.
+"""The inputs of a model whose channels an edit may change, and the layers with a row for each value of an input.
 
 The channels of inputs have no ids in the usual analysis: edits do not cut them unless they are told to, and a model
 with thousands of input features is analysed faster without them. An edit that names an input, or that allows inputs to
@@ -9,9 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from kerassurgery_fn.graph import Graph, leaves
+from kerassurgery_fn.analysis.vocabularies import row_kinds, vocabulary_of
+from kerassurgery_fn.graph import Graph, find_layers, leaves, trace
+from kerassurgery_fn.rules.registry import rule_for
 
-Opened = dict[str, int]  # the path of an input -> the axis of its channels
+# Path and kind of channels -> the axis of the input that they are along; 0 for rows.
+Opened = dict[tuple[str, str], int]
+CHANNELS = "channels"
 
 
 def opened_inputs(graph: Graph, addresses: Iterable[str], every: bool) -> Opened:
@@ -19,7 +23,20 @@ def opened_inputs(graph: Graph, addresses: Iterable[str], every: bool) -> Opened
     named = {address if address in graph.layers else str(address).rpartition(":")[0] for address in addresses}
     keys = [port.layer for port in leaves(graph.inputs) if port.layer in graph.layers]
     axes = {key: channel_axis(graph, key) for key in keys if key in named or (every and is_of_floats(graph, key))}
-    return {key: axis for key, axis in axes.items() if axis}
+    return {(key, CHANNELS): axis for key, axis in axes.items() if axis}
+
+
+def opened_rows(graph: Graph, addresses: Iterable[str]) -> Opened:
+    """The layers whose rows some addresses name, such as `words:input_dim`, and those that share their values."""
+    named = [address.rpartition(":") for address in map(str, addresses) if address not in graph.places]
+    kinds = row_kinds()
+    rows = {
+        (path, kind)
+        for name, _, kind in named
+        for path in (find_layers(graph, name) if kind in kinds else ())
+        if rule_for(graph.records[path]).rows == kind
+    }
+    return dict.fromkeys(vocabulary_of(trace(graph), rows).rows, 0) if rows else {}
 
 
 def channel_axis(graph: Graph, key: str) -> int:

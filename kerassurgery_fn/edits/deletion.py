@@ -168,6 +168,8 @@ class DeleteChannels(_AddressedChannels):
         allow_input_change: whether inputs of the model can lose channels: colours, bands, features. An input is
             selected like a layer. Its channels are along its last axis, or along the axis after the batch if its reader
             is `channels_first`. The smaller model computes what the model computes with zeros in these channels.
+            Rows for values of an integer input are channels, too: `DeleteChannels("words", input_dim=[7], ...)` deletes
+            a word, and the values after it are numbered anew. All layers that read the input lose the row.
 
     Raises (when called on a snapshot):
         UnknownLayer, AmbiguousLayer: no layer, or several layers, have this name.

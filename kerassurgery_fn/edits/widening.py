@@ -19,7 +19,7 @@ from kerassurgery_fn.edits.steps.additions import refuse_misplaced
 from kerassurgery_fn.edits.steps.addresses import addressed
 from kerassurgery_fn.edits.steps.channel_deletion import Allowed, refuse_pinned
 from kerassurgery_fn.edits.steps.channel_sources import NotTogether, grower, widener
-from kerassurgery_fn.edits.steps.copied_lines import appended, drawn_copies, parted_widths
+from kerassurgery_fn.edits.steps.copied_lines import appended, drawn_copies, only_rows, parted_widths
 from kerassurgery_fn.edits.steps.cutting import Sources, copied_arrays, copied_constants, cut_weight, recounted
 from kerassurgery_fn.edits.steps.equal_channels import refuse_unlike
 from kerassurgery_fn.edits.steps.indices import as_amount, as_seed, is_index
@@ -56,7 +56,8 @@ class WidenChannels(Edit):
         noise: how much kernels of copies differ from those of the original, relative to the spread of the kernel. With
             none, copies that learn alike stay alike; with some, the model computes what it did but for that.
         seed: of what is drawn.
-        allow_input_change: whether inputs of the model may get channels, see `DeleteChannels`.
+        allow_output_change: whether outputs of the model may get channels.
+        allow_input_change: whether inputs of the model may get channels, or rows for more values, see `DeleteChannels`.
         fill: what weights have for new channels of inputs: `"zero"`, `"mean"` (that of all channels), or indices of
             channels that the new ones are like, in turn. Where weights are not summed over channels (a normalisation, a
             depthwise kernel), it is the mean in place of zeros.
@@ -72,12 +73,14 @@ class WidenChannels(Edit):
             would change the wider weights at the next training step.
 
     >>> WidenChannels("conv_1", 96)
-    WidenChannels(widths={'conv_1': 96}, noise=0.0, seed=0, allow_input_change=False, fill='zero')
+    WidenChannels(widths={'conv_1': 96}, noise=0.0, seed=0, allow_output_change=False,
+    allow_input_change=False, fill='zero')
     """
 
     widths: Mapping[str, int]
     noise: float = 0.0
     seed: int = 0
+    allow_output_change: bool = False
     allow_input_change: bool = False
     fill: str | tuple[int, ...] = ZERO
 
@@ -88,15 +91,17 @@ class WidenChannels(Edit):
         *,
         noise: float = 0.0,
         seed: int = 0,
+        allow_output_change: bool = False,
         allow_input_change: bool = False,
         fill: Any = ZERO,
         **kinds: int,
     ) -> None:
-        arguments = ["to", "noise", "seed", "allow_input_change", "fill"]
+        arguments = ["to", "noise", "seed", "allow_output_change", "allow_input_change", "fill"]
         named = addressed(type(self).__name__, layer, to, kinds, _width, "width", arguments)
         object.__setattr__(self, "widths", named)
         object.__setattr__(self, "noise", noise)
         object.__setattr__(self, "seed", seed)
+        object.__setattr__(self, "allow_output_change", allow_output_change)
         object.__setattr__(self, "allow_input_change", allow_input_change)
         object.__setattr__(self, "fill", fill)
         self.__post_init__()
@@ -119,26 +124,29 @@ class WidenChannels(Edit):
     def with_bands(self, snapshot: Snapshot, flow: Flow, widths: Mapping[str, int]) -> Snapshot:
         """The snapshot with new channels of inputs."""
         copies, inputs = appended(flow, widths, self.fill)
-        made, sources = self.grown(snapshot, flow, copies)
+        made, sources = self.grown(snapshot, flow, copies, is_copy=False)
         bands = Bands(flow, sources, inputs, self.fill)
         record = set_all(made.record, filled_constants(made.record, bands))
         return Snapshot(record, with_filled_weights(made.weights, bands), made.training)
 
-    def grown(self, snapshot: Snapshot, flow: Flow, copies: np.ndarray) -> tuple[Snapshot, Sources]:
+    def grown(
+        self, snapshot: Snapshot, flow: Flow, copies: np.ndarray, is_copy: bool = True
+    ) -> tuple[Snapshot, Sources]:
         """The snapshot in which channels stand several times, and where the positions of its weights come from.
 
         Raises:
             PinnedChannels, CannotWiden: that is not possible, or may be no function of what it was.
         """
-        refuse_pinned(flow, copies > 1, Allowed(input=self.allow_input_change), "copied")
-        refuse_unlike(flow, copies > 1)
+        refuse_pinned(flow, copies > 1, Allowed.by([self]), "copied")
+        if is_copy or not only_rows(flow, copies > 1):
+            refuse_unlike(flow, copies > 1)
         refuse_misplaced(flow, grower(flow, copies), "copied")
         return widened(snapshot, flow, copies, self.flow)
 
     def with_copies(self, snapshot: Snapshot, widths: Mapping[str, int]) -> Snapshot:
         """The snapshot with copies of channels of layers."""
         flow, rng = self.flow(snapshot), np.random.default_rng(self.seed)
-        copies = drawn_copies(flow, widths, rng, Allowed(input=self.allow_input_change))
+        copies = drawn_copies(flow, widths, rng, Allowed.by([self]))
         if (copies == 1).all():
             return snapshot
         made, sources = self.grown(snapshot, flow, copies)

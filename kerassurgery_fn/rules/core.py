@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from operator import itemgetter
 from typing import Any
 
-from kerassurgery_fn.channels import size
+from kerassurgery_fn.channels import select, size
 from kerassurgery_fn.rules.activations import activated
 from kerassurgery_fn.rules.layer import Layer, Tensor
 from kerassurgery_fn.rules.macs import dense_macs, embedding_macs, reversible_embedding_macs
@@ -24,7 +24,7 @@ pins("is a base class of layers, and says nothing of what they do", "Layer", "Wr
 @rule("InputLayer", equal_channels=True)
 def input_layer(layer: Layer) -> Tensor:
     shape = tuple(layer["batch_shape"])
-    axis = layer.findings.opened.get(layer.path, 0)
+    axis = layer.findings.opened.get((layer.path, "channels"), 0)
     if not axis or shape[axis] is None:
         return shape
     channels = layer.fresh("channels", ("batch_shape", axis))
@@ -43,12 +43,14 @@ def dense(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
 
 
 @rule(
-    "Embedding", equal_channels=True, macs=embedding_macs, masks=mask_of_zeros,
+    "Embedding", rows="input_dim", equal_channels=True, macs=embedding_macs, masks=mask_of_zeros,
     makes_mask=lambda config: bool(config.get("mask_zero")),
 )  # fmt: skip
 def embedding(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
-    o = layer.fresh("output_dim")
-    layer.weights(embeddings=">vo", v=layer["input_dim"], o=o)
+    o, v = layer.fresh("output_dim"), layer.rows("input_dim")
+    if layer["mask_zero"]:
+        layer.pin(select(v, slice(1)), "masks the first value")
+    layer.weights(embeddings=">vo", v=v, o=o)
     return (*inputs, o)
 
 
@@ -64,11 +66,13 @@ def has_adapters_and_two_tables(config: Mapping[str, Any]) -> str:
 
 
 @rule(
-    "ReversibleEmbedding", macs=reversible_embedding_macs, keywords=("reverse",),
+    "ReversibleEmbedding", rows="input_dim", macs=reversible_embedding_macs, keywords=("reverse",),
     unbuildable=has_adapters_and_two_tables,
 )  # fmt: skip
 def reversible_embedding(layer: Layer, inputs: Tensor, reverse: bool = False, **_: Any) -> Tensor:
-    v, o = layer["input_dim"], layer.fresh("output_dim")
+    o, v = layer.fresh("output_dim"), layer.rows("input_dim")
+    if layer["mask_zero"]:
+        layer.pin(select(v, slice(1)), "masks the first value")
     layer.weights(embeddings="vo", v=v, o=o)
     if not layer["tie_weights"]:
         layer.weights(reverse_embeddings="ov", v=v, o=o)

@@ -35,7 +35,7 @@ ALONE_OF_FLOATS = (
 TOGETHER = (
     "Divide", "TrueDivide", "DivideNoNan", "FloorDivide", "Mod", "Fmod", "Power",
     "Fmax", "Fmin", "Arctan2", "Hypot", "Logaddexp", "Logaddexp2", "Ldexp", "Nextafter",
-    "Heaviside", "Gcd", "Lcm", "Equal", "NotEqual", "Greater", "GreaterEqual", "Less", "LessEqual", "Isclose",
+    "Heaviside", "Gcd", "Lcm", "Greater", "GreaterEqual", "Less", "LessEqual", "Isclose",
     "LogicalAnd", "LogicalOr", "LogicalXor", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "BitwiseLeftShift",
     "BitwiseRightShift", "LeftShift", "RightShift", "Polar",
 )  # fmt: skip
@@ -44,7 +44,8 @@ TOGETHER = (
 @rule(*(f"ops.{name}" for name in ALONE), equal_channels=True)
 @rule(*(f"ops.{name}" for name in ALONE_OF_FLOATS), equal_channels=True, needs_floats=True)
 @rule("ops.Abs", "ops.Absolute", "ops.Negative", equal_channels=True, dtype="promoted")
-@rule("ops.Copy", "ops.OnesLike", "ops.ZerosLike", equal_channels=True, dtype="moved")
+@rule("ops.Copy", equal_channels=True, dtype="moved")
+@rule("ops.OnesLike", "ops.ZerosLike", equal_channels=True, dtype="moved", values="ignored")
 def alone(layer: Layer, x: Tensor, dtype: Any = None) -> Tensor:  # an argument of the call before Keras 3.11
     return broadcast(layer, [x, *stored(layer)])
 
@@ -57,6 +58,7 @@ def stop_gradient(layer: Layer, variable: Tensor) -> Tensor:
 ELEMENTWISE: dict[str, Any] = {"equal_channels": True, "broadcasts": True}
 
 
+@rule("ops.Equal", "ops.NotEqual", values="compared", **ELEMENTWISE)
 @rule(*(f"ops.{name}" for name in TOGETHER), **ELEMENTWISE)
 @rule("ops.Subtract", "ops.Multiply", "ops.Maximum", "ops.Minimum", dtype="promoted", **ELEMENTWISE)
 @rule("ops.Where", dtype="selects", **ELEMENTWISE)

@@ -97,4 +97,5 @@ class Findings:
     narrow: list[Narrow] = field(default_factory=list)
     additions: list[Addition] = field(default_factory=list)
     opaque: dict[str, str] = field(default_factory=dict)
-    opened: Mapping[str, int] = field(default_factory=dict)  # path of an input -> the axis whose channels have ids
+    # (Path, kind) of channels of inputs and of rows that have ids -> the axis of the input; 0 for rows.
+    opened: Mapping[tuple[str, str], int] = field(default_factory=dict)

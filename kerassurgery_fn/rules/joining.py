@@ -105,7 +105,7 @@ def stack(layer: Layer, x: list[Tensor]) -> Tensor:
     return (*shared[:axis], len(x), *shared[axis:])
 
 
-@rule("ops.OneHot", new_axis=True)
+@rule("ops.OneHot", new_axis=True, rows="num_classes")
 def one_hot(layer: Layer, x: Tensor) -> Tensor:
     axis = layer["axis"] % (len(x) + 1)
-    return (*x[:axis], layer["num_classes"], *x[axis:])
+    return (*x[:axis], layer.rows("num_classes"), *x[axis:])

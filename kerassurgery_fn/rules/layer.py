@@ -82,6 +82,17 @@ class Layer:
         self.size(place, axis)
         return axis
 
+    def rows(self, kind: str) -> Axis:
+        """The values that this layer reads and has a row or a position for, as many as the field of that name counts.
+        They have ids if an edit is about them."""
+        if (self.path, kind) not in self.findings.opened:
+            n: int = self[kind]
+            return n
+        rows = self.fresh(kind)
+        reason = self.reason("has a row for each value of what it reads, which would be numbered anew")
+        self.findings.constraints.pin(rows, reason, input=True)
+        return rows
+
     def made(self, kind: str, make: Callable[[], Axis]) -> Axis:
         """The channels of a kind, which a function creates at the first call of the layer."""
         key = (self.path, f"{self._part}{kind}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from kerassurgery_fn.channels import size
 from kerassurgery_fn.rules.layer import Layer, NoRule, Tensor, joined, parts, plain
 from kerassurgery_fn.rules.registry import pins, rule
 from kerassurgery_fn.rules.rule_fields import Vocabulary
@@ -17,7 +18,6 @@ pins(
     "AugMix", **PREPARING,
 )  # fmt: skip
 CODES = "reads all its inputs together, as codes"
-pins(CODES, "CategoryEncoding", keywords=("count_weights",))
 pins(CODES, "HashedCrossing", takes="list", keywords=("mask",))
 pins(CODES, "TextVectorization", vocabulary=Vocabulary(pads_with="", inner="_lookup_layer"))
 pins("transforms signals by filters of its own", "MelSpectrogram", "STFTSpectrogram")
@@ -76,3 +76,12 @@ def encoded(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     if layer["output_mode"] != "int":
         raise NoRule("lays its inputs out as indicators of codes")
     return inputs
+
+
+@rule("CategoryEncoding", keywords=("count_weights",), rows="num_tokens")
+def category_encoding(layer: Layer, inputs: Tensor, count_weights: Any = None) -> Tensor:
+    tokens = layer.rows("num_tokens")
+    if layer["output_mode"] == "one_hot" and (len(inputs) == 1 or size(inputs[-1]) != 1):
+        return (*inputs, tokens)
+    layer.pin([inputs[-1], count_weights or ()], "counts the values along it")
+    return (*inputs[:-1], tokens)

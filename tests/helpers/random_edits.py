@@ -311,6 +311,24 @@ def edit_inputs(t: Target) -> Any:
     ])  # fmt: skip
 
 
+def edit_rows(t: Target) -> Any:
+    """An edit of the rows of an embedding: fewer, more, or in another order."""
+    kinds = {"Embedding": "input_dim", "CategoryEncoding": "num_tokens", "OneHot": "num_classes"}
+    counts = [
+        (f"{path}:{kind}", record["config"][kind])
+        for path, record in t.records.items()
+        if (kind := kinds.get(record["class_name"])) and kind in record["config"]
+    ]
+    where, n = t.r.choice(counts or [(f"{t.path()}:input_dim", 3)])
+    change = {"allow_input_change": t.r.random() < 0.9, "allow_output_change": t.r.random() < 0.3}
+    return t.r.choice([
+        k.DeleteChannels(where, some(t.r, [*range(n)], n), **change),
+        k.KeepChannels(where, all_but(some(t.r, [*range(n)], n), n), **change),
+        k.ReorderChannels(where, [0, *t.r.sample(range(1, n), n - 1)], **change),
+        k.WidenChannels(where, n + t.r.randint(0, 3), fill=t.r.choice(["zero", "mean", [-1]]), **change),
+    ])  # fmt: skip
+
+
 def insert_merge(t: Target) -> Any:
     """A merge layer that reads a tensor more, mostly one of the same shape."""
     path = t.path()
@@ -341,7 +359,7 @@ KINDS: list[Callable[[Target], Any]] = [
     delete_channels, delete_channels, delete_everywhere, keep_channels, reorder_channels, widen_channels, deepen_layer,
     insert_layer, insert_layer, delete_layer, replace_layer, unshare_layer, fold_batch_norm, replace_head,
     extract_model, set_config, set_config, set_trainable, rename_layer, convert_dtype, set_input_shape,
-    edit_inputs, insert_merge, add_input, set_outputs,
+    edit_inputs, edit_rows, insert_merge, add_input, set_outputs,
 ]  # fmt: skip
 
 

@@ -140,14 +140,14 @@ def refuse_pinned(flow: Flow, dead: np.ndarray, allowed: Allowed, verb: str = "d
     producers = located(flow, held)
     raise PinnedChannels(
         f"{counted(len(held), 'channel')} of {', '.join(map(repr, producers)) or 'the model'} cannot be {verb}: "
-        f"{'; '.join(map(str, reasons[:4]))}. {_way_out(pins, verb)}"
+        f"{'; '.join(map(str, reasons[:4]))}. {_way_out(pins)}"
     )
 
 
-def _way_out(pins: Sequence[Pin], verb: str) -> str:
+def _way_out(pins: Sequence[Pin]) -> str:
     """The advice for pinned channels."""
     ends = [end for end in ("output", "input") if any(getattr(pin, end) for pin in pins)]
-    if all(pin.output or pin.input for pin in pins) and not (verb == "copied" and "output" in ends):
+    if all(pin.output or pin.input for pin in pins):
         flags = " and ".join(f"allow_{end}_change=True" for end in ends)
         return f"Pass {flags} if the model's {' and '.join(ends)} may change."
     return "Keep these channels, or delete the layer that pins them first."

@@ -22,9 +22,21 @@ def parted_widths(flow: Flow, widths: Mapping[str, int]) -> tuple[dict[str, int]
     layers: dict[str, int] = {}
     for address, width in widths.items():
         for producer in flow.producers_at(address):
-            into = inputs if producer.path in flow.opened else layers
-            into[f"{producer.path}:{producer.kind}"] = width
+            into = inputs if (producer.path, producer.kind) in flow.opened else layers
+            if into.setdefault(f"{producer.path}:{producer.kind}", width) != width:
+                raise BadValue(
+                    f"layer {producer.path!r} is to get {into[f'{producer.path}:{producer.kind}']} channels and {width}; "
+                    "give one number"
+                )
     return inputs, layers
+
+
+def only_rows(flow: Flow, wider: np.ndarray) -> bool:
+    """Whether all channels that stand several times are rows for values of inputs, which nothing sums over but weights
+    with a row for each."""
+    rows = [flow.producers[key].axis for key, axis in flow.opened.items() if not axis]
+    ids = np.concatenate([np.unique(flow.solution.resolve(axis)) for axis in rows]) if rows else np.zeros(0, int)  # type: ignore[arg-type]
+    return bool(np.isin(np.flatnonzero(wider), ids).all())
 
 
 def appended(flow: Flow, widths: Mapping[str, int], fill: Fill) -> tuple[np.ndarray, dict[int, np.ndarray]]:
