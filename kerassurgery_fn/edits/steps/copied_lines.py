@@ -23,11 +23,9 @@ def parted_widths(flow: Flow, widths: Mapping[str, int]) -> tuple[dict[str, int]
     for address, width in widths.items():
         for producer in flow.producers_at(address):
             into = inputs if (producer.path, producer.kind) in flow.opened else layers
-            if into.setdefault(f"{producer.path}:{producer.kind}", width) != width:
-                raise BadValue(
-                    f"layer {producer.path!r} is to get {into[f'{producer.path}:{producer.kind}']} channels and {width}; "
-                    "give one number"
-                )
+            other = into.setdefault(f"{producer.path}:{producer.kind}", width)
+            if other != width:
+                raise BadValue(f"layer {producer.path!r} cannot get {other} channels and {width}; give one number")
     return inputs, layers
 
 
