@@ -69,6 +69,18 @@ class MixInputs(Edit):
     def __call__(self, snapshot: Snapshot) -> Snapshot:
         flow = analyse(snapshot)
         path, producer = find_layer(flow.graph, self.layer), flow.producer(self.channels)
+        arrays = list(snapshot.weights.get(path, ()))
+        for axis in self.axes(flow, producer, path):
+            arrays[axis.slot] = self.mixed(path, flow.weights[path][axis.slot], arrays[axis.slot], axis)
+        return Snapshot(snapshot.record, {**snapshot.weights, path: tuple(arrays)}, snapshot.training)
+
+    def axes(self, flow: Flow, producer: Producer, path: str) -> list[CarryingAxis]:
+        """The axes of the layer's weights that are summed over and carry the channels.
+
+        Raises:
+            NoChannels: there is none.
+            BadValue: the matrix has another size, or the layer does not sum over the channels as they come.
+        """
         if self.matrix.shape[0] != (channels := as_map(producer.axis).shape[1]):
             raise BadValue(
                 f"matrix: {self.channels!r} has {counted(channels, 'channel')}, and the matrix the shape "
@@ -85,11 +97,7 @@ class MixInputs(Edit):
                 f"the inputs of {path!r} cannot be mixed: its {name} treats each channel on its own before channels "
                 "are summed over"
             )
-        arrays = list(snapshot.weights[path])
-        for axis in axes:
-            if axis.summed:
-                arrays[axis.slot] = self.mixed(path, flow.weights[path][axis.slot], arrays[axis.slot], axis)
-        return Snapshot(snapshot.record, {**snapshot.weights, path: tuple(arrays)}, snapshot.training)
+        return [axis for axis in axes if axis.summed]
 
     def mixed(self, path: str, weight: Weight, array: np.ndarray, axis: CarryingAxis) -> np.ndarray:
         """A weight of the layer after the edit of one of its axes.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from zlib import crc32
 
@@ -106,18 +106,19 @@ def measure_weights(kind: str, model: keras.Model, snapshot: Snapshot, options: 
     def measure(batch: Batch) -> SummedArrays:
         total.prepare(batch)
         gradients = map(np.asarray, _run(model, compiled_step, batch))
-        layers = {
-            path: tuple(
-                next(gradients) if slot in learned[path] else np.zeros(weight.shape, "float32")
-                for slot, weight in enumerate(layer)
-            )
-            for path, layer in weights.items()
-        }
+        layers = {path: _by_slot(layer, learned[path], gradients) for path, layer in weights.items()}
         for path, arrays in layers.items():
             refuse_not_finite(path, "has gradients that are", {str(slot): array for slot, array in enumerate(arrays)})
         return SummedArrays(kind, layers, samples_in(batch.x))
 
     return measure
+
+
+def _by_slot(weights: Sequence[Any], learned: Sequence[int], gradients: Iterator[np.ndarray]) -> tuple[np.ndarray, ...]:
+    """The gradient of each weight of a layer, the next of `gradients`; zeros for weights that are not learned."""
+    return tuple(
+        next(gradients) if slot in learned else np.zeros(weight.shape, "float32") for slot, weight in enumerate(weights)
+    )
 
 
 def learned_slots(flow: Flow, path: str, weights: Sequence[Any]) -> list[int]:

@@ -57,15 +57,15 @@ def importance(
     | `apoz` | how often its activation is not zero; needs data | none |
     | `mean_activation` | its mean absolute activation; needs data | mean |
     | `variance` | the variance of its activation; needs data | mean |
-    | `hrank` | the mean rank of its feature maps; needs data | none |
-    | `taylor` | the change of the loss without it, to first order, sample by sample; needs labels | none |
-    | `fisher` | the same to second order; needs labels | none |
-    | `gradient_activation` | gradient times activation, position by position; needs labels | none |
-    | `lfh` | the squared change of the outputs without it (label-free Hessian); needs data | none |
-    | `thinet` | the error of the layers that read it, without it and all with lower scores; needs data | none |
-    | `least_squares` | the same where combinations of the others replace them; needs data | none |
-    | `taylor_weights` | the change of the mean loss without its weights; needs labels; option `of` | none |
-    | `snip` | gradient times weight, element by element; needs labels; option `of` | none |
+    | `hrank` | the mean rank of its feature maps; needs data | mean |
+    | `taylor` | the change of the loss without it, to first order, sample by sample; needs labels | mean |
+    | `fisher` | the same to second order; needs labels | mean |
+    | `gradient_activation` | gradient times activation, position by position; needs labels | mean |
+    | `lfh` | the squared change of the outputs without it (label-free Hessian); needs data | mean |
+    | `thinet` | the error of the layers that read it, without it and all with lower scores; needs data | mean |
+    | `least_squares` | the same where combinations of the others replace them; needs data | mean |
+    | `taylor_weights` | the change of the mean loss without its weights; needs labels; option `of` | mean |
+    | `snip` | gradient times weight, element by element; needs labels; option `of` | mean |
 
         importance(model, "magnitude")
         importance(model, "hrank", data=images)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable, Hashable, Mapping
+from functools import partial, reduce
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
+from toolz import groupby, valfilter
 
-from kerassurgery_fn.analysis.channel_flow import analyse
-from kerassurgery_fn.analysis.coupled_groups import groups_of
+from kerassurgery_fn.analysis.channel_flow import Flow, analyse
+from kerassurgery_fn.analysis.coupled_groups import Group, groups_of
 from kerassurgery_fn.measure.channel_reduction import ChannelReducer
+from kerassurgery_fn.measure.channel_views import ViewsByLayer
 from kerassurgery_fn.measure.criterion_statistics import Options
 from kerassurgery_fn.measure.input_batches import Batch, samples_in
-from kerassurgery_fn.pruning.consumer_inputs import consumer_inputs
+from kerassurgery_fn.pruning.consumer_inputs import ConsumerInput, consumer_inputs
 from kerassurgery_fn.pruning.group_weights import named_groups
 from kerassurgery_fn.pruning.summed_arrays import SummedArrays, input_name
 from kerassurgery_fn.values.snapshot import Snapshot
@@ -26,31 +28,34 @@ def measure_products(
 ) -> Callable[[Batch], SummedArrays]:
     """A function from a batch to the products of channels in the inputs of the layers that sum over them."""
     flow = analyse(snapshot)
-    selected = options.views(flow)
-    named = {
-        name: group
-        for name, group in named_groups(groups_of(flow)).items()
-        if not group.pinned and not selected.keys().isdisjoint(group.made)
-    }
-    inputs = dict(enumerate(consumer_inputs(flow, named)))
-    # Several layers may read one tensor, whose products are computed once.
-    keys = {number: (reader.tensor, reader.axis, reader.positions.tobytes()) for number, reader in inputs.items()}
+    readers = consumer_inputs(flow, selected_groups(flow, options.views(flow)))
     reductions = {
-        keys[number]: (reader.tensor, partial(products, axis=reader.axis, positions=reader.positions))
-        for number, reader in inputs.items()
+        key_of(reader): (reader.tensor, partial(products, axis=reader.axis, positions=reader.positions))
+        for reader in readers
     }
     reducer = ChannelReducer(model, snapshot, flow.trace, reductions)
+    inputs = groupby(lambda reader: input_name(reader.path, reader.group), readers)  # those of all calls of a layer
 
     def measure(batch: Batch) -> SummedArrays:
         results = reducer.reduce(batch.x)
-        layers: dict[str, tuple[np.ndarray, ...]] = {}
-        for number, reader in inputs.items():
-            name, result = input_name(reader.path, reader.group), results[keys[number]]
-            arrays = (result["count"], result["sums"])
-            layers[name] = tuple(map(np.add, layers[name], arrays)) if name in layers else arrays
+        layers = {
+            name: tuple(reduce(np.add, [results[key_of(call)][field] for call in calls]) for field in ("count", "sums"))
+            for name, calls in inputs.items()
+        }
         return SummedArrays(kind, layers, samples_in(batch.x))
 
     return measure
+
+
+def selected_groups(flow: Flow, views: ViewsByLayer) -> dict[str, Group]:
+    """The groups that can be cut and that one of the selected layers creates."""
+    named = named_groups(groups_of(flow))
+    return valfilter(lambda group: not group.pinned and not views.keys().isdisjoint(group.made), named)
+
+
+def key_of(reader: ConsumerInput) -> Hashable:
+    """What is measured: several layers may read one tensor, whose products are computed once."""
+    return reader.tensor, reader.axis, reader.positions.tobytes()
 
 
 def products(tensor: Any, axis: int, positions: np.ndarray) -> Mapping[str, Any]:

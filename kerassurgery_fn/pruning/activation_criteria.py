@@ -62,7 +62,7 @@ def variance(group: GroupWeights, *, statistics: ChannelStatistics) -> np.ndarra
     return by_layer(group, statistics, attrgetter("variance"))
 
 
-@criterion("hrank", needs="ranks of feature maps")
+@criterion("hrank", needs="ranks of feature maps", normalisation="mean")
 def hrank(group: GroupWeights, *, statistics: ChannelStatistics) -> np.ndarray | None:
     """The mean rank of the feature maps of a channel: mean over samples of rank(a) of the map a, shape (rows, columns).
 

@@ -11,7 +11,7 @@ from toolz import groupby
 from kerassurgery_fn.analysis.channel_flow import Flow
 from kerassurgery_fn.analysis.coupled_groups import Group
 from kerassurgery_fn.edits.mixing import axes_with, positions_of, weight_by_channel
-from kerassurgery_fn.graph import Ref, refs
+from kerassurgery_fn.graph import Call, Ref, refs
 from kerassurgery_fn.pruning.group_weights import producers_by_address
 from kerassurgery_fn.rules.layer import Producer
 
@@ -43,15 +43,11 @@ def consumer_inputs(flow: Flow, named: Mapping[str, Group]) -> list[ConsumerInpu
     found = []
     for name, group in named.items():
         address, made = next(iter(group.made.items()))
-        if made.shape[1] > 1:
-            continue
-        for path in dict.fromkeys(carrier.path for carrier in group.carried):
-            if not _mixes(flow, producers[address], path):
-                continue
-            for call in calls.get(path, ()):
-                for ref in dict.fromkeys(refs([call.args, call.kwargs])):
-                    for axis, positions in _places(flow, producers[address], ref):
-                        found.append(ConsumerInput(path, name, address, ref, axis, positions[made[:, 0]]))
+        paths = dict.fromkeys(carrier.path for carrier in group.carried) if made.shape[1] == 1 else ()
+        for path in paths:
+            if _mixes(flow, producers[address], path):
+                places = [place for call in calls.get(path, ()) for place in _places(flow, producers[address], call)]
+                found += [ConsumerInput(path, name, address, ref, axis, at[made[:, 0]]) for ref, axis, at in places]
     return found
 
 
@@ -61,8 +57,9 @@ def _mixes(flow: Flow, producer: Producer, path: str) -> bool:
     return any(axis.summed for axis in axes) and not weight_by_channel(flow, producer, path, axes)
 
 
-def _places(flow: Flow, producer: Producer, ref: Ref) -> Iterator[tuple[int, np.ndarray]]:
-    """The axes of a tensor that have all channels of a layer, and where the channels are."""
-    for number, axis in enumerate(flow.tensors[ref] or ()):
-        if (positions := positions_of(flow, producer, axis)) is not None:
-            yield number, positions
+def _places(flow: Flow, producer: Producer, call: Call) -> Iterator[tuple[Ref, int, np.ndarray]]:
+    """The tensors that a call reads and that have all channels of a layer, the axis, and where the channels are."""
+    for ref in dict.fromkeys(refs([call.args, call.kwargs])):
+        for number, axis in enumerate(flow.tensors[ref] or ()):
+            if (positions := positions_of(flow, producer, axis)) is not None:
+                yield ref, number, positions

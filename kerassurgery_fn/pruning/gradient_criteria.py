@@ -20,7 +20,7 @@ from kerassurgery_fn.pruning.summed_arrays import SummedArrays
 from kerassurgery_fn.pruning.weight_criteria import chosen_members
 
 
-@criterion("taylor", needs="gradients of gates")
+@criterion("taylor", needs="gradients of gates", normalisation="mean")
 def taylor(group: GroupWeights, *, statistics: ChannelStatistics) -> np.ndarray | None:
     """The change of the loss of a sample when the channel is zeroed, to first order: mean over samples of |g|.
 
@@ -39,7 +39,7 @@ def taylor(group: GroupWeights, *, statistics: ChannelStatistics) -> np.ndarray 
     return by_layer(group, statistics, attrgetter("mean_magnitude"))
 
 
-@criterion("fisher", needs="gradients of gates")
+@criterion("fisher", needs="gradients of gates", normalisation="mean")
 def fisher(group: GroupWeights, *, statistics: ChannelStatistics) -> np.ndarray | None:
     """The change of the loss when the channel is zeroed, to second order: mean over samples of g ** 2 / 2.
 
@@ -53,7 +53,7 @@ def fisher(group: GroupWeights, *, statistics: ChannelStatistics) -> np.ndarray 
     return by_layer(group, statistics, lambda gates: gates.mean_square / 2)
 
 
-@criterion("gradient_activation", needs="gradients of gates")
+@criterion("gradient_activation", needs="gradients of gates", normalisation="mean")
 def gradient_activation(group: GroupWeights, *, statistics: ChannelStatistics) -> np.ndarray | None:
     """Gradient times activation, position by position: mean over samples of the sum over positions of |a * gradient|.
 
@@ -64,7 +64,7 @@ def gradient_activation(group: GroupWeights, *, statistics: ChannelStatistics) -
     return by_layer(group, statistics, attrgetter("mean_product"))
 
 
-@criterion("lfh", needs="sensitivities of outputs")
+@criterion("lfh", needs="sensitivities of outputs", normalisation="mean")
 def label_free_hessian(group: GroupWeights, *, statistics: ChannelStatistics) -> np.ndarray | None:
     """The squared change of the model's outputs when the channel is zeroed, to first order; needs no labels.
 
@@ -85,14 +85,14 @@ def label_free_hessian(group: GroupWeights, *, statistics: ChannelStatistics) ->
     return by_layer(group, statistics, attrgetter("mean_square"))
 
 
-@criterion("taylor_weights", needs="gradients of weights")
+@criterion("taylor_weights", needs="gradients of weights", normalisation="mean")
 def taylor_weights(group: GroupWeights, *, statistics: SummedArrays, of: str = "all") -> np.ndarray | None:
     """The change of the loss when the channel's weights in a layer are zeroed, to first order: |sum of w * gradient|.
 
     The sum is over all weights of a layer that are deleted with the channel; the gradient is the mean over all data.
-    Zeroing the weights of all layers that read the channel is its deletion: `of="consumers", reduction="sum"` is its
-    effect if one layer reads it. Molchanov et al. 2019, Importance Estimation for Neural Network Pruning,
-    arXiv:1906.10771, take the square.
+    Zeroing the weights of the layers that read a channel is its deletion: where one layer reads it, the score with
+    `of="consumers", normalisation="none"` is the change of the loss. Molchanov et al. 2019, Importance Estimation for
+    Neural Network Pruning, arXiv:1906.10771, take the square.
 
     Args:
         group: the channels.
@@ -108,7 +108,7 @@ def taylor_weights(group: GroupWeights, *, statistics: SummedArrays, of: str = "
     return np.abs(np.stack(sums)) if sums else None
 
 
-@criterion("snip", needs="gradients of weights")
+@criterion("snip", needs="gradients of weights", normalisation="mean")
 def snip(group: GroupWeights, *, statistics: SummedArrays, of: str = "all") -> np.ndarray | None:
     """Connection sensitivity: the sum of |w * gradient| over the channel's values in a weight.
 

@@ -22,7 +22,7 @@ from kerassurgery_fn.pruning.summed_arrays import SummedArrays, input_name
 RIDGE = 1e-6  # of the mean product of a channel with itself: more than the rounding of products in 32 bits
 
 
-@criterion("thinet", needs="products of inputs")
+@criterion("thinet", needs="products of inputs", normalisation="mean")
 def thinet(group: GroupWeights, *, statistics: SummedArrays) -> np.ndarray | None:
     """The error when the channel and all channels with lower scores are left out, without any reconstruction.
 
@@ -39,7 +39,7 @@ def thinet(group: GroupWeights, *, statistics: SummedArrays) -> np.ndarray | Non
     return of_readers(group, statistics, errors_left_out)
 
 
-@criterion("least_squares", needs="products of inputs")
+@criterion("least_squares", needs="products of inputs", normalisation="mean")
 def least_squares(group: GroupWeights, *, statistics: SummedArrays) -> np.ndarray | None:
     """The error when the channel and all channels with lower scores are replaced by combinations of the others.
 

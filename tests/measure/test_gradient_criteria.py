@@ -2,6 +2,7 @@
 
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import keras
 import numpy as np
@@ -33,6 +34,9 @@ SAMPLES = 21
 GATES = ["taylor", "fisher", "gradient_activation", "lfh"]
 WEIGHTS = ["taylor_weights", "snip"]
 BY_GRADIENTS = [*GATES, *WEIGHTS]
+
+
+raw_scores = partial(importance, normalisation="none")
 
 
 def images(seed=0, samples=SAMPLES):
@@ -125,7 +129,7 @@ def by_hand(by, activations, gradients):
 
 @pytest.mark.parametrize("by", GATES)
 def test_gate_criteria_are_their_formulas_sample_by_sample(by, model):
-    scores = importance(model, by, data=DATA, batch_size=8)
+    scores = raw_scores(model, by, data=DATA, batch_size=8)
     assert {*scores} == {*SEEN_AT}
     for name in scores:
         parts = parts_at(model, name, signed_outputs if by == "lfh" else loss_of_sample)
@@ -136,7 +140,7 @@ def test_gate_criteria_are_their_formulas_sample_by_sample(by, model):
 def test_the_comparison_fails_for_gradients_of_another_layer(model):
     activations, _ = parts_at(model, "a", loss_of_sample)
     _, gradients = parts_at(model, "a", signed_outputs)
-    assert not np.allclose(importance(model, "taylor", data=DATA)["a"], by_hand("taylor", activations, gradients), 0.1)
+    assert not np.allclose(raw_scores(model, "taylor", data=DATA)["a"], by_hand("taylor", activations, gradients), 0.1)
 
 
 def gradients_of_weights(model):
@@ -156,11 +160,11 @@ def test_weight_criteria_are_their_formulas(model):
         [products["bn", "gamma"], products["bn", "beta"]],
         [reader.sum(axis=(0, 2))],
     ]
-    scores = importance(model, "taylor_weights", data=DATA)["b"]
+    scores = raw_scores(model, "taylor_weights", data=DATA)["b"]
     np.testing.assert_allclose(scores, np.mean([abs(np.sum(row, axis=0)) for row in rows], axis=0), rtol=1e-4)
     magnitudes = [abs(products["b", "kernel"]).sum(axis=(0, 1, 2)), abs(products["b", "bias"]),
                   abs(products["bn", "gamma"]), abs(products["bn", "beta"]), abs(reader).sum(axis=(0, 2))]  # fmt: skip
-    np.testing.assert_allclose(importance(model, "snip", data=DATA)["b"], np.mean(magnitudes, axis=0), rtol=1e-4)
+    np.testing.assert_allclose(raw_scores(model, "snip", data=DATA)["b"], np.mean(magnitudes, axis=0), rtol=1e-4)
 
 
 # --- the loss really changes so
@@ -183,14 +187,14 @@ def test_taylor_is_the_change_of_the_loss_to_first_order(channel, model):
     change = total_loss(zeroed) - total_loss(faint)
     gates = measure_statistics(faint, DATA, "taylor", loss=CROSSENTROPY)["a"][0][0]
     np.testing.assert_allclose(-gates.total[channel], change, rtol=0.01)
-    scores = importance(faint, "taylor_weights", data=DATA, loss=CROSSENTROPY, of="consumers")["a"]
+    scores = raw_scores(faint, "taylor_weights", data=DATA, loss=CROSSENTROPY, of="consumers")["a"]
     np.testing.assert_allclose(scores[channel] * SAMPLES, abs(change), rtol=0.01)
 
 
 def test_the_order_of_taylor_is_that_of_the_loss_sample_by_sample(model):
     """Zeroing a channel with a small score changes the losses of samples less."""
     samples = [(images()[n : n + 1], labels()[n : n + 1]) for n in range(SAMPLES)]
-    scores = importance(model, "taylor", data=DATA)["a"]
+    scores = raw_scores(model, "taylor", data=DATA)["a"]
     changes = [
         np.mean([abs(total_loss(with_reader_scaled(model, c, 0), s) - total_loss(model, s)) for s in samples])
         for c in range(4)
@@ -265,7 +269,7 @@ def test_lfh_is_exact_for_one_output():
     model = net(classes=1)
     activations, gradients = parts_at(model, "a", lambda outputs, index: outputs[0, 0])
     np.testing.assert_allclose(
-        importance(model, "lfh", data=images())["a"], by_hand("lfh", activations, gradients), rtol=1e-4
+        raw_scores(model, "lfh", data=images())["a"], by_hand("lfh", activations, gradients), rtol=1e-4
     )
 
 
@@ -273,11 +277,11 @@ def test_lfh_estimates_the_squared_change_of_all_outputs(model):
     parts = [parts_at(model, "a", lambda outputs, index, k=k: outputs[0, k]) for k in range(3)]
     exact = np.sum([((a * g).sum(axis=(1, 2)) ** 2).mean(axis=0) for a, g in parts], axis=0)
     many = np.concatenate([images() + 1e-5 * i for i in range(40)])  # the same images, with other signs
-    np.testing.assert_allclose(importance(model, "lfh", data=many)["a"], exact, rtol=0.2)
+    np.testing.assert_allclose(raw_scores(model, "lfh", data=many)["a"], exact, rtol=0.2)
 
 
 def test_lfh_needs_no_labels(model):
-    assert importance(model, "lfh", data=images()) == importance(model, "lfh", data=DATA)
+    assert raw_scores(model, "lfh", data=images()) == raw_scores(model, "lfh", data=DATA)
 
 
 def test_signs_depend_on_the_seed_and_the_index_alone():
@@ -325,7 +329,7 @@ def test_threads_measure_shards(by, model, expected):
 def test_statistics_are_saved(by, model, expected, tmp_path):
     save_statistics(expected[by], tmp_path / "statistics.npz")
     loaded = load_statistics(tmp_path / "statistics.npz")
-    assert importance(model, by, statistics=loaded) == importance(model, by, statistics=expected[by])
+    assert raw_scores(model, by, statistics=loaded) == raw_scores(model, by, statistics=expected[by])
     assert repr(loaded).endswith("21 samples>")
 
 
@@ -340,16 +344,16 @@ def test_statistics_are_saved(by, model, expected, tmp_path):
 ])  # fmt: skip
 def test_forms_of_a_loss_give_the_same_scores(loss):
     model = keras.Sequential([net(), layers.Softmax()])
-    first = importance(model, "taylor", data=DATA, loss="sparse_categorical_crossentropy", batch_size=21)
-    second = importance(model, "taylor", data=DATA, loss=loss, batch_size=6)
+    first = raw_scores(model, "taylor", data=DATA, loss="sparse_categorical_crossentropy", batch_size=21)
+    second = raw_scores(model, "taylor", data=DATA, loss=loss, batch_size=6)
     for name, values in first.items():
         np.testing.assert_allclose(second[name], values, rtol=1e-3)
 
 
 def test_the_compiled_loss_is_used(model):
-    other = importance(model, "taylor", data=DATA, loss="sparse_categorical_crossentropy")
-    assert importance(model, "taylor", data=DATA) == importance(model, "taylor", data=DATA, loss=CROSSENTROPY) != other
-    assert importance(capture(model), "taylor", data=DATA) == importance(model, "taylor", data=DATA)
+    other = raw_scores(model, "taylor", data=DATA, loss="sparse_categorical_crossentropy")
+    assert raw_scores(model, "taylor", data=DATA) == raw_scores(model, "taylor", data=DATA, loss=CROSSENTROPY) != other
+    assert raw_scores(capture(model), "taylor", data=DATA) == raw_scores(model, "taylor", data=DATA)
 
 
 def test_sample_weights_count(model):
@@ -370,13 +374,13 @@ def test_losses_and_targets_of_several_outputs():
     model, targets = two(), [np.random.default_rng(0).normal(size=(SAMPLES, n)) for n in (3, 2)]
     model.compile("sgd", {"one": "mse", "two": "mae"}, loss_weights={"one": 1.0, "two": 0.5})
     by_name = (images(), {"one": targets[0], "two": targets[1]})
-    scores = importance(model, "taylor", data=by_name, batch_size=5)
-    assert scores != importance(model, "taylor", data=by_name, loss={"one": "mse", "two": "mae"})
-    np.testing.assert_allclose(importance(model, "taylor", data=(images(), targets))["a"], scores["a"], rtol=1e-4)
+    scores = raw_scores(model, "taylor", data=by_name, batch_size=5)
+    assert scores != raw_scores(model, "taylor", data=by_name, loss={"one": "mse", "two": "mae"})
+    np.testing.assert_allclose(raw_scores(model, "taylor", data=(images(), targets))["a"], scores["a"], rtol=1e-4)
     twice = two()
     twice.set_weights(model.get_weights())
     twice.compile("sgd", ["mse", "mae"], loss_weights=[1.0, 0.5])
-    np.testing.assert_allclose(importance(twice, "taylor", data=(images(), targets))["a"], scores["a"], rtol=1e-4)
+    np.testing.assert_allclose(raw_scores(twice, "taylor", data=(images(), targets))["a"], scores["a"], rtol=1e-4)
 
 
 def test_a_loss_is_sent_to_workers_with_all_of_its_arguments(model):
@@ -401,7 +405,7 @@ def silenced(model, channel=2):
 
 @pytest.mark.parametrize("by", BY_GRADIENTS)
 def test_a_dead_relu_scores_lowest(by, model):
-    scores = importance(silenced(model), by, data=DATA, loss=CROSSENTROPY)["a"]
+    scores = raw_scores(silenced(model), by, data=DATA, loss=CROSSENTROPY)["a"]
     assert scores[2] == 0
     assert (np.delete(scores, 2) > 0).all()
 
@@ -411,7 +415,7 @@ def test_frozen_layers_have_the_same_scores(by, model):
     frozen = keras.models.clone_model(model)
     frozen.set_weights(model.get_weights())
     frozen.trainable = False
-    first, second = (importance(m, by, data=DATA, loss=CROSSENTROPY) for m in (model, frozen))
+    first, second = (raw_scores(m, by, data=DATA, loss=CROSSENTROPY) for m in (model, frozen))
     for name, values in first.items():
         np.testing.assert_allclose(second[name], values, rtol=1e-4)
 
@@ -423,7 +427,7 @@ def test_embeddings_and_recurrent_layers():
     model = keras.Model(x, layers.Dense(2, name="top")(y))
     data = (np.random.default_rng(0).integers(0, 7, (9, 5)), labels(samples=9, classes=2))
     for by in ("taylor", "snip", "taylor_weights", "lfh"):
-        scores = importance(model, by, data=data, loss=CROSSENTROPY)
+        scores = raw_scores(model, by, data=data, loss=CROSSENTROPY)
         assert {"words", "lstm"} <= {*scores}
         assert all((values > 0).all() for values in scores.values())
 
@@ -432,7 +436,7 @@ def test_dropout_is_off_and_moving_statistics_stay(model):
     x = keras.Input((6, 6, 3))
     noisy = keras.Model(x, model(layers.Dropout(0.5)(x)))
     before = noisy.get_weights()
-    scores = [importance(noisy, "taylor", data=DATA, loss=CROSSENTROPY) for _ in range(2)]
+    scores = [raw_scores(noisy, "taylor", data=DATA, loss=CROSSENTROPY) for _ in range(2)]
     assert scores[0] == scores[1]
     assert all(np.array_equal(a, b) for a, b in zip(before, noisy.get_weights(), strict=True))
 
@@ -456,25 +460,25 @@ def test_models_are_pruned_by_gradients(by, model):
 def test_missing_labels_are_refused(by, model):
     for data in (images(), [images()], (images(),), iter([images()])):
         with pytest.raises(MissingData, match=r"needs labels, and the data has none: give data=\(x, y\)"):
-            importance(model, by, data=data)
+            raw_scores(model, by, data=data)
 
 
 def test_a_missing_loss_is_refused():
     for model in (net(), capture(net())):
         with pytest.raises(MissingData, match=r"has no loss.*compile the model, or give loss="):
-            importance(model, "taylor", data=DATA)
+            raw_scores(model, "taylor", data=DATA)
 
 
 @pytest.mark.parametrize("loss, words", [("crosentropy", "Keras has no loss"), (3, "expected a loss of Keras")])
 def test_an_unknown_loss_is_refused(loss, words, model):
     with pytest.raises(BadValue, match=words):
-        importance(model, "taylor", data=DATA, loss=loss)
+        raw_scores(model, "taylor", data=DATA, loss=loss)
 
 
 @pytest.mark.parametrize("data", [(images(), np.zeros((SAMPLES, 7))), (images(), [labels(), labels()])])
 def test_targets_that_do_not_fit_are_refused(data, model):
     with pytest.raises(BadData, match="loss"):
-        importance(model, "taylor", data=data, loss="mse")
+        raw_scores(model, "taylor", data=data, loss="mse")
 
 
 @pytest.mark.parametrize("by", ["taylor", "taylor_weights"])
@@ -483,7 +487,7 @@ def test_gradients_that_are_nan_are_named_with_their_layer(by, model):
         return keras.ops.mean(keras.ops.log(0 * outputs), axis=-1)
 
     with pytest.raises(BadData, match="layer 'a' has gradients that are NaN or infinite"):
-        importance(model, by, data=DATA, loss=broken)
+        raw_scores(model, by, data=DATA, loss=broken)
 
 
 def test_gradients_of_another_model_are_refused(model):
@@ -491,6 +495,6 @@ def test_gradients_of_another_model_are_refused(model):
         "gradients of weights", {name: (np.zeros((2, 2)), np.zeros(2)) for name in ("a", "b", "bn", "hidden", "top")}, 3
     )
     with pytest.raises(BadScores, match=r"another model: the gradient of 'a' kernel has the shape \(2, 2\)"):
-        importance(model, "snip", statistics=other)
+        raw_scores(model, "snip", statistics=other)
     with pytest.raises(BadValue, match="'a' is not the same in both"):
         measure_statistics(model, DATA, "snip") + other

@@ -1,5 +1,6 @@
 """Criteria on the inputs of layers, and reconstruction, on statistics of arrays; without Keras."""
 
+from functools import partial
 from itertools import combinations as subsets
 
 import numpy as np
@@ -31,6 +32,9 @@ from kerassurgery_fn.pruning.reconstruction_criteria import combinations, errors
 from kerassurgery_fn.pruning.summed_arrays import SummedArrays, input_name
 
 KIND = "products of inputs"
+
+
+raw_scores = partial(importance, normalisation="none")
 
 
 def mlp():
@@ -71,7 +75,7 @@ def error_replaced(x, w, removed):
 @pytest.mark.parametrize("seed", range(3))
 def test_scores_are_the_errors_of_a_greedy_choice(by, error, seed):
     snapshot, x = mlp(), activations(seed)
-    scores = importance(snapshot, by, statistics=statistics_of({("b", "a"): x}))["a"]
+    scores = raw_scores(snapshot, by, statistics=statistics_of({("b", "a"): x}))["a"]
     removed, largest = [], 0.0
     for _ in range(6):
         errors = {c: error(x, kernel(snapshot), [*removed, c]) for c in range(6) if c not in removed}
@@ -84,7 +88,7 @@ def test_scores_are_the_errors_of_a_greedy_choice(by, error, seed):
 def test_the_greedy_choice_is_near_the_best():
     x = activations(4)
     snapshot = mlp()
-    scores = importance(snapshot, "least_squares", statistics=statistics_of({("b", "a"): x}))["a"]
+    scores = raw_scores(snapshot, "least_squares", statistics=statistics_of({("b", "a"): x}))["a"]
     chosen = np.argsort(scores)[:3].tolist()
     best = min(error_replaced(x, kernel(snapshot), [*removed]) for removed in subsets(range(6), 3))
     assert error_replaced(x, kernel(snapshot), chosen) < 1.5 * best + 1e-9
@@ -100,7 +104,7 @@ def test_several_readers_count_alike():
 def test_dead_channels_score_lowest(by):
     x = activations()
     x[:, 4] = 0
-    scores = importance(mlp(), by, statistics=statistics_of({("b", "a"): x}))["a"]
+    scores = raw_scores(mlp(), by, statistics=statistics_of({("b", "a"): x}))["a"]
     assert np.argmin(scores) == 4
     assert scores[4] < 1e-6
 
@@ -109,22 +113,22 @@ def test_a_duplicated_channel_can_be_replaced_but_not_left_out():
     x = activations()
     x[:, 4] = 2 * x[:, 1]
     statistics = statistics_of({("b", "a"): x})
-    assert np.sort(importance(mlp(), "least_squares", statistics=statistics)["a"])[0] < 1e-5
-    assert np.sort(importance(mlp(), "thinet", statistics=statistics)["a"])[0] > 1e-3
+    assert np.sort(raw_scores(mlp(), "least_squares", statistics=statistics)["a"])[0] < 1e-5
+    assert np.sort(raw_scores(mlp(), "thinet", statistics=statistics)["a"])[0] > 1e-3
 
 
 def test_inputs_of_zeros_say_nothing():
-    scores = importance(mlp(), "thinet", statistics=statistics_of({("b", "a"): np.zeros((5, 6))}))["a"]
+    scores = raw_scores(mlp(), "thinet", statistics=statistics_of({("b", "a"): np.zeros((5, 6))}))["a"]
     assert np.abs(scores).max() < 1e-290
 
 
 def test_groups_that_nothing_sums_over_have_no_scores():
     statistics = statistics_of({("d_1", "d_0"): activations(n=4)})
-    assert [*importance(filled(chain(4)), "thinet", statistics=statistics)] == ["d_0"]
+    assert [*raw_scores(filled(chain(4)), "thinet", statistics=statistics)] == ["d_0"]
     with pytest.raises(BadScores, match="gives no score"):
-        importance(mlp(), "thinet", statistics=SummedArrays(KIND, {}, 0))
+        raw_scores(mlp(), "thinet", statistics=SummedArrays(KIND, {}, 0))
     with pytest.raises(BadScores, match="another model: they have 4 channels of 'a', and the model has 6"):
-        importance(mlp(), "thinet", statistics=statistics_of({("b", "a"): activations(n=4)}))
+        raw_scores(mlp(), "thinet", statistics=statistics_of({("b", "a"): activations(n=4)}))
 
 
 # --- reconstruction
