@@ -38,9 +38,15 @@ class RecordableCall(Protocol):
 
 
 class Run(NamedTuple):
-    """What a layer computes in one call: its outputs, and the values of its variables afterwards, by `id(variable)`."""
+    """What a layer computes in one call.
+
+    - `outputs`: its outputs;
+    - `loss`: the sum of the losses that the call adds;
+    - `state`: the values of its variables afterwards, by `id(variable)`.
+    """
 
     outputs: Any
+    loss: Any
     state: dict[int, Any]
 
 
@@ -107,10 +113,10 @@ def _random_array(spec: Any, *, batch: int, size: int, draw: Any, rng: np.random
 
 def _run(layer: keras.layers.Layer, args: Any, kwargs: Any, training: bool) -> Run:
     """One call of a layer that leaves its variables as they are."""
-    with keras.StatelessScope():
+    with keras.StatelessScope(collect_losses=True) as scope:
         outputs = layer(*args, **{**kwargs, "training": training})
         state = {id(variable): variable.value for variable in layer.non_trainable_variables}
-    return Run(outputs, state)
+    return Run(outputs, sum(map(keras.ops.sum, scope.losses), keras.ops.zeros(())), state)
 
 
 def _live_run(layer: keras.layers.Layer, call: RecordableCall, inputs: Any, training: bool = False) -> Run:
@@ -130,13 +136,15 @@ def _as_tensor(value: Any) -> Any:
 
 
 def _trains_alike(layer: keras.layers.Layer, graph: keras.Model, call: RecordableCall, inputs: Any) -> bool:
-    """Whether both compute the same in training, dropout and updates of statistics included."""
+    """Whether both compute the same in training: outputs with dropout, losses, updates of statistics."""
     try:
         live = _live_run(layer, call, inputs, training=True)
     except Exception:  # code that needs something else in training cannot be compared
         return False
     recorded = _recorded_run(graph, call, inputs, training=True)
     if _difference(live, recorded) is not None or isinstance(recorded, Exception):
+        return False
+    if not _are_close(live.loss, recorded.loss):
         return False
     return all(_are_close(live.state[key], recorded.state[key]) for key in live.state.keys() & recorded.state.keys())
 

@@ -73,22 +73,24 @@ class Expansion:
             inputs: other inputs for it, in the structure of its own.
         """
         if id(model) not in self._models:
-            graph = model._functional if isinstance(model, keras.Sequential) else model
-            before = len(self.nested)
-            with numbered_names(operation.name for operation in graph.operations):
-                copy = self._copied(graph, scope, graph._inputs_struct if inputs is None else inputs)
-            copy._trainable = model.trainable  # the setter would set the flag of every layer, too
-            self._models[id(model)] = copy if len(self.nested) > before or inputs is not None else model
+            copy = self._copied(model, scope, inputs)
+            self._models[id(model)] = model if copy is None else copy
         return self._models[id(model)]
 
-    def _copied(self, graph: keras.Model, scope: str, inputs: Any) -> keras.Model:
-        """A copy of a graph with nested models in place of layers. It starts again where a second call of a layer shows
-        that the layer has to stay."""
-        while True:
+    def _copied(self, model: keras.Model, scope: str, inputs: Any) -> keras.Model | None:
+        """A copy of a model with nested models in place of layers; None if nothing is replaced.
+
+        It starts again where a second call of a layer shows that the layer has to stay.
+        """
+        graph = model._functional if isinstance(model, keras.Sequential) else model
+        calls = _Calls(self, graph, scope)
+        with numbered_names(operation.name for operation in graph.operations):
             try:
-                return copied(graph, inputs, _Calls(self, graph, scope))
+                copy = copied(graph, graph._inputs_struct if inputs is None else inputs, calls)
             except _LayerStays:
-                continue
+                return self._copied(model, scope, inputs)
+        copy._trainable = model.trainable  # the setter would set the flag of every layer, too
+        return copy if calls.replaced or inputs is not None else None
 
     def wants(self, path: str, layer: Any) -> bool:
         """Whether a layer is selected, or is a subclassed model that Keras could not save."""
@@ -156,10 +158,13 @@ class _LayerStays(Exception):
 
 
 class _Calls:
-    """The calls of a copied model: those of expanded layers go to the nested models in their place."""
+    """The calls of a copied model: those of expanded layers go to the nested models in their place.
+
+    `replaced` says whether any call was replaced.
+    """
 
     def __init__(self, expansion: Expansion, graph: keras.Model, scope: str) -> None:
-        self.expansion, self.scope = expansion, scope
+        self.expansion, self.scope, self.replaced = expansion, scope, False
         self.counts = Counter(id(node.operation) for node in concat(graph._nodes_by_depth.values()))
 
     def __call__(self, operation: Any, *args: Any, **kwargs: Any) -> Any:
@@ -167,10 +172,14 @@ class _Calls:
         if is_graph(operation):
             keeps_sizes = not self.expansion.fixed_sizes or self.counts[id(operation)] > 1
             inputs = None if keeps_sizes else resized_inputs(operation, args)
-            return self.expansion.model(operation, path, inputs)(*args, **kwargs)
+            model = self.expansion.model(operation, path, inputs)
+            self.replaced |= model is not operation
+            return model(*args, **kwargs)
         if self.expansion.wants(path, operation) and path not in self.expansion.failures:
             try:
-                return self.expansion.called(path, operation, args, kwargs)
+                outputs = self.expansion.called(path, operation, args, kwargs)
+                self.replaced = True
+                return outputs
             except NotAGraph as error:
                 self.expansion.note_failure(path, error)
         return operation(*args, **kwargs)

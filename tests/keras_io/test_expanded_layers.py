@@ -374,3 +374,23 @@ def test_a_derived_class_that_computes_something_else_is_expanded():
     assert {"loud/query", "loud/attention_output"} <= snapshot.weights.keys()
     free = {path for group in groups(snapshot) if not group.reasons for path in group.made}
     assert {"first", "loud/query", "loud/key", "loud/value"} <= free
+
+
+def test_a_loss_that_the_layer_adds_to_its_output_is_named():
+    x = keras.Input((5, 8))
+    block = Block(name="block", activity_regularizer="l2")
+    model = keras.Model(x, L.Dense(2)(block(x)))
+    with pytest.warns(ClassNotKept, match="In training, the graph computes something else"):
+        capture(model, expand="block")
+
+
+def test_a_nested_model_that_is_used_twice():
+    y = keras.Input((5, 8))
+    shared = keras.Model(y, Block(name="block")(y), name="shared")
+    z = keras.Input((5, 8))
+    outer = keras.Model(z, shared(z), name="outer")
+    x = keras.Input((5, 8))
+    model = keras.Model(x, [shared(x), outer(x)])
+    with pytest.warns(UserWarning, match="one layer in two models"):
+        snapshot = capture(model, expand=True)
+    assert {"shared/block/attention", "outer/shared/block/attention"} <= snapshot.weights.keys()
