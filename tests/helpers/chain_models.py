@@ -166,6 +166,10 @@ EXACT = {
             L.Dense(3),
         ]
     ),
+    "rescaling by a vector": lambda: chain((5,), L.Dense(3), L.Rescaling([1.0, 2.0, 3.0])),
+    "normalization by constants": lambda: chain(
+        (5,), L.Dense(2), L.Normalization(mean=[1.0, 2.0], variance=[3.0, 4.0])
+    ),
 }  # fmt: skip
 
 
@@ -173,13 +177,4 @@ INEXACT = {
     "softmax": lambda: chain((5, 4), L.Dense(8), L.Softmax()),
     "softmax over two axes": lambda: chain((5, 4), L.Dense(8), L.Softmax(axis=(1, 2))),
     "masking of channels": lambda: chain((5, 4), L.Dense(8), L.Masking(), L.LSTM(6)),
-}
-
-
-PINNED = {
-    "a single dense": lambda: chain((5,), L.Dense(8), head=False),
-    "rescaling by a vector": lambda: chain((5,), L.Dense(3), L.Rescaling([1.0, 2.0, 3.0])),
-    "normalization by constants": lambda: chain(
-        (5,), L.Dense(2), L.Normalization(mean=[1.0, 2.0], variance=[3.0, 4.0])
-    ),
 }

@@ -9,6 +9,7 @@ from random import Random
 from typing import Any
 
 import keras
+import numpy as np
 
 import kerassurgery_fn as k
 from helpers.random_layers import random_layer
@@ -277,7 +278,7 @@ def set_trainable(t: Target) -> Any:
 
 def rename_layer(t: Target) -> Any:
     name = t.r.choice(["other", "other", t.path(), "a/b"])
-    return k.RenameLayer(t.path(), name) if t.r.random() < 0.8 else k.RenameModel(name)
+    return k.RenameLayer(t.path(), name) if t.r.random() < 0.7 else k.RenameModel(name)
 
 
 def set_input_shape(t: Target) -> Any:
@@ -351,6 +352,14 @@ def set_outputs(t: Target) -> Any:
     return k.SetOutputs(t.r.choice([many[0], many, {f"o{i}": one for i, one in enumerate(many)}]))
 
 
+def mix_inputs(t: Target) -> Any:
+    """A layer that reads combinations of some channels: some of them add to others, or are ignored."""
+    address, _, n = t.address()
+    matrix = np.eye(n)
+    matrix[t.r.randrange(n)] = t.r.choice([0, 0.5])
+    return k.MixInputs(t.path("Dense", "Conv1D", "Conv2D"), address, matrix)
+
+
 def convert_dtype(t: Target) -> Any:
     return k.ConvertDtype(t.r.choice(DTYPES), t.r.choice(["*", t.selector()]))
 
@@ -359,7 +368,7 @@ KINDS: list[Callable[[Target], Any]] = [
     delete_channels, delete_channels, delete_everywhere, keep_channels, reorder_channels, widen_channels, deepen_layer,
     insert_layer, insert_layer, delete_layer, replace_layer, unshare_layer, fold_batch_norm, replace_head,
     extract_model, set_config, set_config, set_trainable, rename_layer, convert_dtype, set_input_shape,
-    edit_inputs, edit_rows, insert_merge, add_input, set_outputs,
+    edit_inputs, edit_rows, insert_merge, add_input, set_outputs, mix_inputs,
 ]  # fmt: skip
 
 

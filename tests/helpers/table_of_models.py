@@ -7,7 +7,7 @@ import keras
 from helpers import chain_models, merging_models, nested_models
 
 TABLES = (
-    chain_models.EXACT, chain_models.INEXACT, chain_models.PINNED, merging_models.MERGES, merging_models.STATES,
+    chain_models.EXACT, chain_models.INEXACT, merging_models.MERGES, merging_models.STATES,
     nested_models.SHARED, nested_models.STRUCTURES, nested_models.NESTED,
 )  # fmt: skip
 

@@ -129,8 +129,8 @@ def test_calls_that_keras_would_refuse_are_refused():
     with pytest.raises(MisfitTensor, match="Scale"):
         InsertLayer(Scale(), after="r")(two)
     for layer, words in (
-        (L.Softmax(axis=3), "its axis 3 is none of a tensor of 3 axes; give it another `axis`"),
-        (L.UnitNormalization(axis=-4), "its axis -4 is none"),
+        (L.Softmax(axis=3), "a tensor of 3 axes has no axis 3; set `axis`"),
+        (L.UnitNormalization(axis=-4), "has no axis -4"),
         (L.Dropout(0.5, noise_shape=(2, 1, 1, 1)), "its noise_shape .* is for tensors of more than 3 axes"),
     ):
         with pytest.raises(MisfitTensor, match=words):
