@@ -123,7 +123,7 @@ def spatial_rank(path: str, record: Record) -> int:
     Raises:
         BadValue: the layer is neither Dense nor a convolution, or it is quantized.
     """
-    known, mode = rule_for(record).deepens, quantized(record["config"]["dtype"])
+    known, mode = rule_for(record).deepens, quantized(record["config"].get("dtype"))
     if mode or not known:
         classes = ", ".join(sorted(name for name, rule in RULES.items() if rule.deepens))
         what = f"quantized {record['class_name']}" if known else record["class_name"]

@@ -167,7 +167,9 @@ class DeleteChannels(_AddressedChannels):
         allow_output_change: whether outputs of the model can lose channels.
         allow_input_change: whether inputs of the model can lose channels: colours, bands, features. An input is
             selected like a layer. Its channels are along its last axis, or along the axis after the batch if its reader
-            is `channels_first`. The smaller model computes what the model computes with zeros in these channels.
+            is `channels_first`. The smaller model computes what the model computes where the weights that read these
+            channels are zero. Without a normalisation or an offset before these weights, it also computes what the
+            model computes where the channels are zero.
             Rows for values of an integer input are channels, too: `DeleteChannels("words", input_dim=[7], ...)` deletes
             a word, and the values after it are numbered anew. All layers that read the input lose the row.
 

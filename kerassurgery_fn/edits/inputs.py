@@ -27,6 +27,9 @@ class SetInputShape(GraphEdit):
     """Inputs of another size or dtype, fixed or open. The weights stay, and all shapes behind the inputs follow: those
     of tensors and nested models, and the sizes that layers such as Reshape have in their configs.
 
+    All other fields of configs stay: also a padding that the code of a network works out from the size of its input, as
+    that of MobileNet and EfficientNet does where a size is odd.
+
     Weights with a value for each position (position embeddings, normalisation over an image) and arrays that are added
     to an image or a sequence fit one size only. They are interpolated if that is asked for; the optimizer's state of
     these layers goes. An image that was laid flat is interpolated as an image, class tokens beside it stay.
