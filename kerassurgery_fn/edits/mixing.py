@@ -41,8 +41,9 @@ class MixInputs(Edit):
     Raises (when called on a snapshot):
         UnknownLayer, AmbiguousLayer: no layer has this name, or several layers have it.
         NoChannels: there are no such channels, or no weight of the layer sums over all of them.
-        BadValue: the matrix is not of the size of the channels, a constraint would undo the edit in training, or the
-            layer treats each channel on its own before it sums over them, as a separable convolution does.
+        BadValue: the weights are yet to be drawn, the matrix is not of the size of the channels, a constraint would
+            undo the edit in training, or the layer treats each channel on its own before it sums over them, as a
+            separable convolution does.
 
     >>> MixInputs("conv_2", "conv_1", [[1, 0.5], [0, 0]]).matrix
     array([[1. , 0.5],
@@ -70,7 +71,10 @@ class MixInputs(Edit):
         flow = analyse(snapshot)
         path, producer = find_layer(flow.graph, self.layer), flow.producer(self.channels)
         arrays = list(snapshot.weights.get(path, ()))
-        for axis in self.axes(flow, producer, path):
+        axes = self.axes(flow, producer, path)
+        if not arrays:
+            raise BadValue(f"the inputs of {path!r} cannot be mixed: its weights are drawn when the model is rebuilt")
+        for axis in axes:
             arrays[axis.slot] = self.mixed(path, flow.weights[path][axis.slot], arrays[axis.slot], axis)
         return Snapshot(snapshot.record, {**snapshot.weights, path: tuple(arrays)}, snapshot.training)
 

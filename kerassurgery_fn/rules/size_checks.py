@@ -126,7 +126,9 @@ def check_joined(config: Config, inputs: Sequence[Sizes], **_: Any) -> None:
 
 
 def check_dot(config: Config, inputs: Sequence[Sizes], **_: Any) -> None:
-    """Raises Misfit if the axes that are summed over do not exist, or have different sizes."""
+    """Raises Misfit if there are not two tensors, or the axes that are summed over do not exist or differ in size."""
+    if len(inputs) != 2:
+        raise Misfit(f"it multiplies two tensors, not {len(inputs)}")
     axes = config["axes"] if isinstance(config["axes"], list) else [config["axes"]] * 2
     for axis, shape in zip(axes, inputs, strict=True):
         if not -len(shape) <= axis < len(shape):

@@ -174,9 +174,15 @@ def flat():
     return Snapshot(record, {"conv": (numbers(2, 2, 2, 3), numbers(3))})
 
 
+def doubled():
+    plus = call(operation("Add", "plus"), "x", "x", out=(None, 2))
+    return Snapshot(functional("doubled", {"x": (None, 2)}, plus, outputs="plus"), {})
+
+
 QUANTIZED = {"class_name": "QuantizedDTypePolicy", "config": {"mode": "int8", "source_name": "float32"}}
 REFUSED = {
     "another class": (DeepenLayer("relu"), chain(), BadValue, "is a ReLU, and only Conv1D, Conv2D, Conv3D, Dense can"),
+    "an operation": (DeepenLayer("plus"), doubled(), BadValue, "'plus' is a.* and only Conv1D, Conv2D, Conv3D, Dense"),
     "quantized": (
         DeepenLayer("a"), Snapshot(sequential("q", (None, 2), layer("Dense", "a", units=2, dtype=QUANTIZED)), {}),
         BadValue, "quantized Dense",

@@ -9,7 +9,7 @@ from helpers.pruned_models import conv, dense, filled, grouped, halves_joined, r
 from helpers.records import layer, sequential
 from kerassurgery_fn import BadValue, DeleteChannels, MixInputs, NoChannels, Plan, UnknownLayer, capture, rebuild
 from kerassurgery_fn.documents.plan_files import decode, encode
-from kerassurgery_fn.values.snapshot import same_weights
+from kerassurgery_fn.values.snapshot import Snapshot, same_weights
 
 
 def mixing(n, seed=0):
@@ -113,6 +113,12 @@ def test_what_is_no_matrix_is_refused(matrix):
 def test_what_cannot_be_mixed_is_refused(arguments, error, words):
     with pytest.raises(error, match=words):
         MixInputs(*arguments)(filled(vgg(4, 5)))
+
+
+def test_weights_that_are_yet_to_be_drawn_are_refused():
+    snapshot = Snapshot(sequential("net", (None, 3), dense("a", 4), dense("b", 2)), {})
+    with pytest.raises(BadValue, match="'b' cannot be mixed: its weights are drawn when the model is rebuilt"):
+        MixInputs("b", "a", mixing(4))(snapshot)
 
 
 def test_a_constraint_that_would_undo_the_edit_is_refused():
