@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -22,7 +22,7 @@ from keras.src.backend.common import global_state
 from kerassurgery_fn.errors import NotAGraph
 from kerassurgery_fn.keras_io.call_comparison import RecordableCall, refuse_other_values
 from kerassurgery_fn.keras_io.call_faults import described, fault_of_call
-from kerassurgery_fn.keras_io.graph_copies import reopened, with_plain_calls
+from kerassurgery_fn.keras_io.graph_copies import connected, reopened, with_plain_calls
 from kerassurgery_fn.keras_io.sublayers import Functional, is_graph, operations_of
 
 NAME_COUNTS = "object_name_uids"  # the global attribute in which Keras counts the names that it has given
@@ -95,12 +95,21 @@ def _functional(layer: keras.layers.Layer, inputs: Any, outputs: Any) -> keras.M
         NotAGraph: layers of one name are called, as when the code calls layers inside two layers of the same class.
     """
     try:
-        return Functional(inputs, outputs, name=layer.name)
+        return _first_functional([inputs, connected(inputs, outputs)], outputs, layer.name)
     except ValueError as error:
         raise NotAGraph(
             f"{described(layer)} cannot be recorded: Keras makes no graph of its calls ({str(error).splitlines()[0]}). "
             "In a graph, all layers have names of their own"
         ) from error
+
+
+def _first_functional(candidates: list[Any], outputs: Any, name: str) -> keras.Model:
+    """The Functional model on the first of several inputs that Keras takes."""
+    *first, last = candidates
+    for inputs in first:
+        with suppress(ValueError):
+            return Functional(inputs, outputs, name=name)
+    return Functional(last, outputs, name=name)
 
 
 def _with_one_sample(tensor: keras.KerasTensor) -> Any:

@@ -86,6 +86,15 @@ def is_open_reshape(operation: Any) -> bool:
     return is_reshape(operation) and tuple(operation.newshape).count(None) == 1 and -1 not in operation.newshape
 
 
+def connected(inputs: Any, outputs: Any) -> Any:
+    """The inputs of a list up to the last that an output depends on: Keras before 3.12 takes no others."""
+    needed = origins(keras.tree.flatten(outputs))
+    if not isinstance(inputs, list):
+        return inputs
+    used = [index for index, tensor in enumerate(inputs) if id(tensor) in needed]
+    return inputs[: max(used, default=-1) + 1]
+
+
 def is_reshape(operation: Any) -> bool:
     """Whether an operation is `keras.ops.reshape` to a shape of several axes."""
     return type(operation) is RESHAPE and isinstance(operation.newshape, (tuple, list))
@@ -99,3 +108,16 @@ def reshaped(operation: Any, x: Any, shape: list[int]) -> Any:
 
 
 RESHAPE: Any = type(keras.ops.reshape(keras.Input((1,)), (-1, 1))._keras_history.operation)
+
+
+def origins(outputs: list[Any]) -> set[int]:
+    """The ids of all tensors on which the outputs of a graph depend."""
+    found: set[int] = set()
+    tensors = list(outputs)
+    while tensors:
+        tensor = tensors.pop()
+        if id(tensor) not in found:
+            found.add(id(tensor))
+            operation, node_index, _ = tensor._keras_history
+            tensors.extend(operation._inbound_nodes[node_index].input_tensors)
+    return found

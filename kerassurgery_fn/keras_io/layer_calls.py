@@ -7,6 +7,7 @@ from typing import Any
 import keras
 from keras.src.backend import get_keras_mask, set_keras_mask
 
+from kerassurgery_fn.keras_io.graph_copies import origins
 from kerassurgery_fn.keras_io.sublayers import Functional
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
@@ -24,8 +25,10 @@ class LayerCall:
     def __init__(self, layer: keras.layers.Layer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.layer, self.call_arguments = layer, (args, kwargs)
         self.tensors, names = _tensors_by_name(layer, args, kwargs)
-        self.masked = [i for i, tensor in enumerate(self.tensors) if get_keras_mask(tensor) is not None]
-        self.masks = [get_keras_mask(self.tensors[i]) for i in self.masked]
+        known = {id(tensor) for tensor in self.tensors}  # Keras may pass a mask both by its tensor and as an argument
+        masks = [get_keras_mask(tensor) for tensor in self.tensors]
+        self.masked = [i for i, mask in enumerate(masks) if mask is not None and id(mask) not in known]
+        self.masks = [masks[i] for i in self.masked]
         taken = {sublayer.name for sublayer in layer._flatten_layers(include_self=False)}
         names = [*names, *(f"{names[i]}_mask" for i in self.masked)]
         free = [name if name not in taken else f"{name}_input" for name in names]
@@ -36,7 +39,7 @@ class LayerCall:
 
     def prepared(self, values: list[Any]) -> list[Any]:
         """Values of the inputs, with the values of the masks attached to those of the tensors."""
-        for index, mask in zip(self.masked, values[len(self.tensors) :], strict=True):
+        for index, mask in zip(self.masked, values[len(self.tensors) :], strict=False):
             set_keras_mask(values[index], mask)
         return values
 
@@ -57,7 +60,7 @@ class LayerCall:
 
         Masks that the graph does not compute with are left out: Keras passes them on with their tensors.
         """
-        needed = _origins(graph.outputs)
+        needed = origins(graph.outputs)
         inputs = graph.inputs
         used = [i for i, tensor in enumerate(inputs) if i < len(self.tensors) or id(tensor) in needed]
         kept = [inputs[i] for i in used]
@@ -81,16 +84,3 @@ def _tensors_by_name(layer: keras.layers.Layer, args: Any, kwargs: Any) -> tuple
             names[id(leaf)] = "_".join(map(str, path))
             tensors[id(leaf)] = leaf
     return list(tensors.values()), list(names.values())
-
-
-def _origins(outputs: list[Any]) -> set[int]:
-    """The ids of all tensors on which the outputs of a graph depend."""
-    found: set[int] = set()
-    tensors = list(outputs)
-    while tensors:
-        tensor = tensors.pop()
-        if id(tensor) not in found:
-            found.add(id(tensor))
-            operation, node_index, _ = tensor._keras_history
-            tensors.extend(operation._inbound_nodes[node_index].input_tensors)
-    return found
