@@ -156,8 +156,8 @@ def refuse_misspelt(criterion: Criterion | Scores, options: Collection[str]) -> 
     """Raises BadValue for an option that neither `prune` nor the criterion has."""
     if isinstance(criterion, Criterion):
         refuse_options(criterion, [name for name in options if name not in SCORING], "prune", ARGUMENTS)
-    elif options:
-        name = next(iter(options))
+    elif others := [name for name in options if name not in READING]:
+        name = others[0]
         raise BadValue(
             f"prune() has no argument {name!r} where by= is Scores; {meant(name, ARGUMENTS, len(ARGUMENTS))}"
         )

@@ -108,25 +108,78 @@ def errors_left_out(pairs: Pairs) -> np.ndarray:
 def errors_replaced(pairs: Pairs) -> np.ndarray:
     """The error at which each channel is replaced, in the order in which it adds least; shape (channels,).
 
-    Replacing channel c adds D[c, c] / P[c, c] with D = W @ W.T. Then W[c] is spread over the others by u = P[:, c] /
-    P[c, c], so that D becomes D - u D[c] - D[:, c] u.T + D[c, c] u u.T, and P loses the row and column of c.
-
     >>> errors_replaced([(np.eye(3), np.diag([4.0, 1.0, 2.0]))]).round(4)
     array([7., 1., 3.])
     """
-    states = [(inverse(products), dots.copy()) for products, dots in pairs]
-    left, order, errors = np.ones(len(states[0][1]), bool), [], []
-    for _ in range(len(left)):
-        costs = np.mean([np.diagonal(dots) / np.where(left, np.diagonal(p), 1) for p, dots in states], axis=0)
-        channel = int(np.argmin(np.where(left, costs, np.inf)))
-        left[channel] = False
+    readers = [Elimination(products, dots) for products, dots in pairs]
+    order, errors = [], []
+    for _ in range(len(pairs[0][0])):
+        costs = np.mean([reader.costs() for reader in readers], axis=0)
+        channel = int(np.argmin(costs))
         order.append(channel)
         errors.append(costs[channel])
-        for p, dots in states:
-            spread, row, own = p[:, channel] / p[channel, channel], dots[channel].copy(), dots[channel, channel]
-            dots -= np.outer(spread, row) + np.outer(row, spread) - own * np.outer(spread, spread)
-            p -= np.outer(spread, p[channel])
+        for reader in readers:
+            reader.replace(channel)
     return in_order(order, np.cumsum(errors))
+
+
+class Elimination:
+    """The channels that one layer reads, replaced one after the other by combinations of those that are left.
+
+    With P the inverse of A, and D = W @ W.T, replacing channel c adds D[c, c] / P[c, c] to the error. W[c] is spread
+    over the others by s = P[c] / P[c, c], and P loses the row and column of c:
+
+        P becomes  P - s P[c].T
+        D becomes  D - s r.T - r s.T   with r = D[c] - D[c, c] / 2 * s
+
+    These changes are collected as columns and made for many channels at once, as a product of matrices; then the rows
+    of replaced channels are dropped. The diagonals, which the costs need, are always up to date.
+    """
+
+    COLUMNS = 64
+
+    def __init__(self, products: np.ndarray, dots: np.ndarray) -> None:
+        self.p, self.d = inverse(products), dots
+        self.width = len(dots)
+        self.start(np.arange(self.width), np.diagonal(self.p).copy(), np.diagonal(dots).copy())
+
+    def start(self, channels: np.ndarray, diagonal_p: np.ndarray, diagonal_d: np.ndarray) -> None:
+        """Begins a collection. `channels` are those of the rows."""
+        self.channels, self.diagonal_p, self.diagonal_d = channels, diagonal_p, diagonal_d
+        self.left = np.ones(len(channels), bool)
+        self.s, self.q, self.r = (np.empty((len(channels), self.COLUMNS)) for _ in range(3))  # q: the rows P[c]
+        self.collected = 0
+
+    def costs(self) -> np.ndarray:
+        """What replacing each channel would add to the error; infinite for those that are replaced already."""
+        costs, channels = np.full(self.width, np.inf), self.channels[self.left]
+        costs[channels] = self.diagonal_d[self.left] / self.diagonal_p[self.left]
+        return costs
+
+    def replace(self, channel: int) -> None:
+        """Replaces a channel."""
+        c = int(np.searchsorted(self.channels, channel))
+        s, q, r = (columns[:, : self.collected] for columns in (self.s, self.q, self.r))
+        row_p = self.p[c] - s @ q[c]
+        row_d = self.d[c] - s @ r[c] - r @ s[c]
+        spread = row_p / row_p[c]
+        rest = row_d - row_d[c] / 2 * spread
+        for columns, values in ((self.s, spread), (self.q, row_p), (self.r, rest)):
+            columns[:, self.collected] = values
+        self.diagonal_p -= spread * row_p
+        self.diagonal_d -= 2 * spread * rest
+        self.left[c] = False
+        self.collected += 1
+        if self.collected == self.COLUMNS:
+            self.change()
+
+    def change(self) -> None:
+        """Makes the changes that are collected, for the channels that are left."""
+        left = self.left
+        s, q, r = self.s[left], self.q[left], self.r[left]
+        self.p = self.p[np.ix_(left, left)] - s @ q.T
+        self.d = self.d[np.ix_(left, left)] - s @ r.T - r @ s.T
+        self.start(self.channels[left], self.diagonal_p[left], self.diagonal_d[left])
 
 
 def in_order(order: list[int], errors: np.ndarray) -> np.ndarray:

@@ -118,6 +118,13 @@ def test_a_channel_that_doubles_another_is_replaced_exactly():
     assert error(model, rebuild(cut(capture(model)))) > 1e-2
 
 
+def test_scores_may_be_given_and_data_read_in_another_way():
+    model = net()
+    scores = importance(model, "magnitude")
+    result = prune(model, by=scores, channels=0.7, data=iter([images(), images()]), steps=1, reconstruct=True)
+    assert result.plan == prune(model, channels=0.7, data=images(), reconstruct=True).plan
+
+
 def test_bad_input_is_refused():
     with pytest.raises(MissingData, match="reconstruct=True measures what layers are given, and there is no data"):
         prune(net(), macs=0.5, reconstruct=True)

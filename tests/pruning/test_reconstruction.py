@@ -28,7 +28,12 @@ from kerassurgery_fn.pruning.activation_statistics import moments_of
 from kerassurgery_fn.pruning.channel_statistics import ChannelStatistics
 from kerassurgery_fn.pruning.consumer_inputs import consumer_inputs
 from kerassurgery_fn.pruning.group_weights import named_groups
-from kerassurgery_fn.pruning.reconstruction_criteria import combinations, errors_left_out, errors_replaced
+from kerassurgery_fn.pruning.reconstruction_criteria import (
+    combinations,
+    errors_left_out,
+    errors_replaced,
+    inverse,
+)
 from kerassurgery_fn.pruning.summed_arrays import SummedArrays, input_name
 
 KIND = "products of inputs"
@@ -83,6 +88,20 @@ def test_scores_are_the_errors_of_a_greedy_choice(by, error, seed):
         largest = max(largest, errors[removed[-1]])  # what is left out later may make up for what was left out before
         np.testing.assert_allclose(scores[removed[-1]], largest, rtol=1e-3, atol=1e-5)
     assert np.argsort(scores).tolist() == removed
+
+
+def test_changes_are_collected_and_made_at_once():
+    """More channels than are collected, against the plain formulas."""
+    x = activations(n=150, samples=400)
+    products, dots = x.T @ x / 400, np.cov(activations(1, n=150).T)
+    scores, p, d = errors_replaced([(products, dots)]), inverse(products), dots.copy()
+    for channel, error in zip(np.argsort(scores), np.diff(np.sort(scores), prepend=0), strict=True):
+        np.testing.assert_allclose(
+            d[channel, channel] / p[channel, channel], error, rtol=1e-3, atol=1e-9 * scores.max()
+        )
+        spread, row, own = p[:, channel] / p[channel, channel], d[channel].copy(), d[channel, channel]
+        d -= np.outer(spread, row) + np.outer(row, spread) - own * np.outer(spread, spread)
+        p -= np.outer(spread, p[channel])
 
 
 def test_the_greedy_choice_is_near_the_best():
