@@ -137,5 +137,5 @@ def test_calls_that_keras_would_refuse_are_refused():
             InsertLayer(layer, after="r", calls=[0])(two)
     q, v = keras.Input((4, 3)), keras.Input((4, 3))
     pair = capture(keras.Model([q, v], L.Attention(name="mix")([L.ReLU(name="f")(q), v])))
-    with pytest.raises(MisfitTensor, match="sizes 5 and 3 would have to be the same"):
+    with pytest.raises(MisfitTensor, match="sizes 5 and 3 must be equal"):
         ReplaceLayer("f", L.Dense(5))(pair)
