@@ -11,6 +11,7 @@ import numpy as np
 from toolz import unique, valmap
 
 from kerassurgery_fn.analysis.channel_flow import Flow, analyse
+from kerassurgery_fn.analysis.id_labels import ids_by_label, keys_with, labels_of, pairs_of, positions_by_label
 from kerassurgery_fn.arguments import as_snapshot, takes
 from kerassurgery_fn.channels import FIXED, Axis, has_ids, size
 from kerassurgery_fn.errors import ChannelOutOfRange, NoChannels
@@ -182,13 +183,13 @@ def groups_of(flow: Flow) -> Groups:
     """
     maps = _maps(flow)
     reasons, inexact = _reasons(flow), _inexact(flow)
-    labels = _labels(flow, maps.values(), [*reasons.values(), *inexact.values()])
-    parts = {key: _split(ids, positions, labels) for key, (ids, positions) in maps.items()}
+    labels = labels_of(flow.solution.ids, maps.values(), [*reasons.values(), *inexact.values()])
+    parts = {key: positions_by_label(ids, positions, labels) for key, (ids, positions) in maps.items()}
     drafts = _drafts(flow, parts)
-    classes = _members(labels)
+    classes = ids_by_label(labels)
     protect(*classes.values())
-    held = {label: _keys_with(reasons, ids[0]) for label, ids in classes.items()}
-    blurred = {label: _keys_with(inexact, ids[0]) for label, ids in classes.items()}
+    held = {label: keys_with(reasons, ids[0]) for label, ids in classes.items()}
+    blurred = {label: keys_with(inexact, ids[0]) for label, ids in classes.items()}
     made = [
         Group(
             ids, drafts[label].made, drafts[label].widths, tuple(drafts[label].carried),
@@ -216,67 +217,7 @@ def _axes(flow: Flow) -> Iterator[Axis]:
 def _maps(flow: Flow) -> dict[int, tuple[np.ndarray, np.ndarray]]:
     """The (final id, position) pairs of each distinct axis, by its identity: two arrays, sorted by ids."""
     distinct = {id(axis): axis for axis in _axes(flow) if has_ids(axis)}
-    return {key: _pairs(flow.solution.resolve(axis)) for key, axis in distinct.items()}  # type: ignore[arg-type]
-
-
-def _pairs(resolved: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The ids of an axis and their positions. An id that a position has twice counts once.
-
-    >>> _pairs(np.array([[7, 5, 7], [7, 8, FIXED]]))
-    (array([5, 7, 7, 8]), array([1, 0, 2, 1]))
-    """
-    rows, n = resolved.shape
-    if rows == 1:
-        order = np.argsort(resolved[0], kind="stable")
-        ids, positions = resolved[0][order], order
-    else:
-        ids, positions = np.divmod(np.unique(resolved * n + np.arange(n)), n)
-    live = np.searchsorted(ids, FIXED, side="right")
-    return ids[live:], positions[live:]
-
-
-def _labels(flow: Flow, maps: Iterable[tuple[np.ndarray, np.ndarray]], sets: Iterable[np.ndarray]) -> np.ndarray:
-    """A label for each id. Ids have the same label if they occur equally often in every map and are in the same sets.
-    Ids that occur in no map have the label 0."""
-    labels = np.zeros(flow.solution.ids, int)
-    top = 0
-    for ids, _ in maps:
-        found, counts = np.unique(ids, return_counts=True)
-        top = _refine(labels, found, counts, top)
-    for ids in sets:
-        seen = ids[labels[ids] > 0]
-        top = _refine(labels, seen, np.ones(len(seen), int), top)
-    return labels
-
-
-def _refine(labels: np.ndarray, ids: np.ndarray, counts: np.ndarray, top: int) -> int:
-    """Gives new labels above `top` to ids, by their old labels and their counts, and returns the new top."""
-    if not len(ids):
-        return top
-    _, inverse = np.unique(labels[ids] * (counts.max() + 1) + counts, return_inverse=True)
-    labels[ids] = top + 1 + inverse
-    return int(labels[ids].max())
-
-
-def _members(labels: np.ndarray) -> dict[int, np.ndarray]:
-    """Label -> its ids, sorted."""
-    order = np.argsort(labels, kind="stable")
-    order = order[np.searchsorted(labels[order], 0, side="right") :]
-    values, starts = np.unique(labels[order], return_index=True)
-    return dict(zip(values.tolist(), np.split(order, starts[1:]), strict=True)) if len(values) else {}
-
-
-def _split(ids: np.ndarray, positions: np.ndarray, labels: np.ndarray) -> dict[int, np.ndarray]:
-    """The positions of the ids in a map: label -> a row for each id with the label, shape (ids, n)."""
-    if not len(ids):
-        return {}
-    order = np.argsort(labels[ids], kind="stable")
-    values, starts = np.unique(labels[ids][order], return_index=True)
-    chunks = zip(np.split(ids[order], starts[1:]), np.split(positions[order], starts[1:]), strict=True)
-    rows = [place.reshape(1 + np.count_nonzero(np.diff(own)), -1) for own, place in chunks]
-    for row in rows:
-        row.flags.writeable = False
-    return dict(zip(values.tolist(), rows, strict=True))
+    return {key: pairs_of(flow.solution.resolve(axis)) for key, axis in distinct.items()}  # type: ignore[arg-type]
 
 
 def _drafts(flow: Flow, parts: Mapping[int, Mapping[int, np.ndarray]]) -> dict[int, _Draft]:
@@ -312,9 +253,3 @@ def _inexact(flow: Flow) -> dict[Any, np.ndarray]:
         if isinstance(note.axis, np.ndarray):
             touched[f"{note.path!r} {note.reason}"].append(flow.solution.resolve(note.axis).ravel())
     return {reason: (ids := np.unique(np.concatenate(maps)))[ids != FIXED] for reason, maps in touched.items()}
-
-
-def _keys_with(sets: Mapping[Any, np.ndarray], final_id: int) -> list[Any]:
-    """The keys of the sets, each a sorted array, that contain an id."""
-    places = {key: np.searchsorted(ids, final_id) for key, ids in sets.items()}
-    return [key for key, ids in sets.items() if places[key] < len(ids) and ids[places[key]] == final_id]

@@ -14,7 +14,7 @@ from toolz import dissoc, unique
 from kerassurgery_fn.analysis.masks import first_argument, has_mask
 from kerassurgery_fn.errors import MisfitTensor
 from kerassurgery_fn.graph import Graph, Node, Record, Use, leaves
-from kerassurgery_fn.keras_io.layer_conversion import computes_masks
+from kerassurgery_fn.keras_io.mask_methods import computes_masks
 from kerassurgery_fn.rules.mask_rules import is_source
 from kerassurgery_fn.rules.registry import is_foreign, rule_for
 

@@ -33,7 +33,7 @@ from kerassurgery_fn.graph import (
     map_leaves,
     name_of,
 )
-from kerassurgery_fn.keras_io.layer_conversion import passes_masks_on
+from kerassurgery_fn.keras_io.mask_methods import passes_masks_on
 from kerassurgery_fn.rules.dtypes import compute_dtype, is_float
 from kerassurgery_fn.rules.mask_rules import Computed, Mask, Masked, is_source, only, output_masks
 from kerassurgery_fn.rules.registry import is_foreign

@@ -16,8 +16,9 @@ from toolz import iterate, unique, valmap
 from kerassurgery_fn.channels import size
 from kerassurgery_fn.graph import Record, is_model
 from kerassurgery_fn.rules.call_arguments import placed
+from kerassurgery_fn.rules.config_values import listed
 from kerassurgery_fn.rules.findings import First
-from kerassurgery_fn.rules.layer import Weight, listed
+from kerassurgery_fn.rules.layer import Weight
 from kerassurgery_fn.rules.registry import is_foreign, is_operation, rank_of, rule_for
 from kerassurgery_fn.rules.size_checks import Misfit, Sizes
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from kerassurgery_fn.archive.layer_groups import Arrays, LayerGroup
 from kerassurgery_fn.errors import BadFile, HiddenState
-from kerassurgery_fn.rules.layer import quantized
+from kerassurgery_fn.rules.config_values import quantized
 
 MAX_RANK = 1 << 14  # a file may state any rank, and its zeros take memory
 

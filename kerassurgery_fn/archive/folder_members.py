@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kerassurgery_fn.archive.archive_members import MAX_JSON, MAX_MEMBERS
 from kerassurgery_fn.archive.file_regions import Region
-from kerassurgery_fn.documents.plan_files import on_disk
+from kerassurgery_fn.documents.safe_files import on_disk
 from kerassurgery_fn.errors import BadFile
 
 

@@ -24,7 +24,7 @@ from kerassurgery_fn.archive.saved_training import read_training, write_training
 from kerassurgery_fn.archive.saved_weights import add_vocabularies, read_layers, write_layers
 from kerassurgery_fn.archive.weight_checks import check_groups, check_weights
 from kerassurgery_fn.arguments import as_file, as_flag, as_mapping, as_snapshot, optional, takes
-from kerassurgery_fn.documents.plan_files import write_with
+from kerassurgery_fn.documents.safe_files import write_with
 from kerassurgery_fn.errors import BadFile, BrokenSnapshot, NotEncodable, SurgeryError
 from kerassurgery_fn.graph import Record
 from kerassurgery_fn.rules.support import KERAS

@@ -10,7 +10,7 @@ from kerassurgery_fn.archive.archive_members import CONFIG, MAX_JSON, MAX_MEMBER
 from kerassurgery_fn.archive.folder_members import FolderMembers, open_region
 from kerassurgery_fn.archive.h5_weights import WeightFile, open_weights
 from kerassurgery_fn.archive.json_limits import parse_json
-from kerassurgery_fn.documents.plan_files import read_limited
+from kerassurgery_fn.documents.safe_files import read_limited
 from kerassurgery_fn.errors import BadFile
 
 

@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterable
 from itertools import chain
 from typing import Any
 
-from kerassurgery_fn.documents.plan_files import loads, read_limited
+from kerassurgery_fn.documents.plan_files import loads
+from kerassurgery_fn.documents.safe_files import read_limited
 from kerassurgery_fn.errors import BadValue
 
 NUMBERS = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*,?")

@@ -16,16 +16,8 @@ from kerassurgery_fn.differences.changes import as_diff
 from kerassurgery_fn.differences.difference import Diff
 from kerassurgery_fn.documents.arrays import array_to_data, dtype_name
 from kerassurgery_fn.documents.json_schema import Kind
-from kerassurgery_fn.documents.plan_files import (
-    MAX_BYTES,
-    dumps,
-    from_document,
-    loads,
-    on_disk,
-    read_limited,
-    to_document,
-    write_atomically,
-)
+from kerassurgery_fn.documents.plan_files import MAX_BYTES, dumps, from_document, loads, to_document
+from kerassurgery_fn.documents.safe_files import on_disk, read_limited, write_atomically
 from kerassurgery_fn.errors import BadDocument
 
 DIFF = Kind("kerassurgery_fn/diff", 1, "diff", Diff, "A difference of two models of kerassurgery_fn")

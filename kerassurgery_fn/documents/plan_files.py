@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -20,13 +16,13 @@ from kerassurgery_fn.documents.encoding import REGISTER, ArraySink, from_data, t
 from kerassurgery_fn.documents.field_types import edit_classes, is_library_name, library_edits, name_of
 from kerassurgery_fn.documents.json_schema import PLAN, Kind, validator
 from kerassurgery_fn.documents.preconditions import MadeFor
+from kerassurgery_fn.documents.safe_files import Path_, read_limited, write_atomically
 from kerassurgery_fn.edits.base import Edit
-from kerassurgery_fn.errors import BadDocument, BadFile, NotEncodable, UnknownEdit, UnknownVersion
+from kerassurgery_fn.errors import BadDocument, NotEncodable, UnknownEdit, UnknownVersion
 
 MAX_DEPTH = 100
 MAX_BYTES = 1 << 30
 LINE = 100
-Path_ = str | os.PathLike[str]
 
 
 def encode(edit: Edit) -> dict[str, Any]:
@@ -257,47 +253,3 @@ def _cut_off(message: str, most: int = 300) -> str:
 
 
 # --- files
-
-
-def write_atomically(path: Path_, content: bytes) -> None:
-    """Writes a file under another name in the same folder and renames it, so that the file is never incomplete."""
-    path = Path(path)
-    write_with(path, lambda name: name.write_bytes(content))
-
-
-def write_with(path: Path, write: Callable[[Path], Any]) -> None:
-    """Calls `write` with a temporary path in the same folder, and renames that file to `path` afterwards."""
-    with (
-        on_disk(path, "written"),
-        tempfile.TemporaryDirectory(dir=path.parent, prefix=".", suffix=".writing") as folder,
-    ):
-        temporary = Path(folder) / path.name
-        write(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())  # a crash of the machine must not leave a renamed file without content
-        os.replace(temporary, path)
-
-
-@contextmanager
-def on_disk(path: Path_, verb: str) -> Iterator[None]:
-    """Turns errors of the operating system into BadFile: a missing folder, a missing permission."""
-    try:
-        yield
-    except BadFile:
-        raise
-    except OSError as error:
-        raise BadFile(f"{os.fspath(path)} cannot be {verb}: {error.strerror or error}") from error
-
-
-def read_limited(path: Path_, max_bytes: int) -> bytes:
-    """The content of a file.
-
-    Raises:
-        BadFile: the file does not exist or cannot be read.
-        BadDocument: the file is larger than `max_bytes`.
-    """
-    path = Path(path)
-    with on_disk(path, "read"):
-        if (count := path.stat().st_size) > max_bytes:
-            raise BadDocument(f"{path} has {count:,} bytes, more than the limit of {max_bytes:,}; raise max_bytes")
-        return path.read_bytes()

@@ -23,9 +23,9 @@ from kerassurgery_fn.edits.steps.draft_writing import GraphEdit
 from kerassurgery_fn.errors import BadValue, MisfitTensor
 from kerassurgery_fn.graph import Record, Selector, as_selector
 from kerassurgery_fn.rules.activations import IDEMPOTENT, applied_last
+from kerassurgery_fn.rules.config_values import listed, quantized
 from kerassurgery_fn.rules.constrained import close, constraint_of, projected
 from kerassurgery_fn.rules.dtypes import variable_dtype
-from kerassurgery_fn.rules.layer import listed, quantized
 from kerassurgery_fn.rules.registry import RULES, rank_of, rule_for
 from kerassurgery_fn.values.snapshot import Snapshot
 

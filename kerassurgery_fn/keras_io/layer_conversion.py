@@ -106,7 +106,7 @@ def _built(record: Record) -> Any:
     """The layer of a record that is, or wraps, a model: Keras builds the model as it revives it."""
     check_record(record, "the record of the layer")
     refuse_unbuilt(record)
-    return _revive(record)
+    return revive_layer(record)
 
 
 def _weights_of(layer: Any, record: Record) -> Weights:
@@ -170,7 +170,7 @@ def complete_record(record: Record) -> Record:
     """
     module = record.get("module") or "keras.layers"
     try:
-        return _serialize(_revive({"registered_name": None, **record, "module": module}))
+        return _serialize(revive_layer({"registered_name": None, **record, "module": module}))
     except Exception as error:
         reason = str(error).rpartition("Exception encountered: ")[2]
         raise NotALayer(
@@ -209,7 +209,7 @@ def _without_compile_config(record: Any) -> Any:
     return set_in(record, place, dissoc(inner, "compile_config")) if place else record
 
 
-def _revive(record: Record) -> Any:
+def revive_layer(record: Record) -> Any:
     import keras
 
     layer = keras.saving.deserialize_keras_object(thaw(record))
@@ -236,7 +236,7 @@ def infer_call(path: str, record: Record, args: Any, kwargs: Any, *, reason: str
         import keras
 
         with without_weights():
-            layer = _revive(_unbuilt(record))
+            layer = revive_layer(_unbuilt(record))
             outputs = keras.tree.flatten(layer(*_symbolic(args), **_symbolic(kwargs)))
             built_record = _serialize(layer)
             # Keras revives a layer without the flags of its weights, so that the list of trained ones stays.
@@ -265,27 +265,6 @@ def _unbuilt(tree: Any) -> Any:
     return {key: _unbuilt(item) for key, item in tree.items() if key != "build_config"}
 
 
-def passes_masks_on(record: Record) -> bool:
-    """Whether the output of a layer has the mask of its input, according to Keras; False if Keras cannot say."""
-    try:
-        from keras.src import utils
-
-        layer = _revive(record)
-        return bool(layer.supports_masking and utils.is_default(layer.compute_mask))
-    except Exception:
-        return False
-
-
-def computes_masks(record: Record) -> bool:
-    """Whether the class of a layer overrides `compute_mask`, according to Keras; False if Keras cannot say."""
-    try:
-        from keras.src import utils
-
-        return not utils.is_default(_revive(record).compute_mask)
-    except Exception:
-        return False
-
-
 def _symbolic(tree: Any) -> Any:
     """The arguments of a call with a symbolic tensor for every spec, and an array for the record of an array."""
     import keras
@@ -294,7 +273,7 @@ def _symbolic(tree: Any) -> Any:
         case Spec(shape, dtype):
             return keras.KerasTensor(shape, dtype or "float32")
         case {"class_name": str()}:
-            return _revive(tree)
+            return revive_layer(tree)
         case dict():
             return {key: _symbolic(item) for key, item in tree.items()}
         case list():

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from kerassurgery_fn.arguments import as_file, shortened, takes
-from kerassurgery_fn.documents.plan_files import MAX_BYTES, dumps, loads, read_limited, write_atomically
+from kerassurgery_fn.documents.plan_files import MAX_BYTES, dumps, loads
+from kerassurgery_fn.documents.safe_files import read_limited, write_atomically
 from kerassurgery_fn.errors import BadDocument, BadValue, UnknownVersion
 from kerassurgery_fn.pruning.channel_scores import Scores
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from kerassurgery_fn.arguments import as_file, shortened, takes
-from kerassurgery_fn.documents.plan_files import read_limited, write_atomically
+from kerassurgery_fn.documents.safe_files import read_limited, write_atomically
 from kerassurgery_fn.errors import BadDocument, BadValue, UnknownVersion
 from kerassurgery_fn.pruning.channel_statistics import RECORDS, ChannelStatistics
 from kerassurgery_fn.pruning.summed_arrays import KINDS, SummedArrays

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from kerassurgery_fn.analysis.channel_flow import analyse
 from kerassurgery_fn.arguments import as_file, as_snapshot, as_string, optional, takes
 from kerassurgery_fn.differences import diff
-from kerassurgery_fn.documents.plan_files import write_atomically
+from kerassurgery_fn.documents.safe_files import write_atomically
 from kerassurgery_fn.report.diagram import (
     Diagram,
     DiagramLayer,

@@ -8,7 +8,8 @@ from typing import Any
 
 from kerassurgery_fn.channels import Axis, select, size
 from kerassurgery_fn.graph import Record
-from kerassurgery_fn.rules.layer import Layer, Tensor, listed
+from kerassurgery_fn.rules.config_values import listed
+from kerassurgery_fn.rules.layer import Layer, Tensor
 from kerassurgery_fn.rules.macs import no_macs
 from kerassurgery_fn.rules.mask_rules import passed
 from kerassurgery_fn.rules.registry import RULES, key_of, rule, rule_for

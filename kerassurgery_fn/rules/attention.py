@@ -17,9 +17,10 @@ from typing import Any
 from kerassurgery_fn.channels import Axis, has_ids, merge
 from kerassurgery_fn.graph import Shape, leaves
 from kerassurgery_fn.rules.activations import across, activated
+from kerassurgery_fn.rules.config_values import listed
 from kerassurgery_fn.rules.counted_positions import Grid
 from kerassurgery_fn.rules.equations import letters_of
-from kerassurgery_fn.rules.layer import Layer, Tensor, listed
+from kerassurgery_fn.rules.layer import Layer, Tensor
 from kerassurgery_fn.rules.mask_rules import attention_masks, passed
 from kerassurgery_fn.rules.product_macs import additive_attention_macs, attention_macs, einsum_dense_macs, macs_of_heads
 from kerassurgery_fn.rules.registry import rule

@@ -8,7 +8,8 @@ from typing import Any
 
 from kerassurgery_fn.channels import Axis, has_ids, merge, size
 from kerassurgery_fn.rules.activations import activated
-from kerassurgery_fn.rules.layer import Layer, Tensor, joined, parts, plain
+from kerassurgery_fn.rules.data_formats import joined, parts, plain
+from kerassurgery_fn.rules.layer import Layer, Tensor
 from kerassurgery_fn.rules.macs import once_per_input_position
 from kerassurgery_fn.rules.registry import rule
 from kerassurgery_fn.rules.rule_fields import Kernel

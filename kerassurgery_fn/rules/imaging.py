@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from kerassurgery_fn.channels import merge
+from kerassurgery_fn.rules.config_values import listed
 from kerassurgery_fn.rules.convolution import slid
-from kerassurgery_fn.rules.layer import Layer, NoRule, Tensor, joined, listed, parts, plain
+from kerassurgery_fn.rules.data_formats import joined, parts, plain
+from kerassurgery_fn.rules.layer import Layer, NoRule, Tensor
 from kerassurgery_fn.rules.pooling import adaptive_pooling, pooling
 from kerassurgery_fn.rules.registry import rule
 

@@ -6,8 +6,9 @@ from typing import Any
 
 from kerassurgery_fn.channels import Axis, has_ids, join, repeat, size, tile
 from kerassurgery_fn.graph import Shape
+from kerassurgery_fn.rules.config_values import listed
 from kerassurgery_fn.rules.counted_positions import Grid
-from kerassurgery_fn.rules.layer import Layer, NoRule, Tensor, listed
+from kerassurgery_fn.rules.layer import Layer, NoRule, Tensor
 from kerassurgery_fn.rules.merging import agreeing, concatenated
 from kerassurgery_fn.rules.registry import rule
 from kerassurgery_fn.rules.rule_fields import Config

@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from kerassurgery_fn.channels import Axis, Reason, has_ids, same_axis, size
+from kerassurgery_fn.channels import Axis, Reason, has_ids, same_axis
 from kerassurgery_fn.graph import MEASURED, STATE_WEIGHTS, TRAINED, Record, leaves
 from kerassurgery_fn.rules.built_axes import built_axes
 from kerassurgery_fn.rules.call_arguments import placed, signature_of
+from kerassurgery_fn.rules.config_values import quantized
 from kerassurgery_fn.rules.constrained import constraint_of
 from kerassurgery_fn.rules.counts import Count, Size
 from kerassurgery_fn.rules.findings import Addition, Findings, Inexact, Narrow, Producer, Tensor, Weight
@@ -28,8 +29,8 @@ from kerassurgery_fn.rules.registry import key_of, rule_for
 from kerassurgery_fn.values.frozen import Location, get_in
 
 __all__ = [
-    "ADAPTED", "STATE", "SWITCHES", "Inexact", "Layer", "Producer", "NoRule", "Findings", "Tensor", "Weight", "joined",
-    "listed", "parts", "placed", "plain", "quantized", "summed_in",
+    "ADAPTED", "STATE", "SWITCHES", "Inexact", "Layer", "Producer", "NoRule", "Findings", "Tensor", "Weight", "placed",
+    "summed_in",
 ]  # fmt: skip
 
 SWITCHES = {"bias": "use_bias", "gamma": "scale", "beta": "center"}
@@ -293,44 +294,3 @@ def summed_in(word: str) -> list[int] | None:
     if "<" in word:
         return list(range(left, left + right))
     return [] if sum(map(str.isalpha, word)) < 2 else None
-
-
-def quantized(dtype: Any) -> str:
-    """The quantization mode of a dtype policy, or of any policy in a mapping; empty if there is none.
-
-    >>> quantized("float32"), quantized({"class_name": "QuantizedDTypePolicy", "config": {"mode": "int8"}})
-    ('', 'int8')
-    """
-    if not isinstance(dtype, dict):
-        return ""
-    inner = (quantized(item) for item in dtype.values())
-    return str(dtype.get("mode") or next(filter(None, inner), ""))
-
-
-def parts(layer: Layer, x: Tensor) -> tuple[Axis, list[Axis], Axis]:
-    """The batch axis, the spatial axes and the channel axis of a tensor in the layer's `data_format`."""
-    if layer.get("data_format") == "channels_first":
-        return x[0], list(x[2:]), x[1]
-    return x[0], list(x[1:-1]), x[-1]
-
-
-def joined(layer: Layer, batch: Axis, space: Sequence[Axis], channel: Axis) -> Tensor:
-    """The tensor with these axes in the layer's `data_format`, the inverse of `parts`."""
-    if layer.get("data_format") == "channels_first":
-        return (batch, channel, *space)
-    return (batch, *space, channel)
-
-
-def listed(value: Any) -> list[Any]:
-    """A field that has one value or a list of values, as a list.
-
-    >>> listed(2), listed([0, 1])
-    ([2], [0, 1])
-    """
-    return list(value) if isinstance(value, (list, tuple)) else [value]
-
-
-def plain(layer: Layer, axes: Sequence[Axis], verb: str) -> list[int | None]:
-    """The sizes of axes whose positions the layer combines, which pins them. `verb` says how, as in "pools"."""
-    layer.pin(list(axes), f"{verb} along it")
-    return [size(axis) for axis in axes]

@@ -10,9 +10,11 @@ import numpy as np
 
 from kerassurgery_fn.channels import Axis, has_ids, join, merge, select, size
 from kerassurgery_fn.graph import Shape
+from kerassurgery_fn.rules.config_values import listed
 from kerassurgery_fn.rules.counted_positions import Grid, inferred, target_of
 from kerassurgery_fn.rules.counts import Size, Squeezed
-from kerassurgery_fn.rules.layer import Layer, NoRule, Tensor, joined, listed, parts, plain
+from kerassurgery_fn.rules.data_formats import joined, parts, plain
+from kerassurgery_fn.rules.layer import Layer, NoRule, Tensor
 from kerassurgery_fn.rules.merging import without
 from kerassurgery_fn.rules.registry import rule
 from kerassurgery_fn.rules.rule_fields import Config

@@ -7,7 +7,8 @@ from typing import Any
 
 from kerassurgery_fn.channels import Axis, size
 from kerassurgery_fn.rules.config_ranges import is_count
-from kerassurgery_fn.rules.layer import Layer, NoRule, Tensor, listed
+from kerassurgery_fn.rules.config_values import listed
+from kerassurgery_fn.rules.layer import Layer, NoRule, Tensor
 from kerassurgery_fn.rules.macs import no_macs
 from kerassurgery_fn.rules.mask_rules import passed
 from kerassurgery_fn.rules.registry import rule

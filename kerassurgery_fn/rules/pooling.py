@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from kerassurgery_fn.rules.convolution import slid
-from kerassurgery_fn.rules.layer import Layer, Tensor, joined, parts, plain
+from kerassurgery_fn.rules.data_formats import joined, parts, plain
+from kerassurgery_fn.rules.layer import Layer, Tensor
 from kerassurgery_fn.rules.registry import rule
 
 # Keras has nothing to build in these layers.

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from kerassurgery_fn.channels import size
-from kerassurgery_fn.rules.layer import Layer, NoRule, Tensor, joined, parts, plain
+from kerassurgery_fn.rules.data_formats import joined, parts, plain
+from kerassurgery_fn.rules.layer import Layer, NoRule, Tensor
 from kerassurgery_fn.rules.registry import pins, rule
 from kerassurgery_fn.rules.rule_fields import Vocabulary
 

@@ -8,8 +8,9 @@ from kerassurgery_fn.channels import Axis, has_ids, merge, size
 from kerassurgery_fn.rules.activations import across
 from kerassurgery_fn.rules.convolution import slid, spread
 from kerassurgery_fn.rules.counts import InverseRoot
+from kerassurgery_fn.rules.data_formats import joined, parts
 from kerassurgery_fn.rules.equations import letters_of
-from kerassurgery_fn.rules.layer import Layer, NoRule, Tensor, joined, parts
+from kerassurgery_fn.rules.layer import Layer, NoRule, Tensor
 from kerassurgery_fn.rules.merging import broadcast, meet, without
 from kerassurgery_fn.rules.product_macs import (
     convolution_macs,

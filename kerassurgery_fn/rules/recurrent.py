@@ -10,7 +10,8 @@ from kerassurgery_fn.channels import Axis, tile
 from kerassurgery_fn.graph import leaves
 from kerassurgery_fn.rules.activations import activated
 from kerassurgery_fn.rules.convolution import geometry, slid
-from kerassurgery_fn.rules.layer import Layer, Tensor, joined, parts, plain
+from kerassurgery_fn.rules.data_formats import joined, parts, plain
+from kerassurgery_fn.rules.layer import Layer, Tensor
 from kerassurgery_fn.rules.macs import once_per_step, once_per_step_and_position
 from kerassurgery_fn.rules.mask_rules import masks_of_sequences
 from kerassurgery_fn.rules.registry import rule

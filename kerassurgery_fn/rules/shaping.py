@@ -7,7 +7,8 @@ from typing import Any
 from kerassurgery_fn.channels import Axis, merge, size
 from kerassurgery_fn.graph import Shape
 from kerassurgery_fn.rules.counted_positions import Grid, inferred, target_of
-from kerassurgery_fn.rules.layer import Layer, Tensor, joined, parts, plain
+from kerassurgery_fn.rules.data_formats import joined, parts, plain
+from kerassurgery_fn.rules.layer import Layer, Tensor
 from kerassurgery_fn.rules.registry import rule
 from kerassurgery_fn.rules.rule_fields import Config
 from kerassurgery_fn.values.frozen import Location
