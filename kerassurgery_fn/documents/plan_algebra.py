@@ -121,7 +121,7 @@ def diff_plans(old: Edit, new: Edit, snapshot: Snapshot | None = None) -> PlanDi
             channels.
 
     >>> diff_plans(Plan(DeleteChannels("a", [0])), Plan(DeleteChannels("a", [0]), DeleteChannels("b", [1]))).added
-    (DeleteChannels(channels={'b': (1,)}, allow_output_change=False),)
+    (DeleteChannels(channels={'b': (1,)}, allow_output_change=False, allow_input_change=False),)
     """
     before, after = list(steps(old)), list(steps(new))
     texts = [[dumps(encode(edit)) for edit in edits] for edits in (before, after)]

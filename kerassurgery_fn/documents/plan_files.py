@@ -33,7 +33,8 @@ def encode(edit: Edit) -> dict[str, Any]:
 
     >>> from kerassurgery_fn.edits import DeleteChannels
     >>> encode(DeleteChannels("conv_1", [0, 4]))["plan"]
-    {'edit': 'DeleteChannels', 'channels': {'conv_1': [0, 4]}, 'allow_output_change': False}
+    {'edit': 'DeleteChannels', 'channels': {'conv_1': [0, 4]}, 'allow_output_change': False,
+     'allow_input_change': False}
     """
     if name_of(type(edit), edit_classes()) is None:
         raise NotEncodable(f"{shortened(edit)} is not a registered edit. {REGISTER}")
@@ -50,7 +51,7 @@ def decode(data: Any) -> Any:
 
     >>> from kerassurgery_fn.edits import DeleteChannels
     >>> decode(encode(DeleteChannels("conv_1", [0, 4])))
-    DeleteChannels(channels={'conv_1': (0, 4)}, allow_output_change=False)
+    DeleteChannels(channels={'conv_1': (0, 4)}, allow_output_change=False, allow_input_change=False)
     """
     return from_document(data, PLAN)
 
