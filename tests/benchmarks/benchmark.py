@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from statistics import median
 from time import perf_counter
 from typing import NamedTuple
@@ -21,7 +22,19 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kerassurgery_fn import DeleteChannels, Snapshot, analyse, capture, importance, plan_pruning, prune, rebuild
+from kerassurgery_fn import (
+    DeleteChannels,
+    DeleteLayer,
+    FoldBatchNorm,
+    SetTrainable,
+    Snapshot,
+    analyse,
+    capture,
+    importance,
+    plan_pruning,
+    prune,
+    rebuild,
+)
 from kerassurgery_fn.analysis.channel_flow import Flow
 from kerassurgery_fn.analysis.coupled_groups import Groups, groups_of
 from kerassurgery_fn.analysis.layer_costs import cost_of
@@ -240,6 +253,18 @@ def measure_passes(repetitions: int, samples: int = 16, batch_size: int = 8) -> 
         yield Line(f"statistics for {by}", times[by], "ms", "gradients of an epoch", times["epoch"], target=1.5)
 
 
+def measure_edits(snapshot: Snapshot, repetitions: int) -> Iterator[Line]:
+    """Edits of all layers of a model, beside one analysis of it."""
+    edits = {
+        "all normalisations folded": FoldBatchNorm(),
+        "all activations deleted": DeleteLayer("*@Activation"),
+        "all layers frozen": SetTrainable("*", False),
+    }
+    subjects = {name: partial(lambda edit: edit(unknown(snapshot)), edit) for name, edit in edits.items()}
+    times = in_turns({**subjects, "analysis": lambda: analyse(unknown(snapshot))}, repetitions)
+    yield from (Line(name, times[name], "ms", "an analysis", times["analysis"], target=10) for name in edits)
+
+
 def measure_sharing(snapshot: Snapshot, groups: Groups) -> Iterator[Line]:
     """Everything that a cut does not touch is to be shared."""
     edit = DeleteChannels(groups[1].channels([0]))
@@ -276,6 +301,7 @@ def main(repetitions: int = 7) -> None:
     groups = groups_of(flow)
     lines += measure_cut(snapshot, flow, repetitions)
     lines += measure_pipeline(model, DeleteChannels(halves(groups)), repetitions)
+    lines += measure_edits(snapshot, repetitions)
     lines += measure_sharing(snapshot, groups)
     lines += measure_pruning(repetitions)
     lines += measure_prune(repetitions)
