@@ -20,8 +20,8 @@ class Edit(ABC):
 
     To define an edit of your own, derive a frozen dataclass from one of three bases and register it with `@edit`:
 
-    - `ChannelEdit`: an edit that deletes channels. Its method `deleted` says which; several such edits are one cut in
-      `Plan.at_once`;
+    - `ChannelEdit`: an edit that deletes channels. Its method `channels_to_delete` says which; several such
+      edits are one cut in `Plan.at_once`;
     - `GraphEdit`: an edit of layers. Its method `redraw` is a function from draft to draft; several such edits are one
       traversal in `Plan.at_once`;
     - `Edit`: any other function of a snapshot. It cannot be done at once with others.

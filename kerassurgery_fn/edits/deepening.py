@@ -15,11 +15,12 @@ import numpy as np
 from toolz import dissoc, keyfilter
 
 from kerassurgery_fn.edits.base import edit
-from kerassurgery_fn.edits.layers import InsertLayer, as_calls
+from kerassurgery_fn.edits.layers import InsertLayer
 from kerassurgery_fn.edits.precision import as_dtype
 from kerassurgery_fn.edits.settings import check_name
 from kerassurgery_fn.edits.steps.draft import Draft, SpecsOf, parted
 from kerassurgery_fn.edits.steps.draft_writing import GraphEdit
+from kerassurgery_fn.edits.steps.indices import as_calls
 from kerassurgery_fn.errors import BadValue, MisfitTensor
 from kerassurgery_fn.graph import Record, Selector, as_selector
 from kerassurgery_fn.rules.activations import IDEMPOTENT, applied_last

@@ -6,29 +6,31 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from functools import reduce
 
-from toolz import keyfilter
-
 from kerassurgery_fn.analysis.call_keywords import exchanged_kwargs
 from kerassurgery_fn.analysis.masks import automatic_kwargs
 from kerassurgery_fn.edits.base import edit
 from kerassurgery_fn.edits.extraction import as_functional
 from kerassurgery_fn.edits.settings import check_name
+from kerassurgery_fn.edits.steps.call_tensors import (
+    PRECEDED,
+    refuse_change,
+    refuse_input,
+    tensor_after,
+    tensor_before,
+)
 from kerassurgery_fn.edits.steps.draft import Draft, chosen_calls, parted
 from kerassurgery_fn.edits.steps.draft_writing import GraphEdit
-from kerassurgery_fn.edits.steps.indices import as_indices, is_index
+from kerassurgery_fn.edits.steps.indices import Calls, as_calls, is_index
 from kerassurgery_fn.edits.steps.operands import new_call, operands_at, refuse_cycle
-from kerassurgery_fn.errors import BadValue, MisfitTensor, UnknownCall
+from kerassurgery_fn.errors import BadValue, UnknownCall
 from kerassurgery_fn.graph import (
     Arguments,
     Graph,
     Node,
     Port,
-    Record,
     Selector,
-    Spec,
     as_selector,
     is_functional,
-    is_input,
     moved,
     redirected,
     reread,
@@ -37,9 +39,6 @@ from kerassurgery_fn.graph import (
 )
 from kerassurgery_fn.keras_io.layer_conversion import as_layer
 from kerassurgery_fn.values.snapshot import Snapshot
-
-PRECEDED = "preceded by another"
-Calls = tuple[int, ...] | None
 
 
 class _OfCalls(GraphEdit):
@@ -51,18 +50,6 @@ class _OfCalls(GraphEdit):
     def __post_init__(self) -> None:
         object.__setattr__(self, "layer", as_selector(self.layer))
         object.__setattr__(self, "calls", as_calls(self.calls))
-
-
-def as_calls(calls: object) -> Calls:
-    """Numbers of calls as a tuple.
-
-    >>> as_calls([0, 2]), as_calls(1), as_calls(None)
-    ((0, 2), (1,), None)
-    """
-    numbers = as_indices(calls) if calls is not None else ()
-    if numbers is None:
-        raise UnknownCall(f"calls are numbers, as [0, 2], or None for all of them, not {calls!r}")
-    return None if calls is None else numbers
 
 
 @edit
@@ -104,23 +91,12 @@ class DeleteLayer(_OfCalls):
             scope, key = parted(path)
             graph = draft.graph(scope)
             for node in chosen_calls(draft, path, self.calls):
-                read, made = the_read(graph, path, node, "deleted"), the_made(graph, path, node, "deleted")
+                read, made = tensor_before(graph, path, node, "deleted"), tensor_after(graph, path, node, "deleted")
                 if not self.allow_shape_change:
                     refuse_change(path, graph.layers[key], specs[scope].get(read), specs[scope].get(made))
                 ports[scope][made] = read
         graphs = {scope: redirected(draft.graph(scope), ports[scope]) for scope in ports}
         return replace(draft, graphs={**draft.graphs, **graphs})
-
-
-def refuse_change(path: str, record: Record, read: Spec | None, made: Spec | None) -> None:
-    """Raises MisfitTensor for a layer that changes the shape of what it reads, or may do so."""
-    before, after = (spec.shape if spec else "unknown" for spec in (read, made))
-    if read is None or before != after:
-        raise MisfitTensor(
-            f"layer {path!r} ({record['class_name']}) makes a tensor of shape {after} of one of shape {before}, so it "
-            "cannot be deleted just so; replace it, or pass allow_shape_change=True if all that reads it can take the "
-            "other shape"
-        )
 
 
 @edit
@@ -202,14 +178,14 @@ class InsertLayer(GraphEdit):
 
     def put_before(self, graph: Graph, before: Graph, path: str, node: Node, new: str, others: list[Port]) -> Graph:
         """The graph with a new layer before one call; `before` is the graph before the edit."""
-        read = the_read(graph, path, node, PRECEDED, self.operand)
+        read = tensor_before(graph, path, node, PRECEDED, self.operand)
         graph, made = with_call(graph, new, new_call(graph, new, [read, *others]))
         places = [i for i, port in enumerate(graph.reads(node)) if port == read]
         return reread(graph, node, dict.fromkeys(places if self.operand is None else [self.operand], made))
 
     def put_after(self, graph: Graph, before: Graph, path: str, node: Node, new: str, others: list[Port]) -> Graph:
         """The graph with a new layer after one call; `before` is the graph before the edit."""
-        made = the_made(before, path, node, "followed by another")
+        made = tensor_after(before, path, node, "followed by another")
         graph, ours = with_call(graph, new, new_call(graph, new, [made, *others]))
         return redirected(graph, {made: ours}, but={ours.node})
 
@@ -316,47 +292,3 @@ class UnshareLayer(_OfCalls):
         """The draft with a copy of a layer that takes over some of its calls."""
         draft, new = draft.copied(scope, key, self.name)
         return draft.with_graph(scope, reduce(lambda graph, node: moved(graph, node, new), nodes, draft.graph(scope)))
-
-
-def refuse_input(graph: Graph, path: str, key: str, verb: str) -> None:
-    """Raises UnknownCall for an input of the model."""
-    if is_input(graph.layers[key]):
-        raise UnknownCall(f"{path!r} is an input of the model and cannot be {verb}; extract a model with other inputs")
-
-
-def the_read(graph: Graph, path: str, node: Node, verb: str, operand: int | None = None) -> Port:
-    """The one tensor that a call reads, or the one of several that is meant.
-
-    Raises:
-        UnknownCall: there is no such tensor, or it is not clear which is meant.
-    """
-    refuse_input(graph, path, node[0], verb)
-    reads = graph.reads(node)
-    if operand is not None and 0 <= operand < len(reads):
-        return reads[operand]
-    unmasked = {use.port for use in without_masks(graph.calls[node]).uses}
-    if operand is None and len(unmasked) == 1:
-        return unmasked.pop()
-    kind, producers = graph.layers[node[0]]["class_name"], ", ".join(port.layer for port in reads)
-    raise UnknownCall(
-        f"layer {path!r} ({kind}) reads {len(reads)} tensors, those of {producers}, so it cannot just be {verb}; "
-        + ("give the number of the one that is meant as operand=" if verb == PRECEDED else "it may be replaced")
-    )
-
-
-def without_masks(call: Arguments) -> Arguments:
-    """A call less the masks among its arguments, which Keras hands on beside the tensors."""
-    return Arguments(call.args, keyfilter(lambda name: not name.endswith("mask"), call.kwargs))
-
-
-def the_made(graph: Graph, path: str, node: Node, verb: str) -> Port:
-    """The one tensor that a call makes.
-
-    Raises:
-        UnknownCall: others of its outputs are read, too.
-    """
-    if node in graph.read_further:
-        raise UnknownCall(
-            f"layer {path!r} ({graph.layers[node[0]]['class_name']}) makes several tensors, so it cannot just be {verb}"
-        )
-    return Port(*node)

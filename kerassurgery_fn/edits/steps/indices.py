@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from kerassurgery_fn.arguments import items_of, shortened
-from kerassurgery_fn.errors import BadValue, ChannelOutOfRange
+from kerassurgery_fn.errors import BadValue, ChannelOutOfRange, UnknownCall
+
+Calls = tuple[int, ...] | None  # numbers of calls of a layer; None for all of them
 
 
 def is_index(value: Any) -> bool:
@@ -29,6 +31,18 @@ def as_indices(given: Any) -> tuple[int, ...] | None:
     """
     listed = [given] if is_index(given) else items_of(given)
     return tuple(map(int, listed)) if listed is not None and all(map(is_index, listed)) else None
+
+
+def as_calls(calls: object) -> Calls:
+    """Numbers of calls as a tuple.
+
+    >>> as_calls([0, 2]), as_calls(1), as_calls(None)
+    ((0, 2), (1,), None)
+    """
+    numbers = as_indices(calls) if calls is not None else ()
+    if numbers is None:
+        raise UnknownCall(f"calls are numbers, as [0, 2], or None for all of them, not {calls!r}")
+    return None if calls is None else numbers
 
 
 def as_seed(given: Any, name: str = "a seed") -> int:
