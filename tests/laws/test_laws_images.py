@@ -63,7 +63,6 @@ CODES = {
 }
 READ_TOGETHER = {
     "indicators of bins": lambda: L.Discretization([-0.5, 0.0, 0.5], output_mode="multi_hot"),
-    "category encoding": lambda: L.Pipeline([L.Discretization([-0.5, 0.0, 0.5]), L.CategoryEncoding(4, "multi_hot")]),
     "stft spectrogram": lambda: L.STFTSpectrogram(frame_length=4, frame_step=2, fft_length=4),
     "mel spectrogram": lambda: L.MelSpectrogram(4, 2, 4, sampling_rate=100, num_mel_bins=4, max_freq=50),
 }
@@ -114,6 +113,13 @@ def test_a_fill_colour_pins_its_three_channels():
 @pytest.mark.parametrize("name", CODES)
 def test_encodings_of_each_feature_are_cut_exactly(name):
     check_law(on_features(CODES[name]()))
+
+
+@pytest.mark.parametrize("mode", ["multi_hot", "one_hot", "count"])
+def test_what_is_counted_together_is_pinned(mode):
+    """The layers before and behind a CategoryEncoding are cut, but not what it counts."""
+    codes = L.Pipeline([L.Discretization([-0.5, 0.0, 0.5]), L.CategoryEncoding(4, mode)])
+    check_law(on_features(codes, 3 if mode == "one_hot" else 2))
 
 
 @pytest.mark.parametrize("name", READ_TOGETHER)
