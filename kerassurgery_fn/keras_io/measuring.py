@@ -72,21 +72,29 @@ def _measured_channels(layer: keras.layers.Layer, is_named: bool) -> dict[str, A
 # --- activation functions
 
 
-def custom_activations(record: Record) -> set[str]:
-    """The names of the user's activation functions in a record that the library has no rule for."""
-    values = [value for inner in records_in(record) for key, value in inner["config"].items() if "activation" in key]
-    functions = [value["config"] for value in values if isinstance(value, dict) and value["class_name"] == "function"]
-    return {name for name in functions if isinstance(name, str) and name not in {*ELEMENTWISE, *ACROSS, *RULES}}
-
-
 def elementwise_activations(record: Record) -> list[str]:
     """The names of the user's activation functions in a record that are elementwise, by experiments."""
-    return sorted(filter(_is_elementwise_by_name, custom_activations(record)))
+    functions = custom_activations(record)
+    return sorted(name for name, function in functions.items() if is_elementwise(_revived(function)))
 
 
-def _is_elementwise_by_name(name: str) -> bool:
-    function = keras.saving.get_registered_object(name)
-    return function is not None and is_elementwise(function)
+def custom_activations(record: Record) -> dict[str, Record]:
+    """The user's activation functions in a record that the library has no rule for: their records by name."""
+    values = [value for inner in records_in(record) for key, value in inner["config"].items() if "activation" in key]
+    functions = [value for value in values if isinstance(value, dict) and value["class_name"] == "function"]
+    return {
+        function["config"]: function
+        for function in functions
+        if isinstance(function["config"], str) and function["config"] not in {*ELEMENTWISE, *ACROSS, *RULES}
+    }
+
+
+def _revived(function: Record) -> Any:
+    """The function of a record; None if Keras does not find it."""
+    try:
+        return keras.saving.deserialize_keras_object(thaw(function))
+    except Exception:  # a function of a module that cannot be imported, for example
+        return None
 
 
 def is_elementwise(function: Any) -> bool:
