@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from inspect import signature
 from typing import Any
 
-from toolz import keyfilter
+from toolz import keyfilter, valfilter, valmap
 
 from kerassurgery_fn.analysis.channel_flow import analyse
 from kerassurgery_fn.analysis.input_shapes import Shapes
@@ -164,15 +164,20 @@ def refuse_misspelt(criterion: Criterion | Scores, options: Collection[str]) -> 
 
 
 def changed_widths(before: Snapshot, after: Snapshot) -> dict[str, tuple[int, int]]:
-    """Address of each layer that lost channels -> its number of channels before and after."""
-    after_cut = widths_of(after)
-    return {name: (n, after_cut[name]) for name, n in widths_of(before).items() if after_cut[name] != n}
+    """Address of each layer that lost channels -> its number of channels before and after.
+
+    A depth multiplier, or another axis of a grid, of which one is left is no kind of channels any more.
+    """
+    flow, after_cut = analyse(before), widths_of(after)
+    widths = {
+        address(flow, flow.producers[key]): (width, after_cut.get(key, 1)) for key, width in widths_of(before).items()
+    }
+    return valfilter(lambda pair: pair[0] != pair[1], widths)
 
 
-def widths_of(snapshot: Snapshot) -> dict[str, int]:
-    """Address of each layer that creates channels -> their number."""
-    flow = analyse(snapshot)
-    return {address(flow, producer): size(producer.axis) or 0 for producer in flow.producers.values()}
+def widths_of(snapshot: Snapshot) -> dict[tuple[str, str], int]:
+    """The number of channels of each layer and kind."""
+    return valmap(lambda producer: size(producer.axis) or 0, analyse(snapshot).producers)
 
 
 def _rebuilt(snapshot: Snapshot) -> Any:

@@ -6,7 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from helpers.pruned_models import filled, residual, vgg
+from helpers.pruned_models import conv, filled, residual, vgg
+from helpers.records import layer, sequential
 from kerassurgery_fn import (
     BadScores,
     BadValue,
@@ -74,6 +75,12 @@ def test_a_result_prints_as_a_table():
     assert [line.split()[0] for line in lines[2:]] == ["parameters", "MACs", "bytes", "conv_1"]
     assert lines[-1].split() == ["conv_1", "16", "2", "12.5", "%"]
     assert "conv_1" in result._repr_html_()
+
+
+def test_a_depth_multiplier_of_which_one_is_left_is_no_kind_of_channels_any_more():
+    depthwise = layer("DepthwiseConv2D", "b", kernel_size=[3, 3], depth_multiplier=2)
+    snapshot = filled(sequential("net", (None, 8, 8, 3), conv("a", 4), depthwise, conv("c", 2)))
+    assert prune(snapshot, channels=2).widths == {"a": (4, 1), "b": (2, 1)}
 
 
 def test_an_unreachable_budget():
