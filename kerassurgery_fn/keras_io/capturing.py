@@ -70,12 +70,13 @@ def capture(model: keras.Model, *, inputs: Any = None, expand: Any = (), measure
             that can be expanded; a warning then names those that cannot.
         measure: selectors of layers without a rule, such as "*@LearnableAffine", or "*". Copies of them are run on
             random data as `probe_rule` does. Where each output channel depends on its own input channel only, channels
-            can be cut; other layers stay as they are.
+            can be cut. Where a layer mixes its channels but treats them alike, as a normalisation does, a cut is
+            inexact. Other layers stay as they are.
 
     Raises:
         NotAGraph: the model is not built, or a call() cannot be recorded; the message has the place in the code.
         UnknownLayer: `expand` names no layer that is made of layers, or `measure` none without a rule.
-        NotIndependent: a layer that `measure` names mixes its channels.
+        NotIndependent: a layer that `measure` names does not treat its channels alike.
         WrongShape: `inputs` has something else than shapes, tensors and arrays.
         HiddenState: a layer has state that neither its config nor its weights contain.
     """

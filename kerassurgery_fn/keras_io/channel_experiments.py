@@ -7,6 +7,9 @@ The experiment, for a layer that scales each channel:
 
 The smaller copy has the weights of the kept channels. If the outputs agree for several selections, in other orders too,
 each output channel depends on its own input channel only, and channels can be cut.
+
+If the outputs agree for all channels in other orders, but not for some of the channels, the layer mixes its channels
+and treats them alike, as a normalisation does. Then a cut is well-defined, but not exact.
 """
 
 from __future__ import annotations
@@ -27,28 +30,38 @@ TOLERANCE = 1e-5  # relative to the largest value; float32 rounding is about 1e-
 
 
 class Independent(NamedTuple):
-    """A successful experiment: the shapes of the input and the output of the layer, and its weights."""
+    """A successful experiment.
+
+    - `input_shape`, `output_shape`: the shapes of the input and the output of the layer;
+    - `weights`: the name and the shape of each weight, with None for axes that have the size of the channel axis;
+    - `mixes`: whether the output channels depend on all input channels, on each in the same way.
+    """
 
     input_shape: tuple[int, ...]
     output_shape: tuple[int, ...]
     weights: list[tuple[str, WeightShape]]
+    mixes: bool = False
 
     def as_data(self) -> dict[str, Any]:
         """What the rule of such a layer needs, see `rules/measured.py`."""
         weights = [[name, list(shape)] for name, shape in self.weights]
-        return {"rank": len(self.input_shape), "output_rank": len(self.output_shape), "weights": weights}
+        ranks = {"rank": len(self.input_shape), "output_rank": len(self.output_shape)}
+        return {**ranks, "weights": weights, **({"mixes": True} if self.mixes else {})}
 
 
-def measure_independence(layer: keras.layers.Layer, shape: Shape | None, rng: np.random.Generator) -> Independent:
+def measure_independence(
+    layer: keras.layers.Layer, shape: Shape | None, rng: np.random.Generator, *, may_mix: bool = False
+) -> Independent:
     """Runs the experiment on a layer.
 
     Args:
         layer: the layer; it is not changed.
         shape: the shape of the input, batch axis first; by default the shape for which the layer was called or built.
         rng: the source of weights and inputs.
+        may_mix: whether a layer is accepted that mixes its channels and treats them alike.
 
     Raises:
-        NotIndependent: the layer does not compute each channel separately.
+        NotIndependent: the layer does not compute each channel separately, or does not treat them alike.
         WrongShape: the layer has no input shape, and none is passed.
     """
     shape = _input_shape(layer, shape)
@@ -59,16 +72,25 @@ def measure_independence(layer: keras.layers.Layer, shape: Shape | None, rng: np
     inputs = _random_inputs((*shape, CHANNELS), rng)
     outputs = [_run(layer, whole, x) for x in inputs]
     _check_outputs(layer, outputs, [_run(layer, whole, x) for x in inputs])
+    mixes = False
     for kept in _selections(rng):
         part = _copy(layer, (*shape, len(kept)))
         _assign_kept(part, whole, weight_shapes, kept)
-        for x, output in zip(inputs, outputs, strict=True):
-            if not _are_close(_run(layer, part, x[..., kept]), output[..., kept]):
-                raise _refusal(
-                    layer, f"gives other values for channels {kept} alone than for the same channels among {CHANNELS}"
-                )
+        results = [_run(layer, part, x[..., kept]) for x in inputs]
+        agrees = all(_are_close(a, b[..., kept]) for a, b in zip(results, outputs, strict=True))
+        _check_agreement(layer, kept, agrees, may_mix)
+        mixes |= not agrees
     names = [weight.name for weight in whole.weights]
-    return Independent(inputs[0].shape, outputs[0].shape, list(zip(names, weight_shapes, strict=True)))
+    return Independent(inputs[0].shape, outputs[0].shape, list(zip(names, weight_shapes, strict=True)), mixes)
+
+
+def _check_agreement(layer: keras.layers.Layer, kept: list[int], agrees: bool, may_mix: bool) -> None:
+    """Raises NotIndependent if a copy for some channels gives other values, or one for all in another order."""
+    if agrees or (may_mix and len(kept) < CHANNELS):
+        return
+    if len(kept) == CHANNELS:
+        raise _refusal(layer, f"gives other values for its channels in the order {kept}")
+    raise _refusal(layer, f"gives other values for channels {kept} alone than for the same channels among {CHANNELS}")
 
 
 def _weight_shape(layer: keras.layers.Layer, whole: keras.Variable, fewer: keras.Variable) -> WeightShape:
@@ -110,7 +132,7 @@ def _selections(rng: np.random.Generator) -> Iterator[list[int]]:
     yield list(range(1, CHANNELS))
     yield list(range(CHANNELS - 1))
     yield [int(rng.integers(CHANNELS))]
-    for n in (3, FEWER, CHANNELS):
+    for n in (3, FEWER, CHANNELS, CHANNELS):
         yield rng.choice(CHANNELS, n, replace=False).tolist()
 
 

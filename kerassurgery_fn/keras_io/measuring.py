@@ -14,6 +14,7 @@ from kerassurgery_fn.keras_io.channel_experiments import measure_independence
 from kerassurgery_fn.keras_io.graph_copies import without_defaults
 from kerassurgery_fn.keras_io.hidden_state import records_in
 from kerassurgery_fn.keras_io.layer_calls import LayerCall
+from kerassurgery_fn.keras_io.numpy_arguments import with_operation_configs
 from kerassurgery_fn.keras_io.restoring import NOTE
 from kerassurgery_fn.keras_io.sublayers import Functional, layers_of
 from kerassurgery_fn.rules.activations import ACROSS, ELEMENTWISE
@@ -37,14 +38,15 @@ def add_measured(model: keras.Model, record: Record, selection: tuple[str, ...])
     """
     matched: set[str] = set()
     layer_record: Any
-    for path, layer, layer_record in layers_of(model, record, ""):
-        measured = _measured(layer, layer_record)
-        if rule_for({**layer_record, MEASURED: measured}).channels is None:
-            fitting = {selector for selector in selection if matches(path, layer_record, selector)}
-            matched |= fitting
-            measured |= _measured_channels(layer, is_named=bool(fitting & {path, layer.name})) if fitting else {}
-        if measured:
-            layer_record[MEASURED] = measured
+    with with_operation_configs(model):
+        for path, layer, layer_record in layers_of(model, record, ""):
+            measured = _measured(layer, layer_record)
+            if rule_for({**layer_record, MEASURED: measured}).channels is None:
+                fitting = {selector for selector in selection if matches(path, layer_record, selector)}
+                matched |= fitting
+                measured |= _measured_channels(layer, is_named=bool(fitting & {path, layer.name})) if fitting else {}
+            if measured:
+                layer_record[MEASURED] = measured
     if unmatched := set(selection) - matched - {"*"}:
         raise UnknownLayer(
             f"measure={sorted(unmatched)}: no layer without a rule fits; measure= is for layers of your own"
@@ -59,9 +61,9 @@ def _measured(layer: keras.layers.Layer, record: Record) -> dict[str, Any]:
 
 
 def _measured_channels(layer: keras.layers.Layer, is_named: bool) -> dict[str, Any]:
-    """What an experiment on a layer shows; nothing if a layer that a pattern selects mixes its channels."""
+    """What an experiment on a layer shows; nothing if a pattern selects it and it does not treat its channels alike."""
     try:
-        finding = measure_independence(layer, None, np.random.default_rng(0))
+        finding = measure_independence(layer, None, np.random.default_rng(0), may_mix=True)
     except (NotIndependent, WrongShape):
         if is_named:
             raise

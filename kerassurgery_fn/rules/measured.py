@@ -1,7 +1,8 @@
 """Layers whose code was run to find out what they do to channels: what was measured stands in their record.
 
     "measured": {"as": "MultiHeadAttention"}              computes what its parent class computes
-    "measured": {"as": "measured>EachChannelAlone", ...}  computes each output channel from its own input channel
+    "measured": {"as": "measured>EachChannelAlone", ...}  computes each output channel from its own input channel, or,
+                                                          with "mixes", from all of them, and treats them alike
     "measured": {"elementwise": ["mine>gelu"]}            an activation function of the config is elementwise
 
 `as` is the key of the rule, see `registry.key_of`. A rule that is registered for the class itself comes first.
@@ -18,11 +19,13 @@ from kerassurgery_fn.rules.registry import rule
 EACH_CHANNEL = "measured>EachChannelAlone"
 
 
-@rule(EACH_CHANNEL, arguments=None)
+@rule(EACH_CHANNEL, arguments=None, approximate="if it mixes channels")
 def each_channel(layer: Layer, x: Tensor, *_: Any, **__: Any) -> Tensor:
     measured = layer.record[MEASURED]
     if len(x) != measured["rank"]:
         raise NoRule(f"was measured on tensors with {measured['rank']} axes, and is called on one with {len(x)}")
+    if measured.get("mixes"):
+        layer.inexact(x[-1], "mixes its channels, and treats them alike, as was measured")
     return pass_channels(layer, x, measured)
 
 
@@ -45,6 +48,8 @@ def measured_words(measured: Any) -> str:
     >>> measured_words({"as": "MultiHeadAttention"}), measured_words({"elementwise": ["mine>bend"]})
     ('was measured to compute what MultiHeadAttention computes', 'applies mine>bend, measured to be elementwise')
     """
+    if measured.get("mixes"):
+        return "was measured to mix its channels and to treat them alike"
     if measured.get("as") == EACH_CHANNEL:
         return "was measured to compute each channel separately"
     if "as" in measured:

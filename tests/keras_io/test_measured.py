@@ -24,7 +24,7 @@ from kerassurgery_fn import (
     simplify,
     write_model,
 )
-from kerassurgery_fn.errors import NotIndependent, PinnedChannels, UnknownLayer
+from kerassurgery_fn.errors import InexactCut, NotIndependent, PinnedChannels, UnknownLayer
 from kerassurgery_fn.keras_io.measuring import is_elementwise
 from kerassurgery_fn.rules.measured import EACH_CHANNEL
 from kerassurgery_fn.rules.registry import RULES, key_of
@@ -193,26 +193,51 @@ class Centred(Affine):
         return super().call(x) - ops.mean(x, -1, keepdims=True)
 
 
+@registered
+class Rising(Affine):
+    """A layer whose channels are not alike."""
+
+    def call(self, x):
+        return super().call(x) * ops.arange(x.shape[-1], dtype="float32")
+
+
 def two_layers():
-    return chain((6,), L.Dense(9), Affine(name="affine"), L.Dense(8), Centred(name="centred"), L.Dense(7))
+    return chain((6,), L.Dense(9), Affine(name="affine"), L.Dense(8), Rising(name="rising"), L.Dense(7))
 
 
 def test_channels_are_measured_where_asked():
     model = two_layers()
-    assert analyse(capture(model)).opaque.keys() == {"affine", "centred"}
+    assert analyse(capture(model)).opaque.keys() == {"affine", "rising"}
     snapshot = capture(model, measure="*")
-    assert analyse(snapshot).opaque.keys() == {"centred"}
+    assert analyse(snapshot).opaque.keys() == {"rising"}
     assert list(measured_in(snapshot)) == ["affine"]
 
 
 @pytest.mark.parametrize("measure", ["affine", "*@Affine", ["aff*"]])
 def test_selected_layers_are_measured(measure):
-    assert analyse(capture(two_layers(), measure=measure)).opaque.keys() == {"centred"}
+    assert analyse(capture(two_layers(), measure=measure)).opaque.keys() == {"rising"}
 
 
-def test_a_layer_that_mixes_channels_is_refused_by_its_name():
-    with pytest.raises(NotIndependent, match=r"'centred' \(Centred\) does not compute each channel separately"):
-        capture(two_layers(), measure="centred")
+def test_a_layer_whose_channels_are_not_alike_is_refused_by_its_name():
+    with pytest.raises(NotIndependent, match=r"'rising' \(Rising\) .* values for its channels in the order"):
+        capture(two_layers(), measure="rising")
+
+
+def test_a_layer_that_mixes_its_channels_and_treats_them_alike_is_cut_inexactly():
+    layers = [L.Dense(9, name="first"), Centred(name="centred"), L.Dense(7, name="top")]
+    snapshot = capture(keras.Sequential([keras.Input((6,)), *layers]), measure="centred")
+    assert measured_in(snapshot)["centred"]["mixes"]
+    with pytest.warns(InexactCut, match="'centred' mixes its channels"):
+        smaller = DeleteChannels("first", [0, 4])(snapshot)
+    kernel, bias = snapshot.weights["first"]
+    x = np.random.default_rng(0).standard_normal((3, 6)).astype("float32")
+    kept = [1, 2, 3, 5, 6, 7, 8]
+    scale, shift = (array[kept] for array in snapshot.weights["centred"])
+    units = (x @ kernel + bias)[:, kept]
+    hidden = units * scale + shift - units.mean(-1, keepdims=True)
+    top, offset = smaller.weights["top"]
+    np.testing.assert_allclose(rebuild(smaller)(x), hidden @ top + offset, rtol=1e-4, atol=1e-5)
+    check_round_trip(smaller)
 
 
 @pytest.mark.parametrize("measure", ["nowhere", "*@Dense"])
