@@ -8,7 +8,8 @@ from kerassurgery_fn.edits.extraction import ExtractModel
 from kerassurgery_fn.edits.folding import FoldBatchNorm
 from kerassurgery_fn.edits.heads import ReplaceHead
 from kerassurgery_fn.edits.inputs import SetInputShape
-from kerassurgery_fn.edits.layers import DeleteLayer, InsertLayer, ReplaceLayer, UnshareLayer
+from kerassurgery_fn.edits.insertion import InsertLayer
+from kerassurgery_fn.edits.layers import DeleteLayer, ReplaceLayer, UnshareLayer
 from kerassurgery_fn.edits.mixing import MixInputs
 from kerassurgery_fn.edits.precision import ConvertDtype
 from kerassurgery_fn.edits.reordering import ReorderChannels

@@ -15,7 +15,7 @@ import numpy as np
 from toolz import dissoc, keyfilter
 
 from kerassurgery_fn.edits.base import edit
-from kerassurgery_fn.edits.layers import InsertLayer
+from kerassurgery_fn.edits.insertion import InsertLayer
 from kerassurgery_fn.edits.precision import as_dtype
 from kerassurgery_fn.edits.settings import check_name
 from kerassurgery_fn.edits.steps.draft import Draft, SpecsOf, parted

@@ -1,4 +1,4 @@
-"""Parts of models: from some tensors to others."""
+"""Extraction of the part of a model between some tensors."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from toolz import dissoc, unique, valmap
+from toolz import concat, dissoc, unique, valmap
 
 from kerassurgery_fn.analysis.call_keywords import added_kwargs
 from kerassurgery_fn.analysis.masks import automatic_kwargs, with_masks
+from kerassurgery_fn.arguments import counted
 from kerassurgery_fn.edits.base import Edit, edit
 from kerassurgery_fn.edits.settings import check_name
 from kerassurgery_fn.edits.steps.draft import Draft, parted
@@ -42,24 +43,24 @@ Tensors = str | tuple[Any, ...] | Mapping[str, Any]
 @edit
 @dataclass(frozen=True)
 class ExtractModel(Edit):
-    """The part of a model that leads from some tensors to others: a feature extractor, a model cut off at some layer, a
-    backbone without its head.
+    """Extracts the part of a model that computes some tensors from others: a feature extractor, a model without its
+    last layers, a backbone without its head.
 
-    A tensor is named by the layer that makes it: `"conv_5"`; `"tower:1"` is what the second call of a layer makes,
-    `"lstm:0:2"` the third output of its first call. A pattern (`"block*_out"`, see `graph.selectors`) stands
-    for a list. Tensors of a nested model (`"backbone/conv_5"`) give a part of that model. A Sequential model stays one
-    as long as one output is asked for. The part is not compiled.
+    A tensor has the name of the layer that computes it: `"conv_5"`. `"tower:1"` is the output of the second call of a
+    layer, and `"lstm:0:2"` the third output of its first call. A pattern (`"block*_out"`, see `graph.selectors`) is a
+    list of tensors. Tensors of a nested model (`"backbone/conv_5"`) give a part of that model. A Sequential model stays
+    Sequential if the part has one output. The part is not compiled.
 
     Args:
-        outputs: what it makes: a tensor, or several in a list or dict, as `keras.Model` takes them.
-        inputs: what it is called on, likewise; by default those inputs of the model that the outputs depend on. New
-            inputs are named by their keys in a dict, or else like `block_1_input`.
-        name: its name; by default that of the model.
+        outputs: the outputs of the part: a tensor, or several in a list or dict, as in `keras.Model`.
+        inputs: the inputs of the part, in the same form; by default the inputs on which the outputs depend. The name of
+            a new input is its key in a dict, or a name such as `block_1_input`.
+        name: the name of the part; by default that of the model.
 
     Raises (when called on a snapshot):
-        UnknownLayer, AmbiguousLayer: no layer, or several, of that name.
-        UnknownCall: the layer has no such call, or the call no such output.
-        BadValue: the tensors are of different models, or the outputs depend on more than the inputs.
+        UnknownLayer, AmbiguousLayer: no layer, or several layers, have this name.
+        UnknownCall: the layer has no such call, or the call has no such output.
+        BadValue: the tensors belong to different models, or the outputs depend on other inputs, too.
         MisfitTensor: the shape of an input is not known.
         NothingLeft: a Sequential model would be left without layers.
 
@@ -102,7 +103,7 @@ class ExtractModel(Edit):
 
 
 def as_tensors(given: Any) -> Tensors:
-    """Names of tensors in tuples and dicts; layers go by their names.
+    """Names of tensors in tuples and dicts, with the name of a Keras layer in place of the layer.
 
     >>> as_tensors(["a", {"b": "c"}])
     ('a', {'b': 'c'})
@@ -110,36 +111,35 @@ def as_tensors(given: Any) -> Tensors:
     if isinstance(given, str):
         return given
     if isinstance(given, Mapping) and given:
-        if odd := [key for key in given if not isinstance(key, str)]:
-            raise BadValue(f"the keys of inputs and outputs are strings, not {odd[0]!r}")
+        if wrong := [key for key in given if not isinstance(key, str)]:
+            raise BadValue(f"the keys of inputs and outputs are strings, not {wrong[0]!r}")
         return FrozenDict(valmap(as_tensors, given))
     if isinstance(given, (list, tuple)) and given:
         return tuple(map(as_tensors, given))
     if isinstance(name := getattr(given, "name", None), str):
         return name
-    raise BadValue(f"{given!r} names no tensor: give the name of a layer, or several in a list or dict")
+    raise BadValue(f"{given!r} is not a tensor: give the name of a layer, or several in a list or dict")
 
 
 def expanded(draft: Draft, tensors: Tensors | None) -> Any:
-    """Names of tensors in lists and dicts, with those of all layers that fit in place of a pattern."""
+    """Names of tensors in lists and dicts, with the names of all matching layers in place of a pattern."""
     match tensors:
         case str():
-            fits = is_pattern(tensors, draft.before)
-            return draft.find(tensors) if fits else tensors
+            return draft.find(tensors) if is_pattern(tensors, draft.before) else tensors
         case Mapping():
             return {key: expanded(draft, item) for key, item in tensors.items()}
         case tuple():
             patterns = [isinstance(item, str) and is_pattern(item, draft.before) for item in tensors]
-            made = [expanded(draft, item) for item in tensors]
-            return [one for item, many in zip(made, patterns, strict=True) for one in (item if many else [item])]
+            names = [expanded(draft, item) for item in tensors]
+            return list(concat(item if many else [item] for item, many in zip(names, patterns, strict=True)))
     return None
 
 
 def located(draft: Draft, name: str) -> tuple[str, Port]:
-    """The path of the model that a tensor is in, and its port there.
+    """The path of the model that contains a tensor, and the port of the tensor in that model.
 
     Raises:
-        UnknownCall: its layer has no such call.
+        UnknownCall: the layer has no such call.
     """
     layer, *numbers = name.split(":") if name not in draft.before.places else [name]
     path = find_layer(draft.before, layer)
@@ -148,46 +148,47 @@ def located(draft: Draft, name: str) -> tuple[str, Port]:
     call, output = [*numbers, "0", "0"][:2]
     if len(numbers) > 2 or not (call.removeprefix("-").isdigit() and output.isdigit()):
         raise UnknownCall(
-            f"{name!r} names no tensor: after the name of a layer come the number of a call and that of an output, "
-            f"as in '{layer}:0:1'"
+            f"{name!r} is not a tensor: a call and an output have their numbers after the name of the layer, as in "
+            f"'{layer}:0:1'"
         )
     if not -len(nodes) <= int(call) < len(nodes):
         raise UnknownCall(
             f"layer {path!r} is called {len(nodes)} times (0 to {len(nodes) - 1}), so it has no call {call}"
         )
     if is_input(draft.graph(scope).layers[key]) and int(output):
-        raise UnknownCall(f"input {path!r} is one tensor, so none has the number {output}; name it {layer!r}")
+        raise UnknownCall(f"input {path!r} is one tensor, so it has no output {output}; use {layer!r}")
     return scope, Port(*nodes[int(call)], int(output))
 
 
 def the_scope(scopes: list[str]) -> str:
-    """The path of the one model that tensors are in.
+    """The path of the only model that contains some tensors.
 
     Raises:
-        BadValue: they are of different models.
+        BadValue: the tensors belong to different models.
     """
     first, *more = sorted(set(scopes))
     if more:
         named = ", ".join(repr(scope) if scope else "the outer one" for scope in [first, *more])
         raise BadValue(
-            f"tensors of different models cannot make one part: {named}; extract it from the inner model, or name the "
-            "tensors of the outer one"
+            f"the tensors belong to different models: {named}; extract a part of the inner model, or use tensors of "
+            "the outer model only"
         )
     return first
 
 
 def refuse_beyond(graph: Graph, specs: Mapping[Port, Spec]) -> None:
-    """Raises UnknownCall for an output of a model that the call in question does not make."""
+    """Raises UnknownCall if a call does not have one of the outputs of the model."""
     for port in leaves(graph.outputs):
-        made = [one.output for one in specs if one.node == port.node]
-        if made and port not in specs:
+        numbers = [known.output for known in specs if known.node == port.node]
+        if numbers and port not in specs:
             raise UnknownCall(
-                f"layer {port.layer!r} makes {max(made) + 1} tensors at a call, so none has the number {port.output}"
+                f"a call of layer {port.layer!r} has {counted(max(numbers) + 1, 'output')}, so it has no output "
+                f"{port.output}"
             )
 
 
 def alone(draft: Draft, scope: str) -> Snapshot:
-    """A model of a snapshot as one of its own, not compiled."""
+    """A nested model as a snapshot of its own, which is not compiled."""
     record, _ = (model_in(draft.record(scope)) if scope else None) or (draft.snapshot.record, ())
     prefix = join_path(scope, "x")[:-1]
     weights = {p.removeprefix(prefix): a for p, a in draft.snapshot.weights.items() if p.startswith(prefix)}
@@ -198,7 +199,7 @@ def alone(draft: Draft, scope: str) -> Snapshot:
 
 
 def with_needed_inputs(graph: Graph) -> Graph:
-    """The model with those of its inputs that its outputs depend on."""
+    """The model with the inputs on which its outputs depend."""
     used = {key for key, _ in graph.live}
     needed = [port for port in leaves(graph.inputs) if port.layer in used]
     if not needed:
@@ -211,8 +212,8 @@ def with_needed_inputs(graph: Graph) -> Graph:
 
 
 def begun_with_masks(graph: Graph, inputs: Any, specs: Mapping[Port, Spec]) -> Graph:
-    """The model that is called on some of its tensors, with the masks that it has now if these are computed from its
-    inputs; otherwise with the masks that Keras finds from there on."""
+    """The model with some of its tensors as inputs. It keeps its masks if they are computed from these inputs;
+    otherwise it has the masks that Keras passes automatically from there on."""
     masked, of_masks = with_masks(graph, specs)
     try:
         return begun(masked, inputs, {**specs, **of_masks})
@@ -221,10 +222,10 @@ def begun_with_masks(graph: Graph, inputs: Any, specs: Mapping[Port, Spec]) -> G
 
 
 def begun(graph: Graph, inputs: Any, specs: Mapping[Port, Spec]) -> Graph:
-    """The model that is called on some of its tensors.
+    """The model with some of its tensors as inputs.
 
     Raises:
-        MisfitTensor: the shape of one of them is not known.
+        MisfitTensor: the shape of a tensor is not known.
         BadValue: the outputs depend on other inputs, too.
     """
     entries: dict[Port, Port] = {}
@@ -238,19 +239,19 @@ def begun(graph: Graph, inputs: Any, specs: Mapping[Port, Spec]) -> Graph:
     keys = {port.layer for port in leaves(given)}
     if left := [key for key, _ in graph.live if is_input(graph.layers[key]) and key not in keys]:
         raise BadValue(
-            f"the outputs depend on {', '.join(map(repr, left))}, too: give that among the inputs, or a layer after it"
+            f"the outputs depend on {', '.join(map(repr, left))}, too: add that to the inputs, or a layer after it"
         )
     return graph if is_functional(graph.record) or not isinstance(given, Port) else built_for(graph, given)
 
 
 def with_entry(graph: Graph, port: Port, spec: Spec | None, name: str) -> tuple[Graph, Port]:
-    """The model with a new input for what makes a tensor no longer, and that input.
+    """The model with a new input in place of a tensor, and this input.
 
     Raises:
-        MisfitTensor: the tensor's shape is not known.
+        MisfitTensor: the shape of the tensor is not known.
     """
     if spec is None or spec.dtype is None:
-        raise MisfitTensor(f"the shape of what {port.layer!r} makes is not known; teach its class by a rule")
+        raise MisfitTensor(f"the shape of the output of {port.layer!r} is not known; add a rule for its class")
     check_name(name)
     key = unused(name, [*graph.layers, *map(graph.name, graph.layers)])
     config = {"batch_shape": list(spec.shape), "dtype": spec.dtype, "sparse": False, "ragged": False, "name": key}
@@ -260,15 +261,14 @@ def with_entry(graph: Graph, port: Port, spec: Spec | None, name: str) -> tuple[
 
 
 def built_for(graph: Graph, given: Port) -> Graph:
-    """A Sequential model that says what it is built for."""
+    """A Sequential model with the shape for which it is built."""
     shape = list(graph.layers[given.layer]["config"]["batch_shape"])
     record = set_in(graph.record, ("config", "build_input_shape"), shape)
     return replace(graph, record=set_in(record, ("build_config",), {"input_shape": shape}))
 
 
 def as_functional(graph: Graph) -> Graph:
-    """A model that was Sequential and is no chain any more, with what Functional models say and Sequential ones do
-    not."""
+    """A Sequential model that is no longer a chain, with the call arguments and dtypes that Functional models state."""
     if is_functional(graph.record) or is_chain(graph, graph.live):
         return graph
     calls = {
@@ -279,8 +279,7 @@ def as_functional(graph: Graph) -> Graph:
 
 
 def half_unsaid(graph: Graph) -> Graph:
-    """The model with nothing stated of tensors of which Sequential models state the shape and not the dtype, so that
-    both are worked out."""
+    """The model without the specs of Sequential models, which have no dtype, so that both are worked out."""
 
     def whole(leaf: Any) -> Any:
         return Use(leaf.port) if isinstance(leaf, Use) and leaf.spec and not leaf.spec.dtype else leaf

@@ -1,4 +1,4 @@
-"""Other classes for the last layer of a model."""
+"""Replacement of the classes of a model's output."""
 
 from __future__ import annotations
 
@@ -26,36 +26,36 @@ from kerassurgery_fn.rules.layer import Weight
 from kerassurgery_fn.values.frozen import FrozenDict, freeze, get_in, set_all
 from kerassurgery_fn.values.snapshot import Snapshot, Training, Weights
 
-COUNTS = ("num_classes", "num_labels")  # what metrics count
+COUNTS = ("num_classes", "num_labels")  # fields of metrics that count classes
 JUDGES = ("loss", "metrics", "weighted_metrics")
 
 
 @edit
 @dataclass(frozen=True)
 class ReplaceHead(Edit):
-    """Other classes for the layer that makes a model's output, a Dense or Conv layer mostly. Old classes keep their
-    weights where they are named, those of new ones are drawn.
+    """Replaces the classes of an output of a model. Classes that are kept have their old weights, and the weights of
+    new classes are drawn.
 
-    Whatever stands after that layer stays and counts the classes anew: an activation, a softmax, a reshape, pooling.
-    The layer keeps its name, its activation and the rest of its config; `SetConfig` gives it another activation, and
-    `SetTrainable` freezes what is below. Its optimizer state goes, that of all others stays. What the model was
-    compiled with stays, too; metrics of a model with one output that count its classes count them anew.
+    The classes are the units or filters of the last layer with weights, mostly a Dense or Conv layer. Layers after it
+    (an activation, a softmax, a reshape, pooling) stay and get the new number of classes. The layer keeps its name, its
+    activation and the rest of its config. Its optimizer state is dropped. The model stays compiled; metrics that count
+    the classes of a model with one output get the new number.
 
     Args:
-        units: how many classes there will be.
-        keep: number of a new class -> that of the old class whose weights it gets; or the old classes that the first
-            of the new ones are. None by default.
-        layer: the layer, or one after it, if the model has several outputs; see `graph.selectors`.
-        seed: of the weights of new classes, which are drawn as the layer's initializers say.
+        units: the new number of classes.
+        keep: new class -> the old class whose weights it gets; or a list of old classes, for the first new classes. By
+            default no class is kept.
+        layer: the layer, or a layer after it, if the model has several outputs; see `graph.selectors`.
+        seed: the seed for the weights of new classes, which are drawn by the layer's initializers.
 
     Raises (when called on a snapshot):
-        UnknownLayer: no layer of that name.
-        AmbiguousLayer: several layers make outputs, and none is named; or several are of that name.
-        ChannelOutOfRange: there are no such classes.
-        NoHead: what the layer makes is read by other layers, or is no output.
-        PinnedChannels: the number of classes cannot change, and why.
-        BadValue: the layer draws its weights in a way that is not known here, or a constraint would change the weights
-            of old classes at the next training step.
+        UnknownLayer: no layer has this name.
+        AmbiguousLayer: several layers compute outputs, and `layer` selects none of them, or several layers.
+        ChannelOutOfRange: a class does not exist.
+        NoHead: the channels of the layer are read by other layers, or are not an output.
+        PinnedChannels: the number of classes cannot change; the message says why.
+        BadValue: the initializer of the layer is unknown, or a constraint would change the weights of old classes at
+            the next training step.
 
     >>> ReplaceHead(7, keep={0: 3, 1: 5})
     ReplaceHead(units=7, keep={0: 3, 1: 5}, layer=None, seed=0)
@@ -70,7 +70,7 @@ class ReplaceHead(Edit):
 
     def __post_init__(self) -> None:
         if not is_index(self.units) or self.units < 1:
-            raise BadValue(f"a head has a number of classes, not {self.units!r}")
+            raise BadValue(f"units= is the number of classes, an integer from 1 on, not {self.units!r}")
         object.__setattr__(self, "units", int(self.units))
         object.__setattr__(self, "keep", as_kept(self.keep, self.units))
         object.__setattr__(self, "seed", as_seed(self.seed))
@@ -93,21 +93,21 @@ class ReplaceHead(Edit):
         return Snapshot(record, weights, without(snapshot.training, changed))
 
     def weights(self, snapshot: Snapshot, flow: Flow, sources: Sources) -> Weights:
-        """The weights with those of old classes in new places, and with new ones."""
-        rng, made = np.random.default_rng(self.seed), dict(snapshot.weights)
-        for path in (path for path in flow.weights if made.get(path)):
+        """The weights with kept classes in their new places, and with drawn values for new classes."""
+        rng, weights = np.random.default_rng(self.seed), dict(snapshot.weights)
+        for path in (path for path in flow.weights if weights.get(path)):
             record = get_in(snapshot.record, flow.graph.places[path])
-            made[path] = renewed(path, record, made[path], flow.weights[path], sources, rng)
-            for old, new, weight in zip(snapshot.weights[path], made[path], flow.weights[path], strict=True):
+            weights[path] = renewed(path, record, weights[path], flow.weights[path], sources, rng)
+            for old, new, weight in zip(snapshot.weights[path], weights[path], flow.weights[path], strict=True):
                 refuse_undone(path, weight, old, new, sources)
-        return made
+        return weights
 
 
 def as_kept(keep: Any, units: int) -> FrozenDict:
     """New class -> old class.
 
     Raises:
-        ChannelOutOfRange: a new class is none, or they are no numbers.
+        ChannelOutOfRange: a new class does not exist, or a class is not a number.
 
     >>> as_kept([3, -1], 2), as_kept(None, 2)
     ({0: 3, 1: -1}, {})
@@ -115,22 +115,22 @@ def as_kept(keep: Any, units: int) -> FrozenDict:
     listed = [] if keep is None else items_of(keep)
     pairs = keep if isinstance(keep, Mapping) else dict(enumerate([None] if listed is None else listed))
     if not all(map(is_index, [*pairs, *pairs.values()])):
-        raise ChannelOutOfRange(f"keep= takes numbers of new classes and of old ones, {{0: 3}} or [3], not {keep!r}")
-    if odd := [new for new in pairs if not 0 <= new < units]:
-        raise ChannelOutOfRange(f"there will be {units} classes (0 to {units - 1}), so none has the number {odd[0]}")
-    made: dict[Any, int] = {int(new): int(pairs[new]) for new in sorted(pairs)}
-    return FrozenDict(made)
+        raise ChannelOutOfRange(f"keep= takes numbers of new and of old classes, as {{0: 3}} or [3], not {keep!r}")
+    if missing := [new for new in pairs if not 0 <= new < units]:
+        raise ChannelOutOfRange(f"there will be {units} classes (0 to {units - 1}), so there is no class {missing[0]}")
+    old_classes: dict[Any, int] = {int(new): int(pairs[new]) for new in sorted(pairs)}
+    return FrozenDict(old_classes)
 
 
 def checked(old: int, head: Head) -> int:
     """The number of an old class, from 0.
 
     Raises:
-        ChannelOutOfRange: there is no such class.
+        ChannelOutOfRange: the class does not exist.
     """
     n = len(head.ids)
     if not -n <= old < n:
-        raise ChannelOutOfRange(f"{head.title} makes {n} classes (0 to {n - 1}), so none with the number {old} to keep")
+        raise ChannelOutOfRange(f"{head.title} has {n} classes (0 to {n - 1}), so there is no class {old} to keep")
     return old % n
 
 
@@ -138,7 +138,7 @@ def checked(old: int, head: Head) -> int:
 
 
 def refuse_readers(flow: Flow, head: Head) -> None:
-    """Raises PinnedChannels where classes are held by more than an output, and NoHead where layers read them."""
+    """Raises PinnedChannels if classes are pinned by more than an output, and NoHead if layers read them."""
     mask = head.mask(flow)
     refuse_pinned(flow, mask, Allowed(output=True), "replaced")
 
@@ -152,30 +152,30 @@ def refuse_readers(flow: Flow, head: Head) -> None:
     for path, weights in flow.weights.items():
         if any(reads(weight, touched(weight.axes), path in head.paths) for weight in weights):
             raise NoHead(
-                f"layer {path!r} reads what {head.title} makes, which is no head then; name the last layer before the "
-                "output, or insert a new one there"
+                f"layer {path!r} reads the output of {head.title}, so that is not a head; give the last layer before "
+                "the output as layer=, or insert a new layer there"
             )
     for path, axis in flow.narrow:
         if touched([axis]):
             raise NoHead(
-                f"layer {path!r} broadcasts the only class that {head.title} makes, which it could not do with another "
-                "number of classes; take that layer out first"
+                f"layer {path!r} broadcasts the only class of {head.title}, which is not possible with another number "
+                "of classes; delete that layer first"
             )
     for place, axes in flow.constants.items():
         if touched(axes):
             raise NoHead(
-                f"the config has an array with a number for each class that {head.title} makes, at "
-                f"{'.'.join(map(str, place))}; take the layer or operation that it belongs to out first"
+                f"the config has an array with a number for each class of {head.title}, at "
+                f"{'.'.join(map(str, place))}; delete the layer or operation of this array first"
             )
 
 
 def reads(weight: Weight, touched: list[int], own: bool) -> bool:
-    """Whether a weight is multiplied with classes, or may be.
+    """Whether a layer sums over classes with a weight, or might do so.
 
     Args:
         weight: the weight.
         touched: the numbers of its axes along which there are classes.
-        own: whether it is one of the layer that makes the classes.
+        own: whether it is a weight of the layer that creates the classes.
     """
     if weight.summed is None:
         return bool(touched) and len(weight.axes) > 1 and not (own and len(touched) == 1)
@@ -183,13 +183,13 @@ def reads(weight: Weight, touched: list[int], own: bool) -> bool:
 
 
 def refuse_confused(flow: Flow, after: Snapshot, head: Head) -> None:
-    """Raises NoHead where a layer cannot go on with another number of classes."""
-    odd = {path: why for path, why in analyse(after).opaque.items() if path not in flow.opaque}
-    for path, why in odd.items():
-        raise NoHead(f"layer {path!r} could not go on with other classes from {head.title}: it {why}")
+    """Raises NoHead if a layer cannot read another number of classes."""
+    for path, why in analyse(after).opaque.items():
+        if path not in flow.opaque:
+            raise NoHead(f"layer {path!r} cannot read another number of classes of {head.title}: it {why}")
 
 
-# --- what becomes of weights and of what a model was compiled with
+# --- the weights and the compile config
 
 
 def renewed(
@@ -200,49 +200,50 @@ def renewed(
     sources: Sources,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, ...]:
-    """The weights of a layer with those of classes that are kept in their new places and others drawn; the very tuple
-    if it has no classes."""
-    made = []
+    """The weights of a layer with kept classes in their new places and drawn values for new classes; the same tuple if
+    the layer has no classes."""
+    new_arrays = []
     for array, weight in zip(arrays, weights, strict=True):
         for number, axis in enumerate(weight.axes):
-            if (found := sources(axis)) is not None:
-                array = _renewed(path, record, array, weight.name, number, found, rng)
-        made.append(array)
-    return arrays if all(new is old for new, old in zip(made, arrays, strict=True)) else tuple(made)
+            if (positions := sources(axis)) is not None:
+                array = _renewed(path, record, array, weight.name, number, positions, rng)
+        new_arrays.append(array)
+    return arrays if all(new is old for new, old in zip(new_arrays, arrays, strict=True)) else tuple(new_arrays)
 
 
 def _renewed(
-    path: str, record: Any, array: np.ndarray, name: str, axis: int, found: np.ndarray, rng: np.random.Generator
+    path: str, record: Any, array: np.ndarray, name: str, axis: int, positions: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    kept = np.take(array, np.maximum(found, 0), axis=axis)
-    if (found >= 0).all():
+    """A weight along one axis of classes: `positions` has the old position of each new one, -1 for a new class."""
+    kept = np.take(array, np.maximum(positions, 0), axis=axis)
+    if (positions >= 0).all():
         return kept
-    new = (found < 0).reshape([-1 if i == axis else 1 for i in range(array.ndim)])
+    new = (positions < 0).reshape([-1 if i == axis else 1 for i in range(array.ndim)])
     return np.where(new, drawn(path, record, name, kept.shape, rng), kept).astype(array.dtype)
 
 
 def refuse_undone(path: str, weight: Weight, old: np.ndarray, new: np.ndarray, sources: Sources) -> None:
-    """Raises BadValue where a constraint would change the weights of classes that are kept at the next training step:
-    one of norms along the classes.
+    """Raises BadValue if a constraint would change the weights of kept classes at the next training step, as a
+    constraint of norms along the classes does.
 
     Args:
-        path: that of the layer.
-        weight: the weight, of which `old` is the array before and `new` the one after.
-        sources: where the positions of axes come from, -1 for those of new classes.
+        path: the path of the layer.
+        weight: the weight; `old` and `new` are its arrays before and after the edit.
+        sources: axis -> the old position of each new position, -1 for a new class.
     """
-    found = [sources(axis) for axis in weight.axes]
-    if weight.constraint is None or new is old or all(one is None or (one < 0).all() for one in found):
+    by_axis = [sources(axis) for axis in weight.axes]
+    if weight.constraint is None or new is old or all(axis is None or (axis < 0).all() for axis in by_axis):
         return
-    every = [np.arange(n) for n in new.shape]
-    taken = np.ix_(*(all_ if one is None else np.flatnonzero(one >= 0) for all_, one in zip(every, found, strict=True)))
-    origin = np.ix_(*(all_ if one is None else one[one >= 0] for all_, one in zip(every, found, strict=True)))
+    pairs = [*zip(map(np.arange, new.shape), by_axis, strict=True)]
+    kept = np.ix_(*(every if axis is None else np.flatnonzero(axis >= 0) for every, axis in pairs))
+    origin = np.ix_(*(every if axis is None else axis[axis >= 0] for every, axis in pairs))
     before, after = projected(weight.constraint, old), projected(weight.constraint, new)
-    if before is None or after is None or not (close(after[taken], new[taken]) or close(after[taken], before[origin])):
+    if before is None or after is None or not (close(after[kept], new[kept]) or close(after[kept], before[origin])):
         raise BadValue("classes cannot be kept: " + undone(path, weight.name, weight.constraint))
 
 
 def without(training: Training | None, paths: set[str]) -> Training | None:
-    """The state of the optimizer less that of some layers."""
+    """The state of the optimizer without that of some layers."""
     if training is None:
         return None
     kept = [
@@ -254,10 +255,10 @@ def without(training: Training | None, paths: set[str]) -> Training | None:
 
 
 def recompiled(record: Any, old: int, new: int) -> Any:
-    """The record of a compiled model in which what counts so many classes counts others."""
+    """The record of a compiled model in which losses and metrics count another number of classes."""
     compiled = record.get("compile_config") or {}
-    made = {**compiled, **{field: _recounted(compiled[field], old, new) for field in JUDGES if field in compiled}}
-    return record if made == compiled else freeze({**record, "compile_config": made})
+    changed = {**compiled, **{field: _recounted(compiled[field], old, new) for field in JUDGES if field in compiled}}
+    return record if changed == compiled else freeze({**record, "compile_config": changed})
 
 
 def _recounted(tree: Any, old: int, new: int) -> Any:

@@ -101,7 +101,7 @@ REFUSED = {
         InsertLayer(layer("ReLU", "relu"), after="b", also=["a"]), row(), MisfitTensor, "1 tensor by position, not 2",
     ),
     "a name": (AddInput("a", (3,)), row(), NameTaken, "'a'"),
-    "no output": (SetOutputs("a:0:1"), row(), UnknownCall, "none has the number 1"),
+    "no output": (SetOutputs("a:0:1"), row(), UnknownCall, "has no output 1"),
 }  # fmt: skip
 
 

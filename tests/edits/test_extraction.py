@@ -116,14 +116,14 @@ REFUSED = {
     "no such layer": (ExtractModel("bb"), chain(), UnknownLayer, "did you mean 'b'"),
     "no such pattern": (ExtractModel("x*"), chain(), UnknownLayer, "no layer matches 'x\\*'"),
     "no such call": (ExtractModel("s:2"), shared(), UnknownCall, r"'s' is called 2 times \(0 to 1\).* no call 2"),
-    "no such output": (ExtractModel("a:0:1"), chain(), UnknownCall, "'a' makes 1 tensors at a call, so none has the"),
-    "no number": (ExtractModel("a:x"), chain(), UnknownCall, "'a:x' names no tensor: .* as in 'a:0:1'"),
-    "too many numbers": (ExtractModel("a:0:0:0"), chain(), UnknownCall, "names no tensor"),
-    "an output from the end": (ExtractModel("a:0:-1"), chain(), UnknownCall, "names no tensor"),
+    "no such output": (ExtractModel("a:0:1"), chain(), UnknownCall, "layer 'a' has 1 output, so it has no"),
+    "no number": (ExtractModel("a:x"), chain(), UnknownCall, "'a:x' is not a tensor: .* as in 'a:0:1'"),
+    "too many numbers": (ExtractModel("a:0:0:0"), chain(), UnknownCall, "is not a tensor"),
+    "an output from the end": (ExtractModel("a:0:-1"), chain(), UnknownCall, "is not a tensor"),
     "an inner and an outer tensor": (
-        ExtractModel(["inner/a", "p"]), nested(), BadValue, "different models cannot make one part: the outer one, 'i",
+        ExtractModel(["inner/a", "p"]), nested(), BadValue, "belong to different models: the outer one, 'i",
     ),
-    "other inputs": (ExtractModel("cat", inputs="p"), fork(), BadValue, "depend on 'x', too: give that among the inp"),
+    "other inputs": (ExtractModel("cat", inputs="p"), fork(), BadValue, "depend on 'x', too: add that to the inp"),
     "inputs that lie behind": (ExtractModel("a", inputs="b"), chain(), BadValue, "depend on 'chain_input', too"),
 }  # fmt: skip
 
@@ -142,7 +142,7 @@ def test_an_ambiguous_name_is_refused():
     )  # fmt: skip
     with pytest.raises(AmbiguousLayer, match="2 layers are named 'a': m/a, n/a"):
         ExtractModel("a")(Snapshot(record, {}))
-    with pytest.raises(BadValue, match="different models cannot make one part: 'm', 'n'"):
+    with pytest.raises(BadValue, match="belong to different models: 'm', 'n'"):
         ExtractModel("*/a")(Snapshot(record, {}))
 
 
@@ -155,13 +155,13 @@ def test_an_unknown_layer_makes_no_input():
     made = ExtractModel("a", inputs="odd")(Snapshot(record, {}))
     assert made.config["layers"][0]["config"]["batch_shape"] == [None, 2]
     bare = functional("net", {"x": (None, 2)}, call(odd, "x", out=(None, 2)), outputs="odd")
-    with pytest.raises(MisfitTensor, match="shape of what 'odd' makes is not known"):
+    with pytest.raises(MisfitTensor, match="shape of the output of 'odd' is not known"):
         ExtractModel("odd", inputs="odd")(Snapshot(bare, {}))
 
 
 @pytest.mark.parametrize("given", [None, 3, [], ["a", None], object()])
 def test_an_invalid_tensor_name_is_refused(given):
-    with pytest.raises(BadValue, match="names no tensor"):
+    with pytest.raises(BadValue, match="is not a tensor"):
         ExtractModel(given)
 
 

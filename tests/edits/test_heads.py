@@ -176,17 +176,17 @@ def shuffled():
 
 ORTHOGONAL = {"module": "keras.initializers", "class_name": "Orthogonal", "config": {"gain": 1.0}}
 REFUSED = {
-    "several outputs": (ReplaceHead(3), nested(), AmbiguousLayer, "2 outputs, made by 't', 'u'; name the layer of one"),
-    "several layers in one output": (ReplaceHead(3), joined(), AmbiguousLayer, "'a', 'b' make channels of one output"),
+    "several outputs": (ReplaceHead(3), nested(), AmbiguousLayer, "2 outputs, computed by 't', 'u'; give the layer"),
+    "several layers in one output": (ReplaceHead(3), joined(), AmbiguousLayer, "'a', 'b' create channels of one"),
     "several by a pattern": (ReplaceHead(3, layer="[tu]"), nested(), AmbiguousLayer, "selects 2 layers: t, u;"),
     "no such layer": (ReplaceHead(3, layer="cc"), chain(), UnknownLayer, "did you mean 'c'"),
-    "no last layer": (ReplaceHead(3, layer="a"), chain(), NoHead, "what 'a' makes is no output"),
-    "a layer that is read, too": (ReplaceHead(3, layer="a"), read(), NoHead, "'b' reads what 'a' makes, which is no h"),
-    "a constant for each class": (ReplaceHead(3), weighed(), NoHead, "an array with a number for each class that 'a'"),
+    "no last layer": (ReplaceHead(3, layer="a"), chain(), NoHead, "the output of 'a' is not an output"),
+    "a layer that is read, too": (ReplaceHead(3, layer="a"), read(), NoHead, "'b' reads the output of 'a', so that"),
+    "a constant for each class": (ReplaceHead(3), weighed(), NoHead, "an array with a number for each class of 'a'"),
     "classes that are held": (ReplaceHead(3), picked(), PinnedChannels, "of 'a' cannot be replaced: 'sort'"),
-    "an unknown layer": (ReplaceHead(3), odd(), NoHead, "what 'odd' makes .*: 'odd' is of the class mine>Odd, which h"),
-    "an unknown layer after it": (ReplaceHead(3, layer="a"), odd(), NoHead, "what 'a' makes is no output"),
-    "no such old class": (ReplaceHead(3, keep=[2]), chain(), ChannelOutOfRange, r"'c' makes 2 classes \(0 to 1\)"),
+    "an unknown layer": (ReplaceHead(3), odd(), NoHead, "the output of 'odd' .*: 'odd' is of the class mine>Odd"),
+    "an unknown layer after it": (ReplaceHead(3, layer="a"), odd(), NoHead, "the output of 'a' is not an output"),
+    "no such old class": (ReplaceHead(3, keep=[2]), chain(), ChannelOutOfRange, r"'c' has 2 classes \(0 to 1\)"),
     "another initializer": (
         ReplaceHead(3), begun(kernel_initializer=ORTHOGONAL), BadValue, "initializer Orthogonal .*SetConfig",
     ),
@@ -203,12 +203,12 @@ def test_a_layer_that_is_no_head_is_refused(edit, before, error, words):
 
 def test_the_number_of_classes_is_validated():
     for wrong in (0, -1, 2.5, "4", True, None):
-        with pytest.raises(BadValue, match="a head has a number of classes"):
+        with pytest.raises(BadValue, match="units= is the number of classes"):
             ReplaceHead(wrong)
-    with pytest.raises(ChannelOutOfRange, match=r"there will be 3 classes \(0 to 2\), so none has the number 3"):
+    with pytest.raises(ChannelOutOfRange, match=r"there will be 3 classes \(0 to 2\), so there is no class 3"):
         ReplaceHead(3, keep=[0, 1, 0, 1])
     for wrong in ({"cat": 1}, ["cat"], {0: None}, [0.5]):
-        with pytest.raises(ChannelOutOfRange, match="takes numbers of new classes and of old ones"):
+        with pytest.raises(ChannelOutOfRange, match="takes numbers of new and of old classes"):
             ReplaceHead(3, keep=wrong)
 
 

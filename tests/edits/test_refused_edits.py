@@ -112,7 +112,7 @@ def test_tensors_that_are_read_exist():
     snapshot = capture(keras.Model(x, [L.Dense(2)(p), q]))
     with pytest.raises(MisfitTensor, match="tensor 1 is read by an output of the model"):
         ReplaceLayer("split*", L.Dense(3))(snapshot)
-    with pytest.raises(UnknownCall, match="input 'x' is one tensor, so none has the number 1"):
+    with pytest.raises(UnknownCall, match="input 'x' is one tensor, so it has no output 1"):
         ExtractModel("d", inputs="x:0:1")(snapshot)
 
 

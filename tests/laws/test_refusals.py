@@ -36,7 +36,7 @@ NET = snapshot(
 RELU = layer("ReLU", "relu")
 
 REFUSED = {
-    "calls that are no numbers": (lambda: DeleteLayer("drop", calls="a"), UnknownCall, "calls are numbers"),
+    "calls that are no numbers": (lambda: DeleteLayer("drop", calls="a"), UnknownCall, "calls= takes numbers"),
     "calls that are a truth": (lambda: DeleteLayer("drop", calls=True), UnknownCall, "not True"),
     "an operand that is no number": (lambda: InsertLayer(RELU, before="b", operand="a"), BadValue, "operand="),
     "an operand after a layer": (lambda: InsertLayer(RELU, after="a", operand=0), BadValue, "a layer in after="),
@@ -49,7 +49,7 @@ REFUSED = {
     "no seed": (lambda: WidenChannels("a", 9, seed=None), BadValue, "not None"),
     "a negative seed": (lambda: ReplaceHead(3, seed=-1), BadValue, "not -1"),
     "one class for several": (lambda: ReplaceHead(3, keep=1), ChannelOutOfRange, "keep= takes numbers"),
-    "no tensors by name": (lambda: ExtractModel({}), BadValue, "names no tensor"),
+    "no tensors by name": (lambda: ExtractModel({}), BadValue, "is not a tensor"),
     "a tensor under a number": (lambda: ExtractModel({1: "a"}), BadValue, "strings, not 1"),
     "an input with a slash": (lambda: ExtractModel("b", inputs={"a/b": "drop"})(NET), NameTaken, "slash"),
     "a flag that is none": (lambda: SetTrainable("a", "no"), BadValue, "True or False, not 'no'"),

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from toolz import concat
 
 from kerassurgery_fn.analysis.channel_flow import Flow
 from kerassurgery_fn.channels import FIXED, Axis, has_ids, size
@@ -27,58 +28,62 @@ class Head:
         return ", ".join(map(repr, self.paths))
 
     def mask(self, flow: Flow) -> np.ndarray:
-        """Which final ids are classes, shaped as by `flow.solution.none_dead()`."""
+        """The final ids that are classes: a boolean mask, as `flow.solution.none_dead()`."""
         mask = flow.solution.none_dead()
         mask[self.ids] = True
         return mask
 
     def copies(self, flow: Flow, units: int) -> np.ndarray:
-        """How often each final id will stand so that there are so many classes, a last one for `FIXED`."""
+        """The copies of each final id for a number of classes, shape (ids + 1,); the last one is for `FIXED`."""
         copies = np.where(self.mask(flow), 0, 1)
         copies[self.ids[0]] = units
         return copies
 
     def sources(self, flow: Flow, axis: Axis, units: int, kept: Mapping[int, int]) -> np.ndarray | None:
-        """The old position of each new one along an axis, -1 for those of new classes; None if it has no classes.
+        """The old position of each new position on an axis, -1 for a new class; None if the axis has no classes.
 
         Raises:
-            NoHead: the classes do not stand there one after the other.
+            NoHead: the classes are not in a row on the axis.
         """
         rows = self.rows(flow, axis) if isinstance(axis, np.ndarray) else []
         if not len(rows):
             return None
         starts, inside = {row[0] for row in rows}, {position for row in rows for position in row}
-        new = [kept.get(one) for one in range(units)]
-        found: list[int] = []
+        old_classes = [kept.get(new) for new in range(units)]
+        positions: list[int] = []
         for position in range(size(axis) or 0):
             if position in starts:
-                found += [-1 if old is None else position + old for old in new]
+                positions += [-1 if old is None else position + old for old in old_classes]
             elif position not in inside:
-                found.append(position)
-        return np.array(found)
+                positions.append(position)
+        return np.array(positions)
 
     def rows(self, flow: Flow, axis: np.ndarray) -> list[list[int]]:
-        """The positions of all classes in order, as often as they stand along an axis."""
+        """The positions of all classes in order, for each time that they occur on an axis.
+
+        Raises:
+            NoHead: the classes are not in a row on the axis.
+        """
         resolved, n = flow.solution.resolve(axis), len(self.ids)
         hits = self.mask(flow)[resolved]
         places = np.flatnonzero(hits.any(axis=0))
         if len(places) % n == 0:
             rows = places.reshape(-1, n)
-            own = np.where(hits, resolved, FIXED)[:, rows]  # by line of the map, row and class
+            own = np.where(hits, resolved, FIXED)[:, rows]  # (ids of a position, rows, classes)
             rest = np.where(hits, FIXED, resolved)[:, rows]
             ordered = ((own == self.ids) | (own == FIXED)).all()
             if ordered and (np.diff(rows, axis=1) == 1).all() and (rest == rest[:, :, :1]).all():
                 return rows.tolist()
-        raise NoHead(f"the classes that {self.title} makes do not stand one after the other in its weights")
+        raise NoHead(f"the classes of {self.title} are not in a row in its weights")
 
 
 def found_head(flow: Flow, layer: Selector | None) -> Head:
-    """The head of a model, or the one that a layer names.
+    """The head of a model, or the head to which a layer belongs.
 
     Raises:
-        UnknownLayer: the name is of no layer.
-        AmbiguousLayer: several layers make what is meant.
-        NoHead: what the layer makes is no output.
+        UnknownLayer: no layer has this name.
+        AmbiguousLayer: several layers create channels of the output.
+        NoHead: the layer's output is not an output of the model.
     """
     name, meant = (
         of_the_output(flow) if layer is None else of_layer(flow, find_one(flow.graph, layer, flow.trace.records))
@@ -87,19 +92,19 @@ def found_head(flow: Flow, layer: Selector | None) -> Head:
     if not producers:
         why = f": {name!r} {flow.opaque[name]}" if name in flow.opaque else ""
         raise NoHead(
-            f"what {name!r} makes is no output whose channels a layer makes, so it has no classes that could be "
-            f"replaced{why}; name the last Dense or Conv layer as layer="
+            f"the output of {name!r} is not an output of the model with channels of a layer, so it has no classes "
+            f"that can be replaced{why}; give the last Dense or Conv layer as layer="
         )
     if len({frozenset(ids_on(flow, producer.axis) & meant) for producer in producers}) > 1:
         raise AmbiguousLayer(
-            f"{', '.join(repr(producer.path) for producer in producers)} make channels of one output; "
-            "name one as layer="
+            f"{', '.join(repr(producer.path) for producer in producers)} create channels of one output; "
+            "give one of them as layer="
         )
     return Head(in_order(flow, producers[0], meant), tuple(dict.fromkeys(producer.path for producer in producers)))
 
 
 def of_the_output(flow: Flow) -> tuple[str, set[int]]:
-    """The layer that makes the one output of a model, and the final ids along the last axis of it that has any.
+    """The layer that computes the only output of a model, and the final ids on the last axis of the output with ids.
 
     Raises:
         AmbiguousLayer: the model has several outputs.
@@ -108,30 +113,30 @@ def of_the_output(flow: Flow) -> tuple[str, set[int]]:
     if len(outputs) > 1:
         producers = ", ".join(dict.fromkeys(repr(ref.path) for ref in outputs))
         raise AmbiguousLayer(
-            f"the model has {len(outputs)} outputs, made by {producers}; name the layer of one as layer="
+            f"the model has {len(outputs)} outputs, computed by {producers}; give the layer of one as layer="
         )
-    found = [ids for axis in flow.tensors.get(outputs[0]) or () if (ids := ids_on(flow, axis))]
-    return outputs[0].path, found[-1] if found else set()
+    by_axis = [ids for axis in flow.tensors.get(outputs[0]) or () if (ids := ids_on(flow, axis))]
+    return outputs[0].path, by_axis[-1] if by_axis else set()
 
 
 def of_layer(flow: Flow, path: str) -> tuple[str, set[int]]:
-    """A layer, and the final ids of those of its channels that lie along an axis of an output; those that it hands on
-    if it makes none itself."""
+    """A layer, and the final ids of its channels that are on an axis of an output of the model. If the layer creates no
+    channels, those of its output count."""
     own = [producer.axis for producer in flow.producers.values() if producer.path == path]
     tensors = {ref for ref in flow.tensors if ref.path == path}
     tensors |= {ref for call in flow.trace.models if call.path == path for ref in call.outputs}
     passed = [axis for ref in tensors for axis in flow.tensors.get(ref) or ()]
-    made = {one for axis in own or passed for one in ids_on(flow, axis)}
-    ends = [ids_on(flow, axis) & made for ref in flow.trace.outputs for axis in flow.tensors.get(ref) or ()]
+    ids = set(concat(ids_on(flow, axis) for axis in own or passed))
+    ends = [ids_on(flow, axis) & ids for ref in flow.trace.outputs for axis in flow.tensors.get(ref) or ()]
     return path, next(filter(None, ends), set())
 
 
 def ids_on(flow: Flow, axis: Axis) -> set[int]:
-    """The final ids along an axis."""
+    """The final ids on an axis."""
     return {*flow.solution.resolve(axis).ravel().tolist()} - {FIXED} if has_ids(axis) else set()  # type: ignore[arg-type]
 
 
 def in_order(flow: Flow, producer: Producer, ids: set[int]) -> np.ndarray:
-    """Some final ids in the order in which they come among the channels of a layer."""
-    found = [one for row in flow.solution.resolve(producer.axis) for one in unique(row).tolist()]  # type: ignore[arg-type]
-    return np.array([one for one in dict.fromkeys(found) if one in ids])
+    """Some final ids in the order of the channels of a layer."""
+    by_channel = concat(unique(row).tolist() for row in flow.solution.resolve(producer.axis))  # type: ignore[arg-type]
+    return np.array([final_id for final_id in dict.fromkeys(by_channel) if final_id in ids])

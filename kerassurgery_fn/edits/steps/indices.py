@@ -41,7 +41,7 @@ def as_calls(calls: object) -> Calls:
     """
     numbers = as_indices(calls) if calls is not None else ()
     if numbers is None:
-        raise UnknownCall(f"calls are numbers, as [0, 2], or None for all of them, not {calls!r}")
+        raise UnknownCall(f"calls= takes numbers, as [0, 2], or None for all calls, not {calls!r}")
     return None if calls is None else numbers
 
 
