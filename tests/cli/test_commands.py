@@ -251,6 +251,32 @@ def test_rules_of_a_file_that_is_named(folder, monkeypatch):
     assert [array.shape for array in read_model("b.keras").weights["gate"]] == [(5,)]
 
 
+EDITS_FILE = """
+from dataclasses import dataclass
+from kerassurgery_fn.edits import ChannelEdit, edit
+
+@edit("mine")
+@dataclass(frozen=True)
+class DropLast(ChannelEdit):
+    layer: str
+
+    def channels_to_delete(self, snapshot):
+        return {self.layer: [-1]}
+"""
+
+
+def test_edits_of_a_file_that_is_named(folder, registered_edits):
+    Path("edits.py").write_text(EDITS_FILE)
+    document = {"format": "kerassurgery_fn/plan", "version": 1, "plan": {"edit": "mine>DropLast", "layer": "a"}}
+    Path("plan.json").write_text(json.dumps(document))
+    refused = run("apply", "plan.json", "m.keras", "-o", "b.keras", code=1)
+    assert "'mine>DropLast' is not registered" in refused
+    assert "--rules" in refused
+    run("--rules", "edits.py", "apply", "plan.json", "m.keras", "-o", "b.keras")
+    assert read_model("b.keras") == DeleteChannels("a", [-1])(M)
+    assert "1 of 6 units" in run("--rules", "edits.py", "explain", "plan.json", "m.keras")
+
+
 def test_rules_that_cannot_be_run(folder):
     Path("rules.py").write_text("1 / 0")
     output = run("--rules", "rules.py", "show", "m.keras", code=1)

@@ -75,6 +75,7 @@ class Draft:
 
     @cached_property
     def weights(self) -> Weights:
+        """The weights of all layers by path; empty for new layers whose weights are drawn at rebuild."""
         kept = {path: own for path, own in self.snapshot.weights.items() if path not in self.gone}
         return {**kept, **self.arrays, **dict.fromkeys(self.fresh, ())}
 
@@ -141,6 +142,7 @@ class Draft:
         return self.with_graph(scope, with_masks(graph, self.facts(scope).specs)[0])
 
     def with_graph(self, scope: str, graph: Graph) -> Draft:
+        """The draft with another graph for the model at a path ("" for the whole model)."""
         return replace(self, graphs={**self.graphs, scope: graph})
 
     def with_output_origins(self, origins: Sequence[int | None]) -> Draft:
@@ -150,6 +152,7 @@ class Draft:
         return replace(self, output_origins=tuple(known))
 
     def with_arrays(self, arrays: Weights) -> Draft:
+        """The draft with other weights for some layers: path -> arrays in the order of `get_weights()`."""
         return replace(self, arrays={**self.arrays, **arrays})
 
     def without(self, path: str) -> Draft:
