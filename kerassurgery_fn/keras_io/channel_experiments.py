@@ -45,8 +45,7 @@ class Independent(NamedTuple):
     def as_data(self) -> dict[str, Any]:
         """What the rule of such a layer needs, see `rules/measured.py`."""
         weights = [[name, list(shape)] for name, shape in self.weights]
-        ranks = {"rank": len(self.input_shape), "output_rank": len(self.output_shape)}
-        return {**ranks, "weights": weights, **({"mixes": True} if self.mixes else {})}
+        return {"rank": len(self.input_shape), "output_rank": len(self.output_shape), "weights": weights}
 
 
 def measure_independence(

@@ -18,7 +18,7 @@ from kerassurgery_fn.keras_io.numpy_arguments import with_operation_configs
 from kerassurgery_fn.keras_io.restoring import NOTE
 from kerassurgery_fn.keras_io.sublayers import Functional, layers_of
 from kerassurgery_fn.rules.activations import ACROSS, ELEMENTWISE
-from kerassurgery_fn.rules.measured import EACH_CHANNEL
+from kerassurgery_fn.rules.measured import CHANNELS_ALIKE, EACH_CHANNEL
 from kerassurgery_fn.rules.registry import RULES, rule_for
 from kerassurgery_fn.values.frozen import thaw
 
@@ -68,7 +68,7 @@ def _measured_channels(layer: keras.layers.Layer, is_named: bool) -> dict[str, A
         if is_named:
             raise
         return {}
-    return {"as": EACH_CHANNEL, **finding.as_data()}
+    return {"as": CHANNELS_ALIKE if finding.mixes else EACH_CHANNEL, **finding.as_data()}
 
 
 # --- activation functions

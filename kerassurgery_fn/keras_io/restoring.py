@@ -11,7 +11,7 @@ from kerassurgery_fn.graph import MEASURED, TRAINED, Record, is_model, name_of
 from kerassurgery_fn.keras_io.older_keras import restore_tensor_lists
 from kerassurgery_fn.keras_io.sublayers import layers_of, members_of, unwrap
 from kerassurgery_fn.rules.layer import STATE
-from kerassurgery_fn.rules.measured import EACH_CHANNEL
+from kerassurgery_fn.rules.measured import EXPERIMENTS
 from kerassurgery_fn.rules.registry import class_key
 from kerassurgery_fn.values.frozen import thaw
 
@@ -78,7 +78,7 @@ def restore_trainable(layer: keras.layers.Layer, record: Record) -> None:
 
 def restore_measured(layer: keras.layers.Layer, record: Record) -> None:
     """Notes on a layer what `capture` was asked to measure, so that the next capture has it, too."""
-    if (measured := record.get(MEASURED)) is not None and measured.get("as") == EACH_CHANNEL:
+    if (measured := record.get(MEASURED)) is not None and measured.get("as") in EXPERIMENTS:
         vars(layer)[NOTE] = thaw(measured)
 
 

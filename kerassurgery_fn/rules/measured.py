@@ -1,8 +1,8 @@
 """Layers whose code was run to find out what they do to channels: what was measured stands in their record.
 
     "measured": {"as": "MultiHeadAttention"}              computes what its parent class computes
-    "measured": {"as": "measured>EachChannelAlone", ...}  computes each output channel from its own input channel, or,
-                                                          with "mixes", from all of them, and treats them alike
+    "measured": {"as": "measured>EachChannelAlone", ...}  computes each output channel from its own input channel
+    "measured": {"as": "measured>ChannelsAlike", ...}     mixes its channels, and treats them alike
     "measured": {"elementwise": ["mine>gelu"]}            an activation function of the config is elementwise
 
 `as` is the key of the rule, see `registry.key_of`. A rule that is registered for the class itself comes first.
@@ -16,17 +16,25 @@ from kerassurgery_fn.graph import MEASURED
 from kerassurgery_fn.rules.layer import Layer, NoRule, Tensor
 from kerassurgery_fn.rules.registry import rule
 
-EACH_CHANNEL = "measured>EachChannelAlone"
+EACH_CHANNEL, CHANNELS_ALIKE = "measured>EachChannelAlone", "measured>ChannelsAlike"
+EXPERIMENTS = {
+    EACH_CHANNEL: "was measured to compute each channel separately",
+    CHANNELS_ALIKE: "was measured to mix its channels and to treat them alike",
+}
 
 
-@rule(EACH_CHANNEL, arguments=None, approximate="if it mixes channels")
+@rule(EACH_CHANNEL, arguments=None, equal_channels=True)
 def each_channel(layer: Layer, x: Tensor, *_: Any, **__: Any) -> Tensor:
     measured = layer.record[MEASURED]
     if len(x) != measured["rank"]:
         raise NoRule(f"was measured on tensors with {measured['rank']} axes, and is called on one with {len(x)}")
-    if measured.get("mixes"):
-        layer.inexact(x[-1], "mixes its channels, and treats them alike, as was measured")
     return pass_channels(layer, x, measured)
+
+
+@rule(CHANNELS_ALIKE, arguments=None, approximate="over channels")
+def channels_alike(layer: Layer, x: Tensor, *_: Any, **__: Any) -> Tensor:
+    layer.inexact(x[-1], "mixes its channels, and treats them alike, as was measured")
+    return each_channel(layer, x)
 
 
 def pass_channels(layer: Layer, x: Tensor, measured: Any) -> Tensor:
@@ -38,7 +46,7 @@ def pass_channels(layer: Layer, x: Tensor, measured: Any) -> Tensor:
     """
     layer.pin(x[:-1], "was measured on its last axis only")
     for name, shape in measured["weights"]:
-        layer.weight(name, tuple(x[-1] if size is None else size for size in shape))
+        layer.weight(name, tuple(x[-1] if size is None else size for size in shape), summed=())
     return (x[0], *(None for _ in range(measured["output_rank"] - 2)), x[-1])
 
 
@@ -48,10 +56,6 @@ def measured_words(measured: Any) -> str:
     >>> measured_words({"as": "MultiHeadAttention"}), measured_words({"elementwise": ["mine>bend"]})
     ('was measured to compute what MultiHeadAttention computes', 'applies mine>bend, measured to be elementwise')
     """
-    if measured.get("mixes"):
-        return "was measured to mix its channels and to treat them alike"
-    if measured.get("as") == EACH_CHANNEL:
-        return "was measured to compute each channel separately"
     if "as" in measured:
-        return f"was measured to compute what {measured['as']} computes"
+        return EXPERIMENTS.get(measured["as"], f"was measured to compute what {measured['as']} computes")
     return f"applies {', '.join(measured['elementwise'])}, measured to be elementwise"

@@ -12,6 +12,7 @@ from kerassurgery_fn import (
     DeleteChannels,
     InsertLayer,
     Plan,
+    WidenChannels,
     analyse,
     capture,
     explain,
@@ -24,9 +25,9 @@ from kerassurgery_fn import (
     simplify,
     write_model,
 )
-from kerassurgery_fn.errors import InexactCut, NotIndependent, PinnedChannels, UnknownLayer
+from kerassurgery_fn.errors import CannotWiden, InexactCut, NotIndependent, PinnedChannels, UnknownLayer
 from kerassurgery_fn.keras_io.measuring import is_elementwise
-from kerassurgery_fn.rules.measured import EACH_CHANNEL
+from kerassurgery_fn.rules.measured import CHANNELS_ALIKE, EACH_CHANNEL
 from kerassurgery_fn.rules.registry import RULES, key_of
 
 pytestmark = pytest.mark.keras
@@ -218,6 +219,17 @@ def test_selected_layers_are_measured(measure):
     assert analyse(capture(two_layers(), measure=measure)).opaque.keys() == {"rising"}
 
 
+def test_channels_are_copied_through_a_layer_that_computes_each_alone():
+    layers = [L.Dense(9, name="first"), Affine(name="affine"), L.Dense(7, name="top")]
+    model = keras.Sequential([keras.Input((6,)), *layers])
+    x = np.random.default_rng(0).standard_normal((3, 6)).astype("float32")
+    wider = rebuild(WidenChannels("first", 12)(capture(model, measure="*")))
+    np.testing.assert_allclose(wider(x), model(x), rtol=1e-5, atol=1e-6)
+    alike = keras.Sequential([keras.Input((6,)), L.Dense(9, name="first"), Centred(name="centred"), L.Dense(7)])
+    with pytest.raises(CannotWiden):
+        WidenChannels("first", 12)(capture(alike, measure="*"))
+
+
 def test_a_layer_whose_channels_are_not_alike_is_refused_by_its_name():
     with pytest.raises(NotIndependent, match=r"'rising' \(Rising\) .* values for its channels in the order"):
         capture(two_layers(), measure="rising")
@@ -226,7 +238,7 @@ def test_a_layer_whose_channels_are_not_alike_is_refused_by_its_name():
 def test_a_layer_that_mixes_its_channels_and_treats_them_alike_is_cut_inexactly():
     layers = [L.Dense(9, name="first"), Centred(name="centred"), L.Dense(7, name="top")]
     snapshot = capture(keras.Sequential([keras.Input((6,)), *layers]), measure="centred")
-    assert measured_in(snapshot)["centred"]["mixes"]
+    assert measured_in(snapshot)["centred"]["as"] == CHANNELS_ALIKE
     with pytest.warns(InexactCut, match="'centred' mixes its channels"):
         smaller = DeleteChannels("first", [0, 4])(snapshot)
     kernel, bias = snapshot.weights["first"]
