@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import keras
 import numpy as np
+from toolz import dissoc
 
 from kerassurgery_fn.errors import NotIndependent, UnknownLayer, WrongShape
 from kerassurgery_fn.graph import MEASURED, Record, matches
@@ -19,7 +21,7 @@ from kerassurgery_fn.keras_io.restoring import NOTE
 from kerassurgery_fn.keras_io.sublayers import Functional, layers_of
 from kerassurgery_fn.rules.activations import ACROSS, ELEMENTWISE
 from kerassurgery_fn.rules.measured import CHANNELS_ALIKE, EACH_CHANNEL
-from kerassurgery_fn.rules.registry import RULES, rule_for
+from kerassurgery_fn.rules.registry import RULES, class_key, rule_for
 from kerassurgery_fn.values.frozen import thaw
 
 # Methods that a class may override and still compute what its parent computes: data tells whether `call` does.
@@ -37,10 +39,11 @@ def add_measured(model: keras.Model, record: Record, selection: tuple[str, ...])
         NotIndependent: a layer that is selected by its name does not compute each channel separately.
     """
     matched: set[str] = set()
+    parents: dict[str, str | None] = {}
     layer_record: Any
     with with_operation_configs(model):
         for path, layer, layer_record in layers_of(model, record, ""):
-            measured = _measured(layer, layer_record)
+            measured = _measured(layer, layer_record, parents)
             if rule_for({**layer_record, MEASURED: measured}).channels is None:
                 fitting = {selector for selector in selection if matches(path, layer_record, selector)}
                 matched |= fitting
@@ -53,9 +56,13 @@ def add_measured(model: keras.Model, record: Record, selection: tuple[str, ...])
         )
 
 
-def _measured(layer: keras.layers.Layer, record: Record) -> dict[str, Any]:
+def _measured(layer: keras.layers.Layer, record: Record, parents: dict[str, str | None]) -> dict[str, Any]:
+    """What is always measured on a layer; `parents` keeps what was measured on layers of one class and config."""
     names = elementwise_activations(record)
-    parent = None if rule_for(record).channels else equivalent_parent(layer)
+    parent = None
+    if rule_for(record).channels is None:
+        key = json.dumps([class_key(record), dissoc(record["config"], "name")], sort_keys=True)
+        parent = parents[key] = parents[key] if key in parents else equivalent_parent(layer)
     noted = vars(layer).get(NOTE, {})
     return {**noted, **({"elementwise": names} if names else {}), **({"as": parent} if parent else {})}
 
