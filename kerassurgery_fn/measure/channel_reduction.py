@@ -13,6 +13,7 @@ from kerassurgery_fn.errors import BadData
 from kerassurgery_fn.graph import Ref, Trace
 from kerassurgery_fn.keras_io.rebuilding import root_cause
 from kerassurgery_fn.measure.activation_reductions import HAS_NAN, has_nan
+from kerassurgery_fn.measure.backend_functions import compiled_call
 from kerassurgery_fn.measure.graph_execution import graph_runner
 from kerassurgery_fn.measure.input_batches import check_batch
 from kerassurgery_fn.values.snapshot import Snapshot
@@ -39,6 +40,7 @@ class ChannelReducer(keras.Model):
         self.source, self.reductions = model, reductions
         self.entry = entry_of(model)
         self.run_graph = graph_runner(model, snapshot, trace)
+        self.compiled = compiled_call(self)
         self.jit_compile = keras.backend.backend() == "jax"  # with TensorFlow, XLA compiles longer than the model runs
 
     def build(self, *_: Any) -> None:
@@ -58,7 +60,7 @@ class ChannelReducer(keras.Model):
         """
         batch = check_batch(batch, self.source)
         try:
-            nan_inputs, results = self.predict_on_batch(batch)
+            nan_inputs, results = self.compiled(batch)
         except Exception as error:
             raise BadData(cannot_run(self.source, batch, error)) from error
         refuse_nan_inputs(self.entry, nan_inputs)

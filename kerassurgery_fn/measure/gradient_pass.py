@@ -16,18 +16,18 @@ from kerassurgery_fn.errors import BadData, MissingData, SurgeryError
 from kerassurgery_fn.graph import Ref
 from kerassurgery_fn.keras_io.rebuilding import root_cause
 from kerassurgery_fn.keras_io.sublayers import layers_of
+from kerassurgery_fn.measure.backend_functions import (
+    compiled,
+    refuse_other_backends,
+    signs,
+    value_and_gradients,
+)
 from kerassurgery_fn.measure.channel_reduction import entry_of, refuse_not_finite
 from kerassurgery_fn.measure.channel_views import ViewsByLayer, views_without_overlap
 from kerassurgery_fn.measure.criterion_statistics import Options
 from kerassurgery_fn.measure.graph_execution import graph_runner
 from kerassurgery_fn.measure.input_batches import Batch, check_batch, samples_in
 from kerassurgery_fn.measure.sample_losses import loss_of_samples, output_of
-from kerassurgery_fn.measure.tensorflow_gradients import (
-    compiled,
-    refuse_other_backends,
-    signs,
-    value_and_gradients,
-)
 from kerassurgery_fn.pruning.activation_views import View
 from kerassurgery_fn.pruning.channel_statistics import ChannelStatistics
 from kerassurgery_fn.pruning.gate_gradients import GateGradients

@@ -2,7 +2,8 @@
 
 import pickle
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import partial, reduce
+from operator import add
 
 import keras
 import numpy as np
@@ -24,9 +25,9 @@ from kerassurgery_fn import (
     prune,
     save_statistics,
 )
+from kerassurgery_fn.measure.backend_functions import signs
 from kerassurgery_fn.measure.gradient_pass import seeds_of
 from kerassurgery_fn.measure.sample_losses import objective_of
-from kerassurgery_fn.measure.tensorflow_gradients import signs
 from kerassurgery_fn.pruning.summed_arrays import SummedArrays
 
 pytestmark = pytest.mark.keras
@@ -331,6 +332,21 @@ def test_statistics_are_saved(by, model, expected, tmp_path):
     loaded = load_statistics(tmp_path / "statistics.npz")
     assert raw_scores(model, by, statistics=loaded) == raw_scores(model, by, statistics=expected[by])
     assert repr(loaded).endswith("21 samples>")
+
+
+@pytest.mark.parametrize("by", ["variance", "hrank", "taylor", "snip"])
+def test_images_of_several_sizes_are_measured_together(by):
+    keras.utils.set_random_seed(0)
+    x = keras.Input((None, None, 3))
+    y = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3, activation="relu", name="a")(x))
+    model = keras.Model(x, layers.Dense(3, name="top")(y))
+    rng = np.random.default_rng(0)
+    data = [
+        (rng.normal(size=(n, *size, 3)), labels(samples=n))
+        for n, size in ((2, (6, 6)), (3, (8, 8)), (1, (7, 9)), (2, (6, 6)))
+    ]
+    parts = [measure_statistics(model, [batch], by, loss=CROSSENTROPY) for batch in data]
+    assert_same(measure_statistics(model, data, by, loss=CROSSENTROPY), reduce(add, parts))
 
 
 # --- losses

@@ -1,4 +1,4 @@
-"""Gradients with TensorFlow. All that depends on the backend of Keras stands here."""
+"""Compiled functions and gradients with TensorFlow. All that depends on the backend of Keras stands here."""
 
 from __future__ import annotations
 
@@ -21,23 +21,73 @@ def refuse_other_backends() -> None:
         )
 
 
+def compiled_call(model: keras.Model) -> Callable[[Any], Any]:
+    """The call of a model, compiled; on other backends than TensorFlow by Keras."""
+    if keras.backend.backend() != "tensorflow":
+        return model.predict_on_batch
+    run = compiled(lambda batch: model.call(batch, training=False))
+    return lambda batch: run(keras.tree.map_structure(keras.ops.convert_to_tensor, batch))
+
+
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function of tensors, compiled once for batches of any number of samples."""
+    """A function of tensors, compiled once for batches of any number of samples.
+
+    Where other sizes vary, too, as those of images may, it is compiled once more, for any size of these axes.
+    """
     import tensorflow as tf
 
-    graphs: dict[str, Any] = {}
-
-    def any_number(tensor: Any) -> Any:
-        return None if tensor is None else tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype)
+    graphs: list[tuple[Any, Any]] = []  # the arguments that a graph takes, and the graph
 
     def run(*arguments: Any) -> Any:
-        specs = tf.nest.map_structure(any_number, arguments)
-        key = str(specs)
-        if key not in graphs:
-            graphs[key] = tf.function(function).get_concrete_function(*specs)
-        return graphs[key](*arguments)
+        fitting = (graph for specs, graph in graphs if _fit(specs, arguments))
+        graph = next(fitting, None)
+        if graph is None:
+            specs = _widened(graphs[-1][0] if graphs else None, tf.nest.map_structure(_any_number, arguments))
+            graph = tf.function(function).get_concrete_function(*specs)
+            graphs.append((specs, graph))
+        return graph(*arguments)
 
     return run
+
+
+def _any_number(tensor: Any) -> Any:
+    """What a graph takes for a tensor: any number of samples. None stays None."""
+    import tensorflow as tf
+
+    return None if tensor is None else tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype)
+
+
+def _fit(specs: Any, arguments: Any) -> bool:
+    """Whether a graph takes some arguments."""
+    import tensorflow as tf
+
+    wanted, given = tf.nest.flatten(specs), tf.nest.flatten(arguments)
+    return _same_structure(specs, arguments) and all(
+        tensor is None if spec is None else tensor is not None and spec.is_compatible_with(tensor)
+        for spec, tensor in zip(wanted, given, strict=True)
+    )
+
+
+def _widened(known: Any, new: Any) -> Any:
+    """What a graph takes that takes the arguments of a known graph, and new ones."""
+    import tensorflow as tf
+
+    def wider(a: Any, b: Any) -> Any:
+        if a is None or b is None or a.dtype != b.dtype:
+            return b
+        return tf.TensorSpec(a.shape.most_specific_compatible_shape(b.shape), b.dtype)
+
+    return tf.nest.map_structure(wider, known, new) if known is not None and _same_structure(known, new) else new
+
+
+def _same_structure(a: Any, b: Any) -> bool:
+    import tensorflow as tf
+
+    try:
+        tf.nest.assert_same_structure(a, b)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def value_and_gradients(function: Callable[[Watch], tuple[Any, Any, Sequence[Any]]]) -> tuple[Any, list[Any]]:
