@@ -188,20 +188,27 @@ class ChannelCollector:
                     self.findings.constraints.tie(x, y, reason)
 
     def tie_rows(self, rows: Sequence[tuple[str, str]]) -> None:
-        """The rows of layers that read the same values: they are deleted together, and none is where a layer computes
-        with the values."""
-        if not rows:
-            return
-        vocabulary, producers = vocabulary_of(self.trace, rows), self.findings.producers
-        axes = [producers[key].axis for key in rows if key in producers]
-        reason = Reason("reads the same values", rows[0][0])
+        """Ties the rows of layers that read the same values, and pins those that layers need for other reasons."""
+        known = [self.findings.numbered[key] for key in rows if key in self.findings.numbered]
+        axes = sorted(known, key=lambda axis: size(axis) or 0, reverse=True)
         for axis in axes[1:]:
-            least = slice(min(size(axes[0]) or 0, size(axis) or 0))
-            self.findings.constraints.tie(select(axes[0], least), select(axis, least), reason)
-        for path in vocabulary.readers:
-            self.findings.constraints.pin(axes[0], Reason("computes with the values, or makes them", path))
+            same = select(axes[0], slice(size(axis)))  # the longest has all values of the others
+            self.findings.constraints.tie(same, axis, Reason("reads the same values", rows[0][0]))
+        for first, reason in self.needed_values(rows) if axes else ():
+            self.findings.constraints.pin(select(axes[0], slice(first)), reason)
+
+    def needed_values(self, rows: Sequence[tuple[str, str]]) -> Iterator[tuple[int | None, Reason]]:
+        """How many of the first values must stay, None for all of them, and why."""
+        vocabulary, numbered = vocabulary_of(self.trace, rows), self.findings.numbered
+        opaque = [path for path, kind in rows if (path, kind) not in numbered]
+        for path in (*vocabulary.readers, *opaque):
+            yield None, Reason("computes with the values, or makes them", path)
         for path, first in vocabulary.first.items():
-            self.findings.constraints.pin(select(axes[0], slice(first)), Reason("tells the first values apart", path))
+            yield first, Reason("tells the first values apart", path)
+        for key in filter(numbered.__contains__, rows):
+            special = (size(numbered[key]) or 0) - (size(self.findings.producers[key].axis) or 0)
+            if special:
+                yield special, Reason("makes the first values of words that it does not know", key[0])
 
     def check_weights(self, path: str, arrays: Sequence[np.ndarray]) -> None:
         """Lists a layer as opaque if its arrays differ from the weights of its rule. Weights that are drawn at rebuild

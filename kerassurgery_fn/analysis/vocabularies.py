@@ -4,7 +4,8 @@
               +--- CategoryEncoding 'bag'    a position for each value, and the kernel behind it has a row
               +--- NotEqual(0)               compares the values: the first one must stay the first
 
-Where values of an integer input are numbered anew, all that read them change.
+Where values of an integer input are numbered anew, all that read them change. A lookup layer makes the values: they are
+the numbers of its words.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ def vocabulary_of(trace: Trace, rows: Iterable[Rows]) -> Vocabulary:
         shared |= more
     others = [(reader, first) for reader, origins, first in reads if isinstance(reader, str) and origins & sources]
     inputs = {ref.path for ref in trace.inputs}
-    computed = [*(reader for reader, first in others if first is None), *sorted(sources - inputs)]
+    makers = {path for path, _ in shared}
+    computed = [*(reader for reader, first in others if first is None), *sorted(sources - inputs - makers)]
     return Vocabulary(
         frozenset(shared), {reader: first for reader, first in others if first is not None}, tuple(computed)
     )
@@ -73,12 +75,17 @@ def _reads(trace: Trace) -> Iterator[tuple[Rows | str, frozenset[str], int | Non
         rule, read, made = rule_for(call.record), refs([call.args, call.kwargs]), Ref(call.path, call.node, 0)
         use = use_of_values(rule)
         origins[made] = of(read) if use == "kept" and made not in inputs else frozenset([call.path])
-        if rule.rows and not is_reversed(call):
+        if use == "made":
+            yield (call.path, rule.rows), origins[made], None
+            yield call.path, of(read), None
+        elif rule.rows and not is_reversed(call):
             yield (call.path, rule.rows), of(refs([call.args[:1]]) or read), None
         elif use == "compared":
             yield call.path, of(read), compared(call)
         elif use == "computed" and made not in inputs and not rule.rows:
             yield call.path, of(read), None
+    for ref in trace.outputs:
+        yield ref.path, of([ref]), None
 
 
 def use_of_values(rule: Rule) -> str:

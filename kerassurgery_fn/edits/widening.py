@@ -19,7 +19,7 @@ from kerassurgery_fn.edits.steps.additions import refuse_misplaced
 from kerassurgery_fn.edits.steps.addresses import addressed
 from kerassurgery_fn.edits.steps.channel_deletion import Allowed, refuse_pinned
 from kerassurgery_fn.edits.steps.channel_sources import NotTogether, grower, widener
-from kerassurgery_fn.edits.steps.copied_lines import appended, drawn_copies, only_rows, parted_widths
+from kerassurgery_fn.edits.steps.copied_lines import appended, drawn_copies, only_rows, parted_widths, refuse_new_words
 from kerassurgery_fn.edits.steps.cutting import Sources, copied_arrays, copied_constants, cut_weight, recounted
 from kerassurgery_fn.edits.steps.equal_channels import refuse_unlike
 from kerassurgery_fn.edits.steps.indices import as_amount, as_seed, is_index
@@ -124,6 +124,7 @@ class WidenChannels(Edit):
     def with_bands(self, snapshot: Snapshot, flow: Flow, widths: Mapping[str, int]) -> Snapshot:
         """The snapshot with new channels of inputs."""
         copies, inputs = appended(flow, widths, self.fill)
+        refuse_new_words(flow, copies > 1)
         made, sources = self.grown(snapshot, flow, copies, is_copy=False)
         bands = Bands(flow, sources, inputs, self.fill)
         record = set_all(made.record, filled_constants(made.record, bands))

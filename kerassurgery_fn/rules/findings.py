@@ -99,3 +99,4 @@ class Findings:
     opaque: dict[str, str] = field(default_factory=dict)
     # (Path, kind) of channels of inputs and of rows that have ids -> the axis of the input; 0 for rows.
     opened: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    numbered: dict[tuple[str, str], Axis] = field(default_factory=dict)  # rows -> the values, from 0 on

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kerassurgery_fn.channels import size
+from kerassurgery_fn.rules.counts import Size
 from kerassurgery_fn.rules.data_formats import joined, parts, plain
 from kerassurgery_fn.rules.layer import Layer, NoRule, Tensor
 from kerassurgery_fn.rules.registry import pins, rule
@@ -71,12 +72,23 @@ def image(images: Any) -> Tensor:
 
 
 @rule("Discretization", "Hashing")
-@rule("IntegerLookup", vocabulary=Vocabulary(of_integers=True))
-@rule("StringLookup", vocabulary=Vocabulary())
 def encoded(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     if layer["output_mode"] != "int":
         raise NoRule("lays its inputs out as indicators of codes")
     return inputs
+
+
+LOOKUP: dict[str, Any] = {"rows": "vocabulary", "values": "made"}
+
+
+@rule("IntegerLookup", vocabulary=Vocabulary(of_integers=True), **LOOKUP)
+@rule("StringLookup", vocabulary=Vocabulary(), **LOOKUP)
+def looked_up(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
+    if isinstance(words := layer["vocabulary"], list):
+        special = layer["num_oov_indices"] + (layer["mask_token"] is not None and layer["output_mode"] == "int")
+        numbers = layer.words(len(words), special)
+        layer.states("vocabulary_size", Size(numbers))
+    return encoded(layer, inputs)
 
 
 @rule("CategoryEncoding", keywords=("count_weights",), rows="num_tokens")

@@ -51,8 +51,8 @@ class Rule:
     What a layer computes:
 
     - `rows`: the config field that counts the values that the layer reads, if it has a row or a position for each;
-    - `values`: what an operation does with integers that it reads: they are `compared` with a number, or
-      `ignored`, all but their shape. Empty if it computes with them, or moves them, see `dtype` and `merges`;
+    - `values`: what a class does with integers that it reads, where that does not follow from `dtype` and `merges`:
+      they are `compared` with a number, or `ignored`, all but their shape. `made`: it makes the numbers of its words;
     - `last`: config -> the activation that the layer applies last to all of its output: its name, its record, or the
       record of an inner layer. None where that is not known;
     - `reshapes`: whether it lays the same elements out in another shape;
@@ -115,7 +115,7 @@ class Rule:
     merges: Literal["", "joins", "sums"] = ""
 
     rows: str = ""
-    values: Literal["", "compared", "ignored"] = ""
+    values: Literal["", "compared", "ignored", "made"] = ""
     last: Callable[[Config], Any] | None = None
     reshapes: bool = False
     broadcasts: bool = False

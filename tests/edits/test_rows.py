@@ -10,7 +10,7 @@ from helpers.laws import check_purity, check_rebuilt_record, compute, deviation,
 from helpers.records import call, functional, layer, numbers
 from helpers.running import captured
 from kerassurgery_fn import DeleteChannels, KeepChannels, Plan, ReorderChannels, WidenChannels
-from kerassurgery_fn.errors import ChannelOutOfRange, NoChannels, PinnedChannels
+from kerassurgery_fn.errors import CannotWiden, ChannelOutOfRange, NoChannels, PinnedChannels
 from kerassurgery_fn.values.snapshot import Snapshot
 
 ALLOWED = {"allow_input_change": True}
@@ -182,3 +182,50 @@ def test_layers_that_compute_with_the_values_keep_them():
     check_rebuilt_record(DeleteChannels("words", input_dim=[2], **ALLOWED)(padded))
     ignored = captured(keras.Model(x, [y, ops.ones_like(x)]))
     check_rebuilt_record(DeleteChannels("words", input_dim=[0], **ALLOWED)(ignored))
+
+
+# --- lookup layers
+
+
+def looked_up(mask=False):
+    """A lookup layer, the numbers of whose words two embeddings read."""
+    x = keras.Input((5,), dtype="string", name="text")
+    lookup = L.StringLookup(vocabulary=[*"abcdef"], num_oov_indices=2, mask_token="" if mask else None, name="lookup")
+    y = lookup(x)
+    both = L.Concatenate(name="both")([L.Embedding(9, 4, name="words")(y), L.Embedding(8 + mask, 3, name="more")(y)])
+    return keras.Model(x, L.Dense(2, name="top")(L.GRU(4, name="gru")(both)))
+
+
+@pytest.mark.keras
+@pytest.mark.parametrize("mask", [False, True])
+@pytest.mark.parametrize("by", ["word", "row"])
+def test_words_of_a_lookup_layer(mask, by):
+    model = looked_up(mask)
+    for layer_ in model.layers[2:]:  # a lookup layer has no weights
+        layer_.set_weights([np.random.default_rng(0).standard_normal(w.shape) for w in layer_.get_weights()])
+    snapshot, first = captured(model), 2 + mask
+    edit = {"word": DeleteChannels("lookup", vocabulary=[1, 4], **ALLOWED),
+            "row": DeleteChannels("words", input_dim=[first + 1, first + 4], **ALLOWED)}[by]  # fmt: skip
+    smaller = check_purity(snapshot, edit)
+    check_rebuilt_record(smaller)
+    config = smaller.config["layers"][1]["config"]
+    assert config["vocabulary"] == [*"acdf"]
+    assert [len(smaller.weights[path][0]) for path in ("words", "more")] == [7, 6 + mask]
+    text = np.random.default_rng(1).choice([*"acdf", "?", "z"], (7, 5))
+    truth = compute(snapshot, text)
+    assert deviation(compute(smaller, text), truth) < 1e-5
+    assert deviation(compute(sabotage(smaller), text), truth) > 1e-3
+    turned = ReorderChannels("lookup", vocabulary=[5, 4, 3, 2, 1, 0], **ALLOWED)(snapshot)
+    check_rebuilt_record(turned)
+    assert deviation(compute(turned, text), truth) < 1e-5
+
+
+@pytest.mark.keras
+def test_what_a_lookup_layer_cannot_lose_or_get():
+    snapshot = captured(looked_up())
+    with pytest.raises(PinnedChannels, match="'lookup' makes the first values of words that it does not know"):
+        DeleteChannels("words", input_dim=[1], **ALLOWED)(snapshot)
+    with pytest.raises(PinnedChannels, match=r"'lookup' .*knows these words.*Pass allow_input_change=True"):
+        DeleteChannels("lookup", vocabulary=[1])(snapshot)
+    with pytest.raises(CannotWiden, match="'lookup' would get new words"):
+        WidenChannels("lookup", vocabulary=7, **ALLOWED)(snapshot)

@@ -37,6 +37,16 @@ def only_rows(flow: Flow, wider: np.ndarray) -> bool:
     return bool(np.isin(np.flatnonzero(wider), ids).all())
 
 
+def refuse_new_words(flow: Flow, wider: np.ndarray) -> None:
+    """Raises CannotWiden where a lookup layer would get words: the edit knows none."""
+    for path, kind in flow.opened:
+        if kind == "vocabulary" and wider[flow.solution.resolve(flow.producers[path, kind].axis)].any():  # type: ignore[arg-type]
+            raise CannotWiden(
+                f"layer {path!r} would get new words, and the edit does not know them; replace the layer by one that "
+                "knows them, and then widen what reads it"
+            )
+
+
 def appended(flow: Flow, widths: Mapping[str, int], fill: Fill) -> tuple[np.ndarray, dict[int, np.ndarray]]:
     """How often each final id will stand so that inputs get new channels behind their last ones, and the ids of the
     channels of each input by the last of them.
