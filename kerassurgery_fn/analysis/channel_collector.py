@@ -224,9 +224,9 @@ class ChannelCollector:
         layer, reason = Layer(self.findings, call.path, call.where, call.record), self.findings.opaque[call.path]
         layer.pin([self.tensors.get(ref) or () for ref in refs([call.args, call.kwargs])], reason)
         paths = {*self.findings.weights, *(path for path, _ in self.findings.producers)}
-        own = {path for path in paths if path == call.path or path.startswith(f"{call.path}/")}
-        layer.pin([producer.axis for producer in self.findings.producers.values() if producer.path in own], reason)
-        layer.pin([weight.axes for path in own for weight in self.findings.weights.pop(path, [])], reason)
+        inside = {path for path in paths if path == call.path or path.startswith(f"{call.path}/")}
+        layer.pin([producer.axis for producer in self.findings.producers.values() if producer.path in inside], reason)
+        layer.pin([weight.axes for path in inside for weight in self.findings.weights.pop(path, [])], reason)
 
 
 def source(record: Record) -> str:

@@ -85,19 +85,20 @@ class Flow:
         """
         name, kind = self._parted(address)
         path = find_layer(self.graph, name)
-        own = {k: producer for (p, k), producer in self.producers.items() if p == path}
-        if not own:
+        by_kind = {k: producer for (p, k), producer in self.producers.items() if p == path}
+        if not by_kind:
             reason = f" It {self.opaque[path]}." if path in self.opaque else ""
             raise NoChannels(
                 f"layer {path!r} makes no channels of its own; delete those of the layers that feed it.{reason}"
             )
         if kind is None:
-            return first(own.values())
-        if (spelled := self._spelled(path, kind)) not in own:
-            close = nearest(kind, own)
+            return first(by_kind.values())
+        if (spelled := self._spelled(path, kind)) not in by_kind:
+            close = nearest(kind, by_kind)
             hint = f"; did you mean {close!r}?" if close else ""
-            raise NoChannels(f"layer {path!r} has channels of the kinds {', '.join(own)}, but none of {kind!r}{hint}")
-        return own[spelled]
+            kinds = ", ".join(by_kind)
+            raise NoChannels(f"layer {path!r} has channels of the kinds {kinds}, but none of {kind!r}{hint}")
+        return by_kind[spelled]
 
     def producers_at(self, address: str) -> list[Producer]:
         """The channels at an address with a pattern (`block*_conv`, `*@Conv2D`, `*@Dense:units`). Matching layers that
@@ -113,7 +114,8 @@ class Flow:
         records = {call.path: call.record for call in self.trace.all_calls}
         paths = find_layers(self.graph, name, records)
         wanted = {path: [self._spelled(path, kind)] if kind else self._kinds(path)[:1] for path in paths}
-        producers = [producer for (path, own), producer in self.producers.items() if own in wanted.get(path, ())]
+        items = self.producers.items()
+        producers = [producer for (path, own_kind), producer in items if own_kind in wanted.get(path, ())]
         if not producers:
             raise NoChannels(f"none of the {len(wanted)} layers that match {address!r} creates such channels")
         return producers

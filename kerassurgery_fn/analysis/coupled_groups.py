@@ -147,13 +147,13 @@ class Groups(tuple[Group, ...]):
         return self.table()._repr_html_()
 
 
-def _named(made: Iterable[str], most: int = 3) -> str:
+def _named(addresses: Iterable[str], most: int = 3) -> str:
     """The first addresses, and the number of the others.
 
     >>> _named(["a", "b", "c", "d", "e"]), _named([])
     ('a, b, c and 2 more', 'constants or unknown layers')
     """
-    names = [*made]
+    names = [*addresses]
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return (", ".join(names[:most]) or "constants or unknown layers") + more
 
@@ -190,7 +190,7 @@ def groups_of(flow: Flow) -> Groups:
     protect(*classes.values())
     held = {label: keys_with(reasons, ids[0]) for label, ids in classes.items()}
     blurred = {label: keys_with(inexact, ids[0]) for label, ids in classes.items()}
-    made = [
+    coupled = [
         Group(
             ids, drafts[label].made, drafts[label].widths, tuple(drafts[label].carried),
             tuple(unique(reason for reason, _ in held[label])),
@@ -198,7 +198,7 @@ def groups_of(flow: Flow) -> Groups:
         )
         for label, ids in classes.items()
     ]  # fmt: skip
-    return Groups(sorted(made, key=lambda group: group.ids[0]))
+    return Groups(sorted(coupled, key=lambda group: group.ids[0]))
 
 
 @dataclass

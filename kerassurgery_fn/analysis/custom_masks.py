@@ -32,11 +32,11 @@ def refuse_left_masks(before: Graph, after: Graph) -> None:
             continue
         chain = list(unique(masked_by(before, node)))
         lost = [key for key in chain if makes_masks(before.layers[key]) and is_changed(before, after, key, used)]
-        if lost and (own := [key for key in chain if computes(before.layers[key])]):
+        if lost and (computing := [key for key in chain if computes(before.layers[key])]):
             raise MisfitTensor(
-                f"layer {after.name(node[0])!r} has a mask that the compute_mask of layer {own[0]!r} "
-                f"({before.layers[own[0]]['class_name']}) computes. The mask depends on {lost[0]!r}, which the edit "
-                "changes, and cannot be computed again; keep that layer, or build this part of the model anew"
+                f"layer {after.name(node[0])!r} has a mask that the compute_mask of layer {computing[0]!r} "
+                f"({before.layers[computing[0]]['class_name']}) computes. The mask depends on {lost[0]!r}, which the "
+                "edit changes, and cannot be computed again; keep that layer, or build this part of the model anew"
             )
 
 

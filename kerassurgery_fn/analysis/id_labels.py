@@ -28,8 +28,8 @@ def labels_of(count: int, maps: Iterable[tuple[np.ndarray, np.ndarray]], sets: I
     labels = np.zeros(count, int)
     top = 0
     for ids, _ in maps:
-        found, counts = np.unique(ids, return_counts=True)
-        top = refined(labels, found, counts, top)
+        distinct, counts = np.unique(ids, return_counts=True)
+        top = refined(labels, distinct, counts, top)
     for ids in sets:
         seen = ids[labels[ids] > 0]
         top = refined(labels, seen, np.ones(len(seen), int), top)
@@ -76,7 +76,7 @@ def positions_by_label(ids: np.ndarray, positions: np.ndarray, labels: np.ndarra
     order = np.argsort(labels[ids], kind="stable")
     values, starts = np.unique(labels[ids][order], return_index=True)
     chunks = zip(np.split(ids[order], starts[1:]), np.split(positions[order], starts[1:]), strict=True)
-    rows = [place.reshape(1 + np.count_nonzero(np.diff(own)), -1) for own, place in chunks]
+    rows = [place.reshape(1 + np.count_nonzero(np.diff(ids_of_chunk)), -1) for ids_of_chunk, place in chunks]
     for row in rows:
         row.flags.writeable = False
     return dict(zip(values.tolist(), rows, strict=True))

@@ -26,8 +26,8 @@ def refuse_unbound(path: str, inputs: Any, given: Any) -> None:
         )
 
 
-def admits(own: Spec, spec: Spec) -> bool:
+def admits(expected: Spec, spec: Spec) -> bool:
     """Whether a model can be called on a tensor, given the spec of its input and that of the tensor."""
-    return len(own.shape) == len(spec.shape) and all(
-        a == b or None in (a, b) for a, b in zip(own.shape, spec.shape, strict=True)
+    return len(expected.shape) == len(spec.shape) and all(
+        a == b or None in (a, b) for a, b in zip(expected.shape, spec.shape, strict=True)
     )

@@ -147,9 +147,9 @@ def needs_floats(record: Record) -> bool:
     return needs(record["config"]) if callable(needs) else needs
 
 
-def check_made(record: Record, made: Sequence[Any]) -> None:
+def check_made(record: Record, outputs: Sequence[Any]) -> None:
     """Raises Misfit if an axis of an output would be empty, because a window or crop is larger than the input."""
-    for axes in made:
+    for axes in outputs:
         sizes = tuple(map(size, axes))
         if not is_operation(record) and any(n is not None and n <= 0 for n in sizes[1:]):
             field = next(

@@ -161,16 +161,16 @@ class ShapeCollector:
         check_weights(weights, self.weights.get(path, missing))
         check_shared(self.facts.weights.get(node[0]) or [], weights)
 
-    def check_sizes(self, node: Node, layer: Layer, made: list[Any], weights: list[Weight]) -> None:
+    def check_sizes(self, node: Node, layer: Layer, outputs: list[Any], weights: list[Weight]) -> None:
         """Raises Misfit if Keras could not build the layer for its inputs, or could not call it on them."""
         check_calls(layer.findings.first.values())
-        check_made(layer.record, made)
+        check_made(layer.record, outputs)
         if self.is_first(node) and not self.is_nested:  # the layers of a nested model are built already
             check_known(weights)
-        if rule_for(layer.record).takes == "either" and len(made) > len(self.needed[node]):
+        if rule_for(layer.record).takes == "either" and len(outputs) > len(self.needed[node]):
             raise Misfit(
-                f"it passes on {len(made)} tensors one by one, but {len(self.needed[node])} would be read; use a layer "
-                "that merges tensors, such as Add or Concatenate"
+                f"it passes on {len(outputs)} tensors one by one, but {len(self.needed[node])} would be read; use a "
+                "layer that merges tensors, such as Add or Concatenate"
             )
 
     def axes(self, tree: Any, findings: Findings) -> Any:

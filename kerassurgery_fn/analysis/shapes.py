@@ -163,14 +163,14 @@ class _Shapes:
         Raises:
             MisfitTensor: the input has another shape.
         """
-        spec, own = self.facts.specs[use.port], inner.stated.get(Port(key))
-        if own and not admits(own, spec):
+        spec, expected = self.facts.specs[use.port], inner.stated.get(Port(key))
+        if expected and not admits(expected, spec):
             was = f" in place of {shown(use.spec)}" if use.spec and use.spec.shape != spec.shape else ""
             raise MisfitTensor(
                 f"model {named!r} would be called on a tensor of shape {shown(spec)}{was}, "
-                f"but its input {key!r} has the shape {shown(own)}"
+                f"but its input {key!r} has the shape {shown(expected)}"
             )
-        return Spec(spec.shape, own.dtype if own else spec.dtype)
+        return Spec(spec.shape, expected.dtype if expected else spec.dtype)
 
     def enter(self, key: str, step: Tensor) -> Tensor:
         """The sizes of the output of a wrapped model for one time step.
@@ -180,10 +180,12 @@ class _Shapes:
         """
         inner = nested(self.graph, key)
         assert inner is not None  # a rule enters only a layer that wraps a model
-        own = inner.stated[inner.inputs]
-        spec = Spec(tuple(map(size, step)), own.dtype)
-        if not admits(own, spec):
-            raise Misfit(f"the model in it has an input of shape {shown(own)}, but a step has the shape {shown(spec)}")
+        expected = inner.stated[inner.inputs]
+        spec = Spec(tuple(map(size, step)), expected.dtype)
+        if not admits(expected, spec):
+            raise Misfit(
+                f"the model in it has an input of shape {shown(expected)}, but a step has the shape {shown(spec)}"
+            )
         given = {inner.inputs.layer: spec}
         return settled(inner, self.weights, join_path(self.scope, key), given).specs[inner.outputs].shape
 

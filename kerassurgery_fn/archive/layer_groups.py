@@ -87,11 +87,11 @@ def split_arrays(layer: LayerGroup, arrays: Arrays) -> Iterator[tuple[LayerGroup
     """
     groups = weight_groups(layer.record)
     start = len(arrays) if groups.count is None else groups.count
-    own, rest = arrays[:start], arrays[start:]
-    yield layer, own
+    first, rest = arrays[:start], arrays[start:]
+    yield layer, first
     for sublayer, count in zip(groups.sublayers, _counts(layer, groups, len(arrays)), strict=True):
         inner = LayerGroup(layer.path, f"{layer.group}/{sublayer.group}", sublayer.record)
-        yield from split_arrays(inner, (*own[: sublayer.shared], *rest[:count]))
+        yield from split_arrays(inner, (*first[: sublayer.shared], *rest[:count]))
         rest = rest[count:]
 
 

@@ -102,9 +102,9 @@ def _write_layer(file: h5py.File, layer: LayerGroup, snapshot: Snapshot) -> None
         raise BrokenSnapshot(
             f"layer {layer.path!r} has no weights yet: Keras draws them; write capture(rebuild(snapshot)) instead"
         )
-    for part, own in split_arrays(layer, arrays) if arrays else ():
-        if own:
-            write_arrays(file, part.group, to_saved(part, own))
+    for part, part_arrays in split_arrays(layer, arrays) if arrays else ():
+        if part_arrays:
+            write_arrays(file, part.group, to_saved(part, part_arrays))
     if has_vocabulary(layer.record) and (idf_weights := saved_idf_weights(layer.record)) is not None:
         for group in lookup_groups(layer):
             file[f"{group}/{IDF_WEIGHTS}"] = idf_weights

@@ -169,7 +169,7 @@ def refuse_readers(flow: Flow, head: Head) -> None:
             )
 
 
-def reads(weight: Weight, touched: list[int], own: bool) -> bool:
+def reads(weight: Weight, touched: list[int], is_producer: bool) -> bool:
     """Whether a layer sums over classes with a weight, or might do so.
 
     Args:
@@ -178,7 +178,7 @@ def reads(weight: Weight, touched: list[int], own: bool) -> bool:
         own: whether it is a weight of the layer that creates the classes.
     """
     if weight.summed is None:
-        return bool(touched) and len(weight.axes) > 1 and not (own and len(touched) == 1)
+        return bool(touched) and len(weight.axes) > 1 and not (is_producer and len(touched) == 1)
     return bool({*touched} & {*weight.summed})
 
 

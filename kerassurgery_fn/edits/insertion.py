@@ -108,12 +108,12 @@ class InsertLayer(GraphEdit):
     def put_before(self, graph: Graph, before: Graph, path: str, node: Node, new: str, others: list[Port]) -> Graph:
         """The graph with a new layer before one call; `before` is the graph before the edit."""
         read = tensor_before(graph, path, node, PRECEDED, self.operand)
-        graph, made = with_call(graph, new, new_call(graph, new, [read, *others]))
+        graph, output = with_call(graph, new, new_call(graph, new, [read, *others]))
         places = [i for i, port in enumerate(graph.reads(node)) if port == read]
-        return reread(graph, node, dict.fromkeys(places if self.operand is None else [self.operand], made))
+        return reread(graph, node, dict.fromkeys(places if self.operand is None else [self.operand], output))
 
     def put_after(self, graph: Graph, before: Graph, path: str, node: Node, new: str, others: list[Port]) -> Graph:
         """The graph with a new layer after one call; `before` is the graph before the edit."""
-        made = tensor_after(before, path, node, "followed by another")
-        graph, ours = with_call(graph, new, new_call(graph, new, [made, *others]))
-        return redirected(graph, {made: ours}, but={ours.node})
+        output = tensor_after(before, path, node, "followed by another")
+        graph, inserted = with_call(graph, new, new_call(graph, new, [output, *others]))
+        return redirected(graph, {output: inserted}, but={inserted.node})

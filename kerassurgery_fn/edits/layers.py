@@ -89,10 +89,10 @@ class DeleteLayer(_OfCalls):
         return replace(draft, graphs={**draft.graphs, **graphs})
 
 
-def refuse_change(path: str, record: Record, read: Spec | None, made: Spec | None) -> None:
+def refuse_change(path: str, record: Record, before_layer: Spec | None, output: Spec | None) -> None:
     """Raises MisfitTensor for a layer that changes the shape of its input, or might do so."""
-    before, after = (spec.shape if spec else "unknown" for spec in (read, made))
-    if read is None or before != after:
+    before, after = (spec.shape if spec else "unknown" for spec in (before_layer, output))
+    if before_layer is None or before != after:
         raise MisfitTensor(
             f"layer {path!r} ({record['class_name']}) has an input of shape {before} and an output of shape {after}. "
             "Replace it, or pass allow_shape_change=True if all layers that read it can take the other shape"

@@ -87,8 +87,8 @@ class AtOnce(Edit):
 
     @takes(snapshot=as_snapshot)
     def __call__(self, snapshot: Snapshot) -> Snapshot:
-        made, edits = self.before_the_cut(snapshot)
-        return cut_at_once(made, edits) if edits else made
+        redrawn_snapshot, edits = self.before_the_cut(snapshot)
+        return cut_at_once(redrawn_snapshot, edits) if edits else redrawn_snapshot
 
     def before_the_cut(self, snapshot: Snapshot) -> tuple[Snapshot, list[ChannelEdit]]:
         """The snapshot after the edits of layers, and the edits of channels as they are to be done on that."""

@@ -141,7 +141,7 @@ def checked(producer: Producer, order: tuple[int, ...]) -> list[int]:
 def refuse_apart(flow: Flow, sources: Sources) -> None:
     """Raises PartialGroup if a tensor or weight has only one of two channels that change places."""
     tensors = [(ref.path, axes) for ref, axes in flow.tensors.items()]
-    weights = [(path, weight.axes) for path, own in flow.weights.items() for weight in own]
+    weights = [(path, weight.axes) for path, layer_weights in flow.weights.items() for weight in layer_weights]
     for path, axes in [*tensors, *weights]:
         try:
             for axis in axes or ():

@@ -190,7 +190,7 @@ def with_trainable(record: Any, trainable: bool) -> Any:
     {'config': {'trainable': False, 'layer': {'config': {'trainable': False}}}}
     """
     if isinstance(record, list):
-        return [with_trainable(one, trainable) for one in record]
+        return [with_trainable(item, trainable) for item in record]
     if not isinstance(record, dict) or not isinstance(record.get("config"), dict):
         return record
     config = {key: with_trainable(value, trainable) for key, value in record["config"].items()}

@@ -211,8 +211,8 @@ def widened(
 
 def divided(arrays: tuple[np.ndarray, ...], weights: Sequence[Weight], sources: Sources) -> tuple[np.ndarray, ...]:
     """Weights of a layer that reads channels several times, divided among them; the very tuple if it does not."""
-    made = tuple(_divided(array, weight, sources) for array, weight in zip(arrays, weights, strict=False))
-    return arrays if all(new is old for new, old in zip(made, arrays, strict=True)) else made
+    new_arrays = tuple(_divided(array, weight, sources) for array, weight in zip(arrays, weights, strict=False))
+    return arrays if all(new is old for new, old in zip(new_arrays, arrays, strict=True)) else new_arrays
 
 
 def _divided(array: np.ndarray, weight: Weight, sources: Sources) -> np.ndarray:

@@ -146,20 +146,20 @@ def leaves_of(kind: type[Leaf], tree: Any) -> list[Leaf]:
     >>> leaves_of(int, {"b": 1, "a": ["x", 3]})
     [3, 1]
     """
-    found: list[Leaf] = []
-    _gather(kind, tree, found)
-    return found
+    gathered: list[Leaf] = []
+    _gather(kind, tree, gathered)
+    return gathered
 
 
-def _gather(kind: type[Leaf], tree: Any, found: list[Leaf]) -> None:
+def _gather(kind: type[Leaf], tree: Any, gathered: list[Leaf]) -> None:
     if isinstance(tree, kind):
-        found.append(tree)
+        gathered.append(tree)
     elif isinstance(tree, list):
         for item in tree:
-            _gather(kind, item, found)
+            _gather(kind, item, gathered)
     elif isinstance(tree, dict):
         for key in sorted(tree):
-            _gather(kind, tree[key], found)
+            _gather(kind, tree[key], gathered)
 
 
 def map_leaves(function: Callable[[Any], Any], tree: Any) -> Any:

@@ -91,13 +91,13 @@ class _Tracer:
 
     def input(self, frame: _Frame, key: str, given: Ref | None) -> Ref:
         """The tensor of an InputLayer: a tensor of its own, or the tensor on which a nested model is called."""
-        own = Ref(frame.path_of(key), (*frame.node, 0), 0)
+        new = Ref(frame.path_of(key), (*frame.node, 0), 0)
         if key not in frame.graph.layers:  # a Sequential model without an InputLayer
-            return given or own
+            return given or new
         place = frame.place_of(key)
         if given is None:
-            self.calls.append(Call(own.path, own.node, frame.graph.records[key], place, [], {}))
-        tensor = given or own
+            self.calls.append(Call(new.path, new.node, frame.graph.records[key], place, [], {}))
+        tensor = given or new
         first = self.shapes.setdefault((*place, "config", "batch_shape"), tensor)
         if first != tensor:
             self.twins.append((first, tensor))

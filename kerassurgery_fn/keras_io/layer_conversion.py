@@ -120,7 +120,7 @@ def _weights_of(layer: Any, record: Record) -> Weights:
         from kerassurgery_fn.keras_io.sublayers import layers_of, unwrap
 
         arrays = {path: inner.get_weights() for path, inner, _ in layers_of(*unwrap(layer, record), "")}
-    return {path: tuple(map(np.array, own)) for path, own in arrays.items() if own}
+    return {path: tuple(map(np.array, layer_arrays)) for path, layer_arrays in arrays.items() if layer_arrays}
 
 
 def refuse_unbuilt(record: Record) -> None:

@@ -40,15 +40,15 @@ def consumer_inputs(flow: Flow, named: Mapping[str, Group]) -> list[ConsumerInpu
     """
     producers = producers_by_address(flow)
     calls = groupby(lambda call: call.path, flow.trace.calls)
-    found = []
+    consumers = []
     for name, group in named.items():
         address, made = next(iter(group.made.items()))
         paths = dict.fromkeys(carrier.path for carrier in group.carried) if made.shape[1] == 1 else ()
         for path in paths:
             if _mixes(flow, producers[address], path):
                 places = [place for call in calls.get(path, ()) for place in _places(flow, producers[address], call)]
-                found += [ConsumerInput(path, name, address, ref, axis, at[made[:, 0]]) for ref, axis, at in places]
-    return found
+                consumers += [ConsumerInput(path, name, address, ref, axis, at[made[:, 0]]) for ref, axis, at in places]
+    return consumers
 
 
 def _mixes(flow: Flow, producer: Producer, path: str) -> bool:

@@ -88,11 +88,11 @@ def stays(constraint: Constraint | None, array: np.ndarray, edit: Callable[[np.n
     return close(after, edited) or close(after, edit(before))
 
 
-def close(one: np.ndarray, other: np.ndarray) -> bool:
+def close(array: np.ndarray, other: np.ndarray) -> bool:
     """Whether two arrays are equal up to rounding, in the precision of the second array."""
     relative = 1e-2 if other.dtype.itemsize == 2 else 1e-4
     other = other.astype(np.float64)
-    return bool(np.allclose(one, other, rtol=relative, atol=relative * 1e-2 * np.abs(other).max(initial=0)))
+    return bool(np.allclose(array, other, rtol=relative, atol=relative * 1e-2 * np.abs(other).max(initial=0)))
 
 
 def undone(path: str, weight: str, constraint: Constraint | None) -> str:

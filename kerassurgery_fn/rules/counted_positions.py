@@ -48,12 +48,12 @@ def target_of(target: Sequence[int | None], old: Shape, new: Shape, grid: Grid) 
     >>> target_of([6, 6, 12], (36, 12), (64, 12), lambda axis: [Run((6, 6), (8, 8))])
     [8, 8, 12]
     """
-    made = list(target)
+    sizes = list(target)
     for read, laid in matching_runs(old, inferred(list(target), list(old))) or ():
         if old[read] == new[read] or -1 in target[laid]:
             continue
-        if len(made[laid]) == 1:
-            made[laid] = [-1 if None in new[read] else prod(new[read])]  # type: ignore[arg-type]
-        elif [(run.old, len(run.new)) for run in grid(read.start)] == [(tuple(target[laid]), len(made[laid]))]:
-            made[laid] = grid(read.start)[0].new
-    return made
+        if len(sizes[laid]) == 1:
+            sizes[laid] = [-1 if None in new[read] else prod(new[read])]  # type: ignore[arg-type]
+        elif [(run.old, len(run.new)) for run in grid(read.start)] == [(tuple(target[laid]), len(sizes[laid]))]:
+            sizes[laid] = grid(read.start)[0].new
+    return sizes

@@ -80,4 +80,4 @@ def promoted(dtypes: Iterable[str]) -> str | None:
     dtypes = set(dtypes)
     if ({"float16", "bfloat16"} <= dtypes and "float32" not in dtypes) or dtypes == {NUMBER}:
         return promoted({*dtypes, "float32"})
-    return max(dtypes, key=lambda one: WIDTHS.get(one, 0), default=None)
+    return max(dtypes, key=lambda dtype: WIDTHS.get(dtype, 0), default=None)

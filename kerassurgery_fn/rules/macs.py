@@ -133,8 +133,8 @@ def macs_step_by_step(use: Use, inputs: Shape, *args: Any, **kwargs: Any) -> int
 
 def normalised_macs(use: Use, *args: Any, **kwargs: Any) -> int:
     """The layer within; the norm of its kernel is worked out in training only."""
-    own = [(name, shape) for name, shape in use.weights if name != "vector_u"]
-    return replace(use.inner("layer"), weights=own)(*args, **kwargs)
+    weights = [(name, shape) for name, shape in use.weights if name != "vector_u"]
+    return replace(use.inner("layer"), weights=weights)(*args, **kwargs)
 
 
 def dot_macs(use: Use, inputs: Sequence[Shape], *_: Any, **__: Any) -> int:

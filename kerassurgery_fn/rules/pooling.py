@@ -42,5 +42,5 @@ def global_pooling(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
 def adaptive_pooling(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     batch, space, channel = parts(layer, inputs)
     plain(layer, space, "pools")
-    made = layer["output_size"]
-    return joined(layer, batch, made if isinstance(made, list) else [made] * len(space), channel)
+    sizes = layer["output_size"]
+    return joined(layer, batch, sizes if isinstance(sizes, list) else [sizes] * len(space), channel)

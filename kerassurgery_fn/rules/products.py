@@ -33,7 +33,7 @@ def einsum(layer: Layer, *operands: Tensor) -> Tensor:
     for word, x in zip(words, operands, strict=True):
         for letter, axis in zip(word, x, strict=True):
             met.setdefault(letter, []).append(axis)
-    axes = {letter: meet(layer, found) for letter, found in met.items()}
+    axes = {letter: meet(layer, aligned) for letter, aligned in met.items()}
     return tuple(axes[letter] for letter in out)
 
 
@@ -43,9 +43,9 @@ def matmul(layer: Layer, x1: Tensor, x2: Tensor) -> Tensor:
         raise NoRule("multiplies by something that is no tensor")
     row, column = x1 if len(x1) > 1 else (1, *x1), x2 if len(x2) > 1 else (*x2, 1)
     layer.tie(row[-1], column[-2])
-    made = (*broadcast(layer, [row[:-2], column[:-2]]), row[-2], column[-1])
-    made = without(made, len(made) - 1) if len(x2) == 1 else made
-    return without(made, len(made) - 2 + (len(x2) == 1)) if len(x1) == 1 else made
+    product = (*broadcast(layer, [row[:-2], column[:-2]]), row[-2], column[-1])
+    product = without(product, len(product) - 1) if len(x2) == 1 else product
+    return without(product, len(product) - 2 + (len(x2) == 1)) if len(x1) == 1 else product
 
 
 @rule("ops.Dot", "ops.Inner", macs=product_macs)
@@ -167,8 +167,8 @@ def depthwise(layer: Layer, inputs: Tensor, kernel: Tensor) -> Tensor:
 
 @rule("ops.SeparableConv", macs=convolution_macs, needs_floats=True)
 def separable(layer: Layer, inputs: Tensor, depthwise_kernel: Tensor, pointwise_kernel: Tensor) -> Tensor:
-    batch, space, made = parts(layer, depthwise(layer, inputs, depthwise_kernel))
-    layer.tie(made, pointwise_kernel[-2])
+    batch, space, filtered = parts(layer, depthwise(layer, inputs, depthwise_kernel))
+    layer.tie(filtered, pointwise_kernel[-2])
     return joined(layer, batch, space, pointwise_kernel[-1])
 
 

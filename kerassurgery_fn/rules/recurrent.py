@@ -100,15 +100,15 @@ def simple_cell(layer: Layer, sequence: Tensor, *_: Any, **__: Any) -> list[Tens
 def stacked_cells(layer: Layer, inputs: Tensor, *_: Any, **__: Any) -> list[Tensor]:
     states: list[Tensor] = []
     for index in range(len(layer["cells"])):
-        inputs, *own = layer.inner(("cells", index), f"cells.{index}")(inputs)
-        states += own
+        inputs, *cell_states = layer.inner(("cells", index), f"cells.{index}")(inputs)
+        states += cell_states
     return [inputs, *states]
 
 
 @rule("RNN", last=itemgetter("cell"), least_rank=3, sublayers=in_cell, **SEQUENCE)
 def rnn(layer: Layer, sequences: Tensor, initial_state: Any = None, *_: Any, **__: Any) -> Any:
-    made, *states = layer.inner("cell", "cell")((sequences[0], *sequences[2:]))
-    return run(layer, sequences, [state[-1] for state in states], initial_state, made[-1])
+    output, *states = layer.inner("cell", "cell")((sequences[0], *sequences[2:]))
+    return run(layer, sequences, [state[-1] for state in states], initial_state, output[-1])
 
 
 OF_IMAGES: dict[str, Any] = {
@@ -136,8 +136,8 @@ def conv_lstm(layer: Layer, sequences: Tensor, initial_state: Any = None, *_: An
     state = joined(layer, batch, slid(layer, space), o)
     for given in given_states(initial_state):
         layer.tie(o, parts(layer, given)[2])
-    made = (batch, time, *state[1:]) if layer["return_sequences"] else state
-    return [made, state, state] if layer["return_state"] else made
+    output = (batch, time, *state[1:]) if layer["return_sequences"] else state
+    return [output, state, state] if layer["return_state"] else output
 
 
 def gated(layer: Layer, states: States) -> States:
@@ -170,5 +170,5 @@ def run(layer: Layer, x: Tensor, states: States, initial: Any, output: Axis = No
     for state, given in zip(states, given_states(initial), strict=False):
         layer.tie(state, given[-1])
     last = states[0] if output is None else output
-    made = (batch, time, last) if layer["return_sequences"] else (batch, last)
-    return [made, *((batch, state) for state in states)] if layer["return_state"] else made
+    outputs = (batch, time, last) if layer["return_sequences"] else (batch, last)
+    return [outputs, *((batch, state) for state in states)] if layer["return_state"] else outputs

@@ -55,10 +55,10 @@ def average(layer: Layer, x: Tensor, weights: Any = None) -> Tensor:
 
 @rule(*(f"ops.{name}" for name in QUANTILES), approximate="over channels")
 def quantile(layer: Layer, x: Tensor, q: Any) -> Tensor:
-    made = reduced_inexactly(layer, x)
+    remaining = reduced_inexactly(layer, x)
     layer.pin(q if isinstance(q, tuple) else (), "reads quantiles from it")
     asked = q if isinstance(q, tuple) else np.shape(q)
-    return (*map(size, asked), *made)
+    return (*map(size, asked), *remaining)
 
 
 @rule(*(f"ops.{name}" for name in INDICES))

@@ -71,8 +71,8 @@ def repeated(layer: Layer, axis: Axis, n: int, place: Location) -> Axis:
 def zero_padding(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     batch, space, channel = parts(layer, inputs)
     sizes = plain(layer, space, "pads")
-    made = [n if n is None else n + sum(pad) for n, pad in zip(sizes, _pairs(layer["padding"]), strict=True)]
-    return joined(layer, batch, made, channel)
+    padded = [n if n is None else n + sum(pad) for n, pad in zip(sizes, _pairs(layer["padding"]), strict=True)]
+    return joined(layer, batch, padded, channel)
 
 
 @rule("Cropping1D", equal_channels=True, rank=3)
@@ -81,8 +81,8 @@ def zero_padding(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
 def cropping(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     batch, space, channel = parts(layer, inputs)
     sizes = plain(layer, space, "crops")
-    made = [n if n is None else n - sum(crop) for n, crop in zip(sizes, _pairs(layer["cropping"]), strict=True)]
-    return joined(layer, batch, made, channel)
+    cropped = [n if n is None else n - sum(crop) for n, crop in zip(sizes, _pairs(layer["cropping"]), strict=True)]
+    return joined(layer, batch, cropped, channel)
 
 
 def _pairs(value: list[Any]) -> list[list[int]]:
@@ -97,5 +97,5 @@ def up_sampling(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     batch, space, channel = parts(layer, inputs)
     sizes = plain(layer, space, "repeats steps")
     times = layer["size"] if isinstance(layer["size"], list) else [layer["size"]] * len(sizes)
-    made: list[Axis] = [n if n is None else n * t for n, t in zip(sizes, times, strict=True)]
-    return joined(layer, batch, made, channel)
+    repeated_sizes: list[Axis] = [n if n is None else n * t for n, t in zip(sizes, times, strict=True)]
+    return joined(layer, batch, repeated_sizes, channel)

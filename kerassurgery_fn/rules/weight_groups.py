@@ -75,8 +75,8 @@ def with_activation(record: Record) -> WeightGroups:
     """The groups of a layer whose activation is a layer: a PReLU has a weight as soon as Keras has run the layer."""
     config = record["config"]
     kernels = 1 if (last_kernel := rule_for(record).folds) is None else last_kernel.slot + 1
-    own = kernels + bool(config.get("use_bias", config.get("bias_axes")))
-    return WeightGroups(own, (Sublayer("activation", config["activation"]),))
+    count = kernels + bool(config.get("use_bias", config.get("bias_axes")))
+    return WeightGroups(count, (Sublayer("activation", config["activation"]),))
 
 
 # --- the field `sublayers` of a rule

@@ -46,8 +46,8 @@ def addressed(
             f"and {given if given is not None else dict(kinds)}"
         )
     pairs = [*layer.items()] if isinstance(layer, Mapping) else [(layer, given)] if given is not None else []
-    named = [(one, read(wanted)) for address, wanted in pairs for one in selectors(address)]
-    named += [(f"{one}:{kind}", read(wanted)) for kind, wanted in kinds.items() for one in selectors(layer)]
+    named = [(selector, read(wanted)) for address, wanted in pairs for selector in selectors(address)]
+    named += [(f"{selector}:{kind}", read(wanted)) for kind, wanted in kinds.items() for selector in selectors(layer)]
     refuse_contradiction(edit, named, what)
     return FrozenDict(dict(named))
 

@@ -132,7 +132,7 @@ def refuse_pinned(flow: Flow, dead: np.ndarray, allowed: Allowed, verb: str = "d
     held = np.flatnonzero(dead & flow.solution.pinned(output=not allowed.output, input=not allowed.input))
     if not held.size:
         return
-    every = [pin for one in held.tolist() for pin in flow.solution.reasons[one]]
+    every = [pin for final_id in held.tolist() for pin in flow.solution.reasons[final_id]]
     pins = [pin for pin in every if pin.holds(output=not allowed.output, input=not allowed.input)]
     reasons = list(unique(pin.reason for pin in pins))
     # A layer without a rule comes first, because the user can add a rule.

@@ -37,8 +37,8 @@ def following_outputs(record: Record, before: Record, origins: Sequence[int | No
     old, new = ([name for name, _, _ in triples(end)] for end in ends)
     if old == new:
         return record
-    made = {**compiled, **renamed_fields(compiled, old, new)}
-    return record if made == compiled else freeze({**record, "compile_config": made})
+    renamed = {**compiled, **renamed_fields(compiled, old, new)}
+    return record if renamed == compiled else freeze({**record, "compile_config": renamed})
 
 
 def ends_of(record: Record) -> list[str]:

@@ -76,7 +76,7 @@ class Draft:
     @cached_property
     def weights(self) -> Weights:
         """The weights of all layers by path; empty for new layers whose weights are drawn at rebuild."""
-        kept = {path: own for path, own in self.snapshot.weights.items() if path not in self.gone}
+        kept = {path: arrays for path, arrays in self.snapshot.weights.items() if path not in self.gone}
         return {**kept, **self.arrays, **dict.fromkeys(self.fresh, ())}
 
     def record(self, path: str) -> Record:
@@ -190,7 +190,7 @@ class Draft:
         stated = {port: spec for port, spec in graph.stated.items() if port.layer != key}  # outputs of a replaced layer
         graph = replace(graph, layers={**graph.layers, key: record}, changed=graph.changed | {key}, stated=stated)
         draft = self.without(path).without_model(path, record).with_graph(scope, graph)
-        draft = draft.with_arrays({join_path(path, own): a for own, a in layer.weights.items()})
+        draft = draft.with_arrays({join_path(path, inner): a for inner, a in layer.weights.items()})
         fresh = frozenset(() if model_in(record) or "" in layer.weights else [path])
         return replace(draft, fresh=(draft.fresh - {path}) | fresh, restarted=draft.restarted | {path}), key
 

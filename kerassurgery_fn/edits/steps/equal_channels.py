@@ -74,8 +74,8 @@ def _calls(flow: Flow) -> Iterator[Call]:
 
 def _axes(flow: Flow, call: Call) -> Iterator[Axis]:
     """The axes of all tensors that a call reads or makes."""
-    made = takewhile(flow.tensors.__contains__, (Ref(call.path, call.node, i) for i in count()))
-    for ref in [*refs([call.args, call.kwargs]), *made]:
+    outputs = takewhile(flow.tensors.__contains__, (Ref(call.path, call.node, i) for i in count()))
+    for ref in [*refs([call.args, call.kwargs]), *outputs]:
         yield from flow.tensors.get(ref) or ()
 
 

@@ -69,9 +69,9 @@ class Head:
         places = np.flatnonzero(hits.any(axis=0))
         if len(places) % n == 0:
             rows = places.reshape(-1, n)
-            own = np.where(hits, resolved, FIXED)[:, rows]  # (ids of a position, rows, classes)
+            class_ids = np.where(hits, resolved, FIXED)[:, rows]  # (ids of a position, rows, classes)
             rest = np.where(hits, FIXED, resolved)[:, rows]
-            ordered = ((own == self.ids) | (own == FIXED)).all()
+            ordered = ((class_ids == self.ids) | (class_ids == FIXED)).all()
             if ordered and (np.diff(rows, axis=1) == 1).all() and (rest == rest[:, :, :1]).all():
                 return rows.tolist()
         raise NoHead(f"the classes of {self.title} are not in a row in its weights")
@@ -122,11 +122,11 @@ def of_the_output(flow: Flow) -> tuple[str, set[int]]:
 def of_layer(flow: Flow, path: str) -> tuple[str, set[int]]:
     """A layer, and the final ids of its channels that are on an axis of an output of the model. If the layer creates no
     channels, those of its output count."""
-    own = [producer.axis for producer in flow.producers.values() if producer.path == path]
+    created = [producer.axis for producer in flow.producers.values() if producer.path == path]
     tensors = {ref for ref in flow.tensors if ref.path == path}
     tensors |= {ref for call in flow.trace.models if call.path == path for ref in call.outputs}
     passed = [axis for ref in tensors for axis in flow.tensors.get(ref) or ()]
-    ids = set(concat(ids_on(flow, axis) for axis in own or passed))
+    ids = set(concat(ids_on(flow, axis) for axis in created or passed))
     ends = [ids_on(flow, axis) & ids for ref in flow.trace.outputs for axis in flow.tensors.get(ref) or ()]
     return path, next(filter(None, ends), set())
 

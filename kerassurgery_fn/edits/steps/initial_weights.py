@@ -25,8 +25,8 @@ def initializer_of(record: Record, weight: str) -> Record | None:
     inner = wrapped.get("config", {}) if isinstance(wrapped, dict) else {}
     for config in (record["config"], inner):
         for name in (weight, weight.removesuffix("_kernel")):
-            if isinstance(found := config.get(f"{name}_initializer"), dict):
-                return found
+            if isinstance(initializer := config.get(f"{name}_initializer"), dict):
+                return initializer
     return None
 
 

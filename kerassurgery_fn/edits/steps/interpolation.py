@@ -60,8 +60,8 @@ def interpolated(array: np.ndarray, axis: int, runs: list[Run], method: str) -> 
     """
     ends = np.cumsum([prod(run.old) for run in runs])[:-1]
     parts = np.split(array, ends, axis)
-    made = [_interpolated(part, axis, run, method) for part, run in zip(parts, runs, strict=True)]
-    return np.concatenate(made, axis)
+    resized = [_interpolated(part, axis, run, method) for part, run in zip(parts, runs, strict=True)]
+    return np.concatenate(resized, axis)
 
 
 def _interpolated(array: np.ndarray, axis: int, run: Run, method: str) -> np.ndarray:

@@ -57,8 +57,8 @@ def wrapped(training: Training) -> Training:
     """
     iteration = training.values[training.slots.index(None)]  # Keras counts in an integer dtype that the backend sets
     count, learning_rate = np.zeros_like(iteration), np.array(0.0, "float32")
-    own = (count, learning_rate, count, np.array(INITIAL_SCALE, "float32"))
-    return Training((None,) * OWN_VARIABLES + training.slots, own + training.values)
+    scaling = (count, learning_rate, count, np.array(INITIAL_SCALE, "float32"))
+    return Training((None,) * OWN_VARIABLES + training.slots, scaling + training.values)
 
 
 def unwrapped(training: Training) -> Training:
