@@ -21,6 +21,11 @@ from kerassurgery_fn.keras_io.sublayers import is_graph, operations_of
 from kerassurgery_fn.values.warning_origin import warn
 
 
+def has_graph(model: keras.Model) -> bool:
+    """Whether a model computes what its graph says: it is Sequential or Functional and has no `call` of its own."""
+    return is_graph(model) and not overrides_call(model)
+
+
 @contextmanager
 def graph_of(model: keras.Model, inputs: Any = None, expand: Selection = ()) -> Iterator[keras.Model]:
     """A scope with the graph of a model: the model itself if it is one, else the graph that its `call` records.
@@ -31,14 +36,14 @@ def graph_of(model: keras.Model, inputs: Any = None, expand: Selection = ()) -> 
         NotAGraph: a call cannot be recorded.
         UnknownLayer: `expand` names no layer that could be expanded.
     """
-    has_graph = is_graph(model) and not overrides_call(model)
-    if has_graph and inputs is None and not expand and not any(map(is_unsaved_model, operations_of(model))):
+    is_graphic = has_graph(model)
+    if is_graphic and inputs is None and not expand and not any(map(is_unsaved_model, operations_of(model))):
         yield model
         return
     with without_new_nodes(model):
         with exact_output_shapes(model):
-            graph = model if has_graph else recorded_model(model, inputs)
-            expanded = expanded_model(graph, inputs if has_graph else None, expand)
+            graph = model if is_graphic else recorded_model(model, inputs)
+            expanded = expanded_model(graph, inputs if is_graphic else None, expand)
         yield compiled_like(model, expanded)
 
 

@@ -16,7 +16,7 @@ from kerassurgery_fn.graph import selectors
 from kerassurgery_fn.measure.channel_views import all_views, views_of
 from kerassurgery_fn.measure.criterion_statistics import Options
 from kerassurgery_fn.measure.progress_bars import Progress, as_progress
-from kerassurgery_fn.measure.statistics_pass import capture_silently, run_pass
+from kerassurgery_fn.measure.statistics_pass import capture_silently, run_pass, with_a_graph
 from kerassurgery_fn.pruning.channel_statistics import ChannelStatistics
 from kerassurgery_fn.values.snapshot import Snapshot
 from kerassurgery_fn.values.warning_origin import warn
@@ -63,11 +63,12 @@ def score_by_apoz(
         BadData: no batch, endless data without `steps`, NaN, or arrays that do not fit the model's inputs.
         UnknownLayer, AmbiguousLayer, NoChannels: `layers` has an unknown or ambiguous name, or a layer without
             channels.
-        NotAGraph: the model is subclassed.
+        NotAGraph: the model is subclassed, and `capture` cannot record it.
 
     Source:
         Hu et al. 2016, Network Trimming, arXiv:1607.03250.
     """
+    model = with_a_graph(model)
     snapshot = model if isinstance(model, Snapshot) else capture_silently(model)
     views = all_views if layers is None else partial(views_of, layers=tuple(selectors(layers)))
     flow = analyse(snapshot)

@@ -93,7 +93,7 @@ def importance(
         BadData: the data does not fit the model; see `measure_statistics`.
         BadScores: scores are NaN, infinite, or not one for each channel.
         BrokenSnapshot: the snapshot has no weights.
-        NotAGraph: the value is neither a model nor a snapshot, or the model is subclassed.
+        NotAGraph: the value is neither a model nor a snapshot, or a subclassed model that `capture` cannot record.
     """
     criterion = as_criterion(by)
     refuse_options(criterion, options, "importance", ARGUMENTS)

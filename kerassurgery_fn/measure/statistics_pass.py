@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -12,7 +13,8 @@ import keras
 from kerassurgery_fn.arguments import as_count, as_model_or_snapshot, optional, takes
 from kerassurgery_fn.errors import BadData, MissingData
 from kerassurgery_fn.graph import leaves, read_graph, selectors
-from kerassurgery_fn.keras_io.capturing import capture_graph
+from kerassurgery_fn.keras_io.capturing import capture, capture_graph
+from kerassurgery_fn.keras_io.coded_models import has_graph
 from kerassurgery_fn.keras_io.rebuilding import rebuild
 from kerassurgery_fn.measure.channel_views import views_of, views_of_free_channels
 from kerassurgery_fn.measure.criterion_statistics import STATISTICS, Options, refuse_missing_data
@@ -80,7 +82,7 @@ def measure_statistics(
             activation or gradient is NaN or infinite, and the message names the layer.
         UnknownLayer, AmbiguousLayer, NoChannels: `layers` has an unknown or ambiguous name, or a layer without
             channels.
-        NotAGraph: the model is subclassed.
+        NotAGraph: the model is subclassed, and `capture` cannot record it.
     """
     criterion = as_criterion(by)
     if not criterion.needs:
@@ -111,6 +113,7 @@ def run_pass(
     Raises:
         BadData: the data has no batch, or the model cannot be run on it.
     """
+    model = with_a_graph(model)
     snapshot = model if isinstance(model, Snapshot) else capture_silently(model)
     read = batches(data, batch_size, steps, len(leaves(read_graph(snapshot).inputs)))
     shown = with_progress(read, batch_count(data, batch_size, steps), progress)
@@ -143,8 +146,23 @@ def added_up(parts: Iterable[Any]) -> Any:
     return total
 
 
+def with_a_graph(model: keras.Model | Snapshot) -> keras.Model | Snapshot:
+    """The model; a subclassed model as the snapshot of the graph that its `call` records."""
+    if isinstance(model, Snapshot) or has_graph(model):
+        return model
+    with without_warnings():
+        return capture(model)
+
+
 def capture_silently(model: keras.Model) -> Snapshot:
     """The snapshot of a live model, without warnings: they concern the rebuilt model, and none is built."""
+    with without_warnings():
+        return capture_graph(model)
+
+
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """A scope without warnings."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        return capture_graph(model)
+        yield

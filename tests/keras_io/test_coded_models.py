@@ -397,3 +397,12 @@ def test_the_warning_points_at_the_caller():
     with pytest.warns(ClassNotKept) as warnings:
         capture(model)
     assert {warning.filename for warning in warnings} == {__file__}
+
+
+def test_a_subclassed_model_is_scored_and_pruned():
+    layers = {"hidden": L.Dense(8, activation="relu", name="hidden"), "top": L.Dense(2, name="top")}
+    model = coded(lambda self, x: self.top(self.hidden(x)), **layers)
+    apoz = kerassurgery_fn.score_by_apoz(model, FEATURES)["hidden"]
+    np.testing.assert_allclose(apoz, (np.asarray(model.hidden(FEATURES)) == 0).mean(0))
+    result = kerassurgery_fn.prune(model, parameters=0.6, by="apoz", data=FEATURES)
+    assert result.model.get_layer("hidden").units < 8
