@@ -211,6 +211,17 @@ def test_losses_stay_with_their_outputs():
 
 
 @pytest.mark.keras
+def test_outputs_in_nested_structures_are_not_compiled():
+    i = keras.Input((3,), name="x")
+    h = L.Dense(4, name="h")(i)
+    model = keras.Model(i, L.Dense(2, name="p")(h))
+    model.compile("sgd", "mse")
+    edited = SetOutputs({"one": ["p", "h"], "other": "h"})(capture(model))
+    check_rebuilt_record(edited)
+    assert not rebuild(edited).compiled
+
+
+@pytest.mark.keras
 @pytest.mark.parametrize("kind", ["row", "dict", "nested"])
 def test_other_models(kind):
     if kind == "row":

@@ -7,6 +7,7 @@ from keras import layers as L
 
 from helpers.laws import check_purity, check_rebuilt_record, compute, deviation, random_inputs, sabotage
 from helpers.laws import randomise as fill
+from helpers.needs import NEEDS_CHANNELS_FIRST, marked
 from helpers.records import call, functional, layer, numbers
 from helpers.running import captured
 from kerassurgery_fn import (
@@ -196,7 +197,7 @@ def with_image(inputs, image):
     return {**inputs, "img": image} if isinstance(inputs, dict) else image
 
 
-@pytest.fixture(params=MAKERS, ids=[make.__name__ for make in MAKERS])
+@pytest.fixture(params=marked({make.__name__: make for make in MAKERS}, {"channels_first": NEEDS_CHANNELS_FIRST}))
 def case(request):
     """A snapshot, random inputs with a channel that is zero, the axis of the channels, and what is computed."""
     model = request.param()

@@ -28,7 +28,9 @@ def following_outputs(record: Record, before: Record, origins: Sequence[int | No
     """
     compiled = record.get("compile_config")
     if compiled and origins is not None:
-        return freeze({**record, "compile_config": of_outputs(compiled, ends_of(before), ends_of(record), origins)})
+        old, new = ends_of(before), ends_of(record)
+        known = len(new) == len(origins) and all(i is None or i < len(old) for i in origins)  # not nested
+        return freeze({**record, "compile_config": of_outputs(compiled, old, new, origins) if known else {}})
     if not compiled or not (is_functional(record) and is_functional(before)):
         return record
     ends = before["config"]["output_layers"], record["config"]["output_layers"]
