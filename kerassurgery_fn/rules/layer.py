@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from kerassurgery_fn.channels import Axis, Reason, has_ids, join, same_axis
+from kerassurgery_fn.channels import Axis, Reason, has_ids, same_axis
 from kerassurgery_fn.graph import MEASURED, STATE_WEIGHTS, TRAINED, Record, leaves
 from kerassurgery_fn.rules.built_axes import built_axes
 from kerassurgery_fn.rules.call_arguments import placed, signature_of
@@ -93,16 +93,6 @@ class Layer:
         reason = self.reason("has a row for each value of what it reads, which would be numbered anew")
         self.findings.constraints.pin(rows, reason, input=True)
         return rows
-
-    def words(self, n: int, special: int) -> Axis:
-        """The values that this layer makes: those of some special words, and of the n words in its config. They have
-        ids if an edit is about them."""
-        if (self.path, "vocabulary") not in self.findings.opened:
-            return special + n
-        words = self.made("vocabulary", lambda: self.findings.constraints.fresh(n))
-        self.constant(("vocabulary",), (words,))
-        self.findings.constraints.pin(words, self.reason("knows these words, and would not know them"), input=True)
-        return self.findings.numbered.setdefault((self.path, "vocabulary"), join([special, words]))
 
     def made(self, kind: str, make: Callable[[], Axis]) -> Axis:
         """The channels of a kind, which a function creates at the first call of the layer."""

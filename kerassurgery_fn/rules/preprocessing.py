@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kerassurgery_fn.channels import size
+from kerassurgery_fn.channels import Axis, join, size
 from kerassurgery_fn.rules.counts import Size
 from kerassurgery_fn.rules.data_formats import joined, parts, plain
 from kerassurgery_fn.rules.layer import Layer, NoRule, Tensor
@@ -86,9 +86,21 @@ LOOKUP: dict[str, Any] = {"rows": "vocabulary", "values": "made"}
 def looked_up(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     if isinstance(words := layer["vocabulary"], list):
         special = layer["num_oov_indices"] + (layer["mask_token"] is not None and layer["output_mode"] == "int")
-        numbers = layer.words(len(words), special)
+        numbers = numbers_of(layer, len(words), special)
         layer.states("vocabulary_size", Size(numbers))
     return encoded(layer, inputs)
+
+
+def numbers_of(layer: Layer, words: int, special: int) -> Axis:
+    """The values that a lookup layer makes: those of some special words, and of the words in its config. They have ids
+    if an edit is about them."""
+    key = layer.path, "vocabulary"
+    if key not in layer.findings.opened:
+        return special + words
+    own = layer.made("vocabulary", lambda: layer.findings.constraints.fresh(words))
+    layer.constant(("vocabulary",), (own,))
+    layer.findings.constraints.pin(own, layer.reason("knows these words, and would not know them"), input=True)
+    return layer.findings.numbered.setdefault(key, join([special, own]))
 
 
 @rule("CategoryEncoding", keywords=("count_weights",), rows="num_tokens")
