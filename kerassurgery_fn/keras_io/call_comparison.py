@@ -63,9 +63,10 @@ def refuse_other_values(
     """
     compared = list(islice(_comparable(layer, graph, call, examples), RUNS))
     if not compared:
+        shapes = [tuple(tensor.shape) for tensor in graph.inputs]
         raise NotAGraph(
-            f"{described(layer)} cannot be compared with its recording: it fails on random inputs of the shapes "
-            f"{[tuple(tensor.shape) for tensor in graph.inputs]}; pass example arrays: capture(model, inputs=arrays)"
+            f"{described(layer)} cannot be compared with its recording: on random inputs of the shapes {shapes}, it "
+            f"{_failure(layer, graph, call)}; pass example arrays: capture(model, inputs=arrays)"
         )
     for inputs, live in compared:
         if not _repeats(live, _live_run(layer, call, inputs)):
@@ -76,6 +77,15 @@ def refuse_other_values(
                 "not have, such as the batch size, the values of tensors or a Python number that changes"
             )
     return _trains_alike(layer, graph, call, compared[0][0])
+
+
+def _failure(layer: keras.layers.Layer, graph: keras.Model, call: RecordableCall) -> str:
+    """Why a layer cannot be compared on random inputs, in words."""
+    try:
+        _live_run(layer, call, keras.tree.map_structure(_as_tensor, next(_random_inputs(graph))))
+    except Exception as error:
+        return f"raises {type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:200]}"
+    return "gives NaN or infinity"
 
 
 def _comparable(
@@ -116,7 +126,8 @@ def _run(layer: keras.layers.Layer, args: Any, kwargs: Any, training: bool) -> R
     with keras.StatelessScope(collect_losses=True) as scope:
         outputs = layer(*args, **{**kwargs, "training": training})
         state = {id(variable): variable.value for variable in layer.non_trainable_variables}
-    return Run(outputs, sum(map(keras.ops.sum, scope.losses), keras.ops.zeros(())), state)
+    losses = [keras.ops.cast(keras.ops.sum(loss), "float32") for loss in scope.losses]
+    return Run(outputs, sum(losses, keras.ops.zeros(())), state)
 
 
 def _live_run(layer: keras.layers.Layer, call: RecordableCall, inputs: Any, training: bool = False) -> Run:

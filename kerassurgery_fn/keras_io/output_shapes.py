@@ -21,12 +21,20 @@ def exact_output_shapes(model: keras.Model) -> Iterator[None]:
     """
     layers = [layer for layer in model._flatten_layers() if _has_inexact_shapes(layer)]
     for layer in layers:
-        vars(layer)["compute_output_spec"] = partial(keras.Operation.compute_output_spec, layer)
+        vars(layer)["compute_output_spec"] = partial(_spec_by_call, layer)
     try:
         yield
     finally:
         for layer in layers:
             del vars(layer)["compute_output_spec"]
+
+
+def _spec_by_call(layer: keras.layers.Layer, *args: Any, **kwargs: Any) -> Any:
+    """The outputs of a layer, by its `call`, or by the way of its class where TensorFlow cannot infer shapes."""
+    try:
+        return keras.Operation.compute_output_spec(layer, *args, **kwargs)
+    except Exception:
+        return type(layer).compute_output_spec(layer, *args, **kwargs)
 
 
 def _has_inexact_shapes(layer: keras.layers.Layer) -> bool:

@@ -343,6 +343,21 @@ def test_code_that_sees_whether_tensors_are_symbolic_is_refused():
         capture(coded(code, dense=L.Dense(3)))
 
 
+def test_a_model_that_cannot_run_on_random_numbers_is_compared_on_examples():
+    def code(self, x):
+        return ops.sqrt(self.dense(x) - 1e6)
+
+    model = coded(code, dense=L.Dense(3))
+    with pytest.raises(NotAGraph, match=r"it gives NaN or infinity; pass example arrays: capture\(model, inputs="):
+        capture(model)
+    capture(model, inputs=FEATURES)
+
+
+def test_losses_of_half_precision():
+    regularised = L.Dense(3, activity_regularizer="l2", dtype="mixed_bfloat16")
+    check_recorded(coded(lambda self, x: self.dense(x), dense=regularised), FEATURES)
+
+
 def test_an_unbuilt_model_is_refused():
     with pytest.raises(NotAGraph, match="shapes of its inputs are unknown, because it is not built"):
         capture(Coded(lambda self, x: x))
