@@ -1,10 +1,12 @@
 """Edits of whole networks that keep what they compute: parts of them, deeper layers, other classes."""
 
+import keras
 import numpy as np
 
-from helpers.laws import check_rebuilt_record, compute, deviation
+from helpers.judging import judge
+from helpers.laws import TOLERANCE, VISIBLE, check_rebuilt_record, compute, deviation, sabotage
 from helpers.running import model_of
-from kerassurgery_fn import ExtractModel, ReplaceHead, analyse
+from kerassurgery_fn import DeleteChannels, ExtractModel, ReplaceHead, analyse, explain
 from kerassurgery_fn.errors import BadValue, NoHead, NothingLeft, PinnedChannels
 from kerassurgery_fn.graph import is_input
 
@@ -72,3 +74,31 @@ def check_head(before, path, inputs, truth):
     ]
     assert not all(same)
     assert all(one.shape != other.shape or alike for one, other, alike in zip(found, truth, same, strict=True))
+
+
+def first_wide_input(snapshot):
+    """The name of the first input of floats with several channels; None if there is none."""
+    for record in filter(is_input, snapshot.config["layers"]):
+        config = record["config"]
+        if "float" in config["dtype"] and len(config["batch_shape"]) > 1 and (config["batch_shape"][-1] or 0) > 1:
+            return config["name"]
+    return None
+
+
+def check_fewer_bands(before, inputs):
+    """An input loses its first channel, as do the inputs that are tied to it: the smaller model computes what the judge
+    says, and a sabotaged one does not."""
+    name = first_wide_input(before)
+    edit = name and DeleteChannels(name, [0], allow_input_change=True)
+    if not edit or explain(edit, before).warnings:
+        return
+    smaller = edit(before)
+    shapes = [[tuple(each.shape) for each in model_of(snapshot).inputs] for snapshot in (before, smaller)]
+    fewer = [
+        array if old == new else np.delete(array, 0, -1)
+        for array, old, new in zip(keras.tree.flatten(inputs), *shapes, strict=True)
+    ]
+    fewer = keras.tree.pack_sequence_as(inputs, fewer)
+    truth = compute(judge(before, smaller), inputs)
+    assert deviation(compute(smaller, fewer), truth) < TOLERANCE
+    assert deviation(compute(sabotage(smaller), fewer), truth) > VISIBLE

@@ -6,7 +6,7 @@ import pytest
 from helpers import architectures_of_sequences  # noqa: F401 (lists its networks)
 from helpers.architectures import NETWORKS
 from helpers.laws import check_law, compute, prunable, random_inputs
-from helpers.network_edits import check_deeper, check_head, check_parts, choose, deepenable
+from helpers.network_edits import check_deeper, check_fewer_bands, check_head, check_parts, choose, deepenable
 from helpers.running import filled
 from helpers.swaps import check_swaps
 from kerassurgery_fn import DeepenLayer, DeleteChannels, Plan, analyse, capture, rebuild
@@ -43,6 +43,11 @@ def test_the_laws_on_a_network(network, record_property):
     assert verdict.prunable > LEAST.get(name, 5 / 6), verdict
     assert check_swaps(model).traded > 0.8
     check_refusals(filled(model))
+
+
+def test_an_input_loses_a_channel(network):
+    _, model = network
+    check_fewer_bands(filled(model), random_inputs(model))
 
 
 def test_parts_deeper_layers_and_other_classes(network):
