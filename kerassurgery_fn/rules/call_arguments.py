@@ -4,26 +4,55 @@ from __future__ import annotations
 
 from functools import cache
 from inspect import Parameter, signature
-from typing import Any
+from typing import Any, NamedTuple
 
 from toolz import dissoc
 
 from kerassurgery_fn.rules.rule_fields import Channels
 
-signature_of = cache(signature)
+IGNORED = ("_", "__")  # the names of parameters for all arguments that a rule does not use
+
+
+class Parameters(NamedTuple):
+    """The parameters of a rule after the layer.
+
+    - `names`: those that can be passed by position or by name;
+    - `open_ended`: whether it takes any other keyword argument, and no other positional argument;
+    - `ignores_args`, `ignores_kwargs`: whether it does not use other positional arguments, or other keyword arguments.
+    """
+
+    names: tuple[str, ...]
+    open_ended: bool
+    ignores_args: bool
+    ignores_kwargs: bool
 
 
 @cache
-def parameters_of(rule: Channels) -> tuple[list[str], bool]:
-    """The names of a rule's parameters after the layer, and whether it takes any other keyword argument.
+def parameters_of(rule: Channels) -> Parameters:
+    """The parameters of a rule.
 
     >>> parameters_of(lambda layer, x, key=None, **_: x)
-    (['x', 'key'], True)
+    Parameters(names=('x', 'key'), open_ended=True, ignores_args=False, ignores_kwargs=True)
     """
-    parameters = signature_of(rule).parameters.values()
-    kinds = {parameter.kind for parameter in parameters}
+    parameters = signature(rule).parameters.values()
     names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    return names[1:], Parameter.VAR_KEYWORD in kinds and Parameter.VAR_POSITIONAL not in kinds
+    others = {parameter.kind: parameter.name for parameter in parameters}
+    open_ended = Parameter.VAR_KEYWORD in others and Parameter.VAR_POSITIONAL not in others
+    ignores = (others.get(kind) in IGNORED for kind in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD))
+    return Parameters(tuple(names[1:]), open_ended, *ignores)
+
+
+def bound(rule: Channels, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[dict[str, Any], list[Any]]:
+    """The arguments of a call by the names in the rule, and the arguments that the rule ignores.
+
+    >>> bound(lambda layer, x, *_, **__: x, ("x", "y"), {"mask": "m"})
+    ({'x': 'x', 'mask': 'm'}, ['y', 'm'])
+    """
+    names, _, ignores_args, ignores_kwargs = parameters_of(rule)
+    ignored = list(args[len(names) :]) if ignores_args else []
+    if ignores_kwargs:
+        ignored += [value for name, value in kwargs.items() if name not in names]
+    return {**dict(zip(names, args, strict=False)), **kwargs}, ignored
 
 
 def placed(
@@ -41,7 +70,7 @@ def placed(
     >>> placed(lambda layer, x, **_: x, ((None, 8), (None,)), {})
     (((None, 8),), {}, [(None,)])
     """
-    names, open_ended = parameters_of(rule)
+    names, open_ended, *_ = parameters_of(rule)
     if args:
         end = len(names) if open_ended else len(args)
         return args[:end], kwargs, list(args[end:])

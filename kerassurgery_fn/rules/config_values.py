@@ -22,5 +22,5 @@ def quantized(dtype: Any) -> str:
     """
     if not isinstance(dtype, dict):
         return ""
-    inner = (quantized(item) for item in dtype.values())
+    inner = (quantized(item) for item in dtype.values() if isinstance(item, dict))
     return str(dtype.get("mode") or next(filter(None, inner), ""))

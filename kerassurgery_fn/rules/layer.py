@@ -19,18 +19,18 @@ import numpy as np
 from kerassurgery_fn.channels import Axis, Reason, has_ids, same_axis
 from kerassurgery_fn.graph import MEASURED, STATE_WEIGHTS, TRAINED, Record, leaves
 from kerassurgery_fn.rules.built_axes import built_axes
-from kerassurgery_fn.rules.call_arguments import placed, signature_of
+from kerassurgery_fn.rules.call_arguments import bound, placed
 from kerassurgery_fn.rules.config_values import quantized
 from kerassurgery_fn.rules.constrained import constraint_of
 from kerassurgery_fn.rules.counts import Count, Size
 from kerassurgery_fn.rules.findings import Addition, Findings, Inexact, Narrow, Producer, Tensor, Weight
 from kerassurgery_fn.rules.registry import NoRule as NoRule
 from kerassurgery_fn.rules.registry import key_of, rule_for
+from kerassurgery_fn.rules.weight_spelling import summed_in
 from kerassurgery_fn.values.frozen import Location, get_in
 
 __all__ = [
     "ADAPTED", "STATE", "SWITCHES", "Inexact", "Layer", "Producer", "NoRule", "Findings", "Tensor", "Weight", "placed",
-    "summed_in",
 ]  # fmt: skip
 
 SWITCHES = {"bias": "use_bias", "gamma": "scale", "beta": "center"}
@@ -256,17 +256,17 @@ class Layer:
         if mode := quantized(self.get("dtype")):
             raise NoRule(f"is quantized ({mode}), and a cut would change its rounding; cut the model before quantize()")
         rule, (args, kwargs, surplus) = known.channels, placed(known.channels, args, kwargs)
-        bound = signature_of(rule).bind(self, *args, **kwargs)
+        named, ignored = bound(rule, args, kwargs)
         self.findings.first.setdefault(self.where, (self.record, args, kwargs))
-        for ignored in leaves([surplus, bound.arguments.get("_"), bound.arguments.get("__")]):
-            self.pin(ignored, "reads it in a way that is not known to treat every channel alone")
+        for argument in leaves([*surplus, *ignored]) if surplus or ignored else ():
+            self.pin(argument, "reads it in a way that is not known to treat every channel alone")
         outputs = rule(self, *args, **kwargs)
         if self._kernel:
             self.adapters(self["lora_rank"])
         built = (*self.where, "build_config")
         if "build_config" in self.record and built not in self.findings.builds:  # the first call builds the layer
             config, weighted = self.record["build_config"] or {}, self.is_weighted
-            self.findings.builds[built] = built_axes(config, bound.arguments, args, kwargs, weighted)
+            self.findings.builds[built] = built_axes(config, named, args, kwargs, weighted)
         return outputs
 
     def is_weighted(self, axis: Axis) -> bool:
@@ -280,17 +280,3 @@ class Layer:
         *rows, columns = self._kernel
         for name, axes in zip(ADAPTERS, ((*rows, rank), (rank, columns)), strict=True):
             self.weight(name, axes)
-
-
-def summed_in(word: str) -> list[int] | None:
-    """The numbers of the axes that are summed over according to the spelling of a weight; None if it has no arrow.
-
-    >>> summed_in("i>o"), summed_in("o<i"), summed_in(">im"), summed_in("2g"), summed_in("io")
-    ([0], [1], [], [], None)
-    """
-    left, right = (len(part) for part in word.replace("<", ">").partition(">")[::2])
-    if ">" in word:
-        return list(range(left))
-    if "<" in word:
-        return list(range(left, left + right))
-    return [] if sum(map(str.isalpha, word)) < 2 else None
