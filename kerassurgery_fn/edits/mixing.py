@@ -180,13 +180,24 @@ def positions_of(flow: Flow, producer: Producer, axis: Axis) -> np.ndarray | Non
     on_axis = np.sort(flow.solution.resolve(as_map(axis)), axis=0)
     if len(channels) != len(on_axis):
         return None
-    _, labels = np.unique(np.concatenate([channels, on_axis], axis=1), axis=1, return_inverse=True)
-    wanted, there = np.split(labels.ravel(), [channels.shape[1]])
+    wanted, there = _labels(channels, on_axis)
     if len(np.unique(wanted)) < len(wanted):
         return None  # channels without an id of their own, which are fixed
-    places = [np.flatnonzero(there == label) for label in wanted]
-    counts = {len(place) for place in places}
-    return np.stack(places) if len(counts) == 1 and counts != {0} else None
+    order = np.argsort(there, kind="stable")
+    first, last = (np.searchsorted(there[order], wanted, side) for side in ("left", "right"))
+    counts = last - first
+    if not counts.size or counts.min() == 0 or counts.min() != counts.max():
+        return None
+    return order[first[:, None] + np.arange(counts[0])]
+
+
+def _labels(channels: np.ndarray, on_axis: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A number for each column of two maps that is the same for equal columns."""
+    if len(channels) == 1:
+        return channels[0], on_axis[0]
+    _, labels = np.unique(np.concatenate([channels, on_axis], axis=1), axis=1, return_inverse=True)
+    first, second = np.split(labels.ravel(), [channels.shape[1]])
+    return first, second
 
 
 def with_rows_mixed(array: np.ndarray, positions: np.ndarray, matrix: np.ndarray, axis: int) -> np.ndarray:
