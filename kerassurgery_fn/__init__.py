@@ -11,12 +11,12 @@ Edits do not change their argument, and compose with `toolz.pipe`. `help(kerassu
 From and to Keras     capture, rebuild, Snapshot
 From and to files     read_model, write_model, read_metadata, read_weights, write_weights: files without Keras
 Edit channels         DeleteChannels, KeepChannels, ReorderChannels, WidenChannels, MixInputs
-Edit layers           InsertLayer, DeleteLayer, ReplaceLayer, RenameLayer, UnshareLayer, DeepenLayer
+Edit layers           InsertLayer, DeleteLayer, DeleteBlock, ReplaceLayer, RenameLayer, UnshareLayer, DeepenLayer
 Edit the model        ReplaceHead, ExtractModel, FoldBatchNorm, SetConfig, SetTrainable, ConvertDtype, RenameModel
 Edit inputs, outputs  SetInputShape, AddInput, SetOutputs
 Several edits         Plan: a sequence of edits is an edit; Plan.at_once: indices refer to the first snapshot
 Select layers         of_class; names, paths and patterns such as "block_*/conv"
-What depends on what  analyse, groups, explain
+What depends on what  analyse, groups, residual_blocks, explain
 How much, how useful  cost, importance, Scores, save_scores, load_scores, criterion, score_by_apoz
 Statistics of data    measure_statistics, save_statistics, load_statistics
 Prune to a budget     prune, plan_pruning, reconstructed
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from kerassurgery_fn.analysis.channel_flow import analyse
     from kerassurgery_fn.analysis.coupled_groups import groups
     from kerassurgery_fn.analysis.layer_costs import cost
+    from kerassurgery_fn.analysis.residual_blocks import residual_blocks
     from kerassurgery_fn.archive import read_metadata, read_model, read_weights, write_model, write_weights
     from kerassurgery_fn.differences import diff, load_diff, patch, save_diff
     from kerassurgery_fn.documents.plan_algebra import concatenate, diff_plans, simplify
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
         AddInput,
         ConvertDtype,
         DeepenLayer,
+        DeleteBlock,
         DeleteChannels,
         DeleteLayer,
         ExtractModel,
@@ -83,6 +85,7 @@ if TYPE_CHECKING:
         MisfitTensor,
         MissingData,
         NameTaken,
+        NoBlock,
         NoChannels,
         NoHead,
         NotAGraph,
@@ -138,8 +141,8 @@ _EXPORTS = {
     "values.snapshot": "Snapshot",
     "archive": "read_metadata read_model read_weights write_model write_weights",
     "edits": (
-        "AddInput ConvertDtype DeepenLayer DeleteChannels DeleteLayer ExtractModel FoldBatchNorm InsertLayer "
-        "KeepChannels MixInputs RenameLayer RenameModel ReorderChannels ReplaceHead ReplaceLayer SetConfig "
+        "AddInput ConvertDtype DeepenLayer DeleteBlock DeleteChannels DeleteLayer ExtractModel FoldBatchNorm "
+        "InsertLayer KeepChannels MixInputs RenameLayer RenameModel ReorderChannels ReplaceHead ReplaceLayer SetConfig "
         "SetInputShape SetOutputs SetTrainable UnshareLayer WidenChannels"
     ),
     "edits.plan": "Plan",
@@ -147,6 +150,7 @@ _EXPORTS = {
     "analysis.channel_flow": "analyse",
     "analysis.coupled_groups": "groups",
     "analysis.layer_costs": "cost",
+    "analysis.residual_blocks": "residual_blocks",
     "measure.apoz_scoring": "score_by_apoz",
     "measure.model_pruning": "prune",
     "measure.model_scoring": "importance",
@@ -169,8 +173,8 @@ _EXPORTS = {
     "errors": (
         "AmbiguousLayer BadData BadDocument BadFile BadScores BadValue BrokenSnapshot BudgetMissed "
         "CannotWiden ChannelOutOfRange ClassNotKept HiddenState InexactCut MisfitTensor MissingData NameTaken "
-        "NoChannels NoHead NotAGraph NotALayer NotASnapshot NotEncodable NotFoldable NotIndependent NothingLeft "
-        "OtherModel PartialGroup PinnedChannels SurgeryError TakenNode UnknownCall UnknownCriterion "
+        "NoBlock NoChannels NoHead NotAGraph NotALayer NotASnapshot NotEncodable NotFoldable NotIndependent "
+        "NothingLeft OtherModel PartialGroup PinnedChannels SurgeryError TakenNode UnknownCall UnknownCriterion "
         "UnknownEdit UnknownField UnknownGroup UnknownJob UnknownLayer UnknownNode UnknownVersion "
         "UnreachableBudget WrongShape"
     ),
@@ -180,19 +184,19 @@ _MODULES = {name: module for module, names in _EXPORTS.items() for name in names
 __all__ = [
     "AddInput", "AmbiguousLayer", "BadData", "BadDocument", "BadFile", "BadScores", "BadValue", "BrokenSnapshot",
     "BudgetMissed", "CannotWiden", "ChannelOutOfRange", "ClassNotKept", "ConvertDtype", "DeepenLayer",
-    "DeleteChannels", "DeleteLayer", "ExtractModel", "FoldBatchNorm", "HiddenState", "InexactCut", "InsertLayer",
-    "KeepChannels", "MisfitTensor", "MissingData", "MixInputs", "NameTaken", "NoChannels", "NoHead", "NotAGraph",
-    "NotALayer", "NotASnapshot", "NotEncodable", "NotFoldable", "NotIndependent", "NothingLeft", "OtherModel",
-    "PartialGroup", "PinnedChannels", "Plan", "RenameLayer", "RenameModel", "ReorderChannels", "ReplaceHead",
-    "ReplaceLayer", "Scores", "SetConfig", "SetInputShape", "SetOutputs", "SetTrainable", "Snapshot", "Surgeon",
-    "SurgeryError", "TakenNode", "UnknownCall", "UnknownCriterion", "UnknownEdit", "UnknownField", "UnknownGroup",
-    "UnknownJob", "UnknownLayer", "UnknownNode", "UnknownVersion", "UnreachableBudget", "UnshareLayer",
-    "WidenChannels", "WrongShape", "analyse", "capture", "concatenate", "cost", "criterion", "decode", "diff",
-    "diff_plans", "encode", "explain", "groups", "importance", "load_diff", "load_plan", "load_scores",
-    "load_statistics", "made_for", "measure_statistics", "of_class", "patch", "plan_pruning", "plot_widths",
-    "probe_rule", "prune", "read_metadata", "read_model", "read_weights", "rebuild", "reconstructed", "report_html",
-    "rule", "save_diff", "save_plan", "save_scores", "save_statistics", "score_by_apoz", "show", "simplify",
-    "write_model", "write_weights",
+    "DeleteBlock", "DeleteChannels", "DeleteLayer", "ExtractModel", "FoldBatchNorm", "HiddenState", "InexactCut",
+    "InsertLayer", "KeepChannels", "MisfitTensor", "MissingData", "MixInputs", "NameTaken", "NoBlock", "NoChannels",
+    "NoHead", "NotAGraph", "NotALayer", "NotASnapshot", "NotEncodable", "NotFoldable", "NotIndependent",
+    "NothingLeft", "OtherModel", "PartialGroup", "PinnedChannels", "Plan", "RenameLayer", "RenameModel",
+    "ReorderChannels", "ReplaceHead", "ReplaceLayer", "Scores", "SetConfig", "SetInputShape", "SetOutputs",
+    "SetTrainable", "Snapshot", "Surgeon", "SurgeryError", "TakenNode", "UnknownCall", "UnknownCriterion",
+    "UnknownEdit", "UnknownField", "UnknownGroup", "UnknownJob", "UnknownLayer", "UnknownNode", "UnknownVersion",
+    "UnreachableBudget", "UnshareLayer", "WidenChannels", "WrongShape", "analyse", "capture", "concatenate", "cost",
+    "criterion", "decode", "diff", "diff_plans", "encode", "explain", "groups", "importance", "load_diff",
+    "load_plan", "load_scores", "load_statistics", "made_for", "measure_statistics", "of_class", "patch",
+    "plan_pruning", "plot_widths", "probe_rule", "prune", "read_metadata", "read_model", "read_weights", "rebuild",
+    "reconstructed", "report_html", "residual_blocks", "rule", "save_diff", "save_plan", "save_scores",
+    "save_statistics", "score_by_apoz", "show", "simplify", "write_model", "write_weights",
 ]  # fmt: skip
 
 

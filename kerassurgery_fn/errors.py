@@ -156,6 +156,10 @@ class NoHead(SurgeryError):
     """The layer is not a head: its channels are not the classes of an output, or are used elsewhere, too."""
 
 
+class NoBlock(SurgeryError):
+    """The layer is not part of a residual block."""
+
+
 class UnknownCriterion(SurgeryError):
     """There is no criterion of this name; the message lists the names."""
 

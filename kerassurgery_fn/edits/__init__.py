@@ -1,6 +1,7 @@
 """The edits, one family a file: frozen dataclasses that are functions from snapshot to snapshot."""
 
 from kerassurgery_fn.edits.base import EDITS, Edit, edit
+from kerassurgery_fn.edits.blocks import DeleteBlock
 from kerassurgery_fn.edits.deepening import DeepenLayer
 from kerassurgery_fn.edits.deletion import ChannelEdit, DeleteChannels, KeepChannels
 from kerassurgery_fn.edits.ends import AddInput, SetOutputs
@@ -19,8 +20,8 @@ from kerassurgery_fn.edits.steps.draft_writing import GraphEdit
 from kerassurgery_fn.edits.widening import WidenChannels
 
 __all__ = [
-    "EDITS", "AddInput", "ChannelEdit", "ConvertDtype", "DeepenLayer", "DeleteChannels", "DeleteLayer", "Draft",
-    "Edit", "ExtractModel", "FoldBatchNorm", "GraphEdit", "InsertLayer", "KeepChannels", "MixInputs", "RenameLayer",
-    "RenameModel", "ReorderChannels", "ReplaceHead", "ReplaceLayer", "SetConfig", "SetInputShape", "SetOutputs",
-    "SetTrainable", "UnshareLayer", "WidenChannels", "edit",
+    "AddInput", "ChannelEdit", "ConvertDtype", "DeepenLayer", "DeleteBlock", "DeleteChannels", "DeleteLayer",
+    "Draft", "EDITS", "Edit", "ExtractModel", "FoldBatchNorm", "GraphEdit", "InsertLayer", "KeepChannels",
+    "MixInputs", "RenameLayer", "RenameModel", "ReorderChannels", "ReplaceHead", "ReplaceLayer", "SetConfig",
+    "SetInputShape", "SetOutputs", "SetTrainable", "UnshareLayer", "WidenChannels", "edit",
 ]  # fmt: skip

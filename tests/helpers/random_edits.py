@@ -209,6 +209,11 @@ def delete_layer(t: Target) -> Any:
     return k.DeleteLayer(where, calls=t.calls(where), allow_shape_change=t.r.random() < 0.3)
 
 
+def delete_block(t: Target) -> Any:
+    merges = [block.merge for block in k.residual_blocks(t.snapshot)]
+    return k.DeleteBlock(t.around(t.r.choice(merges)) if merges and t.r.random() < 0.8 else t.selector("Add"))
+
+
 def replace_layer(t: Target) -> Any:
     path = t.path()
     where, new = t.around(path), t.new_layer(t.read(path), t.made(path))
@@ -368,7 +373,7 @@ KINDS: list[Callable[[Target], Any]] = [
     delete_channels, delete_channels, delete_everywhere, keep_channels, reorder_channels, widen_channels, deepen_layer,
     insert_layer, insert_layer, delete_layer, replace_layer, unshare_layer, fold_batch_norm, replace_head,
     extract_model, set_config, set_config, set_trainable, rename_layer, convert_dtype, set_input_shape,
-    edit_inputs, edit_rows, insert_merge, add_input, set_outputs, mix_inputs,
+    edit_inputs, edit_rows, insert_merge, add_input, set_outputs, mix_inputs, delete_block,
 ]  # fmt: skip
 
 
