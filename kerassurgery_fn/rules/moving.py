@@ -18,7 +18,7 @@ from kerassurgery_fn.rules.layer import Layer, NoRule, Tensor
 from kerassurgery_fn.rules.merging import without
 from kerassurgery_fn.rules.registry import rule
 from kerassurgery_fn.rules.rule_fields import Config
-from kerassurgery_fn.rules.size_checks import check_order
+from kerassurgery_fn.rules.size_checks import check_one_open, check_order
 
 
 def sizes_of_whole_target(config: Config, old: Shape, new: Shape, grid: Grid) -> dict[str, Any]:
@@ -29,7 +29,10 @@ def sizes_of_whole_target(config: Config, old: Shape, new: Shape, grid: Grid) ->
     return {"newshape": [batch, *target_of(rest, old[1:], new[1:], lambda axis: grid(axis + 1))]}
 
 
-@rule("ops.Reshape", equal_channels=True, reshapes=True, dtype="moved", counts_positions=sizes_of_whole_target)
+@rule(
+    "ops.Reshape", equal_channels=True, reshapes=True, dtype="moved", counts_positions=sizes_of_whole_target,
+    requires=(check_one_open,),
+)  # fmt: skip
 def reshape(layer: Layer, x: Tensor) -> Tensor:
     target = listed(layer["newshape"])
     reshaped = layer.reshape(x, with_batch(inferred(target, [size(axis) for axis in x]), target, x))

@@ -9,7 +9,7 @@ from kerassurgery_fn.rules.counts import Size
 from kerassurgery_fn.rules.data_formats import joined, parts, plain
 from kerassurgery_fn.rules.layer import Layer, NoRule, Tensor
 from kerassurgery_fn.rules.registry import pins, rule
-from kerassurgery_fn.rules.rule_fields import Vocabulary
+from kerassurgery_fn.rules.rule_fields import Config, Vocabulary
 
 # Keras calls these layers with training=True in a Functional model, too.
 PREPARING: dict[str, Any] = {"keywords": ("data",), "added": {"training": True}}
@@ -55,8 +55,15 @@ def erased(layer: Layer, data: Any, *_: Any, **__: Any) -> Tensor:
     return each_channel_alone(layer, data)
 
 
+def resizing_wanted(config: Config, axis: int, size: int | None, wanted: int) -> dict[str, Any]:
+    """The config of a Resizing to another height or width."""
+    first = 2 if config.get("data_format") == "channels_first" else 1
+    field = {first: "height", first + 1: "width"}.get(axis)
+    return {field: wanted} if field else {}
+
+
 @rule("CenterCrop", "RandomCrop", **PREPARING)
-@rule("Resizing", equal_channels=True, **PREPARING)
+@rule("Resizing", equal_channels=True, makes_positions=resizing_wanted, **PREPARING)
 def resized(layer: Layer, data: Any, *_: Any, **__: Any) -> Tensor:
     batch, space, channel = parts(layer, image(data))
     plain(layer, space, "crops or resizes")

@@ -95,6 +95,8 @@ class Rule:
     - `stated_shape`: (config, shape of the output) -> the shape as Keras states it, some sizes left open;
     - `counts_positions`: (config, shape that the layer read, shape that it reads now, grids of its axes) -> the config
       fields that count positions, see `counted_positions`;
+    - `makes_positions`: (config, axis of the output, size of that axis in the input, size that is wanted) -> the config
+      fields with which the layer makes so many positions; empty if it makes none along that axis;
     - `states_dtype`: whether the config has a dtype where other layers have a policy;
     - `unbuildable`: config -> why Keras cannot build a layer from this config, although it wrote it; empty if it can.
 
@@ -145,6 +147,7 @@ class Rule:
     derived_config: Callable[[Config, Any], dict[str, Any]] | None = None
     stated_shape: Callable[[Config, Any], Any] | None = None
     counts_positions: Callable[[Config, Any, Any, Any], dict[str, Any]] | None = None
+    makes_positions: Callable[[Config, int, Any, int], dict[str, Any]] | None = None
     states_dtype: bool = False
     unbuildable: Callable[[Config], str] | None = None
 

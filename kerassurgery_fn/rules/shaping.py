@@ -6,6 +6,7 @@ from typing import Any
 
 from kerassurgery_fn.channels import Axis, merge, size
 from kerassurgery_fn.graph import Shape
+from kerassurgery_fn.rules.config_values import listed
 from kerassurgery_fn.rules.counted_positions import Grid, inferred, target_of
 from kerassurgery_fn.rules.data_formats import joined, parts, plain
 from kerassurgery_fn.rules.layer import Layer, Tensor
@@ -43,7 +44,12 @@ def permute(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     return (inputs[0], *(inputs[i] for i in layer["dims"]))
 
 
-@rule("RepeatVector", equal_channels=True, rank=2)
+def copies_wanted(config: Config, axis: int, size: int | None, wanted: int) -> dict[str, Any]:
+    """The config of a RepeatVector that makes another number of steps."""
+    return {"n": wanted} if axis == 1 else {}
+
+
+@rule("RepeatVector", equal_channels=True, rank=2, makes_positions=copies_wanted)
 def repeat_vector(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     return (inputs[0], repeated(layer, 1, layer["n"], ("n",)), *inputs[1:])
 
@@ -90,9 +96,23 @@ def _pairs(value: list[Any]) -> list[list[int]]:
     return [value] if isinstance(value[0], int) else value
 
 
-@rule("UpSampling1D", equal_channels=True, rank=3)
-@rule("UpSampling2D", equal_channels=True, rank=4)
-@rule("UpSampling3D", equal_channels=True, rank=5)
+def size_wanted(config: Config, axis: int, size: int | None, wanted: int) -> dict[str, Any]:
+    """The config of an upsampling that repeats each step as often as it takes for another size.
+
+    >>> size_wanted({"size": [6, 6], "data_format": "channels_last"}, 1, 1, 8)
+    {'size': [8, 6]}
+    """
+    times = listed(config["size"])
+    place = axis - 1 - (config.get("data_format") == "channels_first")
+    if not size or wanted % size or not 0 <= place < len(times):
+        return {}
+    times[place] = wanted // size
+    return {"size": times if isinstance(config["size"], list) else times[0]}
+
+
+@rule("UpSampling1D", equal_channels=True, rank=3, makes_positions=size_wanted)
+@rule("UpSampling2D", equal_channels=True, rank=4, makes_positions=size_wanted)
+@rule("UpSampling3D", equal_channels=True, rank=5, makes_positions=size_wanted)
 def up_sampling(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     batch, space, channel = parts(layer, inputs)
     sizes = plain(layer, space, "repeats steps")

@@ -74,6 +74,13 @@ def check_order(config: Config, x: Sizes) -> None:
         raise Misfit(f"its axes {list(config['axes'])} are not those of a tensor of {len(x)} axes")
 
 
+def check_one_open(config: Config, x: Sizes) -> None:
+    """Raises Misfit if a new shape leaves several sizes open."""
+    shape = config["newshape"]
+    if isinstance(shape, list) and shape.count(-1) > 1:
+        raise Misfit(f"its newshape {shape} has several open sizes; give the model an input of a fixed size")
+
+
 def check_noise_rank(config: Config, inputs: Sizes, **_: Any) -> None:
     """Raises Misfit if the noise has more axes than the tensor."""
     noise = tuple(config.get("noise_shape") or ())

@@ -160,8 +160,21 @@ def up_and_down(high=8, wide=8):
     return keras.Model(i, L.Conv2DTranspose(3, 3, strides=2, padding="same", name="up")(x), name="unet")
 
 
+def pyramid(high=16, wide=16):
+    """As in DeepLab: the mean of an image, repeated to the size of the features, beside the features."""
+    i = keras.Input((high, wide, 3), name="img")
+    x = L.Conv2D(4, 3, strides=2, padding="same", name="features")(i)
+    mean = L.Conv2D(3, 1, name="mixed")(L.GlobalAveragePooling2D(keepdims=True, name="mean")(x))
+    mean = L.ReLU(name="relu")(L.UpSampling2D((high // 2, wide // 2), name="repeat")(mean))
+    small = L.Resizing(high // 2, wide // 2, name="smaller")(i)
+    both = L.Concatenate(name="both")([x, mean, small])
+    y = L.Reshape((high * wide // 4, 10), name="lay")(both)
+    vector = L.RepeatVector(high * wide // 4, name="again")(L.GlobalMaxPooling1D(name="peak")(y))
+    return keras.Model(i, L.Dense(3, name="top")(L.Add(name="sum")([y, vector])), name="pyramid")
+
+
 @pytest.mark.keras
-@pytest.mark.parametrize("make", [convolutions, in_a_row, in_models, over_time, up_and_down])
+@pytest.mark.parametrize("make", [convolutions, in_a_row, in_models, over_time, up_and_down, pyramid])
 def test_the_model_is_the_one_that_keras_builds_for_the_size(make):
     model = make()
     fill(model)
@@ -207,6 +220,15 @@ def test_the_way_out_of_a_refusal_works():
         SetInputShape("img", (12, 12, 3))(snapshot)
     plan = Plan(InsertLayer(L.Resizing(6, 6), before="flat"), SetInputShape("img", (12, 12, 3)))
     check_rebuilt_record(plan(snapshot))
+
+
+@pytest.mark.keras
+def test_a_reshape_of_several_open_sizes_is_refused():
+    i = keras.Input((6, 4), name="img")
+    snapshot = capture(keras.Model(i, L.Dense(2)(keras.ops.reshape(i, (-1, 6, 1, 4)))))
+    check_rebuilt_record(SetInputShape("img", (9, 4))(snapshot))
+    with pytest.raises(MisfitTensor, match=r"newshape \[-1, -1, 1, 4\] has several open sizes"):
+        SetInputShape("img", (None, 4))(snapshot)
 
 
 @pytest.mark.keras

@@ -10,6 +10,7 @@ from typing import Any
 from kerassurgery_fn.analysis.shapes import settled
 from kerassurgery_fn.edits.steps.draft import Draft
 from kerassurgery_fn.edits.steps.draft_writing import written
+from kerassurgery_fn.edits.steps.met_positions import settled_with_met_sizes
 from kerassurgery_fn.edits.steps.position_values import arrays_in, with_fitting_arrays, with_fitting_weights
 from kerassurgery_fn.edits.steps.size_changes import SizeChanges
 from kerassurgery_fn.errors import MisfitTensor
@@ -87,7 +88,8 @@ def _followed(draft: Draft, scope: str, key: str, before: Mapping[Port, Spec], m
     live = set(graph.live)
     nodes = [node for node in graph.nodes(key) if node in live]
     reads = [port for node in nodes for port in graph.reads(node)]
-    changes = SizeChanges(graph, before, settled(replace(graph, outputs=reads), {}, scope).specs)
+    draft, facts = settled_with_met_sizes(draft, scope, before, reads)
+    graph, changes = draft.graph(scope), SizeChanges(draft.graph(scope), before, facts.specs)
     if all(changes.before[port] == changes.after[port] for port in reads):
         return draft
     if model_in(graph.layers[key]):

@@ -13,9 +13,10 @@ from kerassurgery_fn.analysis.shapes import settled
 from kerassurgery_fn.channels import size
 from kerassurgery_fn.edits.steps.draft import Draft
 from kerassurgery_fn.edits.steps.interpolation import interpolated
+from kerassurgery_fn.edits.steps.met_positions import first_misfit, settled_with_met_sizes
 from kerassurgery_fn.edits.steps.size_changes import Change, SizeChanges
 from kerassurgery_fn.errors import MisfitTensor
-from kerassurgery_fn.graph import Arguments, Graph, Node, Port, Record, Spec, is_input, join_path
+from kerassurgery_fn.graph import Arguments, Graph, Node, Port, Record, Spec, is_input, join_path, leaves
 from kerassurgery_fn.rules.findings import Weight
 from kerassurgery_fn.values.frozen import freeze, set_in
 
@@ -26,11 +27,11 @@ def with_fitting_weights(draft: Draft, scope: str, before: Mapping[Port, Spec], 
     Raises:
         MisfitTensor: a weight has values for another number of positions, or a layer cannot take what it reads.
     """
-    graph = draft.graph(scope)
     try:
-        facts = settled(graph, {}, scope)
+        draft, facts = settled_with_met_sizes(draft, scope, before, leaves(draft.graph(scope).outputs))
     except MisfitTensor as error:
-        raise MisfitTensor(f"{error}{_origin_of_misfit(graph, scope, before)}") from error
+        raise MisfitTensor(f"{error}{_origin_of_misfit(draft.graph(scope), scope, before)}") from error
+    graph = draft.graph(scope)
     changes = SizeChanges(graph, before, facts.specs)
     for key, weights in facts.weights.items():
         path = join_path(scope, key)
@@ -48,21 +49,13 @@ def with_fitting_weights(draft: Draft, scope: str, before: Mapping[Port, Spec], 
 
 def _origin_of_misfit(graph: Graph, scope: str, before: Mapping[Port, Spec]) -> str:
     """The layer that makes channels of positions for the first call that fails, in words; empty if none does."""
-    node = next(node for node in graph.live if node in graph.calls and not _can_be_called(graph, scope, node))
+    node = first_misfit(graph, scope)
     changes = SizeChanges(graph, before, settled(replace(graph, outputs=[*graph.reads(node)]), {}, scope).specs)
     changed = [change for change in changes.changes(graph.reads(node)[0]) if change[0] != change[1]]
     key, _ = changes.origin(node, changed[-1]) if changed else node
     if key == node[0] or is_input(graph.layers[key]):
         return ""
     return f". The size that changes comes from {key!r} ({graph.layers[key]['class_name']})"
-
-
-def _can_be_called(graph: Graph, scope: str, node: Node) -> bool:
-    try:
-        settled(replace(graph, outputs=[Port(*node)]), {}, scope)
-    except MisfitTensor:
-        return False
-    return True
 
 
 class _Owner(NamedTuple):
