@@ -10,7 +10,7 @@ import keras
 from toolz import concat
 
 from kerassurgery_fn.arguments import counted
-from kerassurgery_fn.errors import ClassNotKept
+from kerassurgery_fn.errors import ClassNotKept, WrongShape
 from kerassurgery_fn.keras_io.call_comparison import refuse_other_values
 from kerassurgery_fn.keras_io.call_inputs import CallInputs, example_arrays, inputs_of
 from kerassurgery_fn.keras_io.call_recording import numbered_names, record_call, without_new_nodes
@@ -62,7 +62,13 @@ def expanded_model(model: keras.Model, inputs: Any, selection: Selection) -> ker
     """A Functional model with nested models in place of layers that are made of layers, compared with the model."""
     symbolic = None if inputs is None else inputs_of(model, inputs, set())
     expansion = Expansion(selection, fixed_sizes=symbolic is not None)
-    expanded = expansion.model(model, inputs=symbolic and symbolic.inputs)
+    try:
+        expanded = expansion.model(model, inputs=symbolic and symbolic.inputs)
+    except ValueError as error:
+        if symbolic is None:
+            raise
+        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in keras.tree.flatten(symbolic.inputs))
+        raise WrongShape(f"inputs: model {model.name!r} cannot be called on the shapes {shapes}: {error}") from error
     expansion.refuse_unmatched()
     _warn_of_failures(expansion)
     if expanded is model:
