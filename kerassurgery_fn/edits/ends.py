@@ -7,13 +7,14 @@ from typing import Any
 
 from kerassurgery_fn.arguments import one_of
 from kerassurgery_fn.edits.base import edit
-from kerassurgery_fn.edits.extraction import Tensors, as_functional, as_tensors, expanded, refuse_beyond, with_entry
+from kerassurgery_fn.edits.extraction import Tensors, as_tensors, expanded, refuse_beyond, with_entry
 from kerassurgery_fn.edits.inputs import DTYPES, as_sizes
 from kerassurgery_fn.edits.settings import check_name
 from kerassurgery_fn.edits.steps.draft import Draft
 from kerassurgery_fn.edits.steps.draft_writing import GraphEdit
 from kerassurgery_fn.edits.steps.input_specs import begun_with
 from kerassurgery_fn.edits.steps.operands import operands_at
+from kerassurgery_fn.edits.steps.stated_calls import as_functional
 from kerassurgery_fn.errors import NameTaken
 from kerassurgery_fn.graph import Port, Spec, leaves, map_leaves
 

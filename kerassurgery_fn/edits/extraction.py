@@ -8,22 +8,19 @@ from typing import Any
 
 from toolz import concat, dissoc, unique, valmap
 
-from kerassurgery_fn.analysis.call_keywords import added_kwargs
-from kerassurgery_fn.analysis.masks import automatic_kwargs, with_masks
+from kerassurgery_fn.analysis.masks import with_masks
 from kerassurgery_fn.arguments import counted
 from kerassurgery_fn.edits.base import Edit, edit
 from kerassurgery_fn.edits.settings import check_name
 from kerassurgery_fn.edits.steps.draft import Draft, parted
 from kerassurgery_fn.edits.steps.draft_writing import finish
+from kerassurgery_fn.edits.steps.stated_calls import as_functional, half_unsaid
 from kerassurgery_fn.errors import BadValue, MisfitTensor, UnknownCall
 from kerassurgery_fn.graph import (
-    Arguments,
     Graph,
     Port,
     Spec,
-    Use,
     find_layer,
-    is_chain,
     is_functional,
     is_input,
     is_pattern,
@@ -265,24 +262,3 @@ def built_for(graph: Graph, given: Port) -> Graph:
     shape = list(graph.layers[given.layer]["config"]["batch_shape"])
     record = set_in(graph.record, ("config", "build_input_shape"), shape)
     return replace(graph, record=set_in(record, ("build_config",), {"input_shape": shape}))
-
-
-def as_functional(graph: Graph) -> Graph:
-    """A Sequential model that is no longer a chain, with the call arguments and dtypes that Functional models state."""
-    if is_functional(graph.record) or is_chain(graph, graph.live):
-        return graph
-    calls = {
-        node: Arguments(call.args, automatic_kwargs(added_kwargs(graph.layers[node[0]])))
-        for node, call in graph.calls.items()
-    }
-    return half_unsaid(replace(graph, calls=calls))
-
-
-def half_unsaid(graph: Graph) -> Graph:
-    """The model without the specs of Sequential models, which have no dtype, so that both are worked out."""
-
-    def whole(leaf: Any) -> Any:
-        return Use(leaf.port) if isinstance(leaf, Use) and leaf.spec and not leaf.spec.dtype else leaf
-
-    calls = {node: Arguments(map_leaves(whole, call.args), call.kwargs) for node, call in graph.calls.items()}
-    return replace(graph, calls=calls, stated={port: spec for port, spec in graph.stated.items() if spec.dtype})

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from functools import reduce
 
 from kerassurgery_fn.edits.base import edit
-from kerassurgery_fn.edits.extraction import as_functional
 from kerassurgery_fn.edits.settings import check_name
 from kerassurgery_fn.edits.steps.call_tensors import PRECEDED, tensor_after, tensor_before
 from kerassurgery_fn.edits.steps.draft import Draft, chosen_calls, parted
 from kerassurgery_fn.edits.steps.draft_writing import GraphEdit
 from kerassurgery_fn.edits.steps.indices import Calls, as_calls, is_index
 from kerassurgery_fn.edits.steps.operands import new_call, operands_at, refuse_cycle
+from kerassurgery_fn.edits.steps.stated_calls import as_functional
 from kerassurgery_fn.errors import BadValue
 from kerassurgery_fn.graph import (
     Graph,

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 
 from kerassurgery_fn.analysis.call_keywords import exchanged_kwargs
 from kerassurgery_fn.analysis.masks import automatic_kwargs
+from kerassurgery_fn.analysis.residual_blocks import ResidualBlock, residual_blocks
 from kerassurgery_fn.edits.base import edit
+from kerassurgery_fn.edits.blocks import without_blocks
 from kerassurgery_fn.edits.settings import check_name
 from kerassurgery_fn.edits.steps.call_tensors import refuse_input, tensor_after, tensor_before
 from kerassurgery_fn.edits.steps.draft import Draft, chosen_calls, parted
@@ -48,6 +51,9 @@ class DeleteLayer(_OfCalls):
     """Deletes layers. The readers of a deleted layer read its input instead. A layer with several calls is deleted at
     all calls, or at some of them.
 
+    If all layers of a residual block are deleted, and some of them have weights, the sum at the end of the block is
+    deleted, too, see `DeleteBlock`.
+
     Masks follow: without a Masking layer, the calls behind it have no mask. A mask that a person passed to a call
     stays.
 
@@ -77,16 +83,40 @@ class DeleteLayer(_OfCalls):
         scopes = {parted(path)[0] for path in paths} if not self.allow_shape_change else set()
         specs = {scope: draft.facts(scope).specs for scope in scopes}
         ports: dict[str, dict[Port, Port]] = defaultdict(dict)  # path of a model -> output -> what is read instead
+        calls = {path: chosen_calls(draft, path, self.calls) for path in paths}
+        blocks = deleted_blocks(draft.snapshot, calls)
+        draft, in_blocks = without_blocks(draft, blocks), {(b.model, call) for b in blocks for call in b.calls}
         for path in paths:
             scope, key = parted(path)
             graph = draft.graph(scope)
-            for node in chosen_calls(draft, path, self.calls):
+            for node in calls[path]:
+                if (scope, node) in in_blocks:
+                    continue
                 read, made = tensor_before(graph, path, node, "deleted"), tensor_after(graph, path, node, "deleted")
                 if not self.allow_shape_change:
                     refuse_change(path, graph.layers[key], specs[scope].get(read), specs[scope].get(made))
                 ports[scope][made] = read
         graphs = {scope: redirected(draft.graph(scope), ports[scope]) for scope in ports}
         return replace(draft, graphs={**draft.graphs, **graphs})
+
+
+def deleted_blocks(snapshot: Snapshot, calls: Mapping[str, Sequence[Node]]) -> list[ResidualBlock]:
+    """The residual blocks that are left without calls. Blocks without weights do not count: a sum of a tensor and the
+    same tensor behind a Dropout layer stays a sum without the Dropout layer.
+
+    Args:
+        snapshot: the snapshot.
+        calls: path of a layer -> its calls that are deleted.
+    """
+    deleted = {(parted(path)[0], node) for path, nodes in calls.items() for node in nodes}
+    if not any(snapshot.weights.get(path) for path in calls):
+        return []
+    return [
+        block
+        for block in residual_blocks(snapshot)
+        if {(block.model, call) for call in block.calls} <= deleted
+        and any(snapshot.weights.get(path) for path in block.layers)
+    ]
 
 
 def refuse_change(path: str, record: Record, before_layer: Spec | None, output: Spec | None) -> None:

@@ -9,7 +9,7 @@ from helpers.laws import check_purity, check_rebuilt_record, compute, deviation,
 from helpers.pictures import between, dense, momenta, residual
 from helpers.records import call, functional, layer, operation
 from helpers.running import captured
-from kerassurgery_fn import DeleteBlock, DeleteLayer, Plan, capture, residual_blocks
+from kerassurgery_fn import DeleteBlock, DeleteChannels, DeleteLayer, Plan, capture, residual_blocks
 from kerassurgery_fn.errors import NoBlock, UnknownLayer
 from kerassurgery_fn.values.snapshot import Snapshot
 
@@ -122,6 +122,30 @@ def test_an_impossible_edit_is_refused_with_a_reason(edit, before, error, words)
         edit(before)
 
 
+ALL_LAYERS = {
+    "of a block": (DeleteLayer(["one", "two"]), IDENTITY, PLAIN),
+    "of a block with a projection": (
+        DeleteLayer(["one", "two"]), PROJECTED, net(ENTRY, d("pro", "ent"), d("top", "pro")),
+    ),
+    "of a block inside a block": (
+        DeleteLayer("two"), NESTED, net(ENTRY, d("one", "ent"), call(ADD, ["one", "ent"]), TOP),
+    ),
+    "all units of a layer": (DeleteChannels("one", [0, 1, 2]), IDENTITY, PLAIN),
+    "one of them": (DeleteLayer("one"), IDENTITY, net(ENTRY, d("two", "ent"), call(ADD, ["two", "ent"]), TOP)),
+    "without weights": (
+        DeleteLayer("drop"), net(ENTRY, call(layer("Dropout", "drop"), "ent"), call(ADD, ["drop", "ent"]), TOP),
+        net(ENTRY, call(ADD, ["ent", "ent"]), TOP),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("edit, before, after", ALL_LAYERS.values(), ids=ALL_LAYERS)
+def test_a_block_goes_with_all_of_its_layers(edit, before, after):
+    result = check_purity(before, edit)
+    assert differences(result.record, after.record) == []
+    assert result == after
+
+
 # --- against Keras
 
 
@@ -158,6 +182,16 @@ def test_a_transformer_without_a_block_is_what_keras_builds():
     assert deviation(compute(after, inputs), compute(capture(by_hand), inputs)) == 0
     assert deviation(compute(after, inputs), compute(before, inputs)) > 1e-3
     assert {owner[0] for owner in after.training.slots if owner} <= after.weights.keys()
+
+
+@pytest.mark.keras
+@pytest.mark.parametrize("kind", ["num_heads", "value_dim"])
+def test_attention_without_heads_goes_with_its_block(kind):
+    before = trained(transformer())
+    without = DeleteBlock("0_attention")(before)
+    check_rebuilt_record(without)
+    assert DeleteChannels("0_attention", **{kind: [0, 1]})(before) == without
+    assert DeleteLayer(["0_attention", "0_norm_1"])(before) == without
 
 
 @pytest.mark.keras

@@ -373,7 +373,7 @@ KINDS: list[Callable[[Target], Any]] = [
     delete_channels, delete_channels, delete_everywhere, keep_channels, reorder_channels, widen_channels, deepen_layer,
     insert_layer, insert_layer, delete_layer, replace_layer, unshare_layer, fold_batch_norm, replace_head,
     extract_model, set_config, set_config, set_trainable, rename_layer, convert_dtype, set_input_shape,
-    edit_inputs, edit_rows, insert_merge, add_input, set_outputs, mix_inputs, delete_block,
+    edit_inputs, edit_rows, insert_merge, add_input, set_outputs, mix_inputs, delete_block, delete_block,
 ]  # fmt: skip
 
 

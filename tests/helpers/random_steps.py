@@ -62,6 +62,12 @@ def merge(g: Growth, x: Any) -> Any:
 
 
 @of_ranks(2, 2, 3, 3, 4, 4)
+def residual(g: Growth, x: Any) -> Any:
+    y = L.Dense(x.shape[-1])(g.r.choice([L.ReLU(), L.LayerNormalization(), L.Dense(3)])(x))
+    return g.r.choice([L.Add()([x, y]), L.Add()([y, x]), x + y])
+
+
+@of_ranks(2, 2, 3, 3, 4, 4)
 def concatenate(g: Growth, x: Any) -> Any:
     y = g.other(x)
     if y is x or y.shape[1:-1] != x.shape[1:-1]:

@@ -22,7 +22,7 @@ from kerassurgery_fn.rules.registry import RULES
 
 pytestmark = pytest.mark.keras
 
-SABOTAGED = 10  # a seed whose edits cut what Dense makes
+SABOTAGED = 20  # a seed whose edits cut what Dense makes
 SHARES = 8  # parts of a run, for as many workers
 
 

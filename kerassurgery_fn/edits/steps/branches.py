@@ -18,7 +18,7 @@ import numpy as np
 from toolz import keyfilter
 
 from kerassurgery_fn.analysis.channel_flow import Flow
-from kerassurgery_fn.channels import FIXED, has_ids, size
+from kerassurgery_fn.channels import FIXED, Axis, has_ids, size
 from kerassurgery_fn.edits.steps.compile_config import following_outputs
 from kerassurgery_fn.edits.steps.cutting import cut, keeper
 from kerassurgery_fn.errors import NothingLeft, SurgeryError
@@ -102,7 +102,7 @@ def _follow(flow: Flow, call: Call, removal: Removal, empty: _Emptiness) -> None
     read = refs([call.args, call.kwargs])
     missing = {ref for ref in read if ref in removal.gone or empty(ref)}
     outputs = empty.outputs[call.path, call.node]
-    hollow = bool(outputs) and all(map(empty, outputs))
+    hollow = bool(outputs) and (all(map(empty, outputs)) or empty.sums_nothing(call.path))
     if missing and len(missing) < len(set(read)) and not hollow:
         if not _spares(flow, call, missing, removal):
             lost = ", ".join(sorted({repr(ref.path) for ref in missing}))
@@ -154,13 +154,21 @@ class _Emptiness:
     """Whether some axis of a tensor has no positions left. `outputs` has the outputs of every call."""
 
     def __init__(self, flow: Flow, dead: np.ndarray) -> None:
-        self.tensors, self.keep = flow.tensors, keeper(flow, dead.copy())
+        self.tensors, self.weights, self.keep = flow.tensors, flow.weights, keeper(flow, dead.copy())
         self.outputs: dict[tuple[str, tuple[int, ...]], list[Ref]] = defaultdict(list)
         for ref in flow.tensors:
             self.outputs[ref.path, ref.node].append(ref)
 
     def __call__(self, ref: Ref) -> bool:
-        return any((kept := self.keep(axis)) is not None and not len(kept) for axis in self.tensors.get(ref) or ())
+        return any(map(self.is_empty, self.tensors.get(ref) or ()))
+
+    def sums_nothing(self, path: str) -> bool:
+        """Whether a weight of a layer sums over an axis that has no positions left: attention without heads."""
+        return any(self.is_empty(weight.axes[i]) for weight in self.weights.get(path, ()) for i in weight.summed or ())
+
+    def is_empty(self, axis: Axis) -> bool:
+        kept = self.keep(axis)
+        return kept is not None and not len(kept)
 
 
 def rewiring_of(flow: Flow, removal: Removal) -> Rewiring:
