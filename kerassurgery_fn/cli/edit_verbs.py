@@ -37,7 +37,7 @@ EXAMPLES = {
     "ReplaceLayer": "relu_1 @gelu.json", "SetInputShape": "image --shape 48,64,3",
     "MixInputs": "conv_2 conv_1 @matrix.json",
     "AddInput": "depth 48,64,1", "SetOutputs": "predictions,relu_1",
-    "RenameModel": "detector", "DeleteBlock": "block_3_add",
+    "RenameModel": "detector", "DeleteBlock": "block_3_add", "FlattenModel": "backbone",
 }  # fmt: skip
 
 

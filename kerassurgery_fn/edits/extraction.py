@@ -12,6 +12,7 @@ from kerassurgery_fn.analysis.masks import with_masks
 from kerassurgery_fn.arguments import counted
 from kerassurgery_fn.edits.base import Edit, edit
 from kerassurgery_fn.edits.settings import check_name
+from kerassurgery_fn.edits.steps.dissolving import dissolved
 from kerassurgery_fn.edits.steps.draft import Draft, parted
 from kerassurgery_fn.edits.steps.draft_writing import finish
 from kerassurgery_fn.edits.steps.stated_calls import as_functional, half_unsaid
@@ -45,8 +46,9 @@ class ExtractModel(Edit):
 
     A tensor has the name of the layer that computes it: `"conv_5"`. `"tower:1"` is the output of the second call of a
     layer, and `"lstm:0:2"` the third output of its first call. A pattern (`"block*_out"`, see `graph.selectors`) is a
-    list of tensors. Tensors of a nested model (`"backbone/conv_5"`) give a part of that model. A Sequential model stays
-    Sequential if the part has one output. The part is not compiled.
+    list of tensors. Tensors of one nested model (`"backbone/conv_5"`) give a part of that model; tensors of a nested
+    model and of the model around it give a part in which the nested model is dissolved, see `FlattenModel`. A
+    Sequential model stays Sequential if the part has one output. The part is not compiled.
 
     Args:
         outputs: the outputs of the part: a tensor, or several in a list or dict, as in `keras.Model`.
@@ -57,7 +59,8 @@ class ExtractModel(Edit):
     Raises (when called on a snapshot):
         UnknownLayer, AmbiguousLayer: no layer, or several layers, have this name.
         UnknownCall: the layer has no such call, or the call has no such output.
-        BadValue: the tensors belong to different models, or the outputs depend on other inputs, too.
+        BadValue: the tensors belong to different models, and the nested one has several calls or cannot be dissolved;
+            or the outputs depend on other inputs, too.
         MisfitTensor: the shape of an input is not known.
         NothingLeft: a Sequential model would be left without layers.
 
@@ -82,8 +85,8 @@ class ExtractModel(Edit):
         draft = Draft(snapshot)
         outputs, inputs = expanded(draft, self.outputs), expanded(draft, self.inputs)
         wanted = {name: located(draft, name) for name in leaves([outputs, inputs]) if name is not None}
-        ports = {name: port for name, (_, port) in wanted.items()}
-        draft = Draft(alone(draft, the_scope([scope for scope, _ in wanted.values()])))
+        draft, scope, ports = in_one_model(draft, wanted)
+        draft = Draft(alone(draft, scope))
         graph = replace(draft.graph(""), outputs=map_leaves(ports.__getitem__, outputs))
         if self.name:
             graph = replace(graph, record=set_in(graph.record, ("config", "name"), self.name))
@@ -157,20 +160,41 @@ def located(draft: Draft, name: str) -> tuple[str, Port]:
     return scope, Port(*nodes[int(call)], int(output))
 
 
-def the_scope(scopes: list[str]) -> str:
-    """The path of the only model that contains some tensors.
+def in_one_model(draft: Draft, tensors: Mapping[str, tuple[str, Port]]) -> tuple[Draft, str, dict[str, Port]]:
+    """A draft in which some tensors belong to one model, the path of this model, and the port of each tensor.
+
+    If the tensors belong to different models, the inner models are dissolved into the one around all of them.
+
+    Args:
+        draft: a draft without changes.
+        tensors: name -> path of a model and port of a tensor in that model.
 
     Raises:
-        BadValue: the tensors belong to different models.
+        BadValue: an inner model is called several times, or cannot be dissolved.
     """
-    first, *more = sorted(set(scopes))
-    if more:
-        named = ", ".join(repr(scope) if scope else "the outer one" for scope in [first, *more])
+    scopes = {scope for scope, _ in tensors.values()}
+    if len(scopes) < 2:
+        return draft, scopes.pop(), {name: port for name, (_, port) in tensors.items()}
+    inner = max(sorted(scopes), key=lambda scope: scope.count("/") + bool(scope))
+    outer, key = parted(inner)
+    nodes = draft.graph(outer).nodes(key)
+    if len(nodes) > 1:
         raise BadValue(
-            f"the tensors belong to different models: {named}; extract a part of the inner model, or use tensors of "
-            "the outer model only"
+            f"the tensors belong to different models, and nested model {inner!r} is called {len(nodes)} times; split "
+            f"it first with UnshareLayer({inner!r})"
         )
-    return first
+    result = dissolved(draft, inner)
+    snapshot = finish(result.draft)
+    moved = {(inner, port): new for port, new in result.tensors[nodes[0][1]].items()}
+    ends = enumerate(leaves(draft.graph(inner).outputs))
+    moved |= {(outer, Port(key, nodes[0][1], i)): moved[inner, port] for i, port in ends}
+
+    def place(scope: str, port: Port) -> tuple[str, Port]:
+        first = port._replace(output=0)
+        new = moved.get((scope, port)) or moved.get((scope, first), first)._replace(output=port.output)
+        return outer if scope == inner else scope, new
+
+    return in_one_model(Draft(snapshot), {name: place(*tensor) for name, tensor in tensors.items()})
 
 
 def refuse_beyond(graph: Graph, specs: Mapping[Port, Spec]) -> None:

@@ -53,7 +53,7 @@ OWN = {"progress"}  # a function of the caller's, which raises what it likes
 BUDGET = {"plan_pruning": {"channels": 2}, "prune": {"channels": 2}}  # what these functions need besides
 DOCUMENTS = {"decode": package.encode(EDIT), "decode_diff": encode_diff(GOOD["difference"])}
 EDITS_THAT_WORK = {
-    "RenameModel": {"name": "z"}, "DeleteBlock": {"layer": ()},
+    "RenameModel": {"name": "z"}, "DeleteBlock": {"layer": ()}, "FlattenModel": {"layer": ()},
     "AddInput": {"name": "z", "shape": (2,)}, "SetOutputs": {"outputs": ["y", "h"]},
     "ConvertDtype": {"dtype": "float16"}, "DeepenLayer": {"layer": "h"},
     "DeleteChannels": {"layer": "h", "channels": [0]},

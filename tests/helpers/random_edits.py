@@ -214,6 +214,11 @@ def delete_block(t: Target) -> Any:
     return k.DeleteBlock(t.around(t.r.choice(merges)) if merges and t.r.random() < 0.8 else t.selector("Add"))
 
 
+def flatten_model(t: Target) -> Any:
+    models = [path for path, record in t.records.items() if is_model(record)]
+    return k.FlattenModel(t.r.choice([*models, "*@Functional", "*@Functional,Sequential"]) if models else t.path())
+
+
 def replace_layer(t: Target) -> Any:
     path = t.path()
     where, new = t.around(path), t.new_layer(t.read(path), t.made(path))
@@ -373,7 +378,7 @@ KINDS: list[Callable[[Target], Any]] = [
     delete_channels, delete_channels, delete_everywhere, keep_channels, reorder_channels, widen_channels, deepen_layer,
     insert_layer, insert_layer, delete_layer, replace_layer, unshare_layer, fold_batch_norm, replace_head,
     extract_model, set_config, set_config, set_trainable, rename_layer, convert_dtype, set_input_shape,
-    edit_inputs, edit_rows, insert_merge, add_input, set_outputs, mix_inputs, delete_block, delete_block,
+    edit_inputs, edit_rows, insert_merge, add_input, set_outputs, mix_inputs, delete_block, delete_block, flatten_model,
 ]  # fmt: skip
 
 

@@ -52,7 +52,7 @@ def test_random_edits_of_random_models(share, request, record_property):
 def test_every_class_of_edits_succeeds_at_least_once():
     """The edits that the machine draws are not only refused; of the first models they are the same as in its run."""
     missing, seed = {*edits.EDITS, "AtOnce"}, 0
-    while missing and seed < 60:
+    while missing and seed < 100:
         model = random_model(seed)
         subject = Subject(seed, model, capture(model), None)
         tried = (edit for edit in drawn(Random(f"{seed} edits"), subject) if type(edit).__name__ in missing)
