@@ -138,6 +138,15 @@ def test_the_example_of_other_inputs():
 
 
 @pytest.mark.keras
+def test_the_example_of_a_detector(scope):
+    names = {**scope}
+    exec(example("detector"), names)
+    assert names["retrained"].output_shape == (None, 6 * (8 * 8 + 4 * 4), 4)
+    old, new = (names[model].get_layer("classes_p4").bias.numpy() for model in ("detector", "retrained"))
+    assert (new.reshape(6, 4)[:, :2] == old.reshape(6, 21)[:, [0, 15]]).all()
+
+
+@pytest.mark.keras
 @pytest.mark.filterwarnings("ignore::kerassurgery_fn.errors.ClassNotKept")
 def test_the_example_of_a_subclassed_model(scope):
     names = dict(scope)

@@ -16,7 +16,7 @@ from kerassurgery_fn.edits.steps.additions import refuse_misplaced
 from kerassurgery_fn.edits.steps.channel_deletion import Allowed, refuse_pinned
 from kerassurgery_fn.edits.steps.channel_sources import grower
 from kerassurgery_fn.edits.steps.cutting import Sources, recounted
-from kerassurgery_fn.edits.steps.head_channels import Head, found_head
+from kerassurgery_fn.edits.steps.head_channels import Head, found_heads
 from kerassurgery_fn.edits.steps.indices import as_seed, is_index
 from kerassurgery_fn.edits.steps.initial_weights import drawn
 from kerassurgery_fn.errors import BadValue, ChannelOutOfRange, NoHead
@@ -36,6 +36,10 @@ class ReplaceHead(Edit):
     """Replaces the classes of an output of a model. Classes that are kept have their old weights, and the weights of
     new classes are drawn.
 
+    Where convolutions compute a number for each anchor and class (SSD: `Reshape((-1, classes))`, YOLO:
+    `Reshape((h, w, anchors, 5 + classes))`), the classes are the last axis of the output; boxes and objectness that are
+    on that axis count as classes and can be kept.
+
     The classes are the units or filters of the last layer with weights, mostly a Dense or Conv layer. Layers after it
     (an activation, a softmax, a reshape, pooling) stay and get the new number of classes. The layer keeps its name, its
     activation and the rest of its config. Its optimizer state is dropped. The model stays compiled; metrics that count
@@ -45,12 +49,15 @@ class ReplaceHead(Edit):
         units: the new number of classes.
         keep: new class -> the old class whose weights it gets; or a list of old classes, for the first new classes. By
             default no class is kept.
-        layer: the layer, or a layer after it, if the model has several outputs; see `graph.selectors`.
+        layer: the layer, or a layer after it, if the model has several outputs; see `graph.selectors`. The classes of a
+            detector can be the filters of several convolutions: any of them, several, or the layer of the output names
+            the head. Layers of several heads: each head gets this number of classes.
         seed: the seed for the weights of new classes, which are drawn by the layer's initializers.
 
     Raises (when called on a snapshot):
         UnknownLayer: no layer has this name.
-        AmbiguousLayer: several layers compute outputs, and `layer` selects none of them, or several layers.
+        AmbiguousLayer: the model has several outputs, and no layer is given; or the classes are those of several layers
+            that are not tied.
         ChannelOutOfRange: a class does not exist.
         NoHead: the channels of the layer are read by other layers, or are not an output.
         PinnedChannels: the number of classes cannot change; the message says why.
@@ -78,23 +85,30 @@ class ReplaceHead(Edit):
             object.__setattr__(self, "layer", as_selector(self.layer))
 
     def __call__(self, snapshot: Snapshot) -> Snapshot:
+        rng = np.random.default_rng(self.seed)
+        for number in range(len(found_heads(analyse(snapshot), self.layer))):
+            snapshot = self.replaced(snapshot, number, rng)
+        return snapshot
+
+    def replaced(self, snapshot: Snapshot, number: int, rng: np.random.Generator) -> Snapshot:
+        """The snapshot with new classes in one of the selected heads."""
         flow = analyse(snapshot)
-        head = found_head(flow, self.layer)
+        head = found_heads(flow, self.layer)[number]
         kept = {new: checked(old, head) for new, old in self.keep.items()}
         refuse_readers(flow, head)
         wider = grower(flow, head.copies(flow, self.units))
         refuse_misplaced(flow, wider, "replaced")
         record = set_all(snapshot.record, recounted(snapshot, flow, wider))
         refuse_confused(flow, Snapshot(record, {}), head)
-        weights = self.weights(snapshot, flow, lambda axis: head.sources(flow, axis, self.units, kept))
+        weights = self.weights(snapshot, flow, lambda axis: head.sources(flow, axis, self.units, kept), rng)
         changed = {path for path in weights if weights[path] is not snapshot.weights[path]}
         if len(set(flow.trace.outputs)) == 1:
             record = recompiled(record, len(head.ids), self.units)
         return Snapshot(record, weights, without(snapshot.training, changed))
 
-    def weights(self, snapshot: Snapshot, flow: Flow, sources: Sources) -> Weights:
+    def weights(self, snapshot: Snapshot, flow: Flow, sources: Sources, rng: np.random.Generator) -> Weights:
         """The weights with kept classes in their new places, and with drawn values for new classes."""
-        rng, weights = np.random.default_rng(self.seed), dict(snapshot.weights)
+        weights = dict(snapshot.weights)
         for path in (path for path in flow.weights if weights.get(path)):
             record = get_in(snapshot.record, flow.graph.places[path])
             weights[path] = renewed(path, record, weights[path], flow.weights[path], sources, rng)

@@ -178,7 +178,6 @@ ORTHOGONAL = {"module": "keras.initializers", "class_name": "Orthogonal", "confi
 REFUSED = {
     "several outputs": (ReplaceHead(3), nested(), AmbiguousLayer, "2 outputs, computed by 't', 'u'; give the layer"),
     "several layers in one output": (ReplaceHead(3), joined(), AmbiguousLayer, "'a', 'b' create channels of one"),
-    "several by a pattern": (ReplaceHead(3, layer="[tu]"), nested(), AmbiguousLayer, "selects 2 layers: t, u;"),
     "no such layer": (ReplaceHead(3, layer="cc"), chain(), UnknownLayer, "did you mean 'c'"),
     "no last layer": (ReplaceHead(3, layer="a"), chain(), NoHead, "the output of 'a' is not an output"),
     "a layer that is read, too": (ReplaceHead(3, layer="a"), read(), NoHead, "'b' reads the output of 'a', so that"),

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from toolz import concat
+from toolz import unique as distinct
 
 from kerassurgery_fn.analysis.channel_flow import Flow
 from kerassurgery_fn.channels import FIXED, Axis, has_ids, size
 from kerassurgery_fn.edits.steps.channel_sources import unique
-from kerassurgery_fn.errors import AmbiguousLayer, NoHead
-from kerassurgery_fn.graph import Selector, find_one
+from kerassurgery_fn.errors import AmbiguousLayer, NoHead, UnknownLayer
+from kerassurgery_fn.graph import Selector, find_layers
 from kerassurgery_fn.rules.layer import Producer
 
 
@@ -45,55 +46,93 @@ class Head:
         Raises:
             NoHead: the classes are not in a row on the axis.
         """
-        rows = self.rows(flow, axis) if isinstance(axis, np.ndarray) else []
-        if not len(rows):
+        blocks = self.blocks(flow, axis) if isinstance(axis, np.ndarray) else np.empty((0, 1, 1), int)
+        if not len(blocks):
             return None
-        starts, inside = {row[0] for row in rows}, {position for row in rows for position in row}
-        old_classes = [kept.get(new) for new in range(units)]
+        by_start, inside = {int(block[0, 0]): block for block in blocks}, set(blocks.ravel().tolist())
         positions: list[int] = []
         for position in range(size(axis) or 0):
-            if position in starts:
-                positions += [-1 if old is None else position + old for old in old_classes]
+            if position in by_start:
+                block = by_start[position]
+                places = [block[kept[new]] if new in kept else [-1] * block.shape[1] for new in range(units)]
+                positions += [int(place) for place in concat(places)]
             elif position not in inside:
                 positions.append(position)
         return np.array(positions)
 
-    def rows(self, flow: Flow, axis: np.ndarray) -> list[list[int]]:
-        """The positions of all classes in order, for each time that they occur on an axis.
+    def blocks(self, flow: Flow, axis: np.ndarray) -> np.ndarray:
+        """The positions of all classes on an axis, for each time that they occur, shape (times, classes, inner).
+
+        Two classes and three anchors give 3 blocks of (2, 1) if the anchors come first, and a block of (2, 3) if the
+        classes come first:
+
+            anchor    0  0  1  1  2  2        0  1  2  0  1  2
+            class     0  1  0  1  0  1        0  0  0  1  1  1
 
         Raises:
-            NoHead: the classes are not in a row on the axis.
+            NoHead: the positions are not in the order of the classes.
         """
         resolved, n = flow.solution.resolve(axis), len(self.ids)
         hits = self.mask(flow)[resolved]
         places = np.flatnonzero(hits.any(axis=0))
-        if len(places) % n == 0:
-            rows = places.reshape(-1, n)
-            class_ids = np.where(hits, resolved, FIXED)[:, rows]  # (ids of a position, rows, classes)
-            rest = np.where(hits, FIXED, resolved)[:, rows]
-            ordered = ((class_ids == self.ids) | (class_ids == FIXED)).all()
-            if ordered and (np.diff(rows, axis=1) == 1).all() and (rest == rest[:, :, :1]).all():
-                return rows.tolist()
+        if not places.size:
+            return np.empty((0, n, 1), int)
+        inner = repeats(np.where(hits, resolved, FIXED)[:, places]) if n > 1 else 1
+        if len(places) % (n * inner) == 0:
+            blocks = places.reshape(-1, n, inner)
+            class_ids = np.where(hits, resolved, FIXED)[:, blocks]  # (ids of a position, times, classes, inner)
+            rest = np.where(hits, FIXED, resolved)[:, blocks]
+            ordered = ((class_ids == self.ids[:, None]) | (class_ids == FIXED)).all()
+            in_a_row = (np.diff(blocks.reshape(len(blocks), -1), axis=1) == 1).all()
+            if ordered and in_a_row and (rest == rest[:, :, :1]).all():
+                return blocks
         raise NoHead(f"the classes of {self.title} are not in a row in its weights")
 
 
-def found_head(flow: Flow, layer: Selector | None) -> Head:
-    """The head of a model, or the head to which a layer belongs.
+def repeats(ids: np.ndarray) -> int:
+    """How many columns at the start are equal.
+
+    >>> repeats(np.array([[4, 4, 5, 5]])), repeats(np.array([[4, 5, 4, 5]]))
+    (2, 1)
+    """
+    changes = np.flatnonzero((ids != ids[:, :1]).any(axis=0))
+    return int(changes[0]) if changes.size else ids.shape[1]
+
+
+def found_heads(flow: Flow, layer: Selector | None) -> list[Head]:
+    """The head of a model, or the heads to which some layers belong. Several layers can belong to one head.
 
     Raises:
-        UnknownLayer: no layer has this name.
-        AmbiguousLayer: several layers create channels of the output.
-        NoHead: the layer's output is not an output of the model.
+        UnknownLayer: no layer has this name, or none is selected.
+        AmbiguousLayer: several layers create different channels of an output.
+        NoHead: a layer's output is not an output of the model.
     """
-    name, meant = (
-        of_the_output(flow) if layer is None else of_layer(flow, find_one(flow.graph, layer, flow.trace.records))
-    )
+    if layer is None:
+        return [head_of(flow, *of_the_output(flow))]
+    paths = find_layers(flow.graph, layer, flow.trace.records)
+    if not paths:
+        raise UnknownLayer("layer= selects no layer, but a head needs one; give the layer of an output")
+    heads = [head_of(flow, *of_layer(flow, path)) for path in paths]
+    return list(distinct(heads, key=lambda head: frozenset(head.ids.tolist())))
+
+
+def head_of(flow: Flow, name: str, meant: set[int]) -> Head:
+    """The head whose classes have some final ids.
+
+    Args:
+        name: the path of the layer that names the head.
+        meant: the final ids of the classes.
+
+    Raises:
+        AmbiguousLayer: several layers create different channels among them.
+        NoHead: there are no such channels.
+    """
     producers = [producer for producer in flow.producers.values() if ids_on(flow, producer.axis) & meant]
     if not producers:
         why = f": {name!r} {flow.opaque[name]}" if name in flow.opaque else ""
         raise NoHead(
             f"the output of {name!r} is not an output of the model with channels of a layer, so it has no classes "
-            f"that can be replaced{why}; give the last Dense or Conv layer as layer="
+            f"that can be replaced{why}; {_way_out(flow)}"
         )
     if len({frozenset(ids_on(flow, producer.axis) & meant) for producer in producers}) > 1:
         raise AmbiguousLayer(
@@ -101,6 +140,13 @@ def found_head(flow: Flow, layer: Selector | None) -> Head:
             "give one of them as layer="
         )
     return Head(in_order(flow, producers[0], meant), tuple(dict.fromkeys(producer.path for producer in producers)))
+
+
+def _way_out(flow: Flow) -> str:
+    """The layers that can be given as layer=, in words."""
+    ends = set(concat(ids_on(flow, axis) for ref in flow.trace.outputs for axis in flow.tensors.get(ref) or ()))
+    paths = list(dict.fromkeys(p.path for p in flow.producers.values() if ids_on(flow, p.axis) & ends))
+    return f"give {' or '.join(map(repr, paths))} as layer=" if paths else "no layer creates channels of an output"
 
 
 def of_the_output(flow: Flow) -> tuple[str, set[int]]:
@@ -121,13 +167,16 @@ def of_the_output(flow: Flow) -> tuple[str, set[int]]:
 
 def of_layer(flow: Flow, path: str) -> tuple[str, set[int]]:
     """A layer, and the final ids of its channels that are on an axis of an output of the model. If the layer creates no
-    channels, those of its output count."""
+    channels, those of its output count.
+
+    If the channels are on several axes, as those of anchors and classes, the last axis counts.
+    """
     created = [producer.axis for producer in flow.producers.values() if producer.path == path]
     tensors = {ref for ref in flow.tensors if ref.path == path}
     tensors |= {ref for call in flow.trace.models if call.path == path for ref in call.outputs}
     passed = [axis for ref in tensors for axis in flow.tensors.get(ref) or ()]
     ids = set(concat(ids_on(flow, axis) for axis in created or passed))
-    ends = [ids_on(flow, axis) & ids for ref in flow.trace.outputs for axis in flow.tensors.get(ref) or ()]
+    ends = [ids_on(flow, axis) & ids for ref in flow.trace.outputs for axis in reversed(flow.tensors.get(ref) or ())]
     return path, next(filter(None, ends), set())
 
 
