@@ -13,7 +13,7 @@ From and to files     read_model, write_model, read_metadata, read_weights, writ
 Edit channels         DeleteChannels, KeepChannels, ReorderChannels, WidenChannels, MixInputs
 Edit layers           InsertLayer, DeleteLayer, DeleteBlock, ReplaceLayer, RenameLayer, UnshareLayer, DeepenLayer
 Edit the model        ReplaceHead, ExtractModel, FoldBatchNorm, SetConfig, SetTrainable, ConvertDtype, RenameModel
-Edit nested models    FlattenModel
+Edit nested models    FlattenModel, NestLayers
 Edit inputs, outputs  SetInputShape, AddInput, SetOutputs
 Several edits         Plan: a sequence of edits is an edit; Plan.at_once: indices refer to the first snapshot
 Select layers         of_class; names, paths and patterns such as "block_*/conv"
@@ -57,6 +57,7 @@ if TYPE_CHECKING:
         InsertLayer,
         KeepChannels,
         MixInputs,
+        NestLayers,
         RenameLayer,
         RenameModel,
         ReorderChannels,
@@ -144,8 +145,8 @@ _EXPORTS = {
     "archive": "read_metadata read_model read_weights write_model write_weights",
     "edits": (
         "AddInput ConvertDtype DeepenLayer DeleteBlock DeleteChannels DeleteLayer ExtractModel FlattenModel "
-        "FoldBatchNorm InsertLayer KeepChannels MixInputs RenameLayer RenameModel ReorderChannels ReplaceHead "
-        "ReplaceLayer SetConfig SetInputShape SetOutputs SetTrainable UnshareLayer WidenChannels"
+        "FoldBatchNorm InsertLayer KeepChannels MixInputs NestLayers RenameLayer RenameModel ReorderChannels "
+        "ReplaceHead ReplaceLayer SetConfig SetInputShape SetOutputs SetTrainable UnshareLayer WidenChannels"
     ),
     "edits.plan": "Plan",
     "graph": "of_class",
@@ -187,18 +188,18 @@ __all__ = [
     "AddInput", "AmbiguousLayer", "BadData", "BadDocument", "BadFile", "BadScores", "BadValue", "BrokenSnapshot",
     "BudgetMissed", "CannotWiden", "ChannelOutOfRange", "ClassNotKept", "ConvertDtype", "DeepenLayer",
     "DeleteBlock", "DeleteChannels", "DeleteLayer", "ExtractModel", "FlattenModel", "FoldBatchNorm", "HiddenState",
-    "InexactCut", "InsertLayer", "KeepChannels", "MisfitTensor", "MissingData", "MixInputs", "NameTaken", "NoBlock",
-    "NoChannels", "NoHead", "NotAGraph", "NotALayer", "NotASnapshot", "NotEncodable", "NotFoldable",
-    "NotIndependent", "NothingLeft", "OtherModel", "PartialGroup", "PinnedChannels", "Plan", "RenameLayer",
-    "RenameModel", "ReorderChannels", "ReplaceHead", "ReplaceLayer", "Scores", "SetConfig", "SetInputShape",
-    "SetOutputs", "SetTrainable", "Snapshot", "Surgeon", "SurgeryError", "TakenNode", "UnknownCall",
-    "UnknownCriterion", "UnknownEdit", "UnknownField", "UnknownGroup", "UnknownJob", "UnknownLayer", "UnknownNode",
-    "UnknownVersion", "UnreachableBudget", "UnshareLayer", "WidenChannels", "WrongShape", "analyse", "capture",
-    "concatenate", "cost", "criterion", "decode", "diff", "diff_plans", "encode", "explain", "groups", "importance",
-    "load_diff", "load_plan", "load_scores", "load_statistics", "made_for", "measure_statistics", "of_class",
-    "patch", "plan_pruning", "plot_widths", "probe_rule", "prune", "read_metadata", "read_model", "read_weights",
-    "rebuild", "reconstructed", "report_html", "residual_blocks", "rule", "save_diff", "save_plan", "save_scores",
-    "save_statistics", "score_by_apoz", "show", "simplify", "write_model", "write_weights",
+    "InexactCut", "InsertLayer", "KeepChannels", "MisfitTensor", "MissingData", "MixInputs", "NameTaken",
+    "NestLayers", "NoBlock", "NoChannels", "NoHead", "NotAGraph", "NotALayer", "NotASnapshot", "NotEncodable",
+    "NotFoldable", "NotIndependent", "NothingLeft", "OtherModel", "PartialGroup", "PinnedChannels", "Plan",
+    "RenameLayer", "RenameModel", "ReorderChannels", "ReplaceHead", "ReplaceLayer", "Scores", "SetConfig",
+    "SetInputShape", "SetOutputs", "SetTrainable", "Snapshot", "Surgeon", "SurgeryError", "TakenNode",
+    "UnknownCall", "UnknownCriterion", "UnknownEdit", "UnknownField", "UnknownGroup", "UnknownJob", "UnknownLayer",
+    "UnknownNode", "UnknownVersion", "UnreachableBudget", "UnshareLayer", "WidenChannels", "WrongShape", "analyse",
+    "capture", "concatenate", "cost", "criterion", "decode", "diff", "diff_plans", "encode", "explain", "groups",
+    "importance", "load_diff", "load_plan", "load_scores", "load_statistics", "made_for", "measure_statistics",
+    "of_class", "patch", "plan_pruning", "plot_widths", "probe_rule", "prune", "read_metadata", "read_model",
+    "read_weights", "rebuild", "reconstructed", "report_html", "residual_blocks", "rule", "save_diff", "save_plan",
+    "save_scores", "save_statistics", "score_by_apoz", "show", "simplify", "write_model", "write_weights",
 ]  # fmt: skip
 
 

@@ -38,6 +38,7 @@ EXAMPLES = {
     "MixInputs": "conv_2 conv_1 @matrix.json",
     "AddInput": "depth 48,64,1", "SetOutputs": "predictions,relu_1",
     "RenameModel": "detector", "DeleteBlock": "block_3_add", "FlattenModel": "backbone",
+    "NestLayers": "conv_1,bn_1 stem",
 }  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from kerassurgery_fn.edits.inputs import SetInputShape
 from kerassurgery_fn.edits.insertion import InsertLayer
 from kerassurgery_fn.edits.layers import DeleteLayer, ReplaceLayer, UnshareLayer
 from kerassurgery_fn.edits.mixing import MixInputs
-from kerassurgery_fn.edits.nesting import FlattenModel
+from kerassurgery_fn.edits.nesting import FlattenModel, NestLayers
 from kerassurgery_fn.edits.precision import ConvertDtype
 from kerassurgery_fn.edits.reordering import ReorderChannels
 from kerassurgery_fn.edits.settings import RenameLayer, RenameModel, SetConfig, SetTrainable
@@ -23,6 +23,7 @@ from kerassurgery_fn.edits.widening import WidenChannels
 __all__ = [
     "AddInput", "ChannelEdit", "ConvertDtype", "DeepenLayer", "DeleteBlock", "DeleteChannels", "DeleteLayer",
     "Draft", "EDITS", "Edit", "ExtractModel", "FlattenModel", "FoldBatchNorm", "GraphEdit", "InsertLayer",
-    "KeepChannels", "MixInputs", "RenameLayer", "RenameModel", "ReorderChannels", "ReplaceHead", "ReplaceLayer",
-    "SetConfig", "SetInputShape", "SetOutputs", "SetTrainable", "UnshareLayer", "WidenChannels", "edit",
+    "KeepChannels", "MixInputs", "NestLayers", "RenameLayer", "RenameModel", "ReorderChannels", "ReplaceHead",
+    "ReplaceLayer", "SetConfig", "SetInputShape", "SetOutputs", "SetTrainable", "UnshareLayer", "WidenChannels",
+    "edit",
 ]  # fmt: skip

@@ -54,6 +54,7 @@ BUDGET = {"plan_pruning": {"channels": 2}, "prune": {"channels": 2}}  # what the
 DOCUMENTS = {"decode": package.encode(EDIT), "decode_diff": encode_diff(GOOD["difference"])}
 EDITS_THAT_WORK = {
     "RenameModel": {"name": "z"}, "DeleteBlock": {"layer": ()}, "FlattenModel": {"layer": ()},
+    "NestLayers": {"layers": ["h", "r"], "name": "z"},
     "AddInput": {"name": "z", "shape": (2,)}, "SetOutputs": {"outputs": ["y", "h"]},
     "ConvertDtype": {"dtype": "float16"}, "DeepenLayer": {"layer": "h"},
     "DeleteChannels": {"layer": "h", "channels": [0]},

@@ -9,8 +9,18 @@ from helpers.laws import check_purity, check_rebuilt_record, compute, deviation,
 from helpers.pictures import between, dense, momenta
 from helpers.records import call, functional, layer, sequential
 from helpers.running import captured
-from kerassurgery_fn import DeleteLayer, ExtractModel, FlattenModel, Plan, RenameLayer, SetTrainable, capture, rebuild
-from kerassurgery_fn.errors import BadValue, UnknownLayer
+from kerassurgery_fn import (
+    DeleteLayer,
+    ExtractModel,
+    FlattenModel,
+    NestLayers,
+    Plan,
+    RenameLayer,
+    SetTrainable,
+    capture,
+    rebuild,
+)
+from kerassurgery_fn.errors import BadValue, NameTaken, UnknownLayer
 from kerassurgery_fn.values.snapshot import Snapshot
 
 # --- pictures, without Keras
@@ -136,6 +146,57 @@ def test_the_edit_of_a_model_written_by_hand(edit, before, after):
     assert result == after
 
 
+FLAT = net(d("a", "x"), d("b", "a"), d("z", "b"))
+
+
+def stem(reads, *calls, outputs):
+    return call(functional("stem", {"stem_input": (None, 3)}, *calls, outputs=outputs), reads, mask=None)
+
+
+def skip(training=False):
+    return net(d("a", "x"), d("b", "a"), call(ADD, ["a", "b"]), d("z", "sum"), training=training)
+
+
+BLOCK = stem("a", d("b", "stem_input"), call(ADD, ["stem_input", "b"]), outputs="sum")
+NESTED = {
+    "two layers": (["a", "b"], FLAT, net(stem("x", d("a", "stem_input"), d("b", "a"), outputs="b"), d("z", "stem"))),
+    "the last layer": (
+        "z", FLAT, net(d("a", "x"), d("b", "a"), stem("b", d("z", "stem_input"), outputs="z"), outputs="stem"),
+    ),
+    "a block": (["b", "sum"], skip(), net(d("a", "x"), BLOCK, d("z", "stem"))),
+    "two outputs": (
+        ["a", "b"], skip(),
+        net(
+            stem("x", d("a", "stem_input"), d("b", "a"), outputs=["a", "b"]), call(ADD, ["stem", ("stem", 0, 1)]),
+            d("z", "sum"),
+        ),
+    ),
+    "a nested model": (
+        ["bb"], net(call(BB, "x"), d("z", "bb")),
+        net(stem("x", call(BB, "stem_input"), outputs="bb"), d("z", "stem")),
+    ),
+    "the state of the optimizer": (
+        ["b", "sum"], skip(training=True), net(d("a", "x"), BLOCK, d("z", "stem"), training=True),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("layers, before, after", NESTED.values(), ids=NESTED)
+def test_layers_become_a_nested_model_and_come_back(layers, before, after):
+    result = check_purity(before, NestLayers(layers, "stem"))
+    assert differences(result.record, after.record) == []
+    assert result == after
+    assert FlattenModel("stem")(result) == before
+
+
+@pytest.mark.parametrize("layers", [["a", "b"], ["b"], ["b", "z"], ["a", "b", "z"]])
+def test_layers_of_a_sequential_model_become_a_nested_model_and_come_back(layers):
+    before = snap(FLAT_ROW)
+    result = check_purity(before, NestLayers(layers, "stem"))
+    assert result.record["class_name"] == "Sequential"
+    assert FlattenModel("stem")(result) == before
+
+
 TWICE = net(call(BB, "x"), call("bb", "bb"), d("z", ("bb", 1, 0)))
 REFUSED = {
     "a layer": (FlattenModel("z"), net(call(BB, "x"), d("z", "bb")), BadValue, r"'z' \(Dense\) is not a nested model"),
@@ -143,6 +204,11 @@ REFUSED = {
     "twice": (
         Plan.at_once(FlattenModel("bb"), DeleteLayer("bb/a")), TWICE, UnknownLayer, "another edit of the same plan",
     ),
+    "no way in": (NestLayers(["a", "sum"], "bb"), skip(), BadValue, "read 'x', 'b' of the other layers.* one way in"),
+    "a layer between": (NestLayers(["a", "z"], "bb"), FLAT, BadValue, "'x', 'b'"),
+    "an input": (NestLayers(["x", "a"], "bb"), FLAT, BadValue, "'x' is an input"),
+    "a name": (NestLayers(["a"], "z"), FLAT, NameTaken, "'z'"),
+    "two models": (NestLayers(["bb/a", "x"], "dd"), net(call(BB, "x"), d("z", "bb")), BadValue, "different models"),
     "tensors of several calls": (
         ExtractModel(["bb/a", "z"]), TWICE, BadValue,
         r"'bb' is called 2 times; split it first with UnshareLayer\('bb'\)",

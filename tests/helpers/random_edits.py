@@ -219,6 +219,13 @@ def flatten_model(t: Target) -> Any:
     return k.FlattenModel(t.r.choice([*models, "*@Functional", "*@Functional,Sequential"]) if models else t.path())
 
 
+def nest_layers(t: Target) -> Any:
+    path = t.path()
+    behind = [other for other in t.records if other.rpartition("/")[0] == path.rpartition("/")[0]]
+    start = behind.index(path)
+    return k.NestLayers(behind[start : start + t.r.choice([1, 1, 2, 3])], t.r.choice(["nest", "nest", t.path()]))
+
+
 def replace_layer(t: Target) -> Any:
     path = t.path()
     where, new = t.around(path), t.new_layer(t.read(path), t.made(path))
@@ -378,7 +385,8 @@ KINDS: list[Callable[[Target], Any]] = [
     delete_channels, delete_channels, delete_everywhere, keep_channels, reorder_channels, widen_channels, deepen_layer,
     insert_layer, insert_layer, delete_layer, replace_layer, unshare_layer, fold_batch_norm, replace_head,
     extract_model, set_config, set_config, set_trainable, rename_layer, convert_dtype, set_input_shape,
-    edit_inputs, edit_rows, insert_merge, add_input, set_outputs, mix_inputs, delete_block, delete_block, flatten_model,
+    edit_inputs, edit_rows, insert_merge, add_input, set_outputs, mix_inputs, delete_block, delete_block,
+    flatten_model, nest_layers,
 ]  # fmt: skip
 
 
