@@ -125,6 +125,11 @@ def test_what_is_no_head_is_refused(edit, error, words):
         edit(ssd())
 
 
+def test_the_only_class_of_a_detector_is_no_axis_of_channels():
+    with pytest.raises(NoHead, match=r"'classes' has the shape \(None, 40, 1\) with one class.* ReplaceLayer"):
+        ReplaceHead(3, layer="classes_p3")(ssd(classes=1))
+
+
 @pytest.mark.parametrize("layer", ["classes", "boxes", "classes_p3", "classes_p4", "boxes_p3", "boxes_p4"])
 def test_each_layer_that_an_error_names_is_a_head(layer):
     assert ReplaceHead(3, layer=layer)(ssd()).weights["stem"]

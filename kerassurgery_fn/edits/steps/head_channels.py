@@ -139,7 +139,23 @@ def head_of(flow: Flow, name: str, meant: set[int]) -> Head:
             f"{', '.join(repr(producer.path) for producer in producers)} create channels of one output; "
             "give one of them as layer="
         )
+    refuse_single_class(flow, name, meant)
     return Head(in_order(flow, producers[0], meant), tuple(dict.fromkeys(producer.path for producer in producers)))
+
+
+def refuse_single_class(flow: Flow, name: str, meant: set[int]) -> None:
+    """Raises NoHead if the output has an axis for the only class, behind one that mixes positions and channels.
+
+    `Reshape((-1, 1))` of a detector with one class: the channels are the anchors.
+    """
+    for ref in flow.trace.outputs:
+        *axes, last = flow.tensors.get(ref) or (None,)
+        mixed = [axis for axis in axes if (ids := ids_on(flow, axis)) & meant and size(axis) != len(ids)]
+        if size(last) == 1 and mixed:
+            raise NoHead(
+                f"the output of {ref.path!r} has the shape {tuple(map(size, [*axes, last]))} with one class, and the "
+                f"channels of {name!r} are no classes; replace the layers that create it with ReplaceLayer"
+            )
 
 
 def _way_out(flow: Flow) -> str:
