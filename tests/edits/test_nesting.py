@@ -189,6 +189,12 @@ def test_layers_become_a_nested_model_and_come_back(layers, before, after):
     assert FlattenModel("stem")(result) == before
 
 
+@pytest.mark.parametrize("name", ["a", "b"])
+def test_a_nested_model_has_a_name_of_its_own(name):
+    with pytest.raises(NameTaken, match=repr(name)):
+        NestLayers(["a", "b"], name)(skip())
+
+
 @pytest.mark.parametrize("layers", [["a", "b"], ["b"], ["b", "z"], ["a", "b", "z"]])
 def test_layers_of_a_sequential_model_become_a_nested_model_and_come_back(layers):
     before = snap(FLAT_ROW)

@@ -19,7 +19,18 @@ from kerassurgery_fn.edits.steps.draft_writing import written
 from kerassurgery_fn.edits.steps.operands import depends_on, new_call
 from kerassurgery_fn.edits.steps.stated_calls import with_stated_calls
 from kerassurgery_fn.errors import BadValue, NameTaken
-from kerassurgery_fn.graph import Graph, Node, Port, is_functional, is_input, join_path, leaves, redirected, with_call
+from kerassurgery_fn.graph import (
+    Graph,
+    Node,
+    Port,
+    is_functional,
+    is_input,
+    join_path,
+    leaves,
+    redirected,
+    unused,
+    with_call,
+)
 from kerassurgery_fn.graph.writing import FUNCTIONAL
 from kerassurgery_fn.values.frozen import freeze
 from kerassurgery_fn.values.snapshot import Snapshot, Weights
@@ -38,7 +49,7 @@ def nested_layers(draft: Draft, paths: Sequence[str], name: str) -> Draft:
     """
     scope, keys = the_model(paths)
     graph = draft.graph(scope)
-    if name in {graph.name(key) for key in graph.layers if key not in keys}:
+    if name in {graph.name(key) for key in graph.layers}:
         raise NameTaken(f"the model has a layer named {name!r} already; give the nested model another name")
     inside = [node for node in graph.live if node[0] in keys]
     entry = the_entry(graph, paths, inside)
@@ -49,7 +60,7 @@ def nested_layers(draft: Draft, paths: Sequence[str], name: str) -> Draft:
         layers=keyfilter(lambda key: key not in keys, graph.layers),
         calls=keyfilter(lambda node: node[0] not in keys, graph.calls),
     )
-    draft, key = draft.with_graph(scope, left).added(scope, model, name=name)
+    draft, key = draft.with_graph(scope, left).added(scope, model, unused(name, graph.layers), name)
     around, port = with_call(draft.graph(scope), key, new_call(draft.graph(scope), key, [entry]))
     around = redirected(around, {output: port._replace(output=i) for i, output in enumerate(outputs)})
     copies = {join_path(scope, key, path): join_path(scope, path) for path in model.weights}
