@@ -141,5 +141,5 @@ def test_an_edit_of_no_layers_is_the_identity(edit):
 
 @pytest.mark.parametrize("edit", ONE.values(), ids=ONE)
 def test_an_edit_of_one_layer_refuses_an_empty_selector(edit):
-    with pytest.raises(UnknownLayer, match=r"\[\] selects no layer, but one is needed"):
+    with pytest.raises(UnknownLayer, match="selects no layer, but"):
         edit(chain())
