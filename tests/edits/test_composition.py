@@ -86,7 +86,7 @@ def work(edit, model):
 
 EDITS_OF_MANY_LAYERS = {
     "SetTrainable": lambda n: SetTrainable("*", False),
-    "SetConfig": lambda n: SetConfig("*@ReLU", max_value=6.0),
+    "SetConfig": lambda n: SetConfig("*@ReLU", negative_slope=0.3),
     "ConvertDtype": lambda n: ConvertDtype("float16"),
     "FoldBatchNorm": lambda n: FoldBatchNorm(),
     "DeleteLayer": lambda n: DeleteLayer("*@ReLU"),
