@@ -23,6 +23,7 @@ def redirected(graph: Graph, ports: Mapping[Port, Port], *, but: Collection[Node
         ports: tensor -> the tensor that is read instead. If that one is replaced, too, its replacement is read.
         but: calls that are left unchanged.
     """
+    ports = {old: new for old, new in ports.items() if old != new}
     if not ports:
         return graph
 

@@ -285,3 +285,14 @@ def test_masks_pass_into_a_nested_model_and_through_it():
     check_rebuilt_record(after)
     words = np.array([[1, 2, 0, 0, 0, 0], [3, 4, 5, 6, 7, 8]])
     assert deviation(compute(after, words), compute(before, words)) < 1e-6
+
+
+@pytest.mark.keras
+def test_the_input_of_a_nested_model_can_have_the_name_of_the_tensor_that_it_reads():
+    x = keras.Input((4,), name="net_input")
+    model = keras.Model(x, L.Dense(2, name="b")(L.Dense(3, name="a")(x)))
+    before = captured(model)
+    nested = NestLayers(("a",), "net")(before)
+    check_rebuilt_record(nested)
+    inputs = random_inputs(model)
+    assert deviation(compute(nested, inputs), compute(before, inputs)) == 0
