@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import os
 from typing import Any
 
-import numpy as np
-
 from kerassurgery_fn.arguments import as_file, shortened, takes
+from kerassurgery_fn.documents.npz_files import entries_of_npz, write_npz
 from kerassurgery_fn.documents.plan_files import MAX_BYTES, dumps, loads
 from kerassurgery_fn.documents.safe_files import read_limited, write_atomically
 from kerassurgery_fn.errors import BadDocument, BadValue, UnknownVersion
@@ -65,9 +63,7 @@ def save_scores(scores: Scores, path: str | os.PathLike[str]) -> None:
         write_atomically(path, dumps(encode_scores(scores)).encode("utf-8"))
         return
     arrays = {f"{PREFIX}{name}": values for name, values in scores.items()}
-    buffer = io.BytesIO()
-    np.savez(buffer, format=FORMAT, version=VERSION, criterion=scores.criterion, **arrays)  # type: ignore[arg-type]
-    write_atomically(path, buffer.getvalue())
+    write_npz(path, {"format": FORMAT, "version": VERSION, "criterion": scores.criterion, **arrays})
 
 
 @takes(path=as_file)
@@ -81,11 +77,7 @@ def load_scores(path: str | os.PathLike[str]) -> Scores:
     content = read_limited(path, MAX_BYTES)
     if not str(path).endswith(".npz"):
         return decode_scores(loads(content, str(path)))
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except Exception as error:  # zipfile and numpy raise many kinds of errors on broken files
-        raise BadDocument(f"{path} is no .npz file of scores ({type(error).__name__}: {error})") from error
+    arrays = entries_of_npz(content, path, "scores")
     head = {name: arrays[name].item() for name in ("format", "version", "criterion") if name in arrays}
     scores = {name.removeprefix(PREFIX): array for name, array in arrays.items() if name.startswith(PREFIX)}
     return decode_scores({**head, "scores": scores})

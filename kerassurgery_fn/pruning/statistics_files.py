@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from kerassurgery_fn.arguments import as_file, shortened, takes
-from kerassurgery_fn.documents.safe_files import read_limited, write_atomically
+from kerassurgery_fn.documents.npz_files import entries_of_npz, write_npz
+from kerassurgery_fn.documents.safe_files import read_limited
 from kerassurgery_fn.errors import BadDocument, BadValue, UnknownVersion
 from kerassurgery_fn.pruning.channel_statistics import RECORDS, ChannelStatistics
 from kerassurgery_fn.pruning.summed_arrays import KINDS, SummedArrays
@@ -45,9 +45,7 @@ def save_statistics(statistics: Statistics, path: str | os.PathLike[str]) -> Non
     """
     arrays = {f"{PREFIX}{name}": array for name, array in statistics.arrays().items()}
     head = {"format": FORMAT, "version": VERSION, "kind": statistics.kind, "samples": statistics.samples}
-    buffer = io.BytesIO()
-    np.savez(buffer, **head, **arrays)  # type: ignore[arg-type]
-    write_atomically(path, buffer.getvalue())
+    write_npz(path, {**head, **arrays})
 
 
 @takes(path=as_file)
@@ -58,14 +56,7 @@ def load_statistics(path: str | os.PathLike[str]) -> Statistics:
         BadFile: the file does not exist or cannot be read.
         BadDocument, UnknownVersion: it does not have statistics.
     """
-    try:
-        with np.load(io.BytesIO(read_limited(path, MAX_BYTES)), allow_pickle=False) as file:
-            entries = {name: file[name] for name in file.files}
-    except (OSError, BadDocument):
-        raise
-    except Exception as error:  # zipfile and numpy raise many kinds of errors on broken files
-        raise BadDocument(f"{path} is no .npz file of statistics ({type(error).__name__}: {error})") from error
-    return _decoded(entries, str(path))
+    return _decoded(entries_of_npz(read_limited(path, MAX_BYTES), path, "statistics"), str(path))
 
 
 def _decoded(entries: Mapping[str, np.ndarray], source: str) -> Statistics:

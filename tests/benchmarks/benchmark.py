@@ -1,4 +1,4 @@
-"""How fast surgery is, beside what it is to be held against: `python tests/benchmark.py [repetitions]`.
+"""How fast surgery is, beside what it is to be held against: `python tests/benchmarks/benchmark.py [repetitions]`.
 
 Things that are compared take turns within one run, and each figure is the median of its turns. A line with a target
 says whether it was met; what the figures are on another machine, only that machine can say.
