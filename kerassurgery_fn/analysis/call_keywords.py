@@ -1,4 +1,4 @@
-"""The arguments of calls: those that layers take, and those that Keras adds if they are not given."""
+"""The arguments of calls: which arguments a layer takes, and which arguments Keras adds by itself."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def takes(record: Record, name: str) -> bool:
 
 
 def misuse(record: Record, args: list[Any], kwargs: dict[str, Any]) -> str:
-    """Why a layer cannot be called with these arguments, in words; empty if it can.
+    """The reason why a call of a layer is invalid, in words; an empty string if the call is valid.
 
     >>> misuse({"module": "keras.layers", "class_name": "ReLU", "config": {}}, [["a", "b"]], {})
     'it takes one tensor, not a list of them'
@@ -50,7 +50,7 @@ def misuse(record: Record, args: list[Any], kwargs: dict[str, Any]) -> str:
 
 
 def misused_states(rule: Rule, states: Any) -> str:
-    """Why a recurrent layer cannot start with these states, in words; empty if it can, or takes no states.
+    """The reason why a recurrent layer cannot take some initial states, in words; an empty string if it can.
 
     >>> misused_states(Rule(states=2), ["h"])
     'it takes an initial_state of 2 tensors, not of 1'
@@ -62,7 +62,7 @@ def misused_states(rule: Rule, states: Any) -> str:
 
 
 def misplaced(names: tuple[str, ...], args: list[Any], kwargs: dict[str, Any]) -> str:
-    """Why the positional arguments of a call are wrong, in words; empty if they are right.
+    """The reason why positional arguments are invalid, in words; an empty string if they are valid.
 
     Args:
         names: the names of the arguments that the layer takes by position.

@@ -230,7 +230,7 @@ class ChannelCollector:
 
 
 def source(record: Record) -> str:
-    """The place of the rule of a class, in words."""
+    """The function, module and line of the rule for a class, as text for messages."""
     return source_of(rule_for(record).channels)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from kerassurgery_fn.errors import BrokenSnapshot
 from kerassurgery_fn.graph import Record, is_functional, is_input, join_path, model_in, name_of
-from kerassurgery_fn.rules.registry import key_of
+from kerassurgery_fn.rules.registry import is_operation
 from kerassurgery_fn.rules.weight_groups import WeightGroups, unique_names, weight_groups
 
 SHARED_ID = "shared_object_id"
@@ -61,7 +61,7 @@ def layer_groups(model: Record, path: str = "", group: str = "layers", shared: s
 
 def members(model: Record, group: str) -> list[tuple[Record, str]]:
     """The layers of a model that have a group, nested models among them, and their groups."""
-    layers = [layer for layer in model["config"]["layers"] if not key_of(layer).startswith("ops.")]
+    layers = [layer for layer in model["config"]["layers"] if not is_operation(layer)]
     if not is_functional(model):
         layers = layers[1:] if layers and is_input(layers[0]) else layers
     names = unique_names(layer["class_name"] for layer in layers)

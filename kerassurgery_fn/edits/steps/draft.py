@@ -33,7 +33,7 @@ from kerassurgery_fn.graph import (
     unused,
     with_name,
 )
-from kerassurgery_fn.rules.registry import key_of
+from kerassurgery_fn.rules.registry import is_operation
 from kerassurgery_fn.values.frozen import freeze
 from kerassurgery_fn.values.snapshot import Snapshot, Weights
 
@@ -137,7 +137,7 @@ class Draft:
         that operation changes the mask, so it is no longer the one that Keras passes automatically."""
         scope, key = parted(path)
         graph = self.graph(scope)
-        if not key_of(graph.layers[key]).startswith("ops.") or key in {key for key, _ in graph.live}:
+        if not is_operation(graph.layers[key]) or key in {key for key, _ in graph.live}:
             return self
         return self.with_graph(scope, with_masks(graph, self.facts(scope).specs)[0])
 
