@@ -21,6 +21,7 @@ What depends on what  analyse, groups, residual_blocks, explain
 How much, how useful  cost, importance, Scores, save_scores, load_scores, criterion, score_by_apoz
 Statistics of data    measure_statistics, save_statistics, load_statistics
 Prune to a budget     prune, plan_pruning, reconstructed
+Prune and train       recalibrate_batch_norm
 Look at results       show, report_html, plot_widths
 Save and replay       save_plan, load_plan, encode, decode, made_for, simplify, concatenate, diff_plans
 Compare two models    diff, patch, save_diff, load_diff
@@ -88,6 +89,7 @@ if TYPE_CHECKING:
         MisfitTensor,
         MissingData,
         NameTaken,
+        NoBatchNorm,
         NoBlock,
         NoChannels,
         NoHead,
@@ -120,6 +122,7 @@ if TYPE_CHECKING:
     from kerassurgery_fn.keras_io.rebuilding import rebuild
     from kerassurgery_fn.keras_surgeon.job_collector import Surgeon
     from kerassurgery_fn.measure.apoz_scoring import score_by_apoz
+    from kerassurgery_fn.measure.batch_norm_recalibration import recalibrate_batch_norm
     from kerassurgery_fn.measure.model_pruning import prune
     from kerassurgery_fn.measure.model_scoring import importance
     from kerassurgery_fn.measure.rule_probing import probe_rule
@@ -155,6 +158,7 @@ _EXPORTS = {
     "analysis.layer_costs": "cost",
     "analysis.residual_blocks": "residual_blocks",
     "measure.apoz_scoring": "score_by_apoz",
+    "measure.batch_norm_recalibration": "recalibrate_batch_norm",
     "measure.model_pruning": "prune",
     "measure.model_scoring": "importance",
     "measure.statistics_pass": "measure_statistics",
@@ -174,31 +178,31 @@ _EXPORTS = {
     "measure.rule_probing": "probe_rule",
     "keras_surgeon.job_collector": "Surgeon",
     "errors": (
-        "AmbiguousLayer BadData BadDocument BadFile BadScores BadValue BrokenSnapshot BudgetMissed "
-        "CannotWiden ChannelOutOfRange ClassNotKept HiddenState InexactCut MisfitTensor MissingData NameTaken "
+        "AmbiguousLayer BadData BadDocument BadFile BadScores BadValue BrokenSnapshot BudgetMissed CannotWiden "
+        "ChannelOutOfRange ClassNotKept HiddenState InexactCut MisfitTensor MissingData NameTaken NoBatchNorm "
         "NoBlock NoChannels NoHead NotAGraph NotALayer NotASnapshot NotEncodable NotFoldable NotIndependent "
         "NothingLeft OtherModel PartialGroup PinnedChannels SurgeryError TakenNode UnknownCall UnknownCriterion "
-        "UnknownEdit UnknownField UnknownGroup UnknownJob UnknownLayer UnknownNode UnknownVersion "
-        "UnreachableBudget WrongShape"
+        "UnknownEdit UnknownField UnknownGroup UnknownJob UnknownLayer UnknownNode UnknownVersion UnreachableBudget "
+        "WrongShape"
     ),
 }
 _MODULES = {name: module for module, names in _EXPORTS.items() for name in names.split()}
 
 __all__ = [
     "AddInput", "AmbiguousLayer", "BadData", "BadDocument", "BadFile", "BadScores", "BadValue", "BrokenSnapshot",
-    "BudgetMissed", "CannotWiden", "ChannelOutOfRange", "ClassNotKept", "ConvertDtype", "DeepenLayer",
-    "DeleteBlock", "DeleteChannels", "DeleteLayer", "ExtractModel", "FlattenModel", "FoldBatchNorm", "HiddenState",
-    "InexactCut", "InsertLayer", "KeepChannels", "MisfitTensor", "MissingData", "MixInputs", "NameTaken",
-    "NestLayers", "NoBlock", "NoChannels", "NoHead", "NotAGraph", "NotALayer", "NotASnapshot", "NotEncodable",
+    "BudgetMissed", "CannotWiden", "ChannelOutOfRange", "ClassNotKept", "ConvertDtype", "DeepenLayer", "DeleteBlock",
+    "DeleteChannels", "DeleteLayer", "ExtractModel", "FlattenModel", "FoldBatchNorm", "HiddenState", "InexactCut",
+    "InsertLayer", "KeepChannels", "MisfitTensor", "MissingData", "MixInputs", "NameTaken", "NestLayers",
+    "NoBatchNorm", "NoBlock", "NoChannels", "NoHead", "NotAGraph", "NotALayer", "NotASnapshot", "NotEncodable",
     "NotFoldable", "NotIndependent", "NothingLeft", "OtherModel", "PartialGroup", "PinnedChannels", "Plan",
     "RenameLayer", "RenameModel", "ReorderChannels", "ReplaceHead", "ReplaceLayer", "Scores", "SetConfig",
-    "SetInputShape", "SetOutputs", "SetTrainable", "Snapshot", "Surgeon", "SurgeryError", "TakenNode",
-    "UnknownCall", "UnknownCriterion", "UnknownEdit", "UnknownField", "UnknownGroup", "UnknownJob", "UnknownLayer",
-    "UnknownNode", "UnknownVersion", "UnreachableBudget", "UnshareLayer", "WidenChannels", "WrongShape", "analyse",
-    "capture", "concatenate", "cost", "criterion", "decode", "diff", "diff_plans", "encode", "explain", "groups",
-    "importance", "load_diff", "load_plan", "load_scores", "load_statistics", "made_for", "measure_statistics",
-    "of_class", "patch", "plan_pruning", "plot_widths", "probe_rule", "prune", "read_metadata", "read_model",
-    "read_weights", "rebuild", "reconstructed", "report_html", "residual_blocks", "rule", "save_diff", "save_plan",
+    "SetInputShape", "SetOutputs", "SetTrainable", "Snapshot", "Surgeon", "SurgeryError", "TakenNode", "UnknownCall",
+    "UnknownCriterion", "UnknownEdit", "UnknownField", "UnknownGroup", "UnknownJob", "UnknownLayer", "UnknownNode",
+    "UnknownVersion", "UnreachableBudget", "UnshareLayer", "WidenChannels", "WrongShape", "analyse", "capture",
+    "concatenate", "cost", "criterion", "decode", "diff", "diff_plans", "encode", "explain", "groups", "importance",
+    "load_diff", "load_plan", "load_scores", "load_statistics", "made_for", "measure_statistics", "of_class", "patch",
+    "plan_pruning", "plot_widths", "probe_rule", "prune", "read_metadata", "read_model", "read_weights", "rebuild",
+    "recalibrate_batch_norm", "reconstructed", "report_html", "residual_blocks", "rule", "save_diff", "save_plan",
     "save_scores", "save_statistics", "score_by_apoz", "show", "simplify", "write_model", "write_weights",
 ]  # fmt: skip
 

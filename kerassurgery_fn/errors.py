@@ -160,6 +160,10 @@ class NoBlock(SurgeryError):
     """The layer is not part of a residual block."""
 
 
+class NoBatchNorm(SurgeryError):
+    """There is no batch normalisation whose moving statistics could be estimated."""
+
+
 class UnknownCriterion(SurgeryError):
     """There is no criterion of this name; the message lists the names."""
 

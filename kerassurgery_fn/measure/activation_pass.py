@@ -7,13 +7,11 @@ from functools import partial
 from typing import Any
 
 import keras
-import numpy as np
-from toolz import valmap
 
 from kerassurgery_fn.analysis.channel_flow import analyse
 from kerassurgery_fn.channels import size
 from kerassurgery_fn.measure.activation_reductions import count_of_zeros, map_ranks, moments
-from kerassurgery_fn.measure.channel_reduction import ChannelReducer
+from kerassurgery_fn.measure.channel_reduction import ChannelReducer, as_columns
 from kerassurgery_fn.measure.channel_views import channel_axes
 from kerassurgery_fn.measure.criterion_statistics import Options
 from kerassurgery_fn.measure.input_batches import Batch, samples_in
@@ -45,7 +43,7 @@ def measure_activations(
 
     def measure(batch: Batch) -> ChannelStatistics:
         arrays = reducer.reduce(batch.x)
-        records = {axis: RECORDS[kind](**_as_columns(fields)) for axis, fields in arrays.items()}
+        records = {axis: RECORDS[kind](**as_columns(fields)) for axis, fields in arrays.items()}
         layers = {
             name: tuple(
                 tuple(at_starts(records[view.tensor, view.axis], view.starts, widths[name]) for view in branches)
@@ -56,9 +54,3 @@ def measure_activations(
         return ChannelStatistics(kind, layers, samples_in(batch.x))
 
     return measure
-
-
-def _as_columns(fields: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Statistics with one value for each channel; some have one for all."""
-    channels = max((array.shape for array in fields.values()), key=len)
-    return valmap(lambda array: np.broadcast_to(array, channels), fields)

@@ -66,7 +66,7 @@ class ChannelReducer(keras.Model):
         refuse_nan_inputs(self.entry, nan_inputs)
         for (ref, _), arrays in zip(self.reductions.values(), results, strict=True):
             refuse_not_finite(ref.path, "has activations that are", arrays)
-        return dict(zip(self.reductions, map(_in_64_bits, results), strict=True))
+        return dict(zip(self.reductions, map(in_64_bits, results), strict=True))
 
 
 def entry_of(model: keras.Model) -> keras.Model:
@@ -98,11 +98,18 @@ def refuse_not_finite(path: str, has: str, arrays: Mapping[str, np.ndarray]) -> 
     """
     if arrays.get(HAS_NAN, False) or not all(np.isfinite(array).all() for array in arrays.values()):
         raise BadData(
-            f"layer {path!r} {has} NaN or infinite for the data, so its channels cannot be scored; check the "
+            f"layer {path!r} {has} NaN or infinite for the data, so they cannot be measured; check the "
             "model's weights and the range of the data"
         )
 
 
-def _in_64_bits(results: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def in_64_bits(results: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Statistics as NumPy arrays of 64 bits, by name."""
     arrays = {name: np.asarray(value) for name, value in results.items() if name != HAS_NAN}
     return valmap(lambda array: array.astype(np.int64 if array.dtype.kind in "iu" else np.float64), arrays)
+
+
+def as_columns(fields: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Statistics with one value for each channel; some have one for all."""
+    channels = max((array.shape for array in fields.values()), key=len)
+    return valmap(lambda array: np.broadcast_to(array, channels), fields)

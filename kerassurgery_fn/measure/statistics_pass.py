@@ -115,13 +115,35 @@ def run_pass(
     """
     model = with_a_graph(model)
     snapshot = model if isinstance(model, Snapshot) else capture_silently(model)
+    start = partial(start_pass, kind, snapshot, options)
+    return measured_in_batches(snapshot, data, start, partial(start, model), batch_size, steps, progress, executor)
+
+
+def measured_in_batches(
+    snapshot: Snapshot,
+    data: Any,
+    start: Callable[[], Callable[[Batch], Any]],
+    start_here: Callable[[], Callable[[Batch], Any]],
+    batch_size: int,
+    steps: int | None,
+    progress: bool | Progress | None,
+    executor: Any,
+) -> Any:
+    """The sum of the statistics of all batches; `batch_size` to `executor` as for `measure_statistics`.
+
+    Args:
+        snapshot: the model.
+        data: the data.
+        start: a function that can be pickled, which each worker calls once; it returns the function that measures a
+            batch.
+        start_here: the same in this process, without an executor; it may use a live model.
+
+    Raises:
+        BadData: the data has no batch, or the model cannot be run on it.
+    """
     read = batches(data, batch_size, steps, len(leaves(read_graph(snapshot).inputs)))
     shown = with_progress(read, batch_count(data, batch_size, steps), progress)
-    if executor is not None:
-        parts = measured_by(executor, partial(start_pass, kind, snapshot, options), shown)
-    else:
-        parts = map(start_pass(kind, snapshot, options, model), shown)
-    return added_up(parts)
+    return added_up(map(start_here(), shown) if executor is None else measured_by(executor, start, shown))
 
 
 def start_pass(
@@ -142,7 +164,7 @@ def added_up(parts: Iterable[Any]) -> Any:
     for part in parts:
         total = part if total is None else total + part
     if total is None:
-        raise BadData("the data has no batch, so nothing can be scored; is it an iterator that was read before?")
+        raise BadData("the data has no batch, so nothing can be measured; is it an iterator that was read before?")
     return total
 
 
