@@ -21,7 +21,7 @@ What depends on what  analyse, groups, residual_blocks, explain
 How much, how useful  cost, importance, Scores, save_scores, load_scores, criterion, score_by_apoz
 Statistics of data    measure_statistics, save_statistics, load_statistics
 Prune to a budget     prune, plan_pruning, reconstructed
-Prune and train       recalibrate_batch_norm
+Prune and train       prune_iteratively, recalibrate_batch_norm
 Look at results       show, report_html, plot_widths
 Save and replay       save_plan, load_plan, encode, decode, made_for, simplify, concatenate, diff_plans
 Compare two models    diff, patch, save_diff, load_diff
@@ -123,6 +123,7 @@ if TYPE_CHECKING:
     from kerassurgery_fn.keras_surgeon.job_collector import Surgeon
     from kerassurgery_fn.measure.apoz_scoring import score_by_apoz
     from kerassurgery_fn.measure.batch_norm_recalibration import recalibrate_batch_norm
+    from kerassurgery_fn.measure.iterative_pruning import prune_iteratively
     from kerassurgery_fn.measure.model_pruning import prune
     from kerassurgery_fn.measure.model_scoring import importance
     from kerassurgery_fn.measure.rule_probing import probe_rule
@@ -159,6 +160,7 @@ _EXPORTS = {
     "analysis.residual_blocks": "residual_blocks",
     "measure.apoz_scoring": "score_by_apoz",
     "measure.batch_norm_recalibration": "recalibrate_batch_norm",
+    "measure.iterative_pruning": "prune_iteratively",
     "measure.model_pruning": "prune",
     "measure.model_scoring": "importance",
     "measure.statistics_pass": "measure_statistics",
@@ -201,9 +203,10 @@ __all__ = [
     "UnknownVersion", "UnreachableBudget", "UnshareLayer", "WidenChannels", "WrongShape", "analyse", "capture",
     "concatenate", "cost", "criterion", "decode", "diff", "diff_plans", "encode", "explain", "groups", "importance",
     "load_diff", "load_plan", "load_scores", "load_statistics", "made_for", "measure_statistics", "of_class", "patch",
-    "plan_pruning", "plot_widths", "probe_rule", "prune", "read_metadata", "read_model", "read_weights", "rebuild",
-    "recalibrate_batch_norm", "reconstructed", "report_html", "residual_blocks", "rule", "save_diff", "save_plan",
-    "save_scores", "save_statistics", "score_by_apoz", "show", "simplify", "write_model", "write_weights",
+    "plan_pruning", "plot_widths", "probe_rule", "prune", "prune_iteratively", "read_metadata", "read_model",
+    "read_weights", "rebuild", "recalibrate_batch_norm", "reconstructed", "report_html", "residual_blocks", "rule",
+    "save_diff", "save_plan", "save_scores", "save_statistics", "score_by_apoz", "show", "simplify", "write_model",
+    "write_weights",
 ]  # fmt: skip
 
 

@@ -130,7 +130,7 @@ def prune(
     )  # fmt: skip
     plan = deletions if products is None else reconstructed(snapshot, deletions, products)
     smaller = plan(snapshot)
-    result = smaller if isinstance(model, Snapshot) else _rebuilt(smaller)
+    result = smaller if isinstance(model, Snapshot) else rebuilt(smaller)
     return Pruned(
         result, plan, scores, cost(snapshot, shapes), cost(smaller, shapes), changed_widths(snapshot, smaller)
     )
@@ -152,15 +152,24 @@ def products_for(
     return statistics_for(needed, model, data, **keyfilter(lambda name: name not in ("statistics", "loss"), reading))
 
 
-def refuse_misspelt(criterion: Criterion | Scores, options: Collection[str]) -> None:
-    """Raises BadValue for an option that neither `prune` nor the criterion has."""
+def refuse_misspelt(
+    criterion: Criterion | Scores, options: Collection[str], caller: str = "prune", known: Collection[str] = ()
+) -> None:
+    """Raises BadValue for an option that neither the caller nor the criterion has.
+
+    Args:
+        criterion: the criterion.
+        options: the names of the options.
+        caller: the function that was called, for the error.
+        known: the names of its arguments; by default those of `prune`.
+    """
+    known = known or ARGUMENTS
     if isinstance(criterion, Criterion):
-        refuse_options(criterion, [name for name in options if name not in SCORING], "prune", ARGUMENTS)
-    elif others := [name for name in options if name not in READING]:
-        name = others[0]
-        raise BadValue(
-            f"prune() has no argument {name!r} where by= is Scores; {meant(name, ARGUMENTS, len(ARGUMENTS))}"
-        )
+        others = [name for name in options if name not in SCORING and name not in known]
+        refuse_options(criterion, others, caller, known)
+    elif unknown := [name for name in options if name not in READING]:
+        name = unknown[0]
+        raise BadValue(f"{caller}() has no argument {name!r} where by= is Scores; {meant(name, known, len(known))}")
 
 
 def changed_widths(before: Snapshot, after: Snapshot) -> dict[str, tuple[int, int]]:
@@ -180,7 +189,8 @@ def widths_of(snapshot: Snapshot) -> dict[tuple[str, str], int]:
     return valmap(lambda producer: size(producer.axis) or 0, analyse(snapshot).producers)
 
 
-def _rebuilt(snapshot: Snapshot) -> Any:
+def rebuilt(snapshot: Snapshot) -> Any:
+    """The live model of a snapshot."""
     from kerassurgery_fn.keras_io.rebuilding import rebuild
 
     return rebuild(snapshot)

@@ -12,10 +12,11 @@ import numpy as np
 
 from kerassurgery_fn.analysis.channel_flow import Flow
 from kerassurgery_fn.analysis.coupled_groups import Group
-from kerassurgery_fn.arguments import items_of, shortened
-from kerassurgery_fn.errors import BadValue
+from kerassurgery_fn.arguments import items_of, meant, shortened
+from kerassurgery_fn.errors import BadValue, UnknownGroup
 from kerassurgery_fn.graph import selectors
 from kerassurgery_fn.pruning.group_weights import producers_by_address
+from kerassurgery_fn.values.frozen import FrozenDict
 
 # The fields of configs that count heads. Kernels have an axis for them, but hardware sees the size of each head.
 HEADS = {"num_heads", "num_query_heads", "num_key_value_heads"}
@@ -168,17 +169,32 @@ def refuse_narrow(free: Mapping[str, Group], multiple: int, layout: Layout) -> N
 # --- patterns
 
 
+class ByGroup(FrozenDict):
+    """Values by the exact name of a group, as in `Scores`, where other mappings have patterns of layers.
+
+    >>> ByGroup({"conv_1": 0.5, "conv_1#2": 0.25})["conv_1"]
+    0.5
+    """
+
+    __slots__ = ()
+
+
 def by_pattern(
     flow: Flow, named: Mapping[str, Group], value: Any, check: Callable[[Any, str], Any], argument: str
 ) -> dict[str, Any]:
-    """What the caller says of each group: one value for all of them, or a mapping from patterns to values.
+    """What the caller says of each group: one value for all of them, a mapping from patterns to values, or `ByGroup`.
 
     Raises:
         UnknownLayer, NoChannels: a pattern fits nothing.
+        UnknownGroup: there is no group of a name.
         BadValue: a value is not valid, or two patterns say different things of a group.
     """
     if not isinstance(value, Mapping):
         return dict.fromkeys(named, check(value, argument))
+    if isinstance(value, ByGroup):
+        if unknown := [name for name in value if name not in named]:
+            raise UnknownGroup(f"{argument}: no group {unknown[0]!r}; {meant(unknown[0], named)}")
+        return {name: check(item, f"{argument}[{name!r}]") for name, item in value.items()}
     found: dict[str, Any] = {}
     for pattern, item in value.items():
         checked = check(item, f"{argument}[{pattern!r}]")
