@@ -22,6 +22,7 @@ How much, how useful  cost, importance, Scores, save_scores, load_scores, criter
 Statistics of data    measure_statistics, save_statistics, load_statistics
 Prune to a budget     prune, plan_pruning, reconstructed
 Prune and train       prune_iteratively, recalibrate_batch_norm
+How sensitive it is   sensitivity, Sensitivity, save_sensitivity, load_sensitivity, plot_sensitivity
 Look at results       show, report_html, plot_widths
 Save and replay       save_plan, load_plan, encode, decode, made_for, simplify, concatenate, diff_plans
 Compare two models    diff, patch, save_diff, load_diff
@@ -127,14 +128,16 @@ if TYPE_CHECKING:
     from kerassurgery_fn.measure.model_pruning import prune
     from kerassurgery_fn.measure.model_scoring import importance
     from kerassurgery_fn.measure.rule_probing import probe_rule
+    from kerassurgery_fn.measure.sensitivity_analysis import sensitivity
     from kerassurgery_fn.measure.statistics_pass import measure_statistics
     from kerassurgery_fn.pruning.channel_scores import Scores
+    from kerassurgery_fn.pruning.channel_sensitivity import Sensitivity, load_sensitivity, save_sensitivity
     from kerassurgery_fn.pruning.criterion_registry import criterion
     from kerassurgery_fn.pruning.pruning_plans import plan_pruning
     from kerassurgery_fn.pruning.reconstruction import reconstructed
     from kerassurgery_fn.pruning.score_files import load_scores, save_scores
     from kerassurgery_fn.pruning.statistics_files import load_statistics, save_statistics
-    from kerassurgery_fn.report import plot_widths, report_html, show
+    from kerassurgery_fn.report import plot_sensitivity, plot_widths, report_html, show
     from kerassurgery_fn.report.explanation import explain
     from kerassurgery_fn.rules import rule
     from kerassurgery_fn.values.snapshot import Snapshot
@@ -164,14 +167,16 @@ _EXPORTS = {
     "measure.model_pruning": "prune",
     "measure.model_scoring": "importance",
     "measure.statistics_pass": "measure_statistics",
+    "measure.sensitivity_analysis": "sensitivity",
     "pruning.channel_scores": "Scores",
+    "pruning.channel_sensitivity": "Sensitivity load_sensitivity save_sensitivity",
     "pruning.criterion_registry": "criterion",
     "pruning.pruning_plans": "plan_pruning",
     "pruning.reconstruction": "reconstructed",
     "pruning.score_files": "load_scores save_scores",
     "pruning.statistics_files": "load_statistics save_statistics",
     "report.explanation": "explain",
-    "report": "plot_widths report_html show",
+    "report": "plot_sensitivity plot_widths report_html show",
     "documents.plan_files": "decode encode load_plan save_plan",
     "documents.plan_algebra": "concatenate diff_plans simplify",
     "documents.preconditions": "made_for",
@@ -197,15 +202,16 @@ __all__ = [
     "InsertLayer", "KeepChannels", "MisfitTensor", "MissingData", "MixInputs", "NameTaken", "NestLayers",
     "NoBatchNorm", "NoBlock", "NoChannels", "NoHead", "NotAGraph", "NotALayer", "NotASnapshot", "NotEncodable",
     "NotFoldable", "NotIndependent", "NothingLeft", "OtherModel", "PartialGroup", "PinnedChannels", "Plan",
-    "RenameLayer", "RenameModel", "ReorderChannels", "ReplaceHead", "ReplaceLayer", "Scores", "SetConfig",
-    "SetInputShape", "SetOutputs", "SetTrainable", "Snapshot", "Surgeon", "SurgeryError", "TakenNode", "UnknownCall",
-    "UnknownCriterion", "UnknownEdit", "UnknownField", "UnknownGroup", "UnknownJob", "UnknownLayer", "UnknownNode",
-    "UnknownVersion", "UnreachableBudget", "UnshareLayer", "WidenChannels", "WrongShape", "analyse", "capture",
-    "concatenate", "cost", "criterion", "decode", "diff", "diff_plans", "encode", "explain", "groups", "importance",
-    "load_diff", "load_plan", "load_scores", "load_statistics", "made_for", "measure_statistics", "of_class", "patch",
-    "plan_pruning", "plot_widths", "probe_rule", "prune", "prune_iteratively", "read_metadata", "read_model",
-    "read_weights", "rebuild", "recalibrate_batch_norm", "reconstructed", "report_html", "residual_blocks", "rule",
-    "save_diff", "save_plan", "save_scores", "save_statistics", "score_by_apoz", "show", "simplify", "write_model",
+    "RenameLayer", "RenameModel", "ReorderChannels", "ReplaceHead", "ReplaceLayer", "Scores", "Sensitivity",
+    "SetConfig", "SetInputShape", "SetOutputs", "SetTrainable", "Snapshot", "Surgeon", "SurgeryError", "TakenNode",
+    "UnknownCall", "UnknownCriterion", "UnknownEdit", "UnknownField", "UnknownGroup", "UnknownJob", "UnknownLayer",
+    "UnknownNode", "UnknownVersion", "UnreachableBudget", "UnshareLayer", "WidenChannels", "WrongShape", "analyse",
+    "capture", "concatenate", "cost", "criterion", "decode", "diff", "diff_plans", "encode", "explain", "groups",
+    "importance", "load_diff", "load_plan", "load_scores", "load_sensitivity", "load_statistics", "made_for",
+    "measure_statistics", "of_class", "patch", "plan_pruning", "plot_sensitivity", "plot_widths", "probe_rule",
+    "prune", "prune_iteratively", "read_metadata", "read_model", "read_weights", "rebuild", "recalibrate_batch_norm",
+    "reconstructed", "report_html", "residual_blocks", "rule", "save_diff", "save_plan", "save_scores",
+    "save_sensitivity", "save_statistics", "score_by_apoz", "sensitivity", "show", "simplify", "write_model",
     "write_weights",
 ]  # fmt: skip
 

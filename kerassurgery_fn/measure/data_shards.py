@@ -55,22 +55,54 @@ def measured_by(executor: Any, start: Callable[[], Callable[[Batch], Any]], batc
 
 def _measure_shard(sent: bytes, shard: list[Batch]) -> Any:
     """The statistics of a shard. Runs in a worker."""
-    if getattr(_WORKER, "sent", None) != sent:
-        _WORKER.measure, _WORKER.sent = pickle.loads(sent)(), sent
+    measure = _started(sent)
     statistics = None
     for batch in shard:
-        more = _WORKER.measure(batch)
+        more = measure(batch)
         statistics = more if statistics is None else statistics + more
     return statistics
+
+
+def results_by(executor: Any, start: Callable[[], Callable[[Any], Any]], items: Iterable[Any]) -> Iterator[Any]:
+    """The results of a function for some items, in their order, computed by the workers of an executor.
+
+    Args:
+        executor: a `concurrent.futures.Executor`.
+        start: a function that can be pickled; each worker calls it once. It returns the function of an item.
+        items: the items.
+
+    Raises:
+        BadValue: the function cannot be pickled. What it raises in a worker is raised here.
+    """
+    sent = _pickled(start)
+    futures = [executor.submit(_result_for, sent, item) for item in items]
+    try:
+        for future in futures:
+            yield future.result()
+    finally:
+        for future in futures:
+            future.cancel()
+
+
+def _result_for(sent: bytes, item: Any) -> Any:
+    """The result for an item. Runs in a worker."""
+    return _started(sent)(item)
+
+
+def _started(sent: bytes) -> Callable[[Any], Any]:
+    """The function that was sent to a worker, which builds its model once."""
+    if getattr(_WORKER, "sent", None) != sent:
+        _WORKER.function, _WORKER.sent = pickle.loads(sent)(), sent
+    return _WORKER.function
 
 
 def _pickled(start: Any) -> bytes:
     try:
         return pickle.dumps(start)
-    except Exception as error:  # a loss, or a layer of the caller, may raise anything
+    except Exception as error:  # a function, or a layer of the caller, may raise anything
         raise BadValue(
-            f"the model or the loss cannot be sent to the workers of the executor ({error}): give loss= as a name or "
-            "as a function of a module"
+            f"the model, or a function, cannot be sent to the workers of the executor ({error}): give loss= as a name, "
+            "and functions that are defined at the top of a module"
         ) from error
 
 

@@ -131,7 +131,7 @@ def prune_iteratively(
     store = None
     if folder is not None:
         settings = {"by": criterion.name, "rounds": rounds, "schedule": schedule, **arguments}
-        store = round_folder(folder, first, described(settings))
+        store = round_folder(folder, first, settings)
     run = Run(first, targets, fine_tune, evaluate, tolerance, store, {"by": criterion, "data": data, **arguments})
     done, models = run.through(model)
     shown, kept = until_fall(done, tolerance)
@@ -181,24 +181,5 @@ def warn_of_fall(rounds: list[Round], tolerance: float | None) -> None:
     )
 
 
-def described(value: Any) -> Any:
-    """A setting as JSON-ready data: names in place of functions and layers.
-
-    >>> described({"schedule": np.mean, "ratios": {"a": np.float64(0.5)}, "ignore": ("a", "b"), "progress": True})
-    {'schedule': 'mean', 'ratios': {'a': 0.5}, 'ignore': ['a', 'b']}
-    """
-    if isinstance(value, Mapping):
-        return {str(key): described(item) for key, item in value.items() if key not in UNRECORDED}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [described(item) for item in value]
-    if isinstance(value, np.generic):
-        return value.item()
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    names = (getattr(value, name, None) for name in ("__name__", "name"))
-    return next((name for name in names if isinstance(name, str)), type(value).__name__)
-
-
 PLANNING = [*signature(plan_pruning).parameters][2:]
-UNRECORDED = ("progress", "executor")  # settings that do not change the result
 OWN = [*dict.fromkeys([*signature(prune_iteratively).parameters][1:-1] + PRUNING)]

@@ -28,23 +28,26 @@ def as_progress(value: Any, name: str = "progress") -> bool | Progress | None:
     )
 
 
-def with_progress(batches: Iterable[Any], total: int | None, progress: bool | Progress | None) -> Iterable[Any]:
+def with_progress(
+    batches: Iterable[Any], total: int | None, progress: bool | Progress | None, unit: str = "batch"
+) -> Iterable[Any]:
     """The batches, with a progress bar of Keras, wrapped by a function, or as they are.
 
     Args:
-        batches: an iterable.
+        batches: an iterable, of batches or of other steps.
         total: the number of batches, None if unknown.
         progress: None: a bar if the standard output is a terminal; True, False: a bar, or none; a function
             `progress(batches, total=total)`, such as `tqdm.tqdm` or `rich.progress.track`.
+        unit: what they are, for the bar.
     """
     if callable(progress):
         return progress(batches, total=total)
     shown = sys.stdout.isatty() if progress is None else progress
-    return _with_bar(batches, total) if shown else batches
+    return _with_bar(batches, total, unit) if shown else batches
 
 
-def _with_bar(batches: Iterable[Any], total: int | None) -> Iterator[Any]:
-    bar = keras.utils.Progbar(total, unit_name="batch")
+def _with_bar(batches: Iterable[Any], total: int | None, unit: str) -> Iterator[Any]:
+    bar = keras.utils.Progbar(total, unit_name=unit)
     number = 0
     for batch in batches:
         yield batch

@@ -212,19 +212,28 @@ def test_another_model_and_other_settings_are_refused_by_name(uninterrupted):
     _, folder = uninterrupted
     other = net()
     other.get_layer("top").bias.assign([1, 2, 3])
-    with pytest.raises(OtherModel, match=r"rounds of another model than 'net': layer 'top' has other weights\. Give"):
+    with pytest.raises(OtherModel, match=r"is of another model than 'net': layer 'top' has other weights\. Give"):
         prune_iteratively(other, fine_tune=train, folder=folder, **SETTINGS)
-    with pytest.raises(BadValue, match=r"other settings: rounds=3 instead of 4, macs=0.4 instead of 0.5\. Give"):
+    with pytest.raises(BadValue, match=r"is of other settings: rounds=3 instead of 4, macs=0.4 instead of 0.5\. Give"):
         prune_iteratively(net(), fine_tune=train, folder=folder, **SETTINGS | {"rounds": 4, "macs": 0.5})
     with pytest.raises(BadValue, match="other settings: by='magnitude' instead of 'fpgm'"):
         prune_iteratively(net(), fine_tune=train, folder=folder, by="fpgm", **SETTINGS)
 
 
+DAMAGED = {
+    '{"format": "something else"}': "expected a run of iterative pruning",
+    '{"format": "kerassurgery_fn pruning run", "version": 2}': "this library reads version 1 of runs, not 2",
+    '{"format": "kerassurgery_fn pruning run", "version": 1, "model": 3}': "does not say of which model and settings",
+    "{": "is not valid JSON",
+}
+
+
 @keras_only
 def test_a_damaged_folder_is_refused(uninterrupted, tmp_path):
-    (tmp_path / "run.json").write_text('{"format": "something else"}')
-    with pytest.raises(BadDocument, match="expected a run of iterative pruning"):
-        prune_iteratively(net(), folder=tmp_path, **SETTINGS)
+    for text, words in DAMAGED.items():
+        (tmp_path / "run.json").write_text(text)
+        with pytest.raises(BadDocument, match=words):
+            prune_iteratively(net(), folder=tmp_path, **SETTINGS)
 
 
 def falling(*metrics):
