@@ -6,7 +6,6 @@ A folder of photos has one subfolder for each kind of flower.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,8 +85,3 @@ def meadow(rng: np.random.Generator, size: int) -> np.ndarray:
     """A green background with large soft spots, float64, shape (size, size, 3), 0 to 255."""
     spots = rng.normal((70, 120, 60), 35, (6, 6, 3)).repeat(-(-size // 6), 0).repeat(-(-size // 6), 1)[:size, :size]
     return (spots + np.roll(spots, size // 12, 0) + np.roll(spots, size // 12, 1)) / 3
-
-
-def batches(flowers: Flowers, size: int) -> Iterator[np.ndarray]:
-    """The images in batches of at most `size`."""
-    yield from np.array_split(flowers.images, -(-len(flowers.images) // size))

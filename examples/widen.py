@@ -23,8 +23,8 @@ from rich.console import Console
 from rich.table import Table
 from toolz import pipe
 
+from digits import Digits, sample_of_mnist
 from kerassurgery_fn import WidenChannels, capture, rebuild
-from lenet_mnist import Digits, sample_of_mnist
 
 WIDTHS = {"conv_1": 4, "conv_2": 8, "dense": 24}
 RATE, LOWER_RATE = 1e-3, 3e-4
