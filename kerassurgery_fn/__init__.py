@@ -22,6 +22,7 @@ How much, how useful  cost, importance, Scores, save_scores, load_scores, criter
 Statistics of data    measure_statistics, save_statistics, load_statistics
 Prune to a budget     prune, plan_pruning, reconstructed
 Prune and train       prune_iteratively, recalibrate_batch_norm
+Train to be pruned    GroupLasso, BatchNormL1, RelativeDecay, GrowingDecay, SparsityTraining: callbacks for fit
 How sensitive it is   sensitivity, Sensitivity, save_sensitivity, load_sensitivity, plot_sensitivity
 Look at results       show, report_html, plot_widths
 Save and replay       save_plan, load_plan, encode, decode, made_for, simplify, concatenate, diff_plans
@@ -129,6 +130,8 @@ if TYPE_CHECKING:
     from kerassurgery_fn.measure.model_scoring import importance
     from kerassurgery_fn.measure.rule_probing import probe_rule
     from kerassurgery_fn.measure.sensitivity_analysis import sensitivity
+    from kerassurgery_fn.measure.sparsity_callbacks import SparsityTraining
+    from kerassurgery_fn.measure.sparsity_penalties import BatchNormL1, GroupLasso, GrowingDecay, RelativeDecay
     from kerassurgery_fn.measure.statistics_pass import measure_statistics
     from kerassurgery_fn.pruning.channel_scores import Scores
     from kerassurgery_fn.pruning.channel_sensitivity import Sensitivity, load_sensitivity, save_sensitivity
@@ -166,6 +169,8 @@ _EXPORTS = {
     "measure.iterative_pruning": "prune_iteratively",
     "measure.model_pruning": "prune",
     "measure.model_scoring": "importance",
+    "measure.sparsity_callbacks": "SparsityTraining",
+    "measure.sparsity_penalties": "BatchNormL1 GroupLasso GrowingDecay RelativeDecay",
     "measure.statistics_pass": "measure_statistics",
     "measure.sensitivity_analysis": "sensitivity",
     "pruning.channel_scores": "Scores",
@@ -196,14 +201,15 @@ _EXPORTS = {
 _MODULES = {name: module for module, names in _EXPORTS.items() for name in names.split()}
 
 __all__ = [
-    "AddInput", "AmbiguousLayer", "BadData", "BadDocument", "BadFile", "BadScores", "BadValue", "BrokenSnapshot",
-    "BudgetMissed", "CannotWiden", "ChannelOutOfRange", "ClassNotKept", "ConvertDtype", "DeepenLayer", "DeleteBlock",
-    "DeleteChannels", "DeleteLayer", "ExtractModel", "FlattenModel", "FoldBatchNorm", "HiddenState", "InexactCut",
-    "InsertLayer", "KeepChannels", "MisfitTensor", "MissingData", "MixInputs", "NameTaken", "NestLayers",
-    "NoBatchNorm", "NoBlock", "NoChannels", "NoHead", "NotAGraph", "NotALayer", "NotASnapshot", "NotEncodable",
-    "NotFoldable", "NotIndependent", "NothingLeft", "OtherModel", "PartialGroup", "PinnedChannels", "Plan",
-    "RenameLayer", "RenameModel", "ReorderChannels", "ReplaceHead", "ReplaceLayer", "Scores", "Sensitivity",
-    "SetConfig", "SetInputShape", "SetOutputs", "SetTrainable", "Snapshot", "Surgeon", "SurgeryError", "TakenNode",
+    "AddInput", "AmbiguousLayer", "BadData", "BadDocument", "BadFile", "BadScores", "BadValue", "BatchNormL1",
+    "BrokenSnapshot", "BudgetMissed", "CannotWiden", "ChannelOutOfRange", "ClassNotKept", "ConvertDtype",
+    "DeepenLayer", "DeleteBlock", "DeleteChannels", "DeleteLayer", "ExtractModel", "FlattenModel", "FoldBatchNorm",
+    "GroupLasso", "GrowingDecay", "HiddenState", "InexactCut", "InsertLayer", "KeepChannels", "MisfitTensor",
+    "MissingData", "MixInputs", "NameTaken", "NestLayers", "NoBatchNorm", "NoBlock", "NoChannels", "NoHead",
+    "NotAGraph", "NotALayer", "NotASnapshot", "NotEncodable", "NotFoldable", "NotIndependent", "NothingLeft",
+    "OtherModel", "PartialGroup", "PinnedChannels", "Plan", "RelativeDecay", "RenameLayer", "RenameModel",
+    "ReorderChannels", "ReplaceHead", "ReplaceLayer", "Scores", "Sensitivity", "SetConfig", "SetInputShape",
+    "SetOutputs", "SetTrainable", "Snapshot", "SparsityTraining", "Surgeon", "SurgeryError", "TakenNode",
     "UnknownCall", "UnknownCriterion", "UnknownEdit", "UnknownField", "UnknownGroup", "UnknownJob", "UnknownLayer",
     "UnknownNode", "UnknownVersion", "UnreachableBudget", "UnshareLayer", "WidenChannels", "WrongShape", "analyse",
     "capture", "concatenate", "cost", "criterion", "decode", "diff", "diff_plans", "encode", "explain", "groups",

@@ -147,6 +147,25 @@ def test_the_example_of_a_detector(scope):
 
 
 @pytest.mark.keras
+def test_the_example_of_pruning_and_fine_tuning(tmp_path, monkeypatch):
+    import keras
+    import numpy as np
+
+    monkeypatch.chdir(tmp_path)
+    layers = keras.layers
+    model = keras.Sequential([
+        keras.Input((6, 6, 3)), layers.Conv2D(4, 3, name="conv_1"), layers.BatchNormalization(), layers.Flatten(),
+        layers.Dense(64, activation="relu"), layers.Dense(10),
+    ])  # fmt: skip
+    names = {"model": model, "images": np.random.default_rng(0).random((32, 6, 6, 3)), "np": np, "keras": keras}
+    exec(example("tune"), names)
+    result = names["result"]
+    assert result.rounds[-1].cost["macs"] <= 0.5 * result.rounds[0].cost["macs"]
+    assert result.model.count_params() == result.rounds[result.kept - 1].cost["parameters"]
+    assert (tmp_path / "rounds" / "round_2" / "model.keras").exists()
+
+
+@pytest.mark.keras
 @pytest.mark.filterwarnings("ignore::kerassurgery_fn.errors.ClassNotKept")
 def test_the_example_of_a_subclassed_model(scope):
     names = dict(scope)

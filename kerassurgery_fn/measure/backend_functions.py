@@ -50,6 +50,20 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
+def compiled_step(function: Callable[..., Any], numbers: int) -> Callable[..., Any]:
+    """A function that assigns variables, compiled; on other backends than TensorFlow as it is.
+
+    Args:
+        function: the function.
+        numbers: how many arguments it has, scalar tensors of float32.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return function
+    import tensorflow as tf
+
+    return tf.function(function).get_concrete_function(*[tf.TensorSpec([], "float32")] * numbers)
+
+
 def _any_number(tensor: Any) -> Any:
     """What a graph takes for a tensor: any number of samples. None stays None."""
     import tensorflow as tf

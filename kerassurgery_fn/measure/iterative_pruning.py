@@ -105,7 +105,8 @@ def prune_iteratively(
 
     Raises:
         BadValue: `fine_tune` returns no model, `evaluate` no number, `tolerance` is given without `evaluate`, the
-            schedule is not valid, the folder has rounds with other settings, or an option of `prune` is not valid.
+            schedule is not valid, the folder has rounds with other settings, statistics of one model are given, or an
+            option of `prune` is not valid.
         OtherModel: the folder has rounds of another model, or `fine_tune` returns a model of another architecture.
         UnreachableBudget: the budget cannot be reached: before the first round, unless the criterion skips groups.
         BadFile, BadDocument: the folder cannot be read or written.
@@ -124,6 +125,8 @@ def prune_iteratively(
     }  # fmt: skip
     criterion = as_round_criterion(by)
     refuse_misspelt(criterion, options, "prune_iteratively", OWN)
+    if options.get("statistics") is not None:
+        raise BadValue("statistics: each round measures another model; give data=, which is read in each round")
     if tolerance is not None and evaluate is None:
         raise BadValue("tolerance: the metric is what evaluate= gives, and there is none: give a function")
     first = model if isinstance(model, Snapshot) else captured(model)

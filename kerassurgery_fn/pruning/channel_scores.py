@@ -10,6 +10,7 @@ import numpy as np
 
 from kerassurgery_fn.arguments import as_string, meant, shortened
 from kerassurgery_fn.errors import BadScores, BadValue, UnknownGroup
+from kerassurgery_fn.pruning.group_limits import ByGroup
 from kerassurgery_fn.values.frozen import FrozenDict
 from kerassurgery_fn.values.tables import ShownAsTable, Table, spans
 
@@ -72,6 +73,19 @@ class Scores(ShownAsTable, Mapping[str, np.ndarray]):
         )
 
     __hash__ = None  # type: ignore[assignment]
+
+    def ratios(self, below: float) -> ByGroup:
+        """The share of each group's channels with a score below a threshold, for `ratios=` of `plan_pruning`.
+
+        A plan with these ratios deletes just these channels. One channel of a group is always left.
+
+        >>> Scores({"conv_1": [0.5, 2.0], "conv_2": [0.0, 0.1]}).ratios(below=1.0)
+        {'conv_1': 0.5, 'conv_2': 0.5}
+        """
+        low = {name: int((values < below).sum()) for name, values in self.scores.items()}
+        return ByGroup(
+            {name: min(n, len(self[name]) - 1) / len(self[name]) for name, n in low.items() if self[name].size}
+        )
 
     def table(self) -> Table:
         """A row for each group: the number of its channels, the lowest, mean and highest score."""

@@ -72,9 +72,13 @@ def bn_scale(group: GroupWeights) -> np.ndarray | None:
     Returns:
         Shape (batch normalisations, channels). None for a group without batch normalisation.
     """
-    norms = (member for member in group.members if RULES.get(member.class_name, UNKNOWN).foldable)
-    scales = [member for member in norms if member.name == "gamma"]
+    scales = [member for member in group.members if is_bn_scale(member)]
     return np.stack([np.abs(member.rows()).mean(axis=1) for member in scales]) if scales else None
+
+
+def is_bn_scale(member: Member) -> bool:
+    """Whether a member is the scale of a batch normalisation."""
+    return member.name == "gamma" and RULES.get(member.class_name, UNKNOWN).foldable
 
 
 @criterion("fpgm", normalisation="mean")
