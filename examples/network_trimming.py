@@ -41,7 +41,7 @@ PAPER = ("20-50-500-10", "20-41-426-10", "20-31-349-10", "20-26-293-10", "20-24-
 CAPTION = """compression: parameters of LeNet / parameters of this network.
 APoZ: the mean over the neurons of conv_2 and dense, in %.
 trimmed, fine-tuned: accuracy on test digits in %, before and after training.
-from scratch: the same network, trained from random weights."""
+scratch: the same network, trained from random weights for as many epochs in all."""
 
 
 @dataclass(frozen=True)
@@ -108,10 +108,10 @@ def learn(model: keras.Model, data: Split, epochs: int, seed: int) -> None:
 
 
 def from_scratch(model: keras.Model, data: Split, recipe: Recipe, number: int) -> float:
-    """The accuracy of a network of the same widths with random weights, trained for as long as LeNet was."""
+    """The accuracy of a network of the same widths that starts with random weights, after as many epochs in all."""
     fresh = keras.models.clone_model(model)
     fresh.compile(keras.optimizers.Adam(), "sparse_categorical_crossentropy", metrics=["accuracy"])
-    learn(fresh, data, recipe.epochs, recipe.seed + number)
+    learn(fresh, data, recipe.epochs + number * recipe.tune_epochs, recipe.seed + number)
     return accuracy(fresh, data.test)
 
 
@@ -126,11 +126,6 @@ def compressions(rounds: list[Round]) -> list[float]:
     return [parameters[0] / count for count in parameters]
 
 
-def paper_compression(widths: str) -> float:
-    """The compression of a network of the paper, from its widths alone."""
-    return parameters_of(PAPER[0]) / parameters_of(widths)
-
-
 def parameters_of(widths: str) -> int:
     """The number of parameters of a LeNet of these widths.
 
@@ -141,17 +136,22 @@ def parameters_of(widths: str) -> int:
 
 
 def table_of(rounds: list[Round]) -> Table:
-    """One row per round, next to the networks of the paper."""
+    """One row per round."""
     table = Table(title="LeNet trimmed by APoZ", caption=CAPTION, caption_justify="left")
-    for column in ("round", "network", "compression", "APoZ", "trimmed", "fine-tuned", "from scratch", "paper", ""):
-        table.add_column(column, justify="left" if column in ("network", "paper") else "right", no_wrap=True)
+    for column in ("round", "network", "compression", "APoZ", "trimmed", "fine-tuned", "scratch"):
+        table.add_column(column, justify="left" if column == "network" else "right", no_wrap=True)
     for number, (entry, compression) in enumerate(zip(rounds, compressions(rounds), strict=True)):
+        apoz = f"{100 * np.concatenate([*entry.apoz.values()]).mean():.1f}"
         accuracies = (entry.trimmed, entry.tuned, entry.scratch)
         cells = ("-" if np.isnan(value) else f"{100 * value:.1f}" for value in accuracies)
-        apoz = f"{100 * np.concatenate([*entry.apoz.values()]).mean():.1f}"
-        paper = (PAPER[number], f"{paper_compression(PAPER[number]):.2f}") if number < len(PAPER) else ("", "")
-        table.add_row(str(number), entry.widths, f"{compression:.2f}", apoz, *cells, *paper)
+        table.add_row(str(number), entry.widths, f"{compression:.2f}", apoz, *cells)
     return table
+
+
+def networks_of_the_paper() -> str:
+    """The networks of the paper and their compressions."""
+    factors = (parameters_of(PAPER[0]) / parameters_of(widths) for widths in PAPER)
+    return ", ".join(f"{widths} ({factor:.2f})" for widths, factor in zip(PAPER, factors, strict=True))
 
 
 def plot(rounds: list[Round], path: Path) -> None:
@@ -197,6 +197,7 @@ def main(
         console.print(f"round {number}: {entry.widths}, accuracy {100 * entry.tuned:.1f} %", highlight=False)
         results.append(entry)
     console.print(table_of(results))
+    console.print(f"in the paper: {networks_of_the_paper()}", highlight=False)
     plot(results, out / "trimming.png")
     console.print(f"wrote {out / 'trimming.png'}")
 
