@@ -50,18 +50,13 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def compiled_step(function: Callable[..., Any], numbers: int) -> Callable[..., Any]:
-    """A function that assigns variables, compiled; on other backends than TensorFlow as it is.
-
-    Args:
-        function: the function.
-        numbers: how many arguments it has, scalar tensors of float32.
-    """
+def compiled_step(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """A function of a number, float32, that assigns variables, compiled; on other backends than TensorFlow as it is."""
     if keras.backend.backend() != "tensorflow":
         return function
     import tensorflow as tf
 
-    return tf.function(function).get_concrete_function(*[tf.TensorSpec([], "float32")] * numbers)
+    return tf.function(function, autograph=False).get_concrete_function(tf.TensorSpec([], "float32"))
 
 
 def _any_number(tensor: Any) -> Any:

@@ -27,7 +27,6 @@ from kerassurgery_fn.pruning.sparsity_steps import (
     ChannelGroup,
     Key,
     channel_group,
-    channel_norms,
     shrunk,
 )
 from kerassurgery_fn.pruning.weight_criteria import MEMBERS, is_bn_scale
@@ -101,7 +100,7 @@ class SparsityTraining(keras.callbacks.Callback):
                 f"weights for of={self.of!r}; see groups(capture(model))"
             )
         self.variables = {axis.key: layers[axis.key[0]][axis.key[1]] for each in self.groups for axis in each.axes}
-        self._shrink, self._norms = compiled_step(self._assign_shrunk, 1), compiled_step(self._all_norms, 0)
+        self._shrink, self._zeros = compiled_step(self._assign_shrunk), None
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._last_batch = -1
@@ -111,12 +110,12 @@ class SparsityTraining(keras.callbacks.Callback):
         if hasattr(self.model, "jax_state_sync"):  # the trainer for JAX keeps weights elsewhere during an epoch
             self.model.jax_state_sync()
         rate = ops.convert_to_tensor(self.model.optimizer.learning_rate)
-        self._shrink(ops.convert_to_tensor(self.amount(ops.cast(rate, "float32"), steps), "float32"))
+        self._zeros = self._shrink(ops.convert_to_tensor(self.amount(ops.cast(rate, "float32"), steps), "float32"))
         self.steps_done += steps
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        if logs is not None:
-            logs["zero_channels"] = sum(int((np.asarray(norms) == 0).sum()) for norms in self._norms())
+        if logs is not None and self._zeros is not None:
+            logs["zero_channels"] = int(self._zeros)
 
     def _chosen(self, snapshot: Snapshot) -> list[ChannelGroup]:
         """The groups that may be shrunk."""
@@ -147,16 +146,10 @@ class SparsityTraining(keras.callbacks.Callback):
 
         return [group for group in groups if group.axes and all(is_trained(axis.key) for axis in group.axes)]
 
-    def _values(self) -> dict[Key, Any]:
-        return {key: ops.cast(variable.value, "float32") for key, variable in self.variables.items()}
-
-    def _assign_shrunk(self, amount: Any) -> None:
-        def factors(group: ChannelGroup, norms: Any) -> Any:
-            return self.factors(group, norms, amount)
-
-        for key, value in shrunk(self.groups, self._values(), factors, ops).items():
+    def _assign_shrunk(self, amount: Any) -> Any:
+        """Shrinks the weights. The result is the number of channels that are zero then."""
+        values = {key: ops.cast(variable.value, "float32") for key, variable in self.variables.items()}
+        after, zeros = shrunk(self.groups, values, lambda group, norms: self.factors(group, norms, amount), ops)
+        for key, value in after.items():
             self.variables[key].assign(value)
-
-    def _all_norms(self) -> list[Any]:
-        values = self._values()
-        return [channel_norms(group, values, ops) for group in self.groups]
+        return zeros

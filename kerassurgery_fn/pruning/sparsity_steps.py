@@ -38,6 +38,11 @@ class ChannelAxis:
     positions: np.ndarray
 
     @property
+    def is_whole(self) -> bool:
+        """Whether the positions of the axis are the channels of the group, in order."""
+        return np.array_equal(self.positions, np.arange(self.size)[:, None])
+
+    @property
     def channels(self) -> np.ndarray:
         """For each position on the axis, the channel there; the number of channels where there is none.
 
@@ -84,24 +89,29 @@ def channel_group(
     return ChannelGroup(name, tuple(axes), sizes, selected)
 
 
-def channel_norms(group: ChannelGroup, weights: Mapping[Key, Any], ops: Any = np) -> Any:
+def channel_norms(group: ChannelGroup, squares: Mapping[Key, Any], ops: Any = np) -> Any:
     """The L2 norm of all weights of each channel, shape (channels,).
 
+    Args:
+        group: the group.
+        squares: the squares of all values of the weights that the group has.
+        ops: `numpy`, or `keras.ops` for tensors.
+
     >>> rows = ChannelGroup("a", (ChannelAxis(("a", 0), 0, 3, np.array([[0], [2]])),), np.array([2, 2]))
-    >>> channel_norms(rows, {("a", 0): np.array([[3.0, 4.0], [5.0, 6.0], [0.0, 2.0]])})
+    >>> channel_norms(rows, {("a", 0): np.array([[9.0, 16.0], [25.0, 36.0], [0.0, 4.0]])})
     array([5., 2.])
     """
-    squares = 0.0
+    total = 0.0
     for axis in group.axes:
-        values = weights[axis.key]
-        sums = ops.sum(ops.square(values), axis=tuple(n for n in range(len(values.shape)) if n != axis.axis))
-        squares = squares + ops.sum(ops.take(sums, axis.positions, axis=0), axis=1)
-    return ops.sqrt(squares)
+        values = squares[axis.key]
+        sums = ops.sum(values, axis=tuple(n for n in range(len(values.shape)) if n != axis.axis))
+        total = total + (sums if axis.is_whole else ops.sum(ops.take(sums, axis.positions, axis=0), axis=1))
+    return ops.sqrt(total)
 
 
 def shrunk(
     groups: Sequence[ChannelGroup], weights: Mapping[Key, Any], factors: Factors, ops: Any = np
-) -> dict[Key, Any]:
+) -> tuple[dict[Key, Any], Any]:
     """The weights after a step: each value times the factors of the channels that it belongs to.
 
     All norms are those before the step. A value of a kernel may belong to a channel of its inputs and to one of its
@@ -114,18 +124,22 @@ def shrunk(
         ops: `numpy`, or `keras.ops` for tensors.
 
     Returns:
-        The weights that some group has, by key.
+        The weights that some group has, by key, and the number of channels whose weights are all zero after the step.
     """
-    after = dict(weights)
+    after, zeros = dict(weights), 0
+    squares = {key: ops.square(values) for key, values in weights.items()}
     for group in groups:
-        each = factors(group, channel_norms(group, weights, ops))
+        norms = channel_norms(group, squares, ops)
+        each = factors(group, norms)
+        zeros = zeros + ops.sum(ops.equal(norms * each, 0))
         padded = ops.concatenate([each, ops.ones((1,), each.dtype)])  # 1 where no channel of the group is
         for axis in group.axes:
             values = after[axis.key]
             shape = [1] * len(values.shape)
-            shape[axis.axis] = -1
-            after[axis.key] = values * ops.reshape(ops.take(padded, axis.channels, axis=0), shape)
-    return {key: after[key] for group in groups for key in {axis.key for axis in group.axes}}
+            shape[axis.axis] = axis.size
+            on_axis = each if axis.is_whole else ops.take(padded, axis.channels, axis=0)
+            after[axis.key] = values * ops.reshape(on_axis, shape)
+    return {key: after[key] for group in groups for key in {axis.key for axis in group.axes}}, zeros
 
 
 # --- penalties: factors by the norms of the channels of a group

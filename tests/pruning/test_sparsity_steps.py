@@ -70,12 +70,13 @@ def test_a_step_against_the_slow_formula(model, penalty):
     snapshot = filled(MODELS[model], dtype="float64")
     fast, slow = groups_of(snapshot)
     arrays = arrays_of(snapshot)
-    found = shrunk([*fast.values()], arrays, lambda group, norms: FUNCTIONS[penalty](norms))
+    found, zeros = shrunk([*fast.values()], arrays, lambda group, norms: FUNCTIONS[penalty](norms))
     expected = slow_step(slow, arrays, FACTORS[penalty])
     assert {*found} == {(member.path, member.slot) for each in slow for member in each.members}
     for key, array in found.items():
         np.testing.assert_allclose(array, expected[key], rtol=1e-9, err_msg=str(key))
         assert (np.abs(array) < np.abs(arrays[key])).all()
+    assert zeros == sum((FACTORS[penalty](slow_norms(each)) == 0).sum() for each in slow)
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -84,7 +85,8 @@ def test_norms_and_sizes(model):
     fast, slow = groups_of(snapshot)
     for weights in slow:
         group = fast[weights.name]
-        np.testing.assert_allclose(channel_norms(group, arrays_of(snapshot)), slow_norms(weights), rtol=1e-5)
+        squares = {key: array**2 for key, array in arrays_of(snapshot).items()}
+        np.testing.assert_allclose(channel_norms(group, squares), slow_norms(weights), rtol=1e-5)
         assert group.sizes.tolist() == [sum(member.rows().shape[1] for member in weights.members)] * len(weights)
 
 
