@@ -13,7 +13,7 @@ from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
-from helpers import older, random_state
+from helpers import older, random_state, tiers
 import pytest
 
 from kerassurgery_fn.edits import EDITS
@@ -101,6 +101,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--random-models", type=int, default=24, help="how many, of consecutive seeds")
     group.addoption("--random-seed", type=int, default=0, help="the first seed")
     group.addoption("--random-minutes", type=float, default=0, help="of CPU time, in place of a number of models")
+
+
+@pytest.hookimpl(tryfirst=True)  # before tests are deselected by their marks
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if tiers.is_whole_suite(config):
+        tiers.divide(items)
 
 
 def pytest_collection_finish() -> None:

@@ -36,6 +36,7 @@ def ours(model):
     return found.parameters, found.trainable, found.bytes
 
 
+@pytest.mark.slow
 def test_parameters_and_bytes_are_those_of_keras():
     assert {name: ours(model) for name, model in small_models().items()} == {
         name: kerass(model) for name, model in small_models().items()

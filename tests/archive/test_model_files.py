@@ -52,12 +52,18 @@ def test_small_models(tmp_path):
         check_file(model, tmp_path / "model.keras")
 
 
-@pytest.mark.slow
-def test_all_models_of_the_law_tests(tmp_path):
-    """At least one model for each class of layers and operations that has a rule."""
+@pytest.fixture(scope="module")
+def models_of_the_law_tests():
     models = law_models()
     assert len(models) > 800 or IS_OLDER
-    for model in models:
+    return models
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(12))
+def test_all_models_of_the_law_tests(part, models_of_the_law_tests, tmp_path):
+    """At least one model for each class of layers and operations that has a rule."""
+    for model in models_of_the_law_tests[part::12]:
         model.save(tmp_path / "model.keras")
         snapshot = read_model(tmp_path / "model.keras")
         assert snapshot == capture(model), model.name

@@ -594,10 +594,11 @@ def some_choices(rng):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("steps", [8, 16, 40])
-def test_thousands_of_random_programs_keep_the_laws(steps):
-    """Run this whenever the solver changes: rare mistakes show in one program of a thousand."""
-    rng = random.Random(steps)
-    for _ in range(10_000):
+@pytest.mark.parametrize("part", range(5))
+def test_thousands_of_random_programs_keep_the_laws(part, steps):
+    """Run all cases whenever the solver changes: rare mistakes show in one program of a thousand."""
+    rng = random.Random(f"{steps} steps, part {part}")
+    for _ in range(2_000):
         program = random_program(rng, steps)
         assert broken_laws(program, some_choices(rng)) == [], program
 

@@ -128,6 +128,7 @@ def test_heads_of_an_expanded_block_are_cut_by_the_law():
     assert check_law(model, edit).smaller.weights["block_0/attention"][0].shape == (8, 2, 2)
 
 
+@pytest.mark.slow
 def test_training_of_an_expanded_model():
     model = transformer()
     model.compile("adam", "mse")
@@ -148,6 +149,7 @@ def test_a_frozen_block_stays_frozen():
     assert again.get_layer("block_1").trainable_weights
 
 
+@pytest.mark.slow
 def test_blocks_inside_blocks():
     x = keras.Input((5, 8))
     model = keras.Model(x, L.Dense(2)(Pair(name="pair")(x)))

@@ -49,6 +49,7 @@ def test_random_edits_of_random_models(share, request, record_property):
     assert not new, f"{len(new)} findings on {counts['models']} models, the first of them:\n\n" + "\n".join(told)
 
 
+@pytest.mark.slow
 def test_every_class_of_edits_succeeds_at_least_once():
     """The edits that the machine draws are not only refused; of the first models they are the same as in its run."""
     missing, seed = {*edits.EDITS, "AtOnce"}, 0

@@ -192,6 +192,7 @@ def test_taylor_is_the_change_of_the_loss_to_first_order(channel, model):
     np.testing.assert_allclose(scores[channel] * SAMPLES, abs(change), rtol=0.01)
 
 
+@pytest.mark.slow
 def test_the_order_of_taylor_is_that_of_the_loss_sample_by_sample(model):
     """Zeroing a channel with a small score changes the losses of samples less."""
     samples = [(images()[n : n + 1], labels()[n : n + 1]) for n in range(SAMPLES)]
@@ -436,6 +437,7 @@ def test_frozen_layers_have_the_same_scores(by, model):
         np.testing.assert_allclose(second[name], values, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_embeddings_and_recurrent_layers():
     keras.utils.set_random_seed(0)
     x = keras.Input((5,), dtype="int32")

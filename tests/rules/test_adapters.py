@@ -148,6 +148,7 @@ def test_layers_around_a_quantized_layer_can_be_cut():
     assert rebuild(smaller).get_layer("layer").quantization_mode == "int8"
 
 
+@pytest.mark.slow
 def test_a_model_that_is_quantized_after_surgery():
     model = MODELS["dense"]()
     smaller = rebuild(DeleteChannels("layer", [0, 3])(capture(model)))
