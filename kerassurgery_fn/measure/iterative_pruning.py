@@ -81,8 +81,8 @@ def prune_iteratively(
 
     With `folder`, each round is written to disk when it is done: `plan.json`, `model.keras` and `metrics.json` in
     `round_1`, `round_2`, .... The same call on the same model goes on where a run was killed, and gives the result of
-    a run that was not, if `fine_tune` does (it sets seeds). `data`, `fine_tune`, `evaluate` and `tolerance` are not
-    compared with those of the earlier run.
+    a run that was not, if `fine_tune` does (it sets seeds). Settings are compared with those of the earlier run,
+    functions by their names; not so `data`, `fine_tune`, `evaluate` and `tolerance`.
 
     Args:
         model: a Keras model, which is not changed, or a snapshot.

@@ -61,6 +61,8 @@ class SparsityTraining(keras.callbacks.Callback):
         self.groups: list[ChannelGroup] = []
         self.variables: dict[Key, Any] = {}
         self.steps_done, self._last_batch = 0, -1
+        self._shrink: Any = None
+        self._zeros: Any = None  # the number of channels that are zero after the last step
 
     def factors(self, group: ChannelGroup, norms: Any, amount: Any) -> Any:
         """The factors of the channels of a group, a tensor of shape (channels,).
@@ -100,7 +102,7 @@ class SparsityTraining(keras.callbacks.Callback):
                 f"weights for of={self.of!r}; see groups(capture(model))"
             )
         self.variables = {axis.key: layers[axis.key[0]][axis.key[1]] for each in self.groups for axis in each.axes}
-        self._shrink, self._zeros = compiled_step(self._assign_shrunk), None
+        self._shrink = compiled_step(self._assign_shrunk)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._last_batch = -1

@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 from keras import layers
 
-from kerassurgery_fn import BadData, capture, importance, measure_statistics
+from kerassurgery_fn import (
+    BadData,
+    BadValue,
+    capture,
+    importance,
+    measure_statistics,
+    recalibrate_batch_norm,
+    sensitivity,
+)
 
 pytestmark = [pytest.mark.keras, pytest.mark.slow]  # each worker imports TensorFlow
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -52,6 +60,27 @@ def test_workers_measure_shards(workers, by, request):
     scores = importance(capture(model()), by, data=data(), loss=LOSS, executor=executor)
     for name, values in importance(model(), by, statistics=expected).items():
         np.testing.assert_allclose(scores[name], values, rtol=1e-3)
+
+
+def sum_of_outputs(live):
+    return float(np.asarray(live(data()[0])).sum())
+
+
+def test_workers_evaluate_cuts(processes):
+    found = sensitivity(model(), sum_of_outputs, ratios=(0.5,), executor=processes)
+    alone = sensitivity(model(), sum_of_outputs, ratios=(0.5,))
+    for name, row in alone.metrics.items():
+        assert found.metrics[name][0.5] == pytest.approx(row[0.5], rel=1e-5)
+        assert row[0.5] != pytest.approx(alone.baseline, rel=1e-4)
+    with pytest.raises(BadValue, match="cannot be sent to the workers"):
+        sensitivity(model(), lambda live: 0.0, ratios=(0.5,), executor=processes)
+
+
+def test_workers_recalibrate(processes):
+    norm = keras.Sequential([keras.Input((6, 6, 3)), layers.BatchNormalization(name="bn")])
+    x = data()[0]
+    found = recalibrate_batch_norm(capture(norm), x, batch_size=2, executor=processes)
+    np.testing.assert_allclose(found.weights["bn"][3], x.var((0, 1, 2)), rtol=1e-4)
 
 
 def test_an_error_in_a_worker_is_that_of_the_library(processes):

@@ -161,6 +161,8 @@ def test_a_killed_run_goes_on_to_the_same_result(uninterrupted, tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         prune_iteratively(net(), fine_tune=killed_in_round_3, evaluate=minus_loss, folder=tmp_path, **SETTINGS)
+    (tmp_path / "round_3").mkdir()
+    (tmp_path / "round_3" / "model.keras").write_bytes(b"a round that was not finished")
     keras.utils.set_random_seed(1)  # another process has another random state
     resumed = prune_iteratively(net(), fine_tune=counted(tuned), evaluate=minus_loss, folder=tmp_path,
                                 **SETTINGS)  # fmt: skip
@@ -177,6 +179,23 @@ def counted(tuned):
         return train(model)
 
     return tune
+
+
+@keras_only
+def test_criteria_read_data_in_each_round():
+    batches = []
+
+    def data():
+        batches.append(len(batches))
+        yield X, Y
+
+    class Data:
+        def __iter__(self):
+            return data()
+
+    result = prune_iteratively(net(), by="taylor", data=Data(), fine_tune=train, ratios=0.5, rounds=2, progress=False)
+    assert len(batches) == 2
+    assert result.rounds[-1].widths == {"conv": 6, "hidden": 5, "top": 3}
 
 
 @keras_only
