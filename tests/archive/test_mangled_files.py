@@ -159,10 +159,10 @@ def test_mangled_files(tmp_path, request):
 
 
 def outcome_of(path, seed):
-    """The error of reading a file and writing it again, or `read` if there is none."""
+    """The error of reading a file and writing it again, or `read` if there is none. Odd seeds read lazily."""
     try:
         with strict_rules(False):
-            write_model(read_model(path), path.with_name("again.keras"), overwrite=True)
+            write_model(read_model(path, lazy=seed % 2 == 1), path.with_name("again.keras"), overwrite=True)
     except SurgeryError as error:
         refusal = error
     except Exception as error:
