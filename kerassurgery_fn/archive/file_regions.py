@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import io
-import mmap
-from typing import IO, Any, NamedTuple
+from collections.abc import Callable
+from typing import IO, NamedTuple
 
 import numpy as np
 
 from kerassurgery_fn.errors import BadFile
-
-
-class MappedBytes(np.memmap):
-    """Bytes of a file that are mapped to be read only."""
+from kerassurgery_fn.values.mapped_arrays import map_bytes
 
 
 class Region(NamedTuple):
@@ -35,29 +32,22 @@ class Region(NamedTuple):
             raise BadFile(f"the file ends within {count:,} bytes that it should have")
         return buffer
 
-    def map(self, offset: int, count: int) -> np.ndarray:
-        """Bytes of the region, as an array of uint8 whose elements are read from the file when they are used."""
-        self._check(offset, count)
-        if not count:
-            return np.empty(0, np.uint8)
-        return MappedBytes(self.file, np.uint8, "r", self.start + offset, (count,)).view(np.ndarray)
+    def mapped(self) -> Callable[[int, int], np.ndarray]:
+        """The function (offset, count) -> bytes of the region, read from the file when they are used.
+
+        The whole region is mapped once: each mapping takes a file descriptor, and a process may have about 1,000.
+        """
+        whole = map_bytes(self.file, self.start, self.size)
+
+        def part(offset: int, count: int) -> np.ndarray:
+            self._check(offset, count)
+            return whole[offset : offset + count]
+
+        return part
 
     def _check(self, offset: int, count: int) -> None:
         if offset < 0 or offset + count > self.size:
             raise BadFile(f"it should have {count:,} bytes at {offset:,}, and ends at {self.size:,}")
-
-
-def release(array: np.ndarray) -> None:
-    """Gives back the memory that an array of `Region.map` takes; it is read from the file again when it is used again.
-
-    Other arrays are left as they are: a mapping that was written to would lose what was written.
-    """
-    owner: Any = array
-    while isinstance(owner, np.ndarray) and not isinstance(owner, MappedBytes):
-        owner = owner.base
-    pages: Any = getattr(owner, "base", None) if isinstance(owner, MappedBytes) else None
-    if isinstance(pages, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-        pages.madvise(mmap.MADV_DONTNEED)
 
 
 class Window(io.RawIOBase):

@@ -15,9 +15,10 @@ import h5py
 import ml_dtypes
 import numpy as np
 
-from kerassurgery_fn.archive.file_regions import Region, Window, release
+from kerassurgery_fn.archive.file_regions import Region, Window
 from kerassurgery_fn.archive.layer_groups import Arrays
 from kerassurgery_fn.errors import BadFile
+from kerassurgery_fn.values.mapped_arrays import blocks
 
 MAX_RATIO = 100  # of the bytes of an array to its bytes in the file
 RATIO_FLOOR = 1 << 26  # bytes; smaller arrays may have any ratio
@@ -121,7 +122,7 @@ def open_weights(regions: Sequence[Region], source: str, lazy: bool = False) -> 
     """
     with ExitStack() as stack:
         opened = [stack.enter_context(_open(region, source)) for region in regions]
-        loads = [region.map if lazy else region.read for region in regions]
+        loads = [region.mapped() if lazy else region.read for region in regions]
         yield WeightFile(list(zip(opened, loads, strict=True)), source)
 
 
@@ -142,11 +143,12 @@ def _content(dataset: h5py.Dataset, load: Load) -> np.ndarray:
 
 
 def write_arrays(file: h5py.File, group: str, arrays: Sequence[np.ndarray]) -> None:
-    """Writes the arrays of a group."""
+    """Writes the arrays of a group, block by block: an array that stays in a file takes the memory of a few blocks."""
     written = file.require_group(f"{group}/vars")
     for index, array in enumerate(arrays):
-        dataset = written.create_dataset(str(index), data=array)
-        release(array)
+        dataset = written.create_dataset(str(index), array.shape, array.dtype)
+        for place, block in blocks(array):
+            dataset[place] = block
         if array.dtype == BFLOAT16:
             dataset.attrs["dtype"] = "bfloat16"
 

@@ -27,6 +27,7 @@ import numpy as np
 from toolz import groupby
 
 from kerassurgery_fn.differences.changes import NEW as NEW
+from kerassurgery_fn.values.mapped_arrays import take
 
 PROBES = 3  # elements to look up for each position of an axis
 CHUNK = 1 << 20  # elements to compare at once
@@ -96,7 +97,7 @@ def take_slices(old: np.ndarray, axes: Sequence[Positions]) -> np.ndarray:
     """The slices of an array at some positions of each axis. The elements at `NEW` positions are arbitrary."""
     for axis, positions in enumerate(axes):
         if not is_whole(positions, old.shape[axis]):
-            old = np.take(old, positions, axis=axis, mode="clip")
+            old = take(old, positions, axis)
     return old
 
 

@@ -19,6 +19,7 @@ from kerassurgery_fn.edits.plan import as_edit
 from kerassurgery_fn.errors import OtherModel
 from kerassurgery_fn.graph import MEASURED, Record, is_model, leaves, read_graph
 from kerassurgery_fn.values.frozen import FrozenDict, get_in, set_in
+from kerassurgery_fn.values.mapped_arrays import release
 from kerassurgery_fn.values.snapshot import Snapshot
 
 # Config fields that no edit depends on: how weights are initialised and trained.
@@ -158,6 +159,7 @@ def digest_of_arrays(arrays: tuple[np.ndarray, ...]) -> str:
     for array in arrays:
         state.update(f"{array.dtype.name}{array.shape}".encode())
         state.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+        release(array)
     return state.hexdigest()
 
 

@@ -19,6 +19,7 @@ from kerassurgery_fn.rules.dtypes import is_float, policy_name, variable_dtype
 from kerassurgery_fn.rules.layer import ADAPTERS
 from kerassurgery_fn.rules.registry import is_operation, rule_for
 from kerassurgery_fn.values.frozen import freeze, set_in
+from kerassurgery_fn.values.mapped_arrays import elementwise
 
 POLICIES = ("float16", "bfloat16", "float32", "float64", "mixed_float16", "mixed_bfloat16")
 
@@ -155,4 +156,6 @@ def as_dtype(array: np.ndarray, dtype: str) -> np.ndarray:
     (dtype('float16'), dtype('int64'))
     """
     wanted = np.dtype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
-    return array.astype(wanted) if is_float(array.dtype.name) and array.dtype != wanted else array
+    if not is_float(array.dtype.name) or array.dtype == wanted:
+        return array
+    return elementwise(array, lambda part: part.astype(wanted))

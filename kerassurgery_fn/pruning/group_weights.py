@@ -12,6 +12,8 @@ from kerassurgery_fn.analysis.channel_flow import Flow
 from kerassurgery_fn.analysis.coupled_groups import Carrier, Group
 from kerassurgery_fn.errors import BrokenSnapshot
 from kerassurgery_fn.rules.layer import STATE, Producer
+from kerassurgery_fn.values.mapped_arrays import BLOCK as BYTES
+from kerassurgery_fn.values.mapped_arrays import blocks, is_read_lazily, release
 from kerassurgery_fn.values.snapshot import Snapshot
 
 BLOCK = 1 << 16  # elements that are transformed at once: they fit in the cache, so that each weight is read once
@@ -108,6 +110,7 @@ class AxisSums:
         key = (id(array), p)
         if key not in self.known:
             self.known[key] = axis_sums(array, _power(p))
+            release(array)
         return self.known[key]
 
 
@@ -123,19 +126,28 @@ def axis_sums(array: np.ndarray, function: Callable[..., np.ndarray]) -> list[np
     >>> axis_sums(np.array([[1, -2, 3], [-4, 5, 6]]), np.abs)
     [array([ 6., 15.]), array([5., 7., 9.])]
     """
-    table = as_floats(array.reshape(-1, array.shape[-1]))
-    rows, columns = np.empty(len(table)), np.zeros(table.shape[1])
-    height = max(1, BLOCK // max(1, table.shape[1]))
-    ones, buffer = np.ones(max(height, table.shape[1]), table.dtype), np.empty((height, table.shape[1]), table.dtype)
-    for start in range(0, len(table), height):
-        block = table[start : start + height]
-        values = buffer[: len(block)]
-        function(block, values)
-        rows[start : start + height] = values @ ones[: table.shape[1]]
-        columns += ones[: len(block)] @ values
+    n = array.shape[-1]
+    rows, columns = np.empty(array.size // max(1, n)), np.zeros(n)
+    height, first = max(1, BLOCK // max(1, n)), 0
+    for table in map(as_floats, _tables(array)):
+        ones, buffer = np.ones(max(height, n), table.dtype), np.empty((height, n), table.dtype)
+        for start in range(0, len(table), height):
+            block = table[start : start + height]
+            values = buffer[: len(block)]
+            function(block, values)
+            rows[first + start : first + start + len(block)] = values @ ones[:n]
+            columns += ones[: len(block)] @ values
+        first += len(table)
     leading = rows.reshape(array.shape[:-1])
     axes = range(array.ndim - 1)
     return [*(leading.sum(axis=tuple(other for other in axes if other != axis)) for axis in axes), columns]
+
+
+def _tables(array: np.ndarray) -> Iterable[np.ndarray]:
+    """An array as a table of rows, all axes but the last laid flat; a mapped one as tables of about a megabyte."""
+    n = array.shape[-1]
+    parts = blocks(array) if is_read_lazily(array) and n * array.itemsize <= BYTES else [((), array)]
+    return (part.reshape(-1, n) for _, part in parts)
 
 
 def _power(p: float) -> Callable[..., np.ndarray]:

@@ -19,6 +19,7 @@ from kerassurgery_fn.pruning.channel_scores import Scores
 from kerassurgery_fn.pruning.criterion_registry import Criterion
 from kerassurgery_fn.pruning.group_weights import GroupWeights, group_weights, named_groups
 from kerassurgery_fn.pruning.score_arithmetic import normalised, reduced
+from kerassurgery_fn.values.mapped_arrays import release
 from kerassurgery_fn.values.snapshot import Snapshot
 
 
@@ -40,9 +41,11 @@ def score_channels(
     """
     flow = analyse(snapshot)
     free = {name: group for name, group in named_groups(groups_of(flow)).items() if not group.pinned}
-    scores = {
-        weights.name: _scored(criterion, weights, options, reduction) for weights in group_weights(snapshot, flow, free)
-    }
+    scores: dict[str, np.ndarray | None] = {}
+    for weights in group_weights(snapshot, flow, free):
+        scores[weights.name] = _scored(criterion, weights, options, reduction)
+        for member in weights.members:
+            release(member.array)
     known = {name: values for name, values in scores.items() if values is not None}
     if scores and not known:
         raise BadScores(

@@ -1,5 +1,6 @@
 """Files that are broken or made to do harm: each is refused in one line, and nothing is left behind."""
 
+import filecmp
 import io
 import json
 import os
@@ -12,16 +13,41 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import toolz
 
+import kerassurgery_fn
 from helpers.records import call as called
 from helpers.records import functional, layer, numbers, sequential, snapshot
 from kerassurgery_fn.archive.archive_members import CONFIG, METADATA, WEIGHTS
 from kerassurgery_fn.archive.model_files import read_metadata, read_model, write_model
 from kerassurgery_fn.errors import BadFile, BrokenSnapshot, NotAGraph, NotEncodable, SurgeryError
 from kerassurgery_fn.rules.strictness import strict_rules
+from kerassurgery_fn.values.mapped_arrays import is_read_lazily
 
 RECORD = sequential("m", (None, 3), layer("Dense", "a", units=4), layer("Dense", "b", units=2))
 WEIGHTS_OF_M = {"a": (numbers(3, 4), numbers(4)), "b": (numbers(4, 2), numbers(2))}
+
+
+ROOT = Path(__file__).parents[2]
+HALF = "{f'd{i}': range(i, 2048, 2) for i in range(7)}"
+MEMORY_EDITS = {
+    "copy": "snapshot",
+    "delete": f"kerassurgery_fn.DeleteChannels({HALF})(snapshot)",
+    "delete twice": "toolz.pipe(snapshot, *[kerassurgery_fn.DeleteChannels('d1', range(600))] * 3)",
+    "reorder": "kerassurgery_fn.ReorderChannels('d1', range(2047, -1, -1))(snapshot)",
+    "convert": "kerassurgery_fn.ConvertDtype('float16')(snapshot)",
+    "prune": "kerassurgery_fn.prune(snapshot, macs=0.3).model",
+}
+SELDOM = {"copy", "delete twice", "reorder"}
+EDITED = """
+import resource, sys, toolz
+import kerassurgery_fn, kerassurgery_fn.edits.deletion, kerassurgery_fn.measure.model_pruning
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+snapshot = kerassurgery_fn.read_model(sys.argv[1], lazy=True)
+before = peak()
+kerassurgery_fn.write_model(EDIT, sys.argv[2])
+print(peak() - before)
+"""
 
 
 @pytest.fixture
@@ -80,7 +106,7 @@ def test_a_compressed_archive(path):
 def test_lazy_arrays_stay_in_the_file(path):
     lazy = read_model(path, lazy=True)
     assert lazy == read_model(path)
-    assert isinstance(lazy.weights["a"][0].base.base, np.memmap)
+    assert is_read_lazily(lazy.weights["a"][0])
     other = snapshot(RECORD, WEIGHTS_OF_M | {"b": (numbers(4, 2) + 1, numbers(2))})
     write_model(other, path, overwrite=True)
     assert lazy == snapshot(RECORD, WEIGHTS_OF_M)
@@ -88,17 +114,29 @@ def test_lazy_arrays_stay_in_the_file(path):
     assert read_model(path) == lazy
 
 
+@pytest.fixture(scope="module")
+def big_file(tmp_path_factory):
+    """A file of 8 arrays of 16 MB."""
+    layers = [layer("Dense", f"d{i}", units=2048, use_bias=False) for i in range(8)]
+    kernel = np.random.default_rng(0).random((2048, 2048), dtype="float32")
+    model = snapshot(sequential("big", (None, 2048), *layers), {f"d{i}": (kernel,) for i in range(8)})
+    write_model(model, path := tmp_path_factory.mktemp("big") / "big.keras")
+    return path
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak of memory is measured as Linux does")
-def test_a_copy_takes_the_memory_of_one_array(tmp_path):
-    """Arrays of 32 MB are read from one file and written to another, one after the other."""
-    layers = [layer("Dense", f"d{i}", units=2896, use_bias=False) for i in range(8)]
-    kernel = np.random.default_rng(0).random((2896, 2896), dtype="float32")
-    model = snapshot(sequential("big", (None, 2896), *layers), {f"d{i}": (kernel,) for i in range(8)})
-    write_model(model, tmp_path / "big.keras")
-    command = [sys.executable, "-c", COPY, tmp_path / "big.keras", tmp_path / "copy.keras"]
+@pytest.mark.parametrize(
+    "edit", [pytest.param(name, marks=pytest.mark.slow) if name in SELDOM else name for name in MEMORY_EDITS]
+)
+def test_an_edit_of_a_file_takes_the_memory_of_a_few_blocks(edit, big_file, tmp_path):
+    """The file is read, edited and written. The analysis takes some megabytes of its own."""
+    code = EDITED.replace("EDIT", MEMORY_EDITS[edit])
+    command = [sys.executable, "-c", code, big_file, tmp_path / "lazy.keras"]
     run = subprocess.run(command, capture_output=True, text=True, check=True, env={"PYTHONPATH": str(ROOT)})
-    assert int(run.stdout) < 110, "megabytes"
-    assert (tmp_path / "copy.keras").read_bytes() == (tmp_path / "big.keras").read_bytes()
+    assert int(run.stdout) < 20, "megabytes"
+    namespace = {"kerassurgery_fn": kerassurgery_fn, "toolz": toolz, "snapshot": read_model(big_file)}
+    write_model(eval(MEMORY_EDITS[edit], namespace), tmp_path / "memory.keras")
+    assert filecmp.cmp(tmp_path / "lazy.keras", tmp_path / "memory.keras", shallow=False)
 
 
 def test_a_mapping_of_the_user_keeps_what_was_written_to_it(tmp_path):
@@ -109,18 +147,6 @@ def test_a_mapping_of_the_user_keeps_what_was_written_to_it(tmp_path):
     write_model(model, tmp_path / "m.keras")
     np.testing.assert_array_equal(kernel, numbers(3, 4) + 1)
     np.testing.assert_array_equal(read_model(tmp_path / "m.keras").weights["a"][0], numbers(3, 4) + 1)
-
-
-ROOT = Path(__file__).parents[2]
-COPY = """
-import resource, sys
-from kerassurgery_fn import read_model, write_model
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-snapshot = read_model(sys.argv[1], lazy=True)
-before = peak()
-write_model(snapshot, sys.argv[2])
-print(peak() - before)
-"""
 
 
 # --- the archive

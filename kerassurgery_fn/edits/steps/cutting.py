@@ -18,6 +18,7 @@ from kerassurgery_fn.channels import Axis, has_ids
 from kerassurgery_fn.graph import map_leaves
 from kerassurgery_fn.rules.layer import Tensor, Weight
 from kerassurgery_fn.values.frozen import Location, get_in, set_all
+from kerassurgery_fn.values.mapped_arrays import elementwise, take
 from kerassurgery_fn.values.snapshot import Snapshot, Training, Weights
 
 Sources = Callable[[Axis], np.ndarray | None]  # axis -> the old position of each new position; None if nothing changes
@@ -71,7 +72,7 @@ def cut_array(array: np.ndarray, axes: Tensor, keep: Sources) -> np.ndarray:
     for index, axis in enumerate(axes):
         kept = keep(axis)
         if kept is not None:
-            array = np.take(array, kept, axis=index, mode="clip")
+            array = take(array, kept, index)
     return array
 
 
@@ -79,7 +80,10 @@ def cut_weight(array: np.ndarray, weight: Weight, keep: Sources) -> np.ndarray:
     """A weight with the kept positions. If the layer scales its output by 1/sqrt(n) for an axis that gets shorter, the
     weight is scaled to make up for it."""
     smaller, kept = cut_array(array, weight.axes, keep), keep(weight.root)
-    return smaller if kept is None else (smaller * np.sqrt(len(kept) / weight.root.shape[1])).astype(array.dtype)  # type: ignore[union-attr]
+    if kept is None:
+        return smaller
+    factor = np.sqrt(len(kept) / weight.root.shape[1])  # type: ignore[union-attr]
+    return elementwise(smaller, lambda part: (part * factor).astype(part.dtype))
 
 
 def cut_layer(flow: Flow, path: str, arrays: tuple[np.ndarray, ...], keep: Sources) -> tuple[np.ndarray, ...]:
