@@ -9,7 +9,7 @@ entry -> proj ---------> add
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import and_, or_
@@ -19,7 +19,7 @@ from toolz import unique
 from kerassurgery_fn.analysis.masks import without_masks
 from kerassurgery_fn.analysis.shapes import settled
 from kerassurgery_fn.arguments import as_snapshot
-from kerassurgery_fn.graph import Graph, Node, Port, Spec, graph_at, join_path, model_in, read_graph, redirected
+from kerassurgery_fn.graph import Graph, Node, Port, Spec, graph_at, join_path, model_in, read_graph
 from kerassurgery_fn.rules.registry import rule_for
 from kerassurgery_fn.values.snapshot import Snapshot
 
@@ -66,11 +66,12 @@ def _blocks_in(snapshot: Snapshot, graph: Graph, model: str) -> Iterator[Residua
     if not sums:
         return
     specs, ancestors = settled(graph, snapshot.weights, model).specs, _ancestors(graph)
+    place = {node: i for i, node in enumerate(graph.live)}
     for node in sums:
         entry = _entry(graph, ancestors, node)
-        operand = None if entry is None else _shortcut(graph, node, entry)
+        operand = None if entry is None else _shortcut(graph, node, graph.live[place[entry] : place[node]])
         if entry is not None and operand is not None and _keeps_shape(graph, node, operand, specs):
-            inside = _needed_for(graph, node, operand)
+            inside = tuple(sorted(_needed_for(graph, node, operand), key=place.__getitem__))
             layers = tuple(unique(join_path(model, key) for key, _ in inside))
             merge = join_path(model, node[0])
             yield ResidualBlock(join_path(model, entry[0]), merge, layers, model, node, operand, inside)
@@ -94,21 +95,27 @@ def _entry(graph: Graph, ancestors: Mapping[Node, int], node: Node) -> Node | No
     return graph.live[common.bit_length() - 1] if common else None
 
 
-def _shortcut(graph: Graph, node: Node, entry: Node) -> int | None:
-    """The number of the operand with the fewest calls between it and the entry, if it depends on nothing else."""
-    distance = _distances(graph, entry)
+def _shortcut(graph: Graph, node: Node, between: Sequence[Node]) -> int | None:
+    """The number of the operand with the fewest calls between it and the entry, if it depends on nothing else.
+
+    Args:
+        graph: the graph.
+        node: the sum.
+        between: the calls from the entry to the sum, in topological order.
+    """
+    entry, distance = between[0], _distances(graph, between)
     lengths = [distance[port.node] for port in graph.reads(node)]
     nearest = lengths.index(min(lengths))
     alone = lengths.count(lengths[nearest]) == 1 and _depends_only_on(graph, graph.reads(node)[nearest].node, entry)
     return nearest if alone else None
 
 
-def _distances(graph: Graph, entry: Node) -> dict[Node, int]:
-    """Call -> the smallest number of calls after the entry on a way to it, for all calls that depend on the entry."""
-    distance = {entry: 0}
-    for node in graph.live:
+def _distances(graph: Graph, calls: Sequence[Node]) -> dict[Node, int]:
+    """Call -> the smallest number of calls after the first one on a way to it, for all that depend on the first."""
+    distance = {calls[0]: 0}
+    for node in calls[1:]:
         before = [distance[port.node] for port in graph.reads(node) if port.node in distance]
-        if before and node != entry:
+        if before:
             distance[node] = 1 + min(before)
     return distance
 
@@ -132,7 +139,15 @@ def _keeps_shape(graph: Graph, node: Node, operand: int, specs: Mapping[Port, Sp
     return shortcut is not None and total is not None and shortcut.shape == total.shape
 
 
-def _needed_for(graph: Graph, node: Node, operand: int) -> tuple[Node, ...]:
-    """The calls that a model does not need when it reads the shortcut in place of the sum, without the sum."""
-    left = redirected(graph, {Port(*node): graph.reads(node)[operand]}).alive
-    return tuple(other for other in graph.live if other not in left and other != node)
+def _needed_for(graph: Graph, node: Node, operand: int) -> set[Node]:
+    """The calls that a model does not need when it reads the shortcut in place of the sum, without the sum.
+
+    A call is not needed if nothing reads it but calls that are not needed, which are found one after the other.
+    """
+    shortcut, needless, waiting = graph.reads(node)[operand].node, {node}, [node]
+    while waiting:
+        for source in {port.node for port in graph.reads(waiting.pop())} - {shortcut} - needless:
+            if needless.issuperset(graph.reading[source]):
+                needless.add(source)
+                waiting.append(source)
+    return needless - {node}

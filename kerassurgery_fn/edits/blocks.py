@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from operator import attrgetter
 
-from toolz import concat, unique
+from toolz import concat, groupby, unique, valmap
 
 from kerassurgery_fn.analysis.residual_blocks import ResidualBlock, residual_blocks
 from kerassurgery_fn.edits.base import edit
-from kerassurgery_fn.edits.steps.draft import Draft, parted
+from kerassurgery_fn.edits.steps.draft import Draft, paths_to
 from kerassurgery_fn.edits.steps.draft_writing import GraphEdit
 from kerassurgery_fn.errors import NoBlock, UnknownCall
-from kerassurgery_fn.graph import Port, Selector, as_selector, redirected
+from kerassurgery_fn.graph import Graph, Port, Selector, as_selector, redirected
+
+Blocks = Mapping[str, Sequence[ResidualBlock]]  # by the path of a layer
 
 
 @edit
@@ -45,19 +49,36 @@ class DeleteBlock(GraphEdit):
     def redraw(self, draft: Draft) -> Draft:
         paths = draft.find(self.layer)
         blocks = residual_blocks(draft.snapshot)
-        selected = list(unique(concat(blocks_of(path, blocks) for path in paths), key=lambda b: (b.model, b.call)))
+        named = partial(blocks_of, closed=groupby(attrgetter("merge"), blocks), around=blocks_around(blocks))
+        selected = list(unique(concat(map(named, paths)), key=lambda block: (block.model, block.call)))
         if paths and not selected:
             raise NoBlock(_no_block(paths, blocks))
         return without_blocks(draft, selected)
 
 
-def blocks_of(path: str, blocks: Sequence[ResidualBlock]) -> list[ResidualBlock]:
-    """The blocks that a sum closes, or the innermost blocks that contain a layer or the model around it."""
-    closed = [block for block in blocks if block.merge == path]
-    around = [block for block in blocks if path in block.layers]
-    innermost = [block for block in around if not any({*other.calls} < {*block.calls} for other in around)]
-    above, _ = parted(path)
-    return closed or innermost or (blocks_of(above, blocks) if above else [])
+def blocks_around(blocks: Iterable[ResidualBlock]) -> dict[str, list[ResidualBlock]]:
+    """Path of a layer -> the innermost blocks that contain it."""
+    around: dict[str, list[ResidualBlock]] = {}
+    for block in blocks:
+        for path in block.layers:
+            around.setdefault(path, []).append(block)
+    return valmap(_innermost, around)
+
+
+def _innermost(blocks: Sequence[ResidualBlock]) -> list[ResidualBlock]:
+    return [block for block in blocks if not any({*other.calls} < {*block.calls} for other in blocks)]
+
+
+def blocks_of(path: str, closed: Blocks, around: Blocks) -> Sequence[ResidualBlock]:
+    """The blocks that a sum closes, or the innermost blocks that contain a layer or the model around it.
+
+    Args:
+        path: the path of the sum or layer.
+        closed: path of a sum -> the blocks that it closes.
+        around: path of a layer -> the innermost blocks that contain it.
+    """
+    found = (blocks.get(layer) for layer in paths_to(path) for blocks in (closed, around))
+    return next(filter(None, found), [])
 
 
 def without_blocks(draft: Draft, blocks: Iterable[ResidualBlock]) -> Draft:
@@ -66,16 +87,25 @@ def without_blocks(draft: Draft, blocks: Iterable[ResidualBlock]) -> Draft:
     Raises:
         UnknownCall: another edit has moved a sum.
     """
-    for block in blocks:
-        graph = draft.graph(block.model)
-        if block.call not in graph.calls:
-            raise UnknownCall(
-                f"call {block.call[1]} of {block.merge!r} belongs to another layer after an earlier edit of the same "
-                "plan; delete the block first"
-            )
-        shortcut = graph.reads(block.call)[block.operand]
-        draft = draft.with_graph(block.model, redirected(graph, {Port(*block.call): shortcut}))
+    for model, inside in groupby(attrgetter("model"), blocks).items():
+        graph = draft.graph(model)
+        shortcuts = {Port(*block.call): _shortcut(graph, block) for block in inside}
+        draft = draft.with_graph(model, redirected(graph, shortcuts))
     return draft
+
+
+def _shortcut(graph: Graph, block: ResidualBlock) -> Port:
+    """The tensor that is read in place of the sum of a block.
+
+    Raises:
+        UnknownCall: another edit has moved the sum.
+    """
+    if block.call not in graph.calls:
+        raise UnknownCall(
+            f"call {block.call[1]} of {block.merge!r} belongs to another layer after an earlier edit of the same "
+            "plan; delete the block first"
+        )
+    return graph.reads(block.call)[block.operand]
 
 
 def _no_block(paths: Sequence[str], blocks: Sequence[ResidualBlock]) -> str:

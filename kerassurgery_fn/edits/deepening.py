@@ -12,7 +12,7 @@ from functools import cache, reduce
 from typing import Any
 
 import numpy as np
-from toolz import dissoc, keyfilter
+from toolz import dissoc, first, keyfilter
 
 from kerassurgery_fn.edits.base import edit
 from kerassurgery_fn.edits.insertion import InsertLayer
@@ -81,10 +81,12 @@ class DeepenLayer(GraphEdit):
         followed = paths if self.after is None else [draft.find_one(self.after)]
         before = draft = reduce(Draft.exposed, followed, draft)
         specs = cache(lambda scope: before.facts(scope).specs)  # identities change no shape
-        for path, after in zip(paths, followed, strict=True):
-            new = identity_like(draft, path, after, self.kernel_size, specs)
-            draft = InsertLayer(new, after=after, calls=self.calls, name=self.name).beside(draft, before, after)
-        return draft
+        layers = {
+            after: identity_like(draft, path, after, self.kernel_size, specs)
+            for path, after in zip(paths, followed, strict=True)
+        }
+        insertion = InsertLayer(first(layers.values()), after=tuple(followed), calls=self.calls, name=self.name)
+        return insertion.beside(draft, before, layers)
 
 
 def identity_like(draft: Draft, path: str, after: str, kernel_size: tuple[int, ...] | None, specs: SpecsOf) -> Snapshot:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from typing import NamedTuple
+
+from toolz import first, groupby
 
 from kerassurgery_fn.edits.base import edit
 from kerassurgery_fn.edits.settings import check_name
@@ -11,6 +15,7 @@ from kerassurgery_fn.edits.steps.call_tensors import PRECEDED, tensor_after, ten
 from kerassurgery_fn.edits.steps.draft import Draft, chosen_calls, parted
 from kerassurgery_fn.edits.steps.draft_writing import GraphEdit
 from kerassurgery_fn.edits.steps.indices import Calls, as_calls, is_index
+from kerassurgery_fn.edits.steps.new_layers import Addition
 from kerassurgery_fn.edits.steps.operands import new_call, operands_at, refuse_cycle
 from kerassurgery_fn.edits.steps.stated_calls import as_functional
 from kerassurgery_fn.errors import BadValue
@@ -23,7 +28,7 @@ from kerassurgery_fn.graph import (
     redirected,
     reread,
     selectors,
-    with_call,
+    with_calls,
 )
 from kerassurgery_fn.keras_io.layer_conversion import as_layer
 from kerassurgery_fn.values.snapshot import Snapshot
@@ -89,31 +94,71 @@ class InsertLayer(GraphEdit):
         beside = self.after if self.before is None else self.before
         paths = draft.find(() if beside is None else beside)
         before = draft = reduce(Draft.exposed, paths, draft)
-        for path in paths:
-            draft = self.beside(draft, before, path)
+        return self.beside(draft, before, dict.fromkeys(paths, self.layer))
+
+    def beside(self, draft: Draft, before: Draft, layers: Mapping[str, Snapshot]) -> Draft:
+        """The draft with new layers.
+
+        Args:
+            draft: the draft to change.
+            before: the draft before the edit.
+            layers: path of a layer -> the layer that is inserted before or after it.
+        """
+        # A layer that reads other tensors may read one that another new layer follows: then one at a time.
+        batches = [[path] for path in layers] if self.also else groupby(lambda path: parted(path)[0], layers).values()
+        for paths in batches:
+            draft = self.beside_of_model(draft, before, {path: layers[path] for path in paths})
         return draft
 
-    def beside(self, draft: Draft, before: Draft, path: str) -> Draft:
-        """The draft with the new layer before or after one layer; `before` is the draft before the edit."""
-        scope, _ = parted(path)
+    def beside_of_model(self, draft: Draft, before: Draft, layers: Mapping[str, Snapshot]) -> Draft:
+        """The draft with new layers in one model; arguments as for `beside`."""
+        scope = parted(first(layers))[0]
         others = operands_at(draft, scope, self.also)
-        draft, new = draft.added(scope, self.layer, name=self.name)
-        graph, unchanged = draft.graph(scope), before.graph(scope)
-        for node in chosen_calls(before, path, self.calls):
+        draft, keys = draft.with_additions(scope, [Addition(layer, name=self.name) for layer in layers.values()])
+        graph = draft.graph(scope)
+        places = [
+            Place(path, node, key)
+            for path, key in zip(layers, keys, strict=True)
+            for node in chosen_calls(before, path, self.calls)
+        ]
+        for path, node, _ in places:
             refuse_cycle(graph, path, node, [port for port in others if self.before or port != Port(*node)])
-            put = self.put_after if self.before is None else self.put_before
-            graph = put(graph, unchanged, path, node, new, others)
+        put = self.put_after if self.before is None else self.put_before
+        graph = put(graph, before.graph(scope), places, others)
         return draft.with_graph(scope, as_functional(graph) if others else graph)
 
-    def put_before(self, graph: Graph, before: Graph, path: str, node: Node, new: str, others: list[Port]) -> Graph:
-        """The graph with a new layer before one call; `before` is the graph before the edit."""
-        read = tensor_before(graph, path, node, PRECEDED, self.operand)
-        graph, output = with_call(graph, new, new_call(graph, new, [read, *others]))
-        places = [i for i, port in enumerate(graph.reads(node)) if port == read]
-        return reread(graph, node, dict.fromkeys(places if self.operand is None else [self.operand], output))
+    def put_before(self, graph: Graph, before: Graph, places: Sequence[Place], others: list[Port]) -> Graph:
+        """The graph with new layers before some calls; `before` is the graph before the edit."""
+        read = [tensor_before(graph, path, node, PRECEDED, self.operand) for path, node, _ in places]
+        graph, outputs = self.called(graph, places, read, others)
+        changes = {
+            node: dict.fromkeys(self.operands(graph.reads(node), port), output)
+            for (_, node, _), port, output in zip(places, read, outputs, strict=True)
+        }
+        return reread(graph, changes)
 
-    def put_after(self, graph: Graph, before: Graph, path: str, node: Node, new: str, others: list[Port]) -> Graph:
-        """The graph with a new layer after one call; `before` is the graph before the edit."""
-        output = tensor_after(before, path, node, "followed by another")
-        graph, inserted = with_call(graph, new, new_call(graph, new, [output, *others]))
-        return redirected(graph, {output: inserted}, but={inserted.node})
+    def operands(self, reads: Sequence[Port], port: Port) -> list[int]:
+        """The numbers of the inputs of a call that pass through the new layer."""
+        return [i for i, other in enumerate(reads) if other == port] if self.operand is None else [self.operand]
+
+    def put_after(self, graph: Graph, before: Graph, places: Sequence[Place], others: list[Port]) -> Graph:
+        """The graph with new layers after some calls; `before` is the graph before the edit."""
+        followed = [tensor_after(before, path, node, "followed by another") for path, node, _ in places]
+        graph, inserted = self.called(graph, places, followed, others)
+        return redirected(graph, dict(zip(followed, inserted, strict=True)), but={port.node for port in inserted})
+
+    def called(
+        self, graph: Graph, places: Sequence[Place], read: Sequence[Port], others: list[Port]
+    ) -> tuple[Graph, list[Port]]:
+        """The graph with the calls of new layers on the tensors that they read, and the outputs of these calls."""
+        keys = [place.new for place in places]
+        calls = [new_call(graph, key, [port, *others]) for key, port in zip(keys, read, strict=True)]
+        return with_calls(graph, list(zip(keys, calls, strict=True)))
+
+
+class Place(NamedTuple):
+    """Where a layer is inserted: the path and the call of the layer beside it, and the key of the new layer."""
+
+    path: str
+    node: Node
+    new: str

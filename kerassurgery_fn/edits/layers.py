@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 
+from toolz import groupby
+
 from kerassurgery_fn.analysis.call_keywords import exchanged_kwargs
 from kerassurgery_fn.analysis.masks import automatic_kwargs
 from kerassurgery_fn.analysis.residual_blocks import ResidualBlock, residual_blocks
@@ -17,9 +19,11 @@ from kerassurgery_fn.edits.steps.call_tensors import refuse_input, tensor_after,
 from kerassurgery_fn.edits.steps.draft import Draft, chosen_calls, parted
 from kerassurgery_fn.edits.steps.draft_writing import GraphEdit
 from kerassurgery_fn.edits.steps.indices import Calls, as_calls
+from kerassurgery_fn.edits.steps.new_layers import Addition
 from kerassurgery_fn.errors import MisfitTensor, UnknownCall
 from kerassurgery_fn.graph import (
     Arguments,
+    Graph,
     Node,
     Port,
     Record,
@@ -162,26 +166,37 @@ class ReplaceLayer(_OfCalls):
     def redraw(self, draft: Draft) -> Draft:
         paths = draft.find(self.layer)
         before = draft = reduce(Draft.exposed, paths, draft)
-        for path in paths:
-            if draft.is_replaced(path):  # together with the model around it
-                continue
-            scope, key = parted(path)
-            graph = before.graph(scope)
-            refuse_input(graph, path, key, "replaced")
-            nodes = chosen_calls(before, path, self.calls)
-            if len(nodes) == len(graph.nodes(key)):
-                draft, new = draft.added(scope, self.new, key, self.name)
-            else:
-                draft, new = draft.added(scope, self.new, name=self.name)
-            record, graph = graph.layers[key], draft.graph(scope)
-            for node in nodes:
-                args, kwargs = graph.calls[node]
-                if is_functional(graph.record):
-                    kwargs = automatic_kwargs(exchanged_kwargs(kwargs, record, graph.layers[new]))
-                graph = replace(graph, calls={**graph.calls, node: Arguments(args, kwargs)})
-                graph = graph if new == key else moved(graph, node, new)
-            draft = draft.with_graph(scope, graph)
+        for scope, inside in groupby(lambda path: parted(path)[0], paths).items():
+            present = [path for path in inside if not draft.is_replaced(path)]  # together with the model around it
+            if present:
+                draft = self.replaced_in(draft, before, scope, present)
         return draft
+
+    def replaced_in(self, draft: Draft, before: Draft, scope: str, paths: Sequence[str]) -> Draft:
+        """The draft with replaced layers of one model; `before` is the draft before the edit."""
+        old, keys = before.graph(scope), [parted(path)[1] for path in paths]
+        for path, key in zip(paths, keys, strict=True):
+            refuse_input(old, path, key, "replaced")
+        nodes = [chosen_calls(before, path, self.calls) for path in paths]
+        all_calls = [len(chosen) == len(old.nodes(key)) for key, chosen in zip(keys, nodes, strict=True)]
+        additions = [
+            Addition(self.new, key if whole else "", self.name) for key, whole in zip(keys, all_calls, strict=True)
+        ]
+        draft, new_keys = draft.with_additions(scope, additions)
+        graph, calls = draft.graph(scope), dict[Node, Arguments]()
+        for key, new, chosen in zip(keys, new_keys, nodes, strict=True):
+            calls |= {node: exchanged(graph, graph.calls[node], old.layers[key], graph.layers[new]) for node in chosen}
+        graph = replace(graph, calls={**graph.calls, **calls})
+        for key, new, chosen in zip(keys, new_keys, nodes, strict=True):
+            graph = graph if new == key else reduce(lambda left, node: moved(left, node, new), chosen, graph)
+        return draft.with_graph(scope, graph)
+
+
+def exchanged(graph: Graph, call: Arguments, old: Record, new: Record) -> Arguments:
+    """A call of a layer as a call of the layer that replaces it."""
+    if not is_functional(graph.record):
+        return Arguments(*call)
+    return Arguments(call.args, automatic_kwargs(exchanged_kwargs(call.kwargs, old, new)))
 
 
 @edit

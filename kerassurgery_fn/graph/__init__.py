@@ -35,6 +35,7 @@ from kerassurgery_fn.graph.records import (
 )
 from kerassurgery_fn.graph.removal import Rewiring, rewire
 from kerassurgery_fn.graph.rewiring import (
+    FreeNames,
     moved,
     redirected,
     renamed,
@@ -42,6 +43,7 @@ from kerassurgery_fn.graph.rewiring import (
     shortened,
     unused,
     with_call,
+    with_calls,
     with_layer,
     with_layers,
 )
@@ -73,12 +75,12 @@ from kerassurgery_fn.graph.tracing import trace
 from kerassurgery_fn.graph.writing import is_chain, record_of
 
 __all__ = [
-    "AUTOMATIC", "FORMS", "MEASURED", "STATE_WEIGHTS", "TRAINED", "Arguments", "Call", "Constant", "Graph", "Inner",
-    "ModelCall", "Node", "Port", "Record", "Ref", "Rewiring", "Selector", "Shape", "Spec", "Trace", "Unfound",
+    "AUTOMATIC", "FORMS", "MEASURED", "STATE_WEIGHTS", "TRAINED", "Arguments", "Call", "Constant", "FreeNames", "Graph",
+    "Inner", "ModelCall", "Node", "Port", "Record", "Ref", "Rewiring", "Selector", "Shape", "Spec", "Trace", "Unfound",
     "Use", "as_selector", "bound", "check_record", "class_names", "find_layer", "find_layers", "find_one",
     "given_to_model", "graph_at", "graph_of", "is_chain", "is_functional", "is_input", "is_model", "is_pattern",
     "join_path", "layers_in", "leaves", "map_leaves", "matches", "model_in", "moved", "name_of", "nested", "of_class",
     "own_record", "read_graph", "record_of", "redirected", "refs", "renamed", "reread", "rewire",
-    "selectors", "shortened", "trace", "triples", "unused", "with_call", "with_layer", "with_layers", "with_name",
-    "wrapped_model",
+    "selectors", "shortened", "trace", "triples", "unused", "with_call", "with_calls", "with_layer", "with_layers",
+    "with_name", "wrapped_model",
 ]  # fmt: skip

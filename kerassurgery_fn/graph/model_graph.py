@@ -92,6 +92,15 @@ class Graph:
         return Counter([*concat(map(self.reads, self.live)), *leaves(self.outputs)])
 
     @cached_property
+    def reading(self) -> dict[Node, set[Node | None]]:
+        """Call -> the calls that read it and on which the outputs depend; None stands for the outputs themselves."""
+        reading: dict[Node, set[Node | None]] = {port.node: {None} for port in leaves(self.outputs)}
+        for node in self.live:
+            for port in self.reads(node):
+                reading.setdefault(port.node, set()).add(node)
+        return reading
+
+    @cached_property
     def read_further(self) -> frozenset[Node]:
         """The calls of which outputs after the first one are read."""
         return frozenset(port.node for port in self.readers if port.output)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from itertools import chain, count
 from typing import Any
 
 from toolz import concat, dissoc
@@ -27,10 +27,16 @@ def redirected(graph: Graph, ports: Mapping[Port, Port], *, but: Collection[Node
     if not ports:
         return graph
 
+    last: dict[Port, Port] = {}  # the ends that are known, so that long chains are followed once
+
     def follow(port: Port) -> Port:
-        while port in ports:
+        passed = []
+        while port in ports and port not in last:
+            passed.append(port)
             port = ports[port]
-        return port
+        end = last.get(port, port)
+        last.update(dict.fromkeys(passed, end))
+        return end
 
     calls = {
         node: _with_ports(call, [*map(follow, call.ports)])
@@ -40,16 +46,18 @@ def redirected(graph: Graph, ports: Mapping[Port, Port], *, but: Collection[Node
     return replace(graph, calls={**graph.calls, **calls}, outputs=map_leaves(follow, graph.outputs))
 
 
-def reread(graph: Graph, node: Node, ports: Mapping[int, Port]) -> Graph:
-    """The graph in which one call reads other tensors.
+def reread(graph: Graph, changes: Mapping[Node, Mapping[int, Port]]) -> Graph:
+    """The graph in which some calls read other tensors.
 
     Args:
         graph: the graph.
-        node: the call.
-        ports: index among the tensors that the call reads -> the tensor that it reads instead.
+        changes: call -> index among the tensors that the call reads -> the tensor that it reads instead.
     """
-    tensors = [ports.get(i, port) for i, port in enumerate(graph.reads(node))]
-    return replace(graph, calls={**graph.calls, node: _with_ports(graph.calls[node], tensors)})
+    calls = {
+        node: _with_ports(graph.calls[node], [ports.get(i, port) for i, port in enumerate(graph.reads(node))])
+        for node, ports in changes.items()
+    }
+    return replace(graph, calls={**graph.calls, **calls})
 
 
 def _with_ports(call: Arguments, ports: Sequence[Port]) -> Arguments:
@@ -97,8 +105,26 @@ def with_layers(graph: Graph, records: Mapping[str, Record]) -> Graph:
 
 def with_call(graph: Graph, key: str, call: Arguments) -> tuple[Graph, Port]:
     """The graph with one more call of a layer, and the first output of this call."""
-    number = 1 + max((number for layer, number in graph.calls if layer == key), default=-1)
-    return replace(graph, calls={**graph.calls, (key, number): call}), Port(key, number)
+    graph, (port,) = with_calls(graph, [(key, call)])
+    return graph, port
+
+
+def with_calls(graph: Graph, calls: Sequence[tuple[str, Arguments]]) -> tuple[Graph, list[Port]]:
+    """The graph with more calls of layers, and the first output of each of these calls.
+
+    Args:
+        graph: the graph.
+        calls: the key of the layer and the arguments, for each new call.
+    """
+    numbers = dict.fromkeys((key for key, _ in calls), 0)  # key -> the number of the next call
+    for key, number in graph.calls:
+        if key in numbers:
+            numbers[key] = max(numbers[key], number + 1)
+    added: dict[Node, Arguments] = {}
+    for key, call in calls:
+        added[key, numbers[key]] = call
+        numbers[key] += 1
+    return replace(graph, calls={**graph.calls, **added}), [Port(*node) for node in added]
 
 
 def renamed(graph: Graph, key: str, name: str) -> Graph:
@@ -121,6 +147,41 @@ def unused(name: str, taken: Iterable[str]) -> str:
     >>> unused("drop", ["drop", "drop_1"])
     'drop_2'
     """
-    taken = set(taken)
-    candidates = chain([name], (f"{name}_{i}" for i in count(1)))
-    return next(candidate for candidate in candidates if candidate not in taken)
+    return FreeNames(taken).take(name)
+
+
+class FreeNames:
+    """Names that are not taken, given out one after the other as by `unused`. The search for the next free name goes on
+    where the last search for the same name has ended.
+
+    >>> names = FreeNames(["drop"])
+    >>> names.take("drop"), names.take("drop"), names.take("relu")
+    ('drop_1', 'drop_2', 'relu')
+    """
+
+    def __init__(self, taken: Iterable[str]) -> None:
+        self._taken = Counter(taken)
+        self._numbers: dict[str, int] = {}  # name -> the lowest number that may be free; 0 for the name itself
+
+    def take(self, name: str) -> str:
+        """The name, or the first free one of name_1, name_2, ...; it is taken from now on."""
+        number = self._numbers.get(name, 0)
+        while (candidate := f"{name}_{number}" if number else name) in self._taken:
+            number += 1
+        self._numbers[name] = number
+        self.reserve(candidate)
+        return candidate
+
+    def reserve(self, name: str) -> None:
+        """Marks a name as taken."""
+        self._taken[name] += 1
+
+    def release(self, name: str) -> None:
+        """Marks a name as free, if it was taken once."""
+        self._taken[name] -= 1
+        if not self._taken[name]:
+            del self._taken[name]
+        stem, _, digits = name.rpartition("_")
+        self._numbers[name] = 0
+        if digits.isdecimal():
+            self._numbers[stem] = min(self._numbers.get(stem, 0), int(digits))

@@ -6,13 +6,17 @@ import numpy as np
 import pytest
 from toolz import compose, curry, pipe
 
-from helpers.records import layer, numbers, sequential, snapshot
+from helpers.records import call, functional, layer, numbers, sequential, snapshot
 from kerassurgery_fn.edits import (
     ConvertDtype,
+    DeepenLayer,
+    DeleteBlock,
     DeleteChannels,
     DeleteLayer,
     FoldBatchNorm,
+    InsertLayer,
     RenameLayer,
+    ReplaceLayer,
     SetConfig,
     SetTrainable,
 )
@@ -67,6 +71,15 @@ def layers_of(count):
     return snapshot(sequential("chain", (None, 4), *layers), weights)
 
 
+def blocks_of(count):
+    """Residual blocks of one Dense layer each."""
+    calls = [call(layer("Dense", "sum_0", units=4), "x")]
+    for i in range(count):
+        calls.append(call(layer("Dense", f"dense_{i}", units=4), f"sum_{i}"))
+        calls.append(call(layer("Add", f"sum_{i + 1}"), [f"sum_{i}", f"dense_{i}"]))
+    return snapshot(functional("blocks", {"x": (None, 4)}, *calls, outputs=f"sum_{count}"))
+
+
 def work(edit, model):
     """The number of Python functions that an edit calls, generators counted at each item."""
     calls = []
@@ -84,12 +97,17 @@ def work(edit, model):
     return len(calls)
 
 
+DROPOUT = Snapshot(layer("Dropout", "dropout"), {})
 EDITS_OF_MANY_LAYERS = {
     "SetTrainable": lambda n: SetTrainable("*", False),
     "SetConfig": lambda n: SetConfig("*@ReLU", negative_slope=0.3),
     "ConvertDtype": lambda n: ConvertDtype("float16"),
     "FoldBatchNorm": lambda n: FoldBatchNorm(),
     "DeleteLayer": lambda n: DeleteLayer("*@ReLU"),
+    "InsertLayer": lambda n: InsertLayer(DROPOUT, after="dense_*"),
+    "InsertLayer before": lambda n: InsertLayer(DROPOUT, before="dense_*"),
+    "ReplaceLayer": lambda n: ReplaceLayer("relu_*", DROPOUT),
+    "DeepenLayer": lambda n: DeepenLayer("dense_*"),
     "DeleteChannels": lambda n: DeleteChannels("dense_*", [0], allow_output_change=True),
     "RenameLayer": lambda n: Plan.at_once(*(RenameLayer(f"dense_{i}", f"first_{i}") for i in range(n))),
     "DeleteChannels at once": lambda n: Plan.at_once(*(DeleteChannels(f"dense_{i}", [0]) for i in range(n - 1))),
@@ -101,4 +119,9 @@ def test_the_work_of_an_edit_is_linear_in_the_number_of_layers(edit_of):
     """Twice as many layers are twice as much work. An edit that looks at all layers for each layer fails."""
     models = {n: layers_of(n) for n in (15, 30, 60)}
     small, middle, large = (work(edit_of(n), model) for n, model in models.items())
+    assert large - middle < 2.2 * (middle - small)
+
+
+def test_the_work_of_deleting_all_blocks_is_linear_in_their_number():
+    small, middle, large = (work(DeleteBlock("sum_*"), blocks_of(n)) for n in (15, 30, 60))
     assert large - middle < 2.2 * (middle - small)

@@ -5,7 +5,7 @@ import copy
 import pytest
 
 from helpers.records import call, functional, layer, operation, sequential
-from kerassurgery_fn.graph import Rewiring, read_graph, rewire, trace
+from kerassurgery_fn.graph import FreeNames, Rewiring, read_graph, rewire, trace, unused
 from kerassurgery_fn.values.frozen import freeze
 from kerassurgery_fn.values.snapshot import Snapshot
 
@@ -221,3 +221,23 @@ def test_layers_and_nested_models_that_do_not_change_are_shared(net):
 def test_the_rewired_record_can_be_read(net):
     made = rewire(net, Rewiring({("r", 0)}, replaced={("r", 0, 0): ("tail", 0, 0)}))
     assert [call.path for call in trace(read_graph(Snapshot(made, {}))).calls][-2:] == ["c", "d"]
+
+
+# --- names
+
+
+def test_free_names_are_those_that_a_search_from_the_start_would_find():
+    taken = ["a", "a_1", "a_3", "b_2"]
+    names = FreeNames(taken)
+    for name in ["a", "a", "b", "b", "b_2", "a", "a_1", "b"]:
+        expected = unused(name, taken)
+        assert names.take(name) == expected
+        taken.append(expected)
+
+
+def test_a_name_that_is_released_is_free_again_if_it_was_taken_once():
+    names = FreeNames(["a", "a_1", "a_2", "b", "b"])
+    assert names.take("a") == "a_3"
+    names.release("a_1")
+    names.release("b")
+    assert (names.take("a"), names.take("a"), names.take("b")) == ("a_1", "a_4", "b_1")

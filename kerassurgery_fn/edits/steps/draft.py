@@ -15,6 +15,7 @@ from toolz import dissoc, keyfilter
 from kerassurgery_fn.analysis.masks import with_masks, without_masks
 from kerassurgery_fn.analysis.shape_collector import Facts
 from kerassurgery_fn.analysis.shapes import settled
+from kerassurgery_fn.edits.steps.new_layers import Addition, records_of
 from kerassurgery_fn.errors import UnknownCall, UnknownLayer
 from kerassurgery_fn.graph import (
     Graph,
@@ -28,13 +29,9 @@ from kerassurgery_fn.graph import (
     graph_at,
     join_path,
     model_in,
-    own_record,
     read_graph,
-    unused,
-    with_name,
 )
 from kerassurgery_fn.rules.registry import is_operation
-from kerassurgery_fn.values.frozen import freeze
 from kerassurgery_fn.values.snapshot import Snapshot, Weights
 
 SpecsOf = Callable[[str], Mapping[Port, Spec]]  # path of a model -> the specs of its tensors
@@ -108,7 +105,7 @@ class Draft:
 
     def is_replaced(self, path: str) -> bool:
         """Whether a layer, or a model around it, is replaced by another layer."""
-        return any(within(path, model) for model in self.replaced)
+        return not self.replaced.isdisjoint(paths_to(path))
 
     def find_one(self, selector: Selector) -> str:
         """The path of the only selected layer.
@@ -137,7 +134,7 @@ class Draft:
         that operation changes the mask, so it is no longer the one that Keras passes automatically."""
         scope, key = parted(path)
         graph = self.graph(scope)
-        if not is_operation(graph.layers[key]) or key in {key for key, _ in graph.live}:
+        if not is_operation(graph.layers[key]) or not graph.alive.isdisjoint(graph.nodes(key)):
             return self
         return self.with_graph(scope, with_masks(graph, self.facts(scope).specs)[0])
 
@@ -155,10 +152,10 @@ class Draft:
         """The draft with other weights for some layers: path -> arrays in the order of `get_weights()`."""
         return replace(self, arrays={**self.arrays, **arrays})
 
-    def without(self, path: str) -> Draft:
-        """The draft without the weights of a layer and of the layers in it."""
-        inside = f"{path}/"
-        gone = frozenset(owner for owner in self.weights if owner == path or owner.startswith(inside))
+    def without(self, *paths: str) -> Draft:
+        """The draft without the weights of some layers and of the layers in them."""
+        layers = {*paths}
+        gone = frozenset(owner for owner in self.weights if not layers.isdisjoint(paths_to(owner)))
         return replace(self, arrays=dissoc(self.arrays, *gone), fresh=self.fresh - gone, gone=self.gone | gone)
 
     def without_model(self, path: str, new: Record) -> Draft:
@@ -173,26 +170,39 @@ class Draft:
         return settled(self.graph(scope), self.weights, scope)
 
     def added(self, scope: str, layer: Snapshot, key: str = "", name: str | None = None) -> tuple[Draft, str]:
-        """The draft with a new layer without calls, and the key of the layer in its model.
+        """The draft with a new layer without calls, and the key of the layer in its model; arguments as in `Addition`.
 
         Args:
             scope: the path of the model.
-            layer: the layer.
-            key: the key of the layer that it replaces, if any.
-            name: the name of the layer; by default its own, with a number if another layer has that name.
+        """
+        draft, (new,) = self.with_additions(scope, [Addition(layer, key, name)])
+        return draft, new
+
+    def with_additions(self, scope: str, additions: Sequence[Addition]) -> tuple[Draft, list[str]]:
+        """The draft with new layers without calls, and the keys of the layers in their model.
+
+        Args:
+            scope: the path of the model.
+            additions: the layers.
         """
         graph = self.graph(scope)
-        taken = {graph.name(other) for other in graph.layers if other != key}
-        name = name or unused(layer.name, taken)
-        key = key or unused(name, graph.layers)
-        path = join_path(scope, key)
-        record = freeze(with_name(dissoc(own_record(layer.record), "compile_config"), name))
-        stated = {port: spec for port, spec in graph.stated.items() if port.layer != key}  # outputs of a replaced layer
-        graph = replace(graph, layers={**graph.layers, key: record}, changed=graph.changed | {key}, stated=stated)
-        draft = self.without(path).without_model(path, record).with_graph(scope, graph)
-        draft = draft.with_arrays({join_path(path, inner): a for inner, a in layer.weights.items()})
-        fresh = frozenset(() if model_in(record) or "" in layer.weights else [path])
-        return replace(draft, fresh=(draft.fresh - {path}) | fresh, restarted=draft.restarted | {path}), key
+        records = records_of(additions, graph)
+        paths = {key: join_path(scope, key) for key in records}
+        # What is stated of the outputs of a replaced layer does not hold for the new one.
+        stated = {port: spec for port, spec in graph.stated.items() if port.layer not in records}
+        graph = replace(
+            graph, layers={**graph.layers, **records}, changed=graph.changed | records.keys(), stated=stated
+        )
+        draft = self.without(*paths.values())
+        for key, record in records.items():
+            draft = draft.without_model(paths[key], record)
+        layers = dict(zip(paths.values(), (addition.layer for addition in additions), strict=True))
+        arrays = {join_path(path, inner): a for path, layer in layers.items() for inner, a in layer.weights.items()}
+        drawn = {path for path, layer in layers.items() if not (model_in(layer.record) or "" in layer.weights)}
+        draft = draft.with_graph(scope, graph).with_arrays(arrays)
+        return replace(draft, fresh=(draft.fresh - layers.keys()) | drawn, restarted=draft.restarted | layers.keys()), [
+            *records
+        ]
 
     def copied(self, scope: str, key: str, name: str | None = None) -> tuple[Draft, str]:
         """The draft with a copy of a layer in its current state, without calls, and the key of the copy."""
@@ -223,7 +233,17 @@ class Draft:
 
     def is_restarted(self, path: str) -> bool:
         """Whether the optimizer's state of a layer is dropped."""
-        return any(within(path, restarted) for restarted in self.restarted)
+        return not self.restarted.isdisjoint(paths_to(path))
+
+
+def paths_to(path: str) -> list[str]:
+    """The path of a layer, followed by the paths of the models around it.
+
+    >>> paths_to("a/b/c")
+    ['a/b/c', 'a/b', 'a']
+    """
+    parts = path.split("/")
+    return ["/".join(parts[:n]) for n in range(len(parts), 0, -1)]
 
 
 def parted(path: str) -> tuple[str, str]:
