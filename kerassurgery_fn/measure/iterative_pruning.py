@@ -80,9 +80,9 @@ def prune_iteratively(
     is to be cut is left out.
 
     With `folder`, each round is written to disk when it is done: `plan.json`, `model.keras` and `metrics.json` in
-    `round_1`, `round_2`, .... The same call on the same model goes on where a run was killed, and gives the result of
-    a run that was not, if `fine_tune` does (it sets seeds). Settings are compared with those of the earlier run,
-    functions by their names; not so `data`, `fine_tune`, `evaluate` and `tolerance`.
+    `round_1`, `round_2`, .... The same call on the same model resumes a run that was killed. The result is that of an
+    uninterrupted run if `fine_tune` sets its seeds. The settings must be those of the earlier run; functions are
+    compared by their names, and `data`, `fine_tune`, `evaluate` and `tolerance` are not compared.
 
     Args:
         model: a Keras model, which is not changed, or a snapshot.

@@ -1,4 +1,4 @@
-"""The folder of iterative pruning: each round is written to disk, so that a run that was killed goes on.
+"""The folder of iterative pruning: each round is written to disk, so that a run that was killed can be resumed.
 
     folder/run.json               the settings, and the fingerprint of the first model with digests of its weights
     folder/round_0/metrics.json   the first model: metric, costs, widths

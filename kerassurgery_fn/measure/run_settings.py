@@ -1,4 +1,4 @@
-"""What a run on a model is written for: its settings and its model, so that it goes on with nothing else."""
+"""What a run on a model is written for: its settings and its model. A run is resumed with the same ones only."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def refuse_other_run(data: Any, what: str, model: Snapshot, settings: Mapping[st
         )
     if others:
         raise BadValue(
-            f"{what} is of other settings: {', '.join(others[:SHOWN])}. Give another path, or the same settings to go "
-            "on"
+            f"{what} is of other settings: {', '.join(others[:SHOWN])}. Give another path, or the same settings to "
+            "resume it"
         )
 
 

@@ -87,8 +87,8 @@ def sensitivity(
         inexact: whether groups are measured, too, that go through a softmax or a normalisation over channels.
         executor: a `concurrent.futures.Executor`, whose workers evaluate cuts; `evaluate` must be a function of a
             module where they are processes.
-        cache: the path of a JSON file to which each metric is written at once. The same call goes on where it was
-            stopped, also with more ratios. `evaluate` and `data` are not compared with those of the earlier call.
+        cache: the path of a JSON file to which each metric is written at once. The same call resumes from it,
+            also with more ratios. `evaluate` and `data` are not compared with those of the earlier call.
         progress: as for `measure_statistics`, a step for each cut.
         **options: options of `importance` and of the criterion.
 

@@ -124,7 +124,7 @@ def net():
     ]  # fmt: skip
     model = keras.Sequential(parts, name="net")
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, name="loss")
-    model.compile(keras.optimizers.Adam(name="adam"), loss)
+    model.compile(keras.optimizers.Adam(name="adam"), loss, run_eagerly=True)  # a few steps are not worth compiling
     return model
 
 
@@ -182,6 +182,7 @@ def counted(tuned):
 
 
 @keras_only
+@pytest.mark.slow
 def test_criteria_read_data_in_each_round():
     batches = []
 

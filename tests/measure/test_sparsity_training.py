@@ -39,13 +39,13 @@ def net(**options):
     y = layers.Add(name="add")([y, layers.Conv2D(8, 1, activation="relu", name="side")(y)])
     y = layers.Dense(6, activation="relu", name="hidden")(layers.Flatten(name="flat")(y))
     model = keras.Model(x, layers.Dense(1, name="top")(y), name="net")
-    model.compile(keras.optimizers.SGD(options.pop("rate", 0.05)), "mse", **options)
+    model.compile(keras.optimizers.SGD(options.pop("rate", 0.05)), "mse", jit_compile=False, **options)
     return model
 
 
 def still(**options):
-    """The model with a learning rate at which training itself changes next to nothing."""
-    return net(rate=1e-6, **options)
+    """The model with a learning rate at which training itself changes next to nothing; for a few steps."""
+    return net(rate=1e-6, **{"run_eagerly": True, **options})
 
 
 def norms_of(model, name):
@@ -86,7 +86,7 @@ def test_growing_decay_grows_for_the_channels_of_a_plan():
 
 def test_a_callback_is_called_for_all_steps_of_an_execution():
     callback = GroupLasso(2e3, ignore="conv")
-    share, norms = left(still(steps_per_execution=2), callback, batch_size=16)
+    share, norms = left(still(steps_per_execution=2, run_eagerly=False), callback, batch_size=16)
     assert callback.steps_done == 4
     np.testing.assert_allclose(share, 1 - 4 * 1e-6 * 2e3 * np.sqrt(SIZE) / norms, rtol=5e-3)
 
@@ -94,7 +94,7 @@ def test_a_callback_is_called_for_all_steps_of_an_execution():
 def test_the_schedule_of_the_learning_rate_counts():
     model = net()
     schedule = keras.optimizers.schedules.PiecewiseConstantDecay([1], [1e-6, 3e-6])  # iterations up to 1, and later
-    model.compile(keras.optimizers.SGD(schedule), "mse")
+    model.compile(keras.optimizers.SGD(schedule), "mse", run_eagerly=True)
     share, norms = left(model, GroupLasso(2e4, ignore="conv"))
     shrunk_again = norms_of(model, "hidden")
     model.fit(X, Y, batch_size=64, verbose=0, callbacks=[GroupLasso(2e4, ignore="conv")])
@@ -190,7 +190,7 @@ def test_a_penalty_of_ones_own_and_mixed_precision():
     x = keras.Input((4, 4, 3))
     y = layers.Dense(5, dtype="mixed_float16", name="hidden")(layers.Flatten()(x))
     model = keras.Model(x, layers.Dense(1, dtype="float16", name="top")(y))
-    model.compile(keras.optimizers.SGD(1e-7), "mse")
+    model.compile(keras.optimizers.SGD(1e-7), "mse", jit_compile=False)
     share, _ = left(model, HalfOfAll(of="producers"))
     assert capture(model).weights["top"][0].dtype == np.float16
     assert share.min() > 0.5  # the kernel that reads the channels is not shrunk
