@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from pathlib import PurePosixPath
 from tempfile import TemporaryFile
 
-from kerassurgery_fn.archive.file_regions import Region, Window
+from kerassurgery_fn.archive.check_sums import check_sum
+from kerassurgery_fn.archive.file_regions import Region
 from kerassurgery_fn.errors import BadFile
 
 CONFIG, METADATA, WEIGHTS, ASSETS = "config.json", "metadata.json", "model.weights.h5", "assets"
@@ -95,14 +96,6 @@ class Members:
             return self._archive.getinfo(name)
         except KeyError:
             raise BadFile(f"{self.path} has no member {name}, which every .keras file has") from None
-
-
-def check_sum(region: Region) -> int:
-    """The CRC-32 of a region."""
-    total, window = 0, Window(region)
-    while chunk := window.read(CHUNK):
-        total = zlib.crc32(chunk, total)
-    return total
 
 
 @contextmanager

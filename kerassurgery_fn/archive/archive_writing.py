@@ -6,7 +6,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from kerassurgery_fn.archive.archive_members import check_sum
+from kerassurgery_fn.archive.check_sums import check_sum
 from kerassurgery_fn.archive.file_regions import GrowingWindow
 
 LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the time of all members, so that equal snapshots give equal bytes

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import h5py
 import ml_dtypes
@@ -18,10 +19,11 @@ import numpy as np
 from kerassurgery_fn.archive.file_regions import Region, Window
 from kerassurgery_fn.archive.layer_groups import Arrays
 from kerassurgery_fn.errors import BadFile
-from kerassurgery_fn.values.mapped_arrays import blocks
+from kerassurgery_fn.values.mapped_arrays import BLOCK, blocks, is_read_lazily
 
 MAX_RATIO = 100  # of the bytes of an array to its bytes in the file
 RATIO_FLOOR = 1 << 26  # bytes; smaller arrays may have any ratio
+Item = TypeVar("Item")
 Load = Callable[[int, int], np.ndarray]  # offset, number of bytes -> the bytes
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
@@ -147,10 +149,24 @@ def write_arrays(file: h5py.File, group: str, arrays: Sequence[np.ndarray]) -> N
     written = file.require_group(f"{group}/vars")
     for index, array in enumerate(arrays):
         dataset = written.create_dataset(str(index), array.shape, array.dtype)
-        for place, block in blocks(array):
+        parts = blocks(array)
+        for place, block in read_ahead(parts) if is_read_lazily(array) and array.nbytes > BLOCK else parts:
             dataset[place] = block
         if array.dtype == BFLOAT16:
             dataset.attrs["dtype"] = "bfloat16"
+
+
+def read_ahead(items: Iterator[Item]) -> Iterator[Item]:
+    """The items, each made by another thread while the one before it is used.
+
+    >>> list(read_ahead(iter("abc")))
+    ['a', 'b', 'c']
+    """
+    with ThreadPoolExecutor(1) as pool:
+        upcoming = pool.submit(next, items, None)
+        while (item := upcoming.result()) is not None:
+            upcoming = pool.submit(next, items, None)
+            yield item
 
 
 def _fault(dataset: h5py.Dataset) -> str:
