@@ -6,7 +6,6 @@ import runpy
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import typer
 from toolz import keyfilter
 
@@ -14,10 +13,12 @@ from kerassurgery_fn import __version__
 from kerassurgery_fn.analysis.coupled_groups import groups
 from kerassurgery_fn.analysis.layer_costs import cost
 from kerassurgery_fn.archive import read_model, read_weights
+from kerassurgery_fn.archive.file_checks import ERROR, Problem, find_problems
+from kerassurgery_fn.arguments.suggestions import counted
 from kerassurgery_fn.cli.argument_values import content_of
 from kerassurgery_fn.cli.edit_verbs import FILE, JSON, OUT, OVERWRITE, add_verbs
 from kerassurgery_fn.cli.edited_files import apply, read, refuse_existing, write
-from kerassurgery_fn.cli.terminal import DEBUG, note, print_json, print_tables, refusing, working
+from kerassurgery_fn.cli.terminal import DEBUG, REFUSED, note, print_json, print_tables, refusing, working
 from kerassurgery_fn.differences import diff, load_diff, patch, save_diff
 from kerassurgery_fn.documents.field_types import is_library_name
 from kerassurgery_fn.documents.plan_files import decode, loads, save_plan
@@ -28,6 +29,7 @@ from kerassurgery_fn.measure.data_files import read_data
 from kerassurgery_fn.measure.model_pruning import prune as pruned
 from kerassurgery_fn.report import report_html, tables_of
 from kerassurgery_fn.report.explanation import explain as explained
+from kerassurgery_fn.values.tables import Table
 
 app = typer.Typer(
     help="Surgery on .keras files, without Keras. Exit codes: 0 done, 1 refused, 2 wrong usage.",
@@ -108,20 +110,22 @@ def compare(
 
 @command("Look", "check model.keras")
 def check(source: FILE, as_json: JSON = False) -> None:
-    """Whether a file is whole and its weights are those of its config. The exit code is 1 if not."""
+    """Every problem of a file: damage, and weights that are not those of its config. The exit code is 1 for errors."""
     with working(f"checking {source}"):
-        snapshot = read_model(source)
-    faults = [path for path, arrays in snapshot.weights.items() if not all(map(_is_finite, arrays))]
+        problems = find_problems(str(source))
+    errors = sum(problem.severity == ERROR for problem in problems)
     if as_json:
-        print_json({"file": str(source), "model": snapshot.name, "layers with NaN or infinite weights": faults})
-        return
-    for path in faults:
-        note(f"warning: layer {path!r} has weights that are NaN or infinite")
-    typer.echo(f"{source}: {snapshot!r}")
-
-
-def _is_finite(array: np.ndarray) -> bool:
-    return array.dtype.kind in "iub" or bool(np.isfinite(array).all())
+        print_json({
+            "file": str(source), "errors": errors, "warnings": len(problems) - errors,
+            "problems": [problem._asdict() for problem in problems],
+        })  # fmt: skip
+    elif problems:
+        title = f"{source}: {counted(errors, 'error')}, {counted(len(problems) - errors, 'warning')}"
+        print_tables([Table(title, Problem._fields, tuple(problems))], as_json)
+    else:
+        typer.echo(f"{source}: no problem; {read_model(source, lazy=True)!r}")
+    if errors:
+        raise typer.Exit(REFUSED)
 
 
 # --- change

@@ -18,6 +18,7 @@ import pytest
 
 from helpers.records import call, functional, layer, numbers, sequential, snapshot
 from kerassurgery_fn.archive.archive_members import CONFIG, WEIGHTS
+from kerassurgery_fn.archive.file_checks import ERROR, find_problems
 from kerassurgery_fn.archive.model_files import read_model, write_model
 from kerassurgery_fn.errors import SurgeryError
 from kerassurgery_fn.rules.strictness import strict_rules
@@ -162,7 +163,10 @@ def outcome_of(path, seed):
     """The error of reading a file and writing it again, or `read` if there is none. Odd seeds read lazily."""
     try:
         with strict_rules(False):
-            write_model(read_model(path, lazy=seed % 2 == 1), path.with_name("again.keras"), overwrite=True)
+            problems = find_problems(str(path))
+            assert not any("\n" in problem.message for problem in problems)
+            model = model_of(path, seed, problems)
+            write_model(model, path.with_name("again.keras"), overwrite=True)
     except SurgeryError as error:
         refusal = error
     except Exception as error:
@@ -171,3 +175,12 @@ def outcome_of(path, seed):
         return "read"
     assert "\n" not in str(refusal), f"seed {seed}"
     return type(refusal).__name__
+
+
+def model_of(path, seed, problems):
+    """The model of a file. A file that is refused has an error for the check of files, too."""
+    try:
+        return read_model(path, lazy=seed % 2 == 1)
+    except SurgeryError:
+        assert any(problem.severity == ERROR for problem in problems), "the check finds no error"
+        raise

@@ -124,12 +124,12 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         measured([sys.executable, "-c", MAKE_RESNET], folder)
-        print(table(in_turns(COMMANDS, folder, options.repetitions)), flush=True)
+        sys.stdout.write(table(in_turns(COMMANDS, folder, options.repetitions)) + "\n")
         if options.gigabytes:
             measured([sys.executable, "-c", MAKE_WIDE.replace("GIGABYTES", str(options.gigabytes))], folder)
             runs = in_turns(WIDE_COMMANDS, folder, options.repetitions)
             sizes = {name: os.path.getsize(Path(folder, name)) / 1e6 for name in ("wide.keras", "half.keras")}
-            print(table(runs), sizes, "megabytes", sep="\n")
+            sys.stdout.write(f"{table(runs)}\n{sizes} megabytes\n")
         os.chdir(ROOT)
 
 

@@ -73,15 +73,17 @@ def test_tables_as_json(folder, command):
 
 
 def test_check(folder):
-    assert "3 layers with weights, 92 parameters" in run("check", "m.keras")
+    assert "no problem; <Snapshot of 'm': 3 layers with weights, 92 parameters>" in run("check", "m.keras")
     broken = {**WEIGHTS, "b": (numbers(6, 4) * np.nan, numbers(4))}
     write_model(snapshot(RECORD, broken), "nan.keras")
-    assert "warning: layer 'b' has weights that are NaN or infinite" in run("check", "nan.keras")
-    assert json.loads(run("check", "nan.keras", "--json"))["layers with NaN or infinite weights"] == ["b"]
+    assert "weight 0 has elements that are NaN or infinite" in run("check", "nan.keras")
+    report = json.loads(run("check", "nan.keras", "--json"))
+    assert (report["errors"], report["warnings"], report["problems"][0]["place"]) == (0, 1, "b")
     Path("m.keras").write_bytes(Path("m.keras").read_bytes()[:-30])
-    output = run("check", "m.keras", code=1)
-    assert output.startswith("error: m.keras is no .keras file")
-    assert output.count("\n") == 1
+    assert "1 error, 0 warnings" in run("check", "m.keras", code=1)
+    (problem,) = json.loads(run("check", "m.keras", "--json", code=1))["problems"]
+    assert problem["severity"] == "error"
+    assert problem["message"].startswith("m.keras is no .keras file")
 
 
 def test_the_version():
