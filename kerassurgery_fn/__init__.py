@@ -21,6 +21,7 @@ What depends on what  analyse, groups, residual_blocks, explain
 How much, how useful  cost, importance, Scores, save_scores, load_scores, criterion, score_by_apoz
 Statistics of data    measure_statistics, save_statistics, load_statistics
 Prune to a budget     prune, plan_pruning, reconstructed
+Delete whole blocks   score_blocks, BlockScores; depth= of prune and plan_pruning
 Prune and train       prune_iteratively, recalibrate_batch_norm
 Train to be pruned    GroupLasso, BatchNormL1, RelativeDecay, GrowingDecay, SparsityTraining: callbacks for fit
 How sensitive it is   sensitivity, Sensitivity, save_sensitivity, load_sensitivity, plot_sensitivity
@@ -125,6 +126,7 @@ if TYPE_CHECKING:
     from kerassurgery_fn.keras_surgeon.job_collector import Surgeon
     from kerassurgery_fn.measure.apoz_scoring import score_by_apoz
     from kerassurgery_fn.measure.batch_norm_recalibration import recalibrate_batch_norm
+    from kerassurgery_fn.measure.block_scoring import score_blocks
     from kerassurgery_fn.measure.iterative_pruning import prune_iteratively
     from kerassurgery_fn.measure.model_pruning import prune
     from kerassurgery_fn.measure.model_scoring import importance
@@ -133,6 +135,7 @@ if TYPE_CHECKING:
     from kerassurgery_fn.measure.sparsity_callbacks import SparsityTraining
     from kerassurgery_fn.measure.sparsity_penalties import BatchNormL1, GroupLasso, GrowingDecay, RelativeDecay
     from kerassurgery_fn.measure.statistics_pass import measure_statistics
+    from kerassurgery_fn.pruning.block_scores import BlockScores
     from kerassurgery_fn.pruning.channel_scores import Scores
     from kerassurgery_fn.pruning.channel_sensitivity import Sensitivity, load_sensitivity, save_sensitivity
     from kerassurgery_fn.pruning.criterion_registry import criterion
@@ -166,6 +169,7 @@ _EXPORTS = {
     "analysis.residual_blocks": "residual_blocks",
     "measure.apoz_scoring": "score_by_apoz",
     "measure.batch_norm_recalibration": "recalibrate_batch_norm",
+    "measure.block_scoring": "score_blocks",
     "measure.iterative_pruning": "prune_iteratively",
     "measure.model_pruning": "prune",
     "measure.model_scoring": "importance",
@@ -173,6 +177,7 @@ _EXPORTS = {
     "measure.sparsity_penalties": "BatchNormL1 GroupLasso GrowingDecay RelativeDecay",
     "measure.statistics_pass": "measure_statistics",
     "measure.sensitivity_analysis": "sensitivity",
+    "pruning.block_scores": "BlockScores",
     "pruning.channel_scores": "Scores",
     "pruning.channel_sensitivity": "Sensitivity load_sensitivity save_sensitivity",
     "pruning.criterion_registry": "criterion",
@@ -202,23 +207,23 @@ _MODULES = {name: module for module, names in _EXPORTS.items() for name in names
 
 __all__ = [
     "AddInput", "AmbiguousLayer", "BadData", "BadDocument", "BadFile", "BadScores", "BadValue", "BatchNormL1",
-    "BrokenSnapshot", "BudgetMissed", "CannotWiden", "ChannelOutOfRange", "ClassNotKept", "ConvertDtype",
-    "DeepenLayer", "DeleteBlock", "DeleteChannels", "DeleteLayer", "ExtractModel", "FlattenModel", "FoldBatchNorm",
-    "GroupLasso", "GrowingDecay", "HiddenState", "InexactCut", "InsertLayer", "KeepChannels", "MisfitTensor",
-    "MissingData", "MixInputs", "NameTaken", "NestLayers", "NoBatchNorm", "NoBlock", "NoChannels", "NoHead",
-    "NotAGraph", "NotALayer", "NotASnapshot", "NotEncodable", "NotFoldable", "NotIndependent", "NothingLeft",
-    "OtherModel", "PartialGroup", "PinnedChannels", "Plan", "RelativeDecay", "RenameLayer", "RenameModel",
-    "ReorderChannels", "ReplaceHead", "ReplaceLayer", "Scores", "Sensitivity", "SetConfig", "SetInputShape",
-    "SetOutputs", "SetTrainable", "Snapshot", "SparsityTraining", "Surgeon", "SurgeryError", "TakenNode",
-    "UnknownCall", "UnknownCriterion", "UnknownEdit", "UnknownField", "UnknownGroup", "UnknownJob", "UnknownLayer",
-    "UnknownNode", "UnknownVersion", "UnreachableBudget", "UnshareLayer", "WidenChannels", "WrongShape", "analyse",
-    "capture", "concatenate", "cost", "criterion", "decode", "diff", "diff_plans", "encode", "explain", "groups",
-    "importance", "load_diff", "load_plan", "load_scores", "load_sensitivity", "load_statistics", "made_for",
-    "measure_statistics", "of_class", "patch", "plan_pruning", "plot_sensitivity", "plot_widths", "probe_rule",
-    "prune", "prune_iteratively", "read_metadata", "read_model", "read_weights", "rebuild", "recalibrate_batch_norm",
-    "reconstructed", "report_html", "residual_blocks", "rule", "save_diff", "save_plan", "save_scores",
-    "save_sensitivity", "save_statistics", "score_by_apoz", "sensitivity", "show", "simplify", "write_model",
-    "write_weights",
+    "BlockScores", "BrokenSnapshot", "BudgetMissed", "CannotWiden", "ChannelOutOfRange", "ClassNotKept",
+    "ConvertDtype", "DeepenLayer", "DeleteBlock", "DeleteChannels", "DeleteLayer", "ExtractModel", "FlattenModel",
+    "FoldBatchNorm", "GroupLasso", "GrowingDecay", "HiddenState", "InexactCut", "InsertLayer", "KeepChannels",
+    "MisfitTensor", "MissingData", "MixInputs", "NameTaken", "NestLayers", "NoBatchNorm", "NoBlock", "NoChannels",
+    "NoHead", "NotAGraph", "NotALayer", "NotASnapshot", "NotEncodable", "NotFoldable", "NotIndependent",
+    "NothingLeft", "OtherModel", "PartialGroup", "PinnedChannels", "Plan", "RelativeDecay", "RenameLayer",
+    "RenameModel", "ReorderChannels", "ReplaceHead", "ReplaceLayer", "Scores", "Sensitivity", "SetConfig",
+    "SetInputShape", "SetOutputs", "SetTrainable", "Snapshot", "SparsityTraining", "Surgeon", "SurgeryError",
+    "TakenNode", "UnknownCall", "UnknownCriterion", "UnknownEdit", "UnknownField", "UnknownGroup", "UnknownJob",
+    "UnknownLayer", "UnknownNode", "UnknownVersion", "UnreachableBudget", "UnshareLayer", "WidenChannels",
+    "WrongShape", "analyse", "capture", "concatenate", "cost", "criterion", "decode", "diff", "diff_plans",
+    "encode", "explain", "groups", "importance", "load_diff", "load_plan", "load_scores", "load_sensitivity",
+    "load_statistics", "made_for", "measure_statistics", "of_class", "patch", "plan_pruning", "plot_sensitivity",
+    "plot_widths", "probe_rule", "prune", "prune_iteratively", "read_metadata", "read_model", "read_weights",
+    "rebuild", "recalibrate_batch_norm", "reconstructed", "report_html", "residual_blocks", "rule", "save_diff",
+    "save_plan", "save_scores", "save_sensitivity", "save_statistics", "score_blocks", "score_by_apoz",
+    "sensitivity", "show", "simplify", "write_model", "write_weights",
 ]  # fmt: skip
 
 

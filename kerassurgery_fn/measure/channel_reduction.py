@@ -18,13 +18,13 @@ from kerassurgery_fn.measure.graph_execution import graph_runner
 from kerassurgery_fn.measure.input_batches import check_batch
 from kerassurgery_fn.values.snapshot import Snapshot
 
-Reduction = Callable[[Any], Mapping[str, Any]]  # from a tensor to statistics by name
+Reduction = Callable[..., Mapping[str, Any]]  # from tensors to statistics by name
 
 
 class ChannelReducer(keras.Model):
     """A model that runs another model and returns statistics of channels, not the activations.
 
-    `reductions` are functions of tensors: key -> the tensor, and the function.
+    `reductions` are functions of tensors: key -> the tensor, or a list of tensors, and the function.
 
     As a Keras model it is compiled into one function, in which activations are freed as soon as they are reduced.
     """
@@ -34,7 +34,7 @@ class ChannelReducer(keras.Model):
         model: keras.Model,
         snapshot: Snapshot,
         trace: Trace,
-        reductions: Mapping[Any, tuple[Ref, Reduction]],
+        reductions: Mapping[Any, tuple[Ref | list[Ref], Reduction]],
     ) -> None:
         super().__init__(name="reducer")
         self.source, self.reductions = model, reductions
@@ -50,7 +50,9 @@ class ChannelReducer(keras.Model):
         """The statistics of a batch: whether each input has NaN, and all reductions."""
         inputs = keras.tree.flatten(self.entry(x))
         tensors = self.run_graph(inputs, training)
-        return list(map(has_nan, inputs)), [reduction(tensors[ref]) for ref, reduction in self.reductions.values()]
+        return list(map(has_nan, inputs)), [
+            reduction(*map(tensors.__getitem__, as_list(ref))) for ref, reduction in self.reductions.values()
+        ]
 
     def reduce(self, batch: Any) -> dict[Any, dict[str, np.ndarray]]:
         """The statistics of a batch as NumPy arrays of 64 bits, by the key of the reduction and by name.
@@ -65,8 +67,13 @@ class ChannelReducer(keras.Model):
             raise BadData(cannot_run(self.source, batch, error)) from error
         refuse_nan_inputs(self.entry, nan_inputs)
         for (ref, _), arrays in zip(self.reductions.values(), results, strict=True):
-            refuse_not_finite(ref.path, "has activations that are", arrays)
+            refuse_not_finite(as_list(ref)[-1].path, "has activations that are", arrays)
         return dict(zip(self.reductions, map(in_64_bits, results), strict=True))
+
+
+def as_list(ref: Ref | list[Ref]) -> list[Ref]:
+    """The tensors of a reduction."""
+    return ref if isinstance(ref, list) else [ref]
 
 
 def entry_of(model: keras.Model) -> keras.Model:

@@ -56,6 +56,7 @@ STATISTICS: dict[str, Pass] = {
     "sensitivities of outputs": Pass(_late("gradient_pass", "measure_sensitivities")),
     "gradients of weights": Pass(_late("gradient_pass", "measure_weights"), loss=True),
     "products of inputs": Pass(_late("product_pass", "measure_products")),
+    "cosines of blocks": Pass(_late("block_pass", "measure_blocks")),
 }
 
 

@@ -13,17 +13,22 @@ from typing import Any
 from toolz import keyfilter, valfilter, valmap
 
 from kerassurgery_fn.analysis.channel_flow import analyse
+from kerassurgery_fn.analysis.coupled_groups import groups_of
 from kerassurgery_fn.analysis.input_shapes import Shapes
 from kerassurgery_fn.analysis.layer_costs import Cost, cost
+from kerassurgery_fn.analysis.residual_blocks import residual_blocks
 from kerassurgery_fn.arguments import as_flag, as_model_or_snapshot, meant, takes
 from kerassurgery_fn.channels import size
 from kerassurgery_fn.edits.plan import AtOnce, Plan
 from kerassurgery_fn.errors import BadValue, MissingData
+from kerassurgery_fn.measure.block_scoring import score_blocks
 from kerassurgery_fn.measure.model_scoring import ARGUMENTS as SCORING
 from kerassurgery_fn.measure.model_scoring import READING, captured, importance, statistics_for
 from kerassurgery_fn.pruning.activation_views import address
+from kerassurgery_fn.pruning.block_scores import BLOCK_INFLUENCE, BlockScores, mean_scores
 from kerassurgery_fn.pruning.channel_scores import Scores
 from kerassurgery_fn.pruning.criterion_registry import CRITERIA, Criterion, CriterionFunction, as_criterion
+from kerassurgery_fn.pruning.group_weights import named_groups
 from kerassurgery_fn.pruning.importance_scoring import refuse_options
 from kerassurgery_fn.pruning.pruning_plans import plan_pruning
 from kerassurgery_fn.pruning.reconstruction import reconstructed
@@ -39,7 +44,8 @@ class Pruned(ShownAsTable):
     - `plan`: the edit that makes it from the snapshot of the model;
     - `scores`: the scores by which channels were chosen;
     - `before`, `after`: the costs of both models, layer by layer;
-    - `widths`: address of each layer that lost channels -> its number of channels before and after.
+    - `widths`: address of each layer that lost channels -> its number of channels before and after, 0 if it was
+      deleted.
     """
 
     model: Any
@@ -79,6 +85,8 @@ def prune(
     inexact: bool = False,
     closest: bool = False,
     shapes: Shapes | None = None,
+    depth: float | str = 0,
+    block_scores: BlockScores | None = None,
     reconstruct: bool = False,
     **options: Any,
 ) -> Pruned:
@@ -91,11 +99,15 @@ def prune(
 
     Args:
         model: a Keras model, which is not changed, or a snapshot.
-        by: the criterion: a name, or a function, as for `importance`; or `Scores`.
+        by: the criterion: a name, or a function, as for `importance`; or `Scores`. `block_influence` scores blocks, see
+            `score_blocks`; channels are scored by `magnitude` then.
         data: data for criteria that need it, in any form that `fit` takes, with labels for the criteria on gradients of
             the loss; criteria on weights do not read it.
         channels, parameters, macs, bytes: budgets, as for `plan_pruning`.
         ratios, scope, max_ratio, min_channels, round_to, ignore, inexact, closest, shapes: as for `plan_pruning`.
+        depth: the fraction of residual blocks to delete before channels are deleted, or `"only"`, as for
+            `plan_pruning`.
+        block_scores: the importance of residual blocks; by default `score_blocks` by the same criterion.
         reconstruct: whether the layers that read deleted channels compute them from the others, by least squares on
             data: see `reconstructed`.
         **options: `reduction`, `normalisation`, `over`, `statistics`, `loss`, `batch_size`, `steps`, `progress`,
@@ -108,32 +120,72 @@ def prune(
         NotAGraph: the value is neither a model nor a snapshot.
         UnknownCriterion, BadScores, MissingData, BadData: see `importance`.
         UnreachableBudget, BadValue, UnknownLayer, NoChannels: see `plan_pruning`.
+        BadValue: both `depth` and `reconstruct` are given.
+        NoBlock: `depth` is given, and the model has no residual block.
 
     Warns:
         BudgetMissed: the budget cannot be reached and `closest` is True.
         InexactCut: `inexact` is True and the cut is not exact.
     """
+    reading, scoring = keyfilter(READING.__contains__, options), keyfilter(lambda name: name not in READING, options)
+    if isinstance(by, str) and by == BLOCK_INFLUENCE:
+        refuse_influence_alone(depth)
+        by, block_scores = "magnitude", block_scores or score_blocks(model, by, data=data, **reading)
     criterion = by if isinstance(by, Scores) else as_criterion(by)
     refuse_misspelt(criterion, options)
-    reading, scoring = keyfilter(READING.__contains__, options), keyfilter(lambda name: name not in READING, options)
     statistics = statistics_for(criterion, model, data, **reading) if isinstance(criterion, Criterion) else None
     snapshot = model if isinstance(model, Snapshot) else captured(model)
     if isinstance(criterion, Scores):
         scores = criterion
     else:
         scores = importance(snapshot, criterion, statistics=statistics, **scoring)
+    if depth:
+        refuse_reconstruction(reconstruct)
+        block_scores = block_scores or scores_of_blocks(snapshot, criterion, statistics, options)
     products = products_for(criterion, model, data, statistics, reading) if reconstruct else None
     deletions = plan_pruning(
         snapshot, scores, channels=channels, parameters=parameters, macs=macs, bytes=bytes, ratios=ratios, scope=scope,
         max_ratio=max_ratio, min_channels=min_channels, round_to=round_to, ignore=ignore, inexact=inexact,
-        closest=closest, shapes=shapes,
+        closest=closest, shapes=shapes, depth=depth, block_scores=block_scores,
     )  # fmt: skip
-    plan = deletions if products is None else reconstructed(snapshot, deletions, products)
+    plan = reconstructed(snapshot, deletions, products) if isinstance(deletions, AtOnce) and products else deletions
     smaller = plan(snapshot)
     result = smaller if isinstance(model, Snapshot) else rebuilt(smaller)
     return Pruned(
         result, plan, scores, cost(snapshot, shapes), cost(smaller, shapes), changed_widths(snapshot, smaller)
     )
+
+
+def refuse_influence_alone(depth: float | str) -> None:
+    """Raises BadValue if blocks are scored and none may be deleted."""
+    if not depth:
+        raise BadValue(
+            "by='block_influence' scores residual blocks: give depth='only', or the fraction of them to delete"
+        )
+
+
+def refuse_reconstruction(reconstruct: bool) -> None:
+    """Raises BadValue if channels are to be reconstructed after a deletion of blocks."""
+    if reconstruct:
+        raise BadValue(
+            "depth deletes blocks, after which layers have other inputs than those measured: delete blocks first "
+            "(depth='only'), then call prune(..., reconstruct=True) on the result"
+        )
+
+
+def scores_of_blocks(
+    snapshot: Snapshot, criterion: Criterion | Scores, statistics: Any, options: Mapping[str, Any]
+) -> BlockScores:
+    """The scores of residual blocks by the criterion for channels.
+
+    Raises:
+        NoBlock: the model has no residual block.
+    """
+    if isinstance(criterion, Scores):
+        flow = analyse(snapshot)
+        return mean_scores(flow, named_groups(groups_of(flow)), criterion, residual_blocks(snapshot))
+    others = keyfilter(lambda name: name not in (*READING, "normalisation", "over"), options)
+    return score_blocks(snapshot, criterion, statistics=statistics, **others)
 
 
 def products_for(
@@ -173,13 +225,14 @@ def refuse_misspelt(
 
 
 def changed_widths(before: Snapshot, after: Snapshot) -> dict[str, tuple[int, int]]:
-    """Address of each layer that lost channels -> its number of channels before and after.
+    """Address of each layer that lost channels -> its number of channels before and after, 0 if it was deleted.
 
     A depth multiplier, or another axis of a grid, of which one is left is no kind of channels any more.
     """
-    flow, after_cut = analyse(before), widths_of(after)
+    flow, after_cut, places = analyse(before), widths_of(after), analyse(after).graph.places
     widths = {
-        address(flow, flow.producers[key]): (width, after_cut.get(key, 1)) for key, width in widths_of(before).items()
+        address(flow, flow.producers[key]): (width, after_cut.get(key, int(key[0] in places)))
+        for key, width in widths_of(before).items()
     }
     return valfilter(lambda pair: pair[0] != pair[1], widths)
 

@@ -22,15 +22,16 @@ from kerassurgery_fn.measure.data_shards import as_executor, measured_by
 from kerassurgery_fn.measure.input_batches import Batch, batch_count, batches
 from kerassurgery_fn.measure.progress_bars import Progress, as_progress, with_progress
 from kerassurgery_fn.measure.sample_losses import objective_of
+from kerassurgery_fn.pruning.block_scores import as_block_criterion
 from kerassurgery_fn.pruning.channel_statistics import ChannelStatistics
-from kerassurgery_fn.pruning.criterion_registry import Criterion, CriterionFunction, as_criterion
+from kerassurgery_fn.pruning.criterion_registry import Criterion, CriterionFunction
 from kerassurgery_fn.pruning.summed_arrays import SummedArrays
 from kerassurgery_fn.values.snapshot import Snapshot
 
 
 @takes(
-    model=as_model_or_snapshot, by=as_criterion, batch_size=as_count, steps=optional(as_count), progress=as_progress,
-    executor=optional(as_executor),
+    model=as_model_or_snapshot, by=as_block_criterion, batch_size=as_count, steps=optional(as_count),
+    progress=as_progress, executor=optional(as_executor),
 )  # fmt: skip
 def measure_statistics(
     model: Any,
@@ -58,7 +59,7 @@ def measure_statistics(
         data: an array, or a list or dict of arrays for several inputs; a tuple of these, (x, y) or (x, y, weights); a
             `tf.data.Dataset`, a `keras.utils.PyDataset` or another iterable of batches. A batch is `x`, `(x,)`,
             `(x, y)` or `(x, y, weights)`, as in `fit`.
-        by: the criterion: a name or a function, as for `importance`.
+        by: the criterion: a name or a function, as for `importance` and `score_blocks`.
         loss: the loss for criteria on gradients: a loss of Keras, its name, a function, or several of these by output,
             as for `compile`; by default that of the compiled model. It is summed over samples, whatever its reduction.
         layers: a layer, its name, path or address, a pattern, or several of these; by default all layers that have
@@ -84,7 +85,7 @@ def measure_statistics(
             channels.
         NotAGraph: the model is subclassed, and `capture` cannot record it.
     """
-    criterion = as_criterion(by)
+    criterion = as_block_criterion(by)
     if not criterion.needs:
         raise MissingData(
             f"the criterion {criterion.name!r} reads weights only; importance(snapshot, by) needs no data"

@@ -9,11 +9,21 @@ import numpy as np
 
 from kerassurgery_fn.analysis.input_shapes import Shapes, as_shapes, with_shapes
 from kerassurgery_fn.arguments import as_count, as_flag, as_snapshot, one_of, optional, shortened, takes
-from kerassurgery_fn.edits.plan import AtOnce
+from kerassurgery_fn.edits.plan import AtOnce, Plan
 from kerassurgery_fn.errors import BadScores, BadValue, UnreachableBudget
-from kerassurgery_fn.pruning.budget_search import search
+from kerassurgery_fn.pruning.block_scores import BlockScores, as_block_scores
+from kerassurgery_fn.pruning.budget_search import met, search
 from kerassurgery_fn.pruning.budget_targets import BUDGETS, Budget, budgets
 from kerassurgery_fn.pruning.channel_scores import Scores
+from kerassurgery_fn.pruning.depth_planning import (
+    ONLY,
+    as_depth,
+    deletable_blocks,
+    former_names,
+    options_after,
+    scores_after,
+    without_blocks,
+)
 from kerassurgery_fn.pruning.group_limits import GroupOptions, Limits, as_patterns, as_ratio, by_pattern, fitting
 from kerassurgery_fn.pruning.plan_checks import deletions, refused_widths
 from kerassurgery_fn.pruning.pruning_problem import (
@@ -45,7 +55,7 @@ def as_scores(value: Any, name: str = "scores") -> Scores:
 
 @takes(
     snapshot=as_snapshot, scores=as_scores, scope=one_of(SCOPES), round_to=as_count, inexact=as_flag, closest=as_flag,
-    shapes=optional(as_shapes),
+    shapes=optional(as_shapes), depth=as_depth, block_scores=optional(as_block_scores),
 )  # fmt: skip
 def plan_pruning(
     snapshot: Snapshot,
@@ -64,7 +74,9 @@ def plan_pruning(
     inexact: bool = False,
     closest: bool = False,
     shapes: Shapes | None = None,
-) -> AtOnce:
+    depth: float | str = 0,
+    block_scores: BlockScores | None = None,
+) -> AtOnce | Plan:
     """The deletions that bring a model within a budget and keep the channels with the highest scores.
 
     Channels are removed in the order of their scores until the budgets are met, to within one channel of a group.
@@ -92,12 +104,17 @@ def plan_pruning(
         inexact: whether channels may be cut that go through a softmax or a normalisation over channels.
         closest: whether a budget that cannot be reached gives the closest plan with a warning, in place of an error.
         shapes: the shape of one sample, for models with variable input size, as for `cost`.
+        depth: the fraction of residual blocks to delete, those with the lowest scores first; channels are deleted after
+            them until the budgets are met. `"only"`: as few blocks as meet the budgets, and no channels. Blocks that
+            have no score, or of which `ignore` fits a layer inside, are left alone.
+        block_scores: the importance of residual blocks, from `score_blocks`; required with `depth`.
 
     Patterns are addresses as in `DeleteChannels`: `block*_conv`, `*@Dense`, `attention:num_heads`, `*:key_dim`; the
     name of a second group of channels of a layer, `conv#2` in the scores, means that group alone.
 
     Returns:
-        A plan of one `DeleteChannels` for each group that is cut, whose indices all refer to the snapshot.
+        A plan of one `DeleteChannels` for each group that is cut, whose indices all refer to the snapshot. With
+        `depth`, the plan begins with a `DeleteBlock`, and the indices refer to the model after it.
 
     Raises:
         UnreachableBudget: the budget cannot be reached; the message names the groups that hold most of the cost.
@@ -114,7 +131,24 @@ def plan_pruning(
     values = dict(zip(BUDGETS, (channels, parameters, macs, bytes), strict=True))
     wanted = budgets(values, model.figures(model.costs.full))
     options = _group_options(model, ratios, max_ratio, min_channels, round_to, ignore, inexact)
-    refuse_idle(model, wanted, options)
+    if not depth:
+        refuse_idle(model, wanted, options)
+        return _plan_channels(model, scores, wanted, options, scope, closest)
+    refuse_idle_depth(block_scores)
+    order = deletable_blocks(model, block_scores or BlockScores({}), options.ignored)
+    shorter = without_blocks(model, order, depth, wanted, closest)
+    blocks = () if shorter.edit is None else (shorter.edit,)
+    if depth == ONLY or is_reached(shorter.model, wanted, options):
+        return Plan(*blocks)
+    names = former_names(model, shorter.model)
+    rest = scores_after(scores, names), wanted, options_after(options, names), scope, closest
+    return Plan(*blocks, _plan_channels(shorter.model, *rest))
+
+
+def _plan_channels(
+    model: PrunableModel, scores: Scores, wanted: Sequence[Budget], options: GroupOptions, scope: str, closest: bool
+) -> AtOnce:
+    """The deletions of channels that meet the budgets; see `plan_pruning`."""
     frozen: dict[int, str] = {}
     while True:  # each round leaves at least one group alone that the last round cut
         limits = limits_of(model, scores, options, frozen)
@@ -130,6 +164,19 @@ def plan_pruning(
     elif not removed:
         raise UnreachableBudget(_nothing_cut(model, limits))
     return AtOnce(tuple(deletions(model, removed).values()))
+
+
+def refuse_idle_depth(block_scores: BlockScores | None) -> None:
+    """Raises BadValue if blocks are to be deleted, and nothing says which."""
+    if block_scores is None:
+        raise BadValue(
+            "depth deletes the residual blocks with the lowest scores: give block_scores=score_blocks(model)"
+        )
+
+
+def is_reached(model: PrunableModel, wanted: Sequence[Budget], options: GroupOptions) -> bool:
+    """Whether a model meets all budgets as it is, and no ratio asks for more."""
+    return not any(options.ratios.values()) and met(model.figures(model.costs.full), wanted)
 
 
 def _group_options(

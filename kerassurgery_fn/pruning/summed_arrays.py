@@ -1,4 +1,4 @@
-"""Arrays that are summed over data, as statistics: gradients of weights, products of inputs."""
+"""Arrays that are summed over data, as statistics: gradients of weights, products of inputs, cosines of blocks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kerassurgery_fn.errors import BadValue, UnknownLayer
 from kerassurgery_fn.pruning.channel_statistics import refuse_other_kind, refuse_other_shapes
 from kerassurgery_fn.values.frozen import FrozenDict
 
-KINDS = ("gradients of weights", "products of inputs")
+KINDS = ("gradients of weights", "products of inputs", "cosines of blocks")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -25,7 +25,9 @@ class SummedArrays(Mapping[str, tuple[np.ndarray, ...]]):
 
     - gradients of weights: path of a layer -> the gradient of the loss with respect to each of its weights, in order;
     - products of inputs: `input_name(path, group)` -> the number of positions, and the sum over positions of the
-      products of each two channels of a group in the input of a layer, shape (channels, channels).
+      products of each two channels of a group in the input of a layer, shape (channels, channels);
+    - cosines of blocks: name of a residual block -> the number of positions, and the sum over them of the cosine
+      similarity of its input and its output.
 
     - `kind`: what was measured, as criteria name it in `needs`;
     - `layers`: the arrays;
