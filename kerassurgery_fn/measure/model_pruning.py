@@ -17,7 +17,7 @@ from kerassurgery_fn.analysis.coupled_groups import groups_of
 from kerassurgery_fn.analysis.input_shapes import Shapes
 from kerassurgery_fn.analysis.layer_costs import Cost, cost
 from kerassurgery_fn.analysis.residual_blocks import residual_blocks
-from kerassurgery_fn.arguments import as_flag, as_model_or_snapshot, meant, takes
+from kerassurgery_fn.arguments import as_flag, as_model_or_snapshot, meant, optional, takes
 from kerassurgery_fn.channels import size
 from kerassurgery_fn.edits.plan import AtOnce, Plan
 from kerassurgery_fn.errors import BadValue, MissingData
@@ -25,9 +25,10 @@ from kerassurgery_fn.measure.block_scoring import score_blocks
 from kerassurgery_fn.measure.model_scoring import ARGUMENTS as SCORING
 from kerassurgery_fn.measure.model_scoring import READING, captured, importance, statistics_for
 from kerassurgery_fn.pruning.activation_views import address
-from kerassurgery_fn.pruning.block_scores import BLOCK_INFLUENCE, BlockScores, mean_scores
+from kerassurgery_fn.pruning.block_scores import BlockScores, as_block_scores, is_influence, mean_scores
 from kerassurgery_fn.pruning.channel_scores import Scores
 from kerassurgery_fn.pruning.criterion_registry import CRITERIA, Criterion, CriterionFunction, as_criterion
+from kerassurgery_fn.pruning.depth_planning import as_depth
 from kerassurgery_fn.pruning.group_weights import named_groups
 from kerassurgery_fn.pruning.importance_scoring import refuse_options
 from kerassurgery_fn.pruning.pruning_plans import plan_pruning
@@ -66,7 +67,7 @@ class Pruned(ShownAsTable):
         return Table(f"pruned by {self.scores.criterion}", ("", "before", "after", "left"), rows)
 
 
-@takes(model=as_model_or_snapshot, reconstruct=as_flag)
+@takes(model=as_model_or_snapshot, depth=as_depth, block_scores=optional(as_block_scores), reconstruct=as_flag)
 def prune(
     model: Any,
     *,
@@ -128,7 +129,7 @@ def prune(
         InexactCut: `inexact` is True and the cut is not exact.
     """
     reading, scoring = keyfilter(READING.__contains__, options), keyfilter(lambda name: name not in READING, options)
-    if isinstance(by, str) and by == BLOCK_INFLUENCE:
+    if is_influence(by):
         refuse_influence_alone(depth)
         by, block_scores = "magnitude", block_scores or score_blocks(model, by, data=data, **reading)
     criterion = by if isinstance(by, Scores) else as_criterion(by)

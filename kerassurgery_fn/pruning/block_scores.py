@@ -127,7 +127,12 @@ def as_block_criterion(value: Any, name: str = "by") -> Criterion:
     Raises:
         UnknownCriterion: there is no criterion of that name.
     """
-    return INFLUENCE if value == BLOCK_INFLUENCE else as_criterion(value, name)
+    return INFLUENCE if value is INFLUENCE or is_influence(value) else as_criterion(value, name)
+
+
+def is_influence(value: Any) -> bool:
+    """Whether a value is the name of the criterion for blocks alone."""
+    return isinstance(value, str) and value == BLOCK_INFLUENCE
 
 
 def mean_scores(flow: Flow, named: Mapping[str, Group], scores: Scores, blocks: Sequence[ResidualBlock]) -> BlockScores:

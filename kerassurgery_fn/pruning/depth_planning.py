@@ -36,7 +36,7 @@ def as_depth(value: Any, name: str = "depth") -> float | str:
     >>> as_depth(0.25), as_depth("only")
     (0.25, 'only')
     """
-    if value == ONLY and isinstance(value, str):
+    if isinstance(value, str) and value == ONLY:
         return value
     if isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and 0 <= value <= 1:
         return float(value)

@@ -48,6 +48,11 @@ GOOD = {
     "scores": package.importance(SNAPSHOT),
     "statistics": package.measure_statistics(MODEL, np.ones((2, 4), "float32")),
     "name": "mine",
+    "criterion": "magnitude",
+    "baseline": 0.9,
+    "metrics": {"h": {0.5: 0.8}},
+    "evaluate": lambda model: 1.0,
+    "fine_tune": lambda model: model,
 }
 OWN = {"progress"}  # a function of the caller's, which raises what it likes
 BUDGET = {"plan_pruning": {"channels": 2}, "prune": {"channels": 2}}  # what these functions need besides
