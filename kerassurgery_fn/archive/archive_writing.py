@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from kerassurgery_fn.archive.check_sums import check_sum
-from kerassurgery_fn.archive.file_regions import GrowingWindow
+from kerassurgery_fn.archive.file_regions import GrowingWindow, growing_window
 
 LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the time of all members, so that equal snapshots give equal bytes
 
@@ -31,8 +31,8 @@ def new_member(archive: zipfile.ZipFile, name: str) -> Iterator[GrowingWindow]:
     info.CRC = info.compress_size = info.file_size = 0
     info.header_offset = file.seek(archive.start_dir)
     file.write(info.FileHeader(zip64=True))
-    window = GrowingWindow(file)
-    yield window
+    with growing_window(file) as window:
+        yield window
     region = window.region
     info.file_size = info.compress_size = region.size
     info.CRC = check_sum(region)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import IO, NamedTuple
 
 import numpy as np
@@ -77,10 +78,15 @@ class Window(io.RawIOBase):
 
 
 class GrowingWindow(Window):
-    """The end of a file as a file of its own, to write."""
+    """The end of a file as a file of its own, to write.
+
+    HDF5 calls `write` and `truncate`, and does not get over an exception of theirs, such as that of a full disk or of
+    Ctrl-C. So `failure` keeps the first one, nothing is written after it, and `growing_window` raises it at the end.
+    """
 
     def __init__(self, file: IO[bytes]) -> None:
         super().__init__(Region(file, file.tell(), 0))
+        self.failure: BaseException | None = None
 
     @property
     def region(self) -> Region:
@@ -91,17 +97,38 @@ class GrowingWindow(Window):
 
     def write(self, content: object) -> int:
         view = memoryview(content).cast("B")  # type: ignore[arg-type]
-        self._region.file.seek(self._region.start + self._position)
-        self._region.file.write(view)
+        if self.failure is None:
+            try:
+                self._region.file.seek(self._region.start + self._position)
+                self._region.file.write(view)
+            except BaseException as error:
+                self.failure = error
         self._position += len(view)
         self._grow(self._position)
         return len(view)
 
     def truncate(self, size: int | None = None) -> int:
         size = self._position if size is None else size
-        self._region.file.truncate(self._region.start + size)
+        if self.failure is None:
+            try:
+                self._region.file.truncate(self._region.start + size)
+            except BaseException as error:
+                self.failure = error
         self._region = self._region._replace(size=size)
         return size
 
     def _grow(self, size: int) -> None:
         self._region = self._region._replace(size=max(self._region.size, size))
+
+
+@contextmanager
+def growing_window(file: IO[bytes]) -> Iterator[GrowingWindow]:
+    """A window to write at the end of a file. It raises at the end what a write has raised."""
+    window = GrowingWindow(file)
+    try:
+        yield window
+    except Exception:
+        if window.failure is None:
+            raise
+    if window.failure is not None:
+        raise window.failure

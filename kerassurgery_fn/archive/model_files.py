@@ -16,6 +16,7 @@ import h5py
 from kerassurgery_fn import __version__
 from kerassurgery_fn.archive.archive_members import CONFIG, METADATA, WEIGHTS
 from kerassurgery_fn.archive.archive_writing import new_member, write_text
+from kerassurgery_fn.archive.file_regions import growing_window
 from kerassurgery_fn.archive.h5_weights import WeightFile, open_weights
 from kerassurgery_fn.archive.json_limits import parse_json
 from kerassurgery_fn.archive.model_sources import open_members, open_weight_file
@@ -166,7 +167,9 @@ def write_weights(snapshot: Snapshot, path: Path_, *, overwrite: bool = False) -
     """
 
     def write(temporary: Path) -> None:
-        with h5py.File(temporary, "w") as file:
+        with (
+            temporary.open("w+b") as whole, growing_window(whole) as window, h5py.File(window, "w") as file,
+        ):  # fmt: skip
             _write_state(file, snapshot)
 
     write_with(_target(Path(path), overwrite, ".weights.h5"), write)

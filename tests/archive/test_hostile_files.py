@@ -1,6 +1,7 @@
 """Files that are broken or made to do harm: each is refused in one line, and nothing is left behind."""
 
 import filecmp
+import gc
 import io
 import json
 import os
@@ -19,7 +20,8 @@ import kerassurgery_fn
 from helpers.records import call as called
 from helpers.records import functional, layer, numbers, sequential, snapshot
 from kerassurgery_fn.archive.archive_members import CONFIG, METADATA, WEIGHTS
-from kerassurgery_fn.archive.model_files import read_metadata, read_model, write_model
+from kerassurgery_fn.archive.file_regions import GrowingWindow
+from kerassurgery_fn.archive.model_files import read_metadata, read_model, write_model, write_weights
 from kerassurgery_fn.errors import BadFile, BrokenSnapshot, NotAGraph, NotEncodable, SurgeryError
 from kerassurgery_fn.rules.strictness import strict_rules
 from kerassurgery_fn.values.mapped_arrays import is_read_lazily
@@ -478,6 +480,73 @@ def test_nothing_is_left_of_a_write_that_fails(path, error, monkeypatch):
     with pytest.raises((KeyboardInterrupt, BadFile)):
         write_model(snapshot(RECORD, WEIGHTS_OF_M), path, overwrite=True)
     assert (path.read_bytes(), list(path.parent.iterdir())) == (before, [path])
+
+
+class FullDisk:
+    """A file that has no space left after some writes, or that is interrupted then."""
+
+    def __init__(self, file, writes, error):
+        self._file, self._writes, self._error = file, writes, error
+
+    def write(self, content):
+        self._writes -= 1
+        if self._writes < 0:
+            raise self._error
+        return self._file.write(content)
+
+    def __getattr__(self, name):
+        return getattr(self._file, name)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device")], ids=["stop", "full"])
+@pytest.mark.parametrize("writes", [0, 1, 3, 10])
+@pytest.mark.parametrize("name", ["m.keras", "m.weights.h5"])
+def test_a_write_that_fails_within_the_weights(name, writes, error, tmp_path, monkeypatch, capfd):
+    model, write = snapshot(RECORD, WEIGHTS_OF_M), {"m.keras": write_model, "m.weights.h5": write_weights}[name]
+    write(model, path := tmp_path / name)
+    before, start = path.read_bytes(), GrowingWindow.__init__
+    monkeypatch.setattr(GrowingWindow, "__init__", lambda window, file: start(window, FullDisk(file, writes, error)))
+    with pytest.raises((KeyboardInterrupt, BadFile), match=r"cannot be written: No space left on device|^$"):
+        write(model, path, overwrite=True)
+    assert (path.read_bytes(), list(tmp_path.iterdir())) == (before, [path])
+    gc.collect()
+    assert capfd.readouterr() == ("", "")
+
+
+LIMITED = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+from kerassurgery_fn.cli.commands import main
+main()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit on the size of files is set as Linux does")
+@pytest.mark.parametrize("name", ["copy.keras", pytest.param("copy.weights.h5", marks=pytest.mark.slow)])
+def test_a_file_that_the_system_does_not_let_grow(name, big_file, tmp_path):
+    command = [sys.executable, "-c", LIMITED, "convert", big_file, "-o", tmp_path / name]
+    run = subprocess.run(command, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)})
+    assert run.returncode == 1
+    assert run.stderr == f"error: {tmp_path / name} cannot be written: File too large\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 4 MB."""
+    (disk := tmp_path / "disk").mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", disk], capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"a small disk cannot be mounted here: {mounted.stderr.strip()}")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a disk in memory is mounted as Linux does")
+def test_a_small_disk(big_file, small_disk):
+    with pytest.raises(BadFile, match="cannot be written: No space left on device"):
+        write_model(read_model(big_file, lazy=True), small_disk / "copy.keras")
+    assert list(small_disk.iterdir()) == []
 
 
 def test_metadata_that_is_no_json(tmp_path):

@@ -31,6 +31,7 @@ from kerassurgery_fn.rules import RULES
 from kerassurgery_fn.rules.registry import RuleTable
 
 ROOT = Path(__file__).parents[2]
+INTERRUPTED = 130  # as shells have it for Ctrl-C
 RECORD = functional(
     "m",
     {"x": (None, 8)},
@@ -315,6 +316,15 @@ def test_refusals_are_one_line(folder, words):
 @pytest.mark.parametrize("words", ["show", "nonsense", "delete-layer m.keras drop", "show m.keras --nonsense"])
 def test_wrong_usage(folder, words):
     run(*words.split(), code=2)
+
+
+def test_an_interruption_leaves_no_file(folder, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("kerassurgery_fn.archive.model_files.write_training", interrupt)
+    assert run("delete-layer", "m.keras", "drop", "-o", "out.keras", code=INTERRUPTED).strip() in ("", "Aborted.")
+    assert [each.name for each in folder.iterdir()] == ["m.keras"]
 
 
 def test_the_traceback_is_shown_on_request(folder):
