@@ -60,7 +60,7 @@ class SparsityTraining(keras.callbacks.Callback):
         self.of, self.ignore, self.inexact = of, ignore, as_flag(inexact, "inexact")
         self.groups: list[ChannelGroup] = []
         self.variables: dict[Key, Any] = {}
-        self.steps_done, self._last_batch = 0, -1
+        self.steps_done = 0
         self._shrink: Any = None
         self._zeros: Any = None  # the number of channels that are zero after the last step
 
@@ -104,11 +104,8 @@ class SparsityTraining(keras.callbacks.Callback):
         self.variables = {axis.key: layers[axis.key[0]][axis.key[1]] for each in self.groups for axis in each.axes}
         self._shrink = compiled_step(self._assign_shrunk)
 
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self._last_batch = -1
-
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        steps, self._last_batch = batch - self._last_batch, batch
+        steps = getattr(self.model, "steps_per_execution", 1)  # Keras calls once for all of them
         if hasattr(self.model, "jax_state_sync"):  # the trainer for JAX keeps weights elsewhere during an epoch
             self.model.jax_state_sync()
         rate = ops.convert_to_tensor(self.model.optimizer.learning_rate)
