@@ -30,6 +30,7 @@ from kerassurgery_fn.pruning.pruning_problem import (
     PrunableModel,
     limits_of,
     prunable_model,
+    refuse_idle_ratios,
     refuse_other_scores,
     removed_ids,
     steps_of,
@@ -120,7 +121,7 @@ def plan_pruning(
         UnreachableBudget: the budget cannot be reached; the message names the groups that hold most of the cost.
         BadScores: the scores are of another model.
         BadValue: a ratio is outside [0, 1), a budget is not a number, budgets and ratios contradict each other, nothing
-            would be cut, or `round_to` is larger than a layer.
+            would be cut, all groups with a ratio of their own are left alone, or `round_to` is larger than a layer.
         UnknownLayer, NoChannels: a pattern fits nothing.
 
     Warns:
@@ -131,6 +132,7 @@ def plan_pruning(
     values = dict(zip(BUDGETS, (channels, parameters, macs, bytes), strict=True))
     wanted = budgets(values, model.figures(model.costs.full))
     options = _group_options(model, ratios, max_ratio, min_channels, round_to, ignore, inexact)
+    refuse_idle_ratios(model, scores, options, ratios)
     if not depth:
         refuse_idle(model, wanted, options)
         return _plan_channels(model, scores, wanted, options, scope, closest)

@@ -12,11 +12,19 @@ import numpy as np
 from kerassurgery_fn.analysis.channel_flow import Flow, analyse
 from kerassurgery_fn.analysis.coupled_groups import Group, groups_of
 from kerassurgery_fn.arguments import counted, meant
-from kerassurgery_fn.errors import BadScores
+from kerassurgery_fn.errors import BadScores, BadValue
 from kerassurgery_fn.pruning.budget_search import Figures
 from kerassurgery_fn.pruning.channel_scores import Scores
 from kerassurgery_fn.pruning.cost_by_width import CostByWidth, owners_of
-from kerassurgery_fn.pruning.group_limits import GroupOptions, Limits, group_limits, layout_of, refuse_narrow
+from kerassurgery_fn.pruning.group_limits import (
+    ByGroup,
+    GroupOptions,
+    Limits,
+    fitting,
+    group_limits,
+    layout_of,
+    refuse_narrow,
+)
 from kerassurgery_fn.pruning.group_weights import class_names, named_groups
 from kerassurgery_fn.pruning.removal_order import Steps, priorities, removal_steps, structure
 from kerassurgery_fn.values.snapshot import Snapshot
@@ -85,6 +93,29 @@ def left_alone(model: PrunableModel, number: int, scores: Scores, options: Group
         (len(group) < 2, "it has a single channel"),
     ]
     return next((reason for holds, reason in reasons if holds), "")
+
+
+def refuse_idle_ratios(model: PrunableModel, scores: Scores, options: GroupOptions, ratios: Any) -> None:
+    """Raises BadValue if a pattern has a ratio, and all groups that it fits are left alone.
+
+    Args:
+        model: the model.
+        scores: the scores of its channels.
+        options: what the caller says of each group.
+        ratios: the argument of the caller; only mappings from patterns are checked.
+    """
+    if not isinstance(ratios, Mapping) or isinstance(ratios, ByGroup):
+        return
+    numbers = {name: number for number, name in enumerate(model.names) if name}
+    for pattern in (pattern for pattern, ratio in ratios.items() if ratio):
+        groups = [name for name in fitting(model.flow, model.named, pattern) if len(model.named[name]) > 1]
+        reasons = {name: left_alone(model, numbers[name], scores, options) for name in groups}
+        if groups and all(reasons.values()):
+            words = "; ".join(f"{name!r}: {reason}" for name, reason in [*reasons.items()][:5])
+            raise BadValue(
+                f"ratios: {pattern!r} has the ratio {ratios[pattern]}, and its groups are left alone: {words}; remove "
+                "the pattern, or let the groups be cut (ignore, inexact, scores)"
+            )
 
 
 def limits_of(model: PrunableModel, scores: Scores, options: GroupOptions, frozen: Mapping[int, str]) -> list[Limits]:

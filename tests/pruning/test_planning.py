@@ -191,6 +191,12 @@ def test_the_groups_and_the_places_of_a_grouped_convolution_have_ratios_of_their
     assert {name: n for name, n in cut.items() if n != before[name]} == {"first#2": 2}
 
 
+def test_a_ratio_holds_for_those_groups_of_a_pattern_that_can_be_cut():
+    snapshot = filled(vgg(10, 20, 30))
+    cut = widths(plan_pruning(snapshot, importance(snapshot), ratios={"*": 0.5}, ignore="conv_0")(snapshot))
+    assert (cut["conv_0"], cut["conv_1"], cut["top"]) == (10, 10, 4)
+
+
 def test_the_rest_meets_the_budget_beside_groups_with_a_ratio():
     snapshot = filled(vgg(10, 20, 30))
     plan = plan_pruning(snapshot, importance(snapshot), ratios={"conv_0": 0.5, "conv_1": 0.0}, channels=0.6)
@@ -360,6 +366,8 @@ def test_a_ratio_that_removes_nothing_is_refused():
     ({"macs": 0.5, "min_channels": 0}, BadValue, "min_channels must be a positive integer"),
     ({"ratios": {"conv_*": 0.5, "conv_0": 0.4}}, BadValue, "contradict each other for the group 'conv_0': 0.5 and 0.4"),
     ({"ratios": 0.5, "max_ratio": {"conv_0": 0.2}}, BadValue, "group .conv_0. is more than its max_ratio of 0.2"),
+    ({"ratios": {"top": 0.5, "conv_0": 0.5}}, BadValue, "'top' has the ratio 0.5, .*: it is an output"),
+    ({"ratios": {"conv_*": 0.5, "conv_[0]": 0.5}, "ignore": "conv_0"}, BadValue, r"'conv_\[0\]'.* ignored by 'conv_0'"),
     ({"macs": 0.5, "round_to": 0}, BadValue, "round_to must be a positive integer"),
     ({"macs": 0.5, "round_to": 13}, BadValue, r"no width of 'conv_0' \(12\) is a multiple of 13.*ignore=\['conv_0'\]"),
     ({"macs": 0.5, "ignore": ["conv_7"]}, UnknownLayer, "conv_7"),

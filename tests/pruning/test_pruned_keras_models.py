@@ -8,7 +8,7 @@ from helpers import architectures_of_sequences  # noqa: F401 (lists its networks
 from helpers.architectures import NETWORKS
 from helpers.laws import check_law
 from helpers.pruned_models import assert_within_one_channel, channels_of, dead_of
-from kerassurgery_fn import UnreachableBudget, analyse, capture, cost, groups, importance, plan_pruning, prune
+from kerassurgery_fn import UnreachableBudget, analyse, capture, cost, groups, importance, plan_pruning, prune, rebuild
 from kerassurgery_fn.analysis.layer_costs import cost_of
 
 pytestmark = pytest.mark.keras
@@ -74,6 +74,10 @@ def test_budgets_on_applications(name):
     model = getattr(keras.applications, name)(weights=None, input_shape=APPLICATIONS[name], include_top=False)
     snapshot = capture(keras.Model(model.input, keras.layers.Dense(10)(keras.ops.mean(model.output, (1, 2)))))
     check_budgets(snapshot, within=0.01)
+    smaller = plan_pruning(snapshot, importance(snapshot), **BUDGETS[0])(snapshot)
+    live = rebuild(smaller)
+    assert cost(capture(live)) == cost(smaller)
+    assert live.count_params() == cost(smaller).parameters
 
 
 @pytest.mark.parametrize(
