@@ -44,6 +44,38 @@ def test_every_example_is_listed_and_exists():
     assert sorted(listed) == sorted(programs)
 
 
+IMPORTANCES = (
+    "GroupMagnitude", "BNScale", "LAMP", "FPGM", "Random", "GroupTaylor", "OBDC", "GroupHessian", "Activation",
+)  # fmt: skip
+PRUNER_OPTIONS = (
+    "model", "example_inputs", "importance", "global_pruning", "pruning_ratio", "pruning_ratio_dict",
+    "max_pruning_ratio", "iterative_steps", "iterative_pruning_ratio_scheduler", "ignored_layers", "round_to",
+    "isomorphic", "in_channel_groups", "out_channel_groups", "num_heads", "prune_num_heads", "prune_head_dims",
+    "head_pruning_ratio", "head_pruning_ratio_dict", "customized_pruners", "unwrapped_parameters", "root_module_types",
+    "forward_fn", "output_transform", "channel_groups", "ch_sparsity", "ch_sparsity_dict",
+)  # fmt: skip
+
+
+def rows_next_to_torch_pruning():
+    """The rows of the three tables, headings left out: lists of cells."""
+    lines = [line for line in section("Next to Torch-Pruning").splitlines() if line.startswith("| ")]
+    return [line.strip("| ").split(" | ") for line in lines if not line.endswith("| test |")]
+
+
+def test_each_class_and_option_of_torch_pruning_has_a_row():
+    named = re.findall(r"`(\w+)", " ".join(row[0] for row in rows_next_to_torch_pruning() if len(row) == 3))
+    classes = [f"{name}Importance" for name in IMPORTANCES]
+    assert [name for name in (*classes, *PRUNER_OPTIONS) if name not in named] == []
+
+
+def test_every_row_names_tests_that_exist():
+    for row in rows_next_to_torch_pruning():
+        tests = re.findall(r"`([\w/]+\.py)::(\w+)`", row[-1])
+        assert tests, row
+        for file, test in tests:
+            assert f"def {test}(" in (ROOT / "tests" / file).read_text(encoding="utf-8"), (file, test)
+
+
 def test_the_map_of_the_rooms_is_the_one_that_the_architecture_has():
     shown = section("How it is built").partition("```text\n")[2].partition("\n```")[0]
     assert shown.splitlines() == map_of_the_rooms()

@@ -76,8 +76,8 @@ def importance(
             (channels,) or (members, channels). `criterion` registers a function under a name.
         reduction: how the scores of the members of a group become one score for each channel: `mean`, `sum`, `max`,
             `product` or `first`.
-        normalisation: how scores of different groups are made comparable: `none`, `mean`, `max`, `gaussian` or
-            `standardised`; by default that of the criterion.
+        normalisation: how scores of different groups are made comparable: `none`, `mean`, `sum`, `max`, `median`,
+            `gaussian` or `standardised`; by default that of the criterion.
         over: whether the statistics of the normalisation are those of each `group`, or `global`.
         data: data for criteria that need it, in any form that `fit` takes, with labels for the criteria on gradients of
             the loss: (x, y), for example. Criteria on weights do not read it.

@@ -25,7 +25,9 @@ def _divided(scores: np.ndarray, by: float, shift: float = 0.0) -> np.ndarray:
 NORMALISATIONS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "none": lambda scores, pool: scores,
     "mean": lambda scores, pool: _divided(scores, pool.mean()),
+    "sum": lambda scores, pool: _divided(scores, pool.sum()),
     "max": lambda scores, pool: _divided(scores, pool.max()),
+    "median": lambda scores, pool: _divided(scores, float(np.median(pool))),
     "gaussian": lambda scores, pool: _divided(scores, pool.std(), pool.mean()),
     "standardised": lambda scores, pool: _divided(scores, np.ptp(pool), pool.min()),
 }
@@ -51,7 +53,7 @@ def normalised(scores: Mapping[str, np.ndarray], normalisation: str, over: str =
     """Scores scaled so that those of different groups can be compared.
 
     - `none`: as they are;
-    - `mean`, `max`: divided by the mean or the maximum;
+    - `mean`, `sum`, `max`, `median`: divided by it;
     - `gaussian`: mean 0 and standard deviation 1;
     - `standardised`: minimum 0 and maximum 1.
 

@@ -282,7 +282,8 @@ def test_normalisations_of_each_group():
     snapshot = filled(vgg(5, 6))
     raw = importance(snapshot, normalisation="none")
     for name, function in {
-        "mean": lambda v: v / v.mean(), "max": lambda v: v / v.max(), "gaussian": lambda v: (v - v.mean()) / v.std(),
+        "mean": lambda v: v / v.mean(), "sum": lambda v: v / v.sum(), "max": lambda v: v / v.max(),
+        "median": lambda v: v / np.median(v), "gaussian": lambda v: (v - v.mean()) / v.std(),
         "standardised": lambda v: (v - v.min()) / (v.max() - v.min()),
     }.items():  # fmt: skip
         assert_equal(importance(snapshot, normalisation=name), {group: function(v) for group, v in raw.items()})
@@ -291,7 +292,7 @@ def test_normalisations_of_each_group():
     assert_equal(importance(snapshot, normalisation="mean", over="global"), expected)
 
 
-@pytest.mark.parametrize("normalisation", ["mean", "max", "gaussian", "standardised"])
+@pytest.mark.parametrize("normalisation", ["mean", "sum", "max", "median", "gaussian", "standardised"])
 def test_equal_scores_are_not_divided_by_zero(normalisation):
     scores = importance(filled(vgg(5, 6)), lambda group: np.zeros(len(group)), normalisation=normalisation)
     assert all((values == 0).all() for values in scores.values())

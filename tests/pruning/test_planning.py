@@ -176,6 +176,13 @@ def test_ignored_layers_keep_their_channels():
     assert cut["stem"] == 12
 
 
+def test_classes_of_layers_keep_their_channels():
+    record = sequential("net", IMAGE, conv("a", 8, 1), layer("Flatten", "flat"), dense("b", 9), dense("top", 2))
+    snapshot = filled(record)
+    cut = widths(plan_pruning(snapshot, importance(snapshot), macs=0.5, ignore="*@Dense")(snapshot))
+    assert (cut["a"] < 8, cut["b"]) == (True, 9)
+
+
 def test_ratios_of_groups():
     snapshot = filled(vgg(10, 20, 30))
     cut = widths(plan_pruning(snapshot, importance(snapshot), ratios=0.3)(snapshot))
