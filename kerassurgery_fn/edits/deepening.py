@@ -85,6 +85,8 @@ class DeepenLayer(GraphEdit):
             after: identity_like(draft, path, after, self.kernel_size, specs)
             for path, after in zip(paths, followed, strict=True)
         }
+        if not layers:
+            return draft
         insertion = InsertLayer(first(layers.values()), after=tuple(followed), calls=self.calls, name=self.name)
         return insertion.beside(draft, before, layers)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,16 @@ from typing import Any
 import numpy as np
 from toolz import groupby, keyfilter
 
-from kerassurgery_fn.arguments import as_file, as_flag, as_function, as_model_or_snapshot, optional, shortened, takes
+from kerassurgery_fn.arguments import (
+    as_file,
+    as_flag,
+    as_function,
+    as_model_or_snapshot,
+    items_of,
+    optional,
+    shortened,
+    takes,
+)
 from kerassurgery_fn.documents.plan_files import MAX_BYTES, dumps, loads
 from kerassurgery_fn.documents.preconditions import digest_of_arrays
 from kerassurgery_fn.documents.safe_files import read_limited, write_atomically
@@ -39,8 +48,8 @@ def as_ratios(value: Any, name: str = "ratios") -> tuple[float, ...]:
     Raises:
         BadValue: one of them is not between 0 and 1, or there are none.
     """
-    listed = [value] if isinstance(value, int | float) else value
-    ratios = sorted({as_ratio(ratio, name) for ratio in listed}) if isinstance(listed, Iterable) else []
+    listed = [value] if isinstance(value, int | float) else items_of(value) or []
+    ratios = sorted({as_ratio(ratio, name) for ratio in listed})
     if not ratios or ratios[0] == 0:
         raise BadValue(f"{name}: expected ratios between 0 and 1, such as {RATIOS}, not {shortened(value)}")
     return tuple(ratios)

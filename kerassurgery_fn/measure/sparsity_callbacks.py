@@ -55,7 +55,7 @@ class SparsityTraining(keras.callbacks.Callback):
 
     def __init__(self, *, of: str = "all", ignore: Any = (), inexact: bool = False) -> None:
         super().__init__()
-        if of not in CHOICES:
+        if not isinstance(of, str) or of not in CHOICES:
             raise BadValue(f"of: no choice of members {shortened(of)}; {meant(of, CHOICES)}")
         self.of, self.ignore, self.inexact = of, ignore, as_flag(inexact, "inexact")
         self.groups: list[ChannelGroup] = []

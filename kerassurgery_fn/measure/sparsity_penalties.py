@@ -52,8 +52,8 @@ class GroupLasso(SparsityTraining):
         BadValue: the strength is not a positive number, or `of` is unknown.
     """
 
-    def __init__(self, strength: float = 1e-3, **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(self, strength: float = 1e-3, *, of: str = "all", ignore: Any = (), inexact: bool = False) -> None:
+        super().__init__(of=of, ignore=ignore, inexact=inexact)
         self.strength = as_strength(strength)
 
     def amount(self, learning_rate: Any, steps: int) -> Any:
@@ -105,8 +105,16 @@ class RelativeDecay(GroupLasso):
         BadValue: `strength` or `alpha` is not a positive number, or `of` is unknown.
     """
 
-    def __init__(self, strength: float = 1e-2, alpha: float = 4.0, **options: Any) -> None:
-        super().__init__(strength, **options)
+    def __init__(
+        self,
+        strength: float = 1e-2,
+        alpha: float = 4.0,
+        *,
+        of: str = "all",
+        ignore: Any = (),
+        inexact: bool = False,
+    ) -> None:
+        super().__init__(strength, of=of, ignore=ignore, inexact=inexact)
         self.alpha = as_strength(alpha, "alpha")
 
     def factors(self, group: ChannelGroup, norms: Any, amount: Any) -> Any:

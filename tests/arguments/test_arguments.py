@@ -51,10 +51,11 @@ GOOD = {
     "criterion": "magnitude",
     "baseline": 0.9,
     "metrics": {"h": {0.5: 0.8}},
+    "sensitivity": package.Sensitivity("magnitude", 0.9, {"h": {0.5: 0.8}}),
     "evaluate": lambda model: 1.0,
     "fine_tune": lambda model: model,
 }
-OWN = {"progress"}  # a function of the caller's, which raises what it likes
+OWN = {"progress", "evaluate", "fine_tune"}  # functions of the caller's, which raise what they like
 BUDGET = {"plan_pruning": {"channels": 2}, "prune": {"channels": 2}}  # what these functions need besides
 DOCUMENTS = {"decode": package.encode(EDIT), "decode_diff": encode_diff(GOOD["difference"])}
 EDITS_THAT_WORK = {
