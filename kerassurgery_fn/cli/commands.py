@@ -190,6 +190,7 @@ def prune(
     ] = None,
     loss: Annotated[str | None, typer.Option(help="the loss, for criteria on gradients; else the compiled one")] = None,
     scope: Annotated[str, typer.Option(help="global, local or isomorphic")] = "global",
+    depth: Annotated[str, typer.Option(help="the fraction of residual blocks to delete first, or 'only'")] = "0",
     round_to: Annotated[int, typer.Option(help="widths become multiples of it")] = 1,
     min_channels: Annotated[int, typer.Option(help="what a group keeps at least")] = 1,
     ignore: Annotated[list[str] | None, typer.Option(help="a pattern of layers that are left alone")] = None,
@@ -208,6 +209,7 @@ def prune(
             before, by=by, macs=_budget(macs), parameters=_budget(parameters), bytes=_budget(size),
             channels=_budget(channels), scope=scope, round_to=round_to, min_channels=min_channels,
             ignore=tuple(ignore or ()), inexact=inexact, closest=closest, loss=loss, progress=False,
+            depth=_depth(depth),
             data=None if data is None else read_data(data),
         )  # fmt: skip
     if plan is not None:
@@ -238,6 +240,18 @@ def _budget(value: float | None) -> float | None:
     (0.5, 1000000)
     """
     return int(value) if value is not None and value > 1 else value
+
+
+def _depth(text: str) -> float | str:
+    """A fraction, or the word that was given.
+
+    >>> _depth("0.25"), _depth("only")
+    (0.25, 'only')
+    """
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _plan(path: str) -> Any:

@@ -98,7 +98,7 @@ def prune_iteratively(
         by: the criterion, as for `prune`; no `Scores`, which are those of one model.
         data: data for criteria that need it.
         channels, parameters, macs, bytes, ratios, max_ratio, min_channels: as for `prune`, relative to the first model.
-        **options: all other options of `prune`: `scope`, `round_to`, `ignore`, `reconstruct` and so on.
+        **options: all other options of `prune` but `depth`: `scope`, `round_to`, `ignore`, `reconstruct` and so on.
 
     Returns:
         The last good model, of the kind that was given, with the plan and what each round left.
@@ -127,6 +127,8 @@ def prune_iteratively(
     refuse_misspelt(criterion, options, "prune_iteratively", OWN)
     if options.get("statistics") is not None:
         raise BadValue("statistics: each round measures another model; give data=, which is read in each round")
+    if options.get("depth"):
+        raise BadValue("depth: blocks are not deleted in rounds; call prune(model, depth=...) first, then fine-tune")
     if tolerance is not None and evaluate is None:
         raise BadValue("tolerance: the metric is what evaluate= gives, and there is none: give a function")
     first = model if isinstance(model, Snapshot) else captured(model)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from helpers.pruned_models import filled, residual
 from helpers.records import call, functional, layer, numbers, snapshot
 from kerassurgery_fn import (
     DeleteChannels,
@@ -152,6 +153,14 @@ def test_a_plan_is_explained_and_applied(folder):
     assert "3 of 6 units" in run("explain", "plan.json", "m.keras")
     run("apply", "-", "m.keras", "-o", "out.keras", stdin=Path("plan.json").read_text())
     assert read_model("out.keras") == read_model("small.keras") == load_plan("plan.json")(M)
+
+
+def test_residual_blocks_are_deleted(folder):
+    net = filled(residual())
+    write_model(net, "net.keras")
+    assert "pruned by magnitude" in run("prune", "net.keras", "--macs", "0.8", "--depth", "only", "-o", "1.keras")
+    assert read_model("1.keras") == prune(net, macs=0.8, depth="only").model
+    assert "from 0 to 1, or 'only'" in run("prune", "net.keras", "--depth", "2", "-o", "2.keras", code=1)
 
 
 @pytest.mark.keras

@@ -99,6 +99,7 @@ def test_a_snapshot_is_pruned_without_keras(tmp_path):
     ({"macs": 0.5, "tolerance": -1, "evaluate": len}, BadValue, "tolerance: expected how far the metric may fall"),
     ({"macs": 0.5, "by": Scores({"conv_0": [1.0]})}, BadValue, "each round scores another model"),
     ({"macs": 0.5, "statistics": {}}, BadValue, "statistics: each round measures another model; give data="),
+    ({"macs": 0.5, "depth": 0.5}, BadValue, "depth: blocks are not deleted in rounds"),
     ({"macs": 0.5, "schedule": "cubik"}, BadValue, "no schedule 'cubik'; did you mean 'cubic'"),
     ({"macs": 0.5, "rounds": 0}, BadValue, "rounds must be a positive integer"),
     ({"macs": 0.5, "fine_tune": 3}, BadValue, "fine_tune must be a function"),
