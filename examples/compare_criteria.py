@@ -17,6 +17,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,6 +29,7 @@ import typer
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
+from toolz import groupby, valmap
 
 from digits import FASHION, Digits, read_folder, sample_of_mnist
 from kerassurgery_fn import measure_statistics, prune, recalibrate_batch_norm
@@ -39,7 +41,8 @@ STAGES = ("as cut", "recalibrated", "fine-tuned")
 BATCH = 64
 RATE, LOWER_RATE = 2e-3, 1e-3
 CAPTION = """Accuracy on test images in %: mean and standard deviation over seeds.
-+: better than random, and the ranges mean ± deviation do not overlap. -: worse.
+over random: the difference after fine-tuning, from the same network, in points.
+*: the mean of the difference is larger than its deviation.
 reconstructed: least_squares, and layers that read deleted channels compute
 them from the others."""
 
@@ -201,37 +204,47 @@ def read_log(path: Path, settings: Settings) -> list[Entry]:
 def write_log(log: list[Entry], settings: Settings, path: Path) -> None:
     """Writes the measurements as JSON. The file is replaced at the end, so an interrupted run leaves it complete."""
     unfinished = path.with_name(f"unfinished_{path.name}")
-    entries = [asdict(entry) for entry in log]
-    unfinished.write_text(json.dumps({"settings": asdict(settings), "entries": entries}, indent=1) + "\n")
+    document = {"settings": asdict(settings), "entries": [asdict(entry) for entry in log]}
+    unfinished.write_text(json.dumps(document, indent=1) + "\n")
     unfinished.replace(path)
 
 
 def means_and_spreads(log: list[Entry]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Criterion -> mean and sample standard deviation over seeds of its accuracies in %; the best is the first."""
-    names = dict.fromkeys(entry.criterion for entry in log)
-    values = {name: 100 * np.array([entry.accuracy for entry in log if entry.criterion == name]) for name in names}
-    spread = {name: rows.std(axis=0, ddof=1 if len(rows) > 1 else 0) for name, rows in values.items()}
-    best_first = sorted(names, key=lambda name: -values[name].mean(axis=0)[-1])
-    return {name: (values[name].mean(axis=0), spread[name]) for name in best_first}
+    """Criterion -> mean and deviation over seeds of its accuracies in %; the best is the first."""
+    accuracies = valmap(lambda rows: np.array([row.accuracy for row in rows]), groupby(attrgetter("criterion"), log))
+    results = {name: mean_and_deviation(100 * values) for name, values in accuracies.items()}
+    return dict(sorted(results.items(), key=lambda result: -result[1][0][-1]))
 
 
-def signs(mean: np.ndarray, spread: np.ndarray, baseline: tuple[np.ndarray, np.ndarray]) -> list[str]:
-    """For each stage, + or - if a criterion differs from the baseline by more than both deviations, otherwise empty."""
-    difference, deviations = mean - baseline[0], spread + baseline[1]
-    return np.select([difference > deviations, -difference > deviations], ["+", "-"], "").tolist()
+def over_baseline(log: list[Entry]) -> dict[str, tuple[Any, Any]]:
+    """Criterion -> mean and deviation of its accuracy after fine-tuning minus that of the baseline, in points.
+
+    Both are cut from the same network, so that the luck of its training does not count.
+    """
+    baseline = {entry.seed: entry.accuracy[-1] for entry in log if entry.criterion == BASELINE}
+    rows = groupby(attrgetter("criterion"), log)
+    differences = valmap(lambda entries: [entry.accuracy[-1] - baseline[entry.seed] for entry in entries], rows)
+    return {name: mean_and_deviation(100 * np.array(values)) for name, values in differences.items()}
+
+
+def mean_and_deviation(values: np.ndarray) -> tuple[Any, Any]:
+    """The mean and the sample standard deviation over the first axis; the latter is zero for one seed."""
+    return values.mean(axis=0), values.std(axis=0, ddof=1 if len(values) > 1 else 0)
 
 
 def table_of(log: list[Entry], settings: Settings) -> Table:
-    results = means_and_spreads(log)
+    """One row per criterion, the best first."""
     title = f"{100 * settings.macs:g} % of the MACs, {settings.data}"
     table = Table(title=title, caption=CAPTION, caption_justify="left")
-    for column in ("criterion", "params", *STAGES):
+    for column in ("criterion", *STAGES, "over random"):
         table.add_column(column, justify="left" if column == "criterion" else "right", no_wrap=True)
-    for name, (mean, spread) in results.items():
-        parameters = np.mean([entry.parameters for entry in log if entry.criterion == name])
-        compared = [""] * 3 if name in (BASELINE, REFERENCE) else signs(mean, spread, results[BASELINE])
-        cells = [f"{m:.1f} ± {s:.1f} {sign or ' '}" for m, s, sign in zip(mean, spread, compared, strict=True)]
-        table.add_row(name, f"{100 * parameters:.1f} %", *cells, style="bold" if name == BASELINE else "")
+    differences = over_baseline(log)
+    for name, (means, spreads) in means_and_spreads(log).items():
+        cells = [f"{mean:.1f} ± {spread:.1f}" for mean, spread in zip(means, spreads, strict=True)]
+        mean, spread = differences[name]
+        mark = "*" if abs(mean) > spread else " "
+        difference = "" if name == BASELINE else f"{mean:+.1f} ± {spread:.1f} {mark}"
+        table.add_row(name, *cells, difference, style="bold" if name == BASELINE else "")
     return table
 
 

@@ -50,20 +50,24 @@ def entries(comparison, criterion, *accuracies):
     return [comparison.Entry(criterion, seed, (0.1, 0.5, value), 0.5, 0.5) for seed, value in enumerate(accuracies)]
 
 
-def test_a_criterion_beats_the_baseline_by_more_than_both_deviations(comparison):
+def test_criteria_are_compared_with_the_baseline_seed_by_seed(comparison):
     log = [
         *entries(comparison, "random", 0.79, 0.80, 0.81),
-        *entries(comparison, "best", 0.83, 0.84, 0.85),
-        *entries(comparison, "close", 0.81, 0.82, 0.83),
+        *entries(comparison, "best", 0.83, 0.83, 0.86),
+        *entries(comparison, "close", 0.82, 0.79, 0.82),
         *entries(comparison, "worst", 0.60, 0.61, 0.62),
     ]
     results = comparison.means_and_spreads(log)
     assert list(results) == ["best", "close", "random", "worst"]
     mean, spread = results["random"]
     np.testing.assert_allclose((mean, spread), [(10, 50, 80), (0, 0, 1)], atol=1e-12)
-    signs = {name: comparison.signs(*result, results["random"]) for name, result in results.items()}
-    assert {name: marks[-1] for name, marks in signs.items()} == {"best": "+", "close": "", "random": "", "worst": "-"}
-    assert {tuple(marks[:2]) for marks in signs.values()} == {("", "")}
+    differences = comparison.over_baseline(log[::-1])
+    np.testing.assert_allclose(differences["best"], (4, 1))
+    np.testing.assert_allclose(differences["close"], (1, 2))
+    np.testing.assert_allclose(differences["worst"], (-19, 0), atol=1e-12)
+    settings = comparison.Settings("digits", 0.5, 1, 1, 1, 1, 1, 0, "global", (4,))
+    cells = dict(zip(*(list(column.cells) for column in comparison.table_of(log, settings).columns[::4]), strict=True))
+    assert cells == {"best": "+4.0 ± 1.0 *", "close": "+1.0 ± 2.0  ", "random": "", "worst": "-19.0 ± 0.0 *"}
 
 
 @pytest.mark.slow
