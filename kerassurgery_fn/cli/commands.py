@@ -17,7 +17,7 @@ from kerassurgery_fn.archive.file_checks import ERROR, Problem, find_problems
 from kerassurgery_fn.arguments.suggestions import counted
 from kerassurgery_fn.cli.argument_values import content_of
 from kerassurgery_fn.cli.edit_verbs import FILE, JSON, OUT, OVERWRITE, add_verbs
-from kerassurgery_fn.cli.edited_files import apply, read, refuse_existing, write
+from kerassurgery_fn.cli.edited_files import TFLITE, apply, read, refuse_existing, write, write_tflite
 from kerassurgery_fn.cli.terminal import DEBUG, REFUSED, note, print_json, print_tables, refusing, working
 from kerassurgery_fn.differences import diff, load_diff, patch, save_diff
 from kerassurgery_fn.documents.field_types import is_library_name
@@ -166,9 +166,19 @@ def load_weights(
 
 
 @command("Change", "convert model.keras -o model.weights.h5")
-def convert(source: FILE, target: OUT, overwrite: OVERWRITE = False, as_json: JSON = False) -> None:
-    """A model in another kind of file: .keras, a folder or .h5 as .keras or .weights.h5."""
+def convert(
+    source: FILE,
+    target: OUT,
+    overwrite: OVERWRITE = False,
+    as_json: JSON = False,
+    tflite: Annotated[bool, typer.Option("--tflite", help="write TensorFlow Lite, by TensorFlow")] = False,
+    quantize: Annotated[str | None, typer.Option(help="with --tflite, store weights as float16 or int8")] = None,
+) -> None:
+    """A model in another kind of file: .keras, a folder or .h5 as .keras, .weights.h5 or .tflite."""
     refuse_existing(target, overwrite)
+    if tflite or target.suffix == TFLITE or quantize is not None:
+        write_tflite(read(source), target, quantize, as_json)
+        return
     model = read(source)
     write(model, model, source, target, overwrite, as_json)
 

@@ -11,11 +11,13 @@ from kerassurgery_fn.archive import read_metadata, read_model, write_model, writ
 from kerassurgery_fn.archive.model_files import PACKAGE
 from kerassurgery_fn.cli.terminal import note, print_json, working
 from kerassurgery_fn.documents.plan_files import encode
+from kerassurgery_fn.documents.safe_files import write_atomically
 from kerassurgery_fn.errors import BadFile, NotEncodable, SurgeryError
 from kerassurgery_fn.values.snapshot import Snapshot
 from kerassurgery_fn.values.tables import change
 
 LEGACY = {".h5", ".hdf5"}
+TFLITE = ".tflite"
 MAX_PLAN = 1 << 16  # characters of an edit that is noted in the metadata of a file
 
 
@@ -75,6 +77,27 @@ def write(
         f"{target}: {change(old.parameters, new.parameters)} parameters, "
         f"{change(old.macs, new.macs)} multiply-accumulates"
     )
+
+
+def write_tflite(model: Snapshot, target: Path, quantize: str | None, as_json: bool) -> None:
+    """Writes a model for TensorFlow Lite.
+
+    Raises:
+        BadFile: the target has another ending, the weights cannot be stored so, or the model cannot be converted.
+    """
+    if target.suffix != TFLITE:
+        raise BadFile(f"{target} must end in {TFLITE}, as files of TensorFlow Lite do")
+    if quantize not in (None, "float16", "int8"):
+        raise BadFile(f"weights cannot be stored as {quantize!r}; --quantize takes float16 or int8")
+    from kerassurgery_fn.keras_io.lite_conversion import to_tflite
+
+    with working("converting by TensorFlow"):
+        content = to_tflite(model, quantize)
+    write_atomically(target, content)
+    if as_json:
+        print_json({"file": str(target), "bytes": len(content)})
+    else:
+        note(f"{target}: {len(content):,} bytes")
 
 
 def _metadata(source: Path, edit: Any) -> Mapping[str, Any]:

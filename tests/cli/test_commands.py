@@ -202,6 +202,53 @@ def test_weights_are_converted_and_loaded(folder):
 
 
 @pytest.mark.keras
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated")
+@pytest.mark.parametrize("quantize", [None, "float16", "int8"])
+def test_a_model_for_tensorflow_lite(folder, quantize):
+    import tensorflow as tf
+
+    from kerassurgery_fn import rebuild
+
+    rng = np.random.default_rng(0)
+    weights = {
+        path: tuple(rng.standard_normal(array.shape).astype("float32") for array in arrays)
+        for path, arrays in WEIGHTS.items()
+    }
+    write_model(model := snapshot(RECORD, weights), "random.keras")
+    options = ["--quantize", quantize] if quantize else []
+    run("convert", "random.keras", "--tflite", *options, "-o", "m.tflite")
+    interpreter = tf.lite.Interpreter("m.tflite")
+    x = rng.standard_normal((1, 8)).astype("float32")
+    (inputs,), (outputs,) = interpreter.get_input_details(), interpreter.get_output_details()
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(inputs["index"], x)
+    interpreter.invoke()
+    wanted = rebuild(model).predict(x, verbose=0)
+    tolerance = {None: 1e-5, "float16": 1e-2, "int8": 0.2}[quantize]
+    np.testing.assert_allclose(interpreter.get_tensor(outputs["index"]), wanted, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize(
+    "words, match",
+    [
+        ("--tflite -o m.bin", "must end in .tflite"),
+        ("--quantize int8 -o out.keras", "must end in .tflite"),
+        ("--quantize int4 -o m.tflite", "--quantize takes float16 or int8"),
+    ],
+)
+def test_wrong_targets_of_a_conversion(folder, words, match):
+    assert match in run("convert", "m.keras", *words.split(), code=1)
+
+
+def test_tensorflow_lite_needs_tensorflow(folder, monkeypatch):
+    for name in ("keras", "tensorflow", "kerassurgery_fn.keras_io.lite_conversion"):
+        monkeypatch.setitem(sys.modules, name, None)
+    assert "this needs a package that is not installed" in run("convert", "m.keras", "-o", "m.tflite", code=1)
+    assert not Path("m.tflite").exists()
+
+
+@pytest.mark.keras
 def test_files_of_keras_2_are_read_by_keras(folder):
     from kerassurgery_fn import capture, rebuild
 

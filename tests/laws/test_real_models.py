@@ -13,7 +13,8 @@ import pytest
 
 from helpers.large import check_cut
 from helpers.laws import check_round_trip
-from kerassurgery_fn import DeleteChannels, capture
+from kerassurgery_fn import DeleteChannels, capture, read_model, write_model
+from kerassurgery_fn.archive.file_checks import find_problems
 from kerassurgery_fn.errors import PinnedChannels
 
 pytestmark = pytest.mark.keras
@@ -91,6 +92,19 @@ def test_half_of_all_channels_go(name, tmp_path, record_property):
     for field, value in measured._asdict().items():
         record_property(field, value)
     assert measured.prunable > 0.95  # all but the outputs
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_their_files_are_read_and_written_without_keras(name, tmp_path):
+    package, file, _ = MODELS[name]
+    model = load(package, file, tmp_path)
+    model.save(tmp_path / "saved.keras")
+    snapshot = capture(model)
+    assert read_model(tmp_path / "saved.keras") == snapshot
+    assert read_model(tmp_path / "saved.keras", lazy=True) == snapshot
+    assert find_problems(str(tmp_path / "saved.keras")) == []
+    write_model(snapshot, tmp_path / "written.keras")
+    assert capture(keras.models.load_model(tmp_path / "written.keras")) == snapshot
 
 
 @pytest.mark.parametrize("name", MODELS)
