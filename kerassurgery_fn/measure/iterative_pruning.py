@@ -21,6 +21,7 @@ from kerassurgery_fn.measure.model_pruning import rebuilt, refuse_misspelt
 from kerassurgery_fn.measure.model_scoring import captured
 from kerassurgery_fn.measure.pruning_run import Evaluate, FineTune, Run, planned
 from kerassurgery_fn.measure.round_folder import round_folder
+from kerassurgery_fn.pruning.block_scores import is_influence
 from kerassurgery_fn.pruning.channel_scores import Scores
 from kerassurgery_fn.pruning.criterion_registry import Criterion, CriterionFunction, as_criterion
 from kerassurgery_fn.pruning.pruning_plans import plan_pruning
@@ -98,7 +99,7 @@ def prune_iteratively(
         by: the criterion, as for `prune`; no `Scores`, which are those of one model.
         data: data for criteria that need it.
         channels, parameters, macs, bytes, ratios, max_ratio, min_channels: as for `prune`, relative to the first model.
-        **options: all other options of `prune` but `depth`: `scope`, `round_to`, `ignore`, `reconstruct` and so on.
+        **options: all other options of `prune`, such as `scope`, `round_to`, `ignore`, `reconstruct`, `depth="only"`.
 
     Returns:
         The last good model, of the kind that was given, with the plan and what each round left.
@@ -123,21 +124,28 @@ def prune_iteratively(
         "channels": channels, "parameters": parameters, "macs": macs, "bytes": bytes, "ratios": ratios,
         "max_ratio": max_ratio, "min_channels": min_channels, **options,
     }  # fmt: skip
-    criterion = as_round_criterion(by)
+    criterion = as_round_criterion("magnitude" if is_influence(by) else by)
+    chosen = by if is_influence(by) else criterion
     refuse_misspelt(criterion, options, "prune_iteratively", OWN)
-    if options.get("statistics") is not None:
-        raise BadValue("statistics: each round measures another model; give data=, which is read in each round")
-    if options.get("depth"):
-        raise BadValue("depth: blocks are not deleted in rounds; call prune(model, depth=...) first, then fine-tune")
+    for name in ("statistics", "block_scores"):
+        if options.get(name) is not None:
+            raise BadValue(
+                f"{name}: each round measures another model; give by= and data=, which are used in each round"
+            )
+    if options.get("depth") not in (None, 0, "only"):
+        raise BadValue(
+            "depth: a fraction of the blocks is deleted at once: call prune(model, depth=...) first; depth='only' "
+            "deletes blocks until the budget of each round is met"
+        )
     if tolerance is not None and evaluate is None:
         raise BadValue("tolerance: the metric is what evaluate= gives, and there is none: give a function")
     first = model if isinstance(model, Snapshot) else captured(model)
     targets = targets_of(first, arguments, as_schedule(schedule), rounds)
     store = None
     if folder is not None:
-        settings = {"by": criterion.name, "rounds": rounds, "schedule": schedule, **arguments}
+        settings = {"by": chosen, "rounds": rounds, "schedule": schedule, **arguments}
         store = round_folder(folder, first, settings)
-    run = Run(first, targets, fine_tune, evaluate, tolerance, store, {"by": criterion, "data": data, **arguments})
+    run = Run(first, targets, fine_tune, evaluate, tolerance, store, {"by": chosen, "data": data, **arguments})
     done, models = run.through(model)
     shown, kept = until_fall(done, tolerance)
     plan = concatenate(*(each.plan for each in shown[1:kept] if each.plan is not None))
@@ -169,7 +177,7 @@ def targets_of(first: Snapshot, arguments: Mapping[str, Any], schedule: Schedule
     """
     model = planned(first, arguments)
     planning = keyfilter(PLANNING.__contains__, arguments)
-    if not planning.get("closest"):
+    if not planning.get("closest") and not planning.get("depth"):
         alike = Scores({name: np.ones(len(group)) for name, group in model.named.items() if not group.pinned}, "trial")
         plan_pruning(first, alike, **planning)
     ratios, max_ratio, min_channels = (arguments[name] for name in ("ratios", "max_ratio", "min_channels"))

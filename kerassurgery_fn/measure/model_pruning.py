@@ -226,16 +226,20 @@ def refuse_misspelt(
 
 
 def changed_widths(before: Snapshot, after: Snapshot) -> dict[str, tuple[int, int]]:
-    """Address of each layer that lost channels -> its number of channels before and after, 0 if it was deleted.
+    """Address of each layer that lost channels -> its number of channels before and after, 0 if it was deleted."""
+    return valfilter(lambda pair: pair[0] != pair[1], compared_widths(before, after))
+
+
+def compared_widths(before: Snapshot, after: Snapshot) -> dict[str, tuple[int, int]]:
+    """Address of each layer of a model -> its number of channels before and after an edit, 0 if it was deleted.
 
     A depth multiplier, or another axis of a grid, of which one is left is no kind of channels any more.
     """
     flow, after_cut, places = analyse(before), widths_of(after), analyse(after).graph.places
-    widths = {
+    return {
         address(flow, flow.producers[key]): (width, after_cut.get(key, int(key[0] in places)))
         for key, width in widths_of(before).items()
     }
-    return valfilter(lambda pair: pair[0] != pair[1], widths)
 
 
 def widths_of(snapshot: Snapshot) -> dict[tuple[str, str], int]:

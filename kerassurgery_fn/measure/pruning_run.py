@@ -13,16 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from kerassurgery_fn.analysis.channel_flow import analyse
 from kerassurgery_fn.analysis.input_shapes import with_shapes
 from kerassurgery_fn.analysis.layer_costs import cost
 from kerassurgery_fn.arguments import is_keras, shortened
 from kerassurgery_fn.documents.preconditions import differences, fingerprint
 from kerassurgery_fn.errors import BadValue, OtherModel
-from kerassurgery_fn.measure.model_pruning import prune, rebuilt, widths_of
+from kerassurgery_fn.measure.model_pruning import compared_widths, prune, rebuilt
 from kerassurgery_fn.measure.model_scoring import captured
 from kerassurgery_fn.measure.round_folder import RoundFolder
-from kerassurgery_fn.pruning.activation_views import address
 from kerassurgery_fn.pruning.budget_targets import BUDGETS
 from kerassurgery_fn.pruning.pruning_problem import PrunableModel, prunable_model
 from kerassurgery_fn.pruning.pruning_rounds import LABELS, Round, until_fall
@@ -118,7 +116,8 @@ class Run:
 
     def _round(self, number: int, snapshot: Snapshot, metric: float | None, plan: Any = None) -> Round:
         figures = cost(snapshot, self.arguments.get("shapes"))
-        return Round(number, {key: getattr(figures, key) for key in LABELS}, widths_by_address(snapshot), metric, plan)
+        widths = {name: after for name, (_, after) in compared_widths(self.first, snapshot).items()}
+        return Round(number, {key: getattr(figures, key) for key in LABELS}, widths, metric, plan)
 
 
 @contextmanager
@@ -170,9 +169,3 @@ def refuse_other_architecture(pruned: Snapshot, tuned: Snapshot) -> None:
         raise OtherModel(
             f"fine_tune must return the model that it was given, trained, and it returned another one: {listed[0]}"
         )
-
-
-def widths_by_address(snapshot: Snapshot) -> dict[str, int]:
-    """Address of each layer that creates channels -> their number."""
-    flow = analyse(snapshot)
-    return {address(flow, flow.producers[key]): width for key, width in widths_of(snapshot).items()}

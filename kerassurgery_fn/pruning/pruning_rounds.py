@@ -24,7 +24,7 @@ class Round:
 
     - `number`: the number of the round;
     - `cost`: parameters, MACs and bytes of the model;
-    - `widths`: address of each layer that creates channels -> their number;
+    - `widths`: address of each layer of the first model that creates channels -> their number, 0 if it was deleted;
     - `metric`: what `evaluate` gave after fine-tuning; None without `evaluate`;
     - `plan`: the edit that the round applied to the model of the round before; None for round 0.
     """
@@ -54,8 +54,7 @@ class PrunedInRounds(ShownAsTable):
     def table(self) -> Table:
         """A column for each round: the metric, the costs, and the widths of layers that lost channels."""
         costs = [(label, [each.cost[key] for each in self.rounds]) for key, label in LABELS.items()]
-        # A depth multiplier of which one is left is no kind of channels any more.
-        widths = [(name, [each.widths.get(name, 1) for each in self.rounds]) for name in self.rounds[0].widths]
+        widths = [(name, [each.widths.get(name, 0) for each in self.rounds]) for name in self.rounds[0].widths]
         changed = [(name, numbers) for name, numbers in widths if len({*numbers}) > 1]
         rows: list[tuple[Any, ...]] = [
             (name, *numbers, f"{100 * numbers[self.kept - 1] / max(1, numbers[0]):.1f} %")

@@ -71,6 +71,17 @@ def test_a_result_prints_as_a_table_of_rounds():
     assert lines[-1] == ["conv_1", "16", "12", "8", "50.0", "%"]
 
 
+def test_blocks_are_deleted_in_rounds():
+    snapshot = filled(residual(8, 8))
+    result = prune_iteratively(snapshot, macs=0.3, rounds=2, schedule="linear", depth="only")
+    for each, share in zip(result.rounds, (1, 0.65, 0.3), strict=True):
+        assert each.cost["macs"] <= share * cost(snapshot).macs
+    assert [each.widths["a_1"] + each.widths["b_1"] for each in result.rounds] == [16, 8, 0]
+    assert result.model == result.plan(snapshot)
+    with pytest.raises(BadValue, match="depth: a fraction of the blocks is deleted at once"):
+        prune_iteratively(snapshot, macs=0.3, depth=0.5)
+
+
 def test_one_shot_is_one_round():
     snapshot = filled(vgg(12, 16))
     result = prune_iteratively(snapshot, macs=0.5, schedule="one_shot")
@@ -98,8 +109,8 @@ def test_a_snapshot_is_pruned_without_keras(tmp_path):
     ({"macs": 0.5, "tolerance": 0.1}, BadValue, "the metric is what evaluate= gives, and there is none"),
     ({"macs": 0.5, "tolerance": -1, "evaluate": len}, BadValue, "tolerance: expected how far the metric may fall"),
     ({"macs": 0.5, "by": Scores({"conv_0": [1.0]})}, BadValue, "each round scores another model"),
-    ({"macs": 0.5, "statistics": {}}, BadValue, "statistics: each round measures another model; give data="),
-    ({"macs": 0.5, "depth": 0.5}, BadValue, "depth: blocks are not deleted in rounds"),
+    ({"macs": 0.5, "statistics": {}}, BadValue, "statistics: each round measures another model; give by="),
+    ({"macs": 0.5, "depth": 0.5}, BadValue, "depth: a fraction of the blocks is deleted at once"),
     ({"macs": 0.5, "schedule": "cubik"}, BadValue, "no schedule 'cubik'; did you mean 'cubic'"),
     ({"macs": 0.5, "rounds": 0}, BadValue, "rounds must be a positive integer"),
     ({"macs": 0.5, "fine_tune": 3}, BadValue, "fine_tune must be a function"),
@@ -180,6 +191,19 @@ def counted(tuned):
         return train(model)
 
     return tune
+
+
+@keras_only
+def test_blocks_by_their_influence_in_rounds():
+    keras.utils.set_random_seed(0)
+    x = y = keras.Input((6,), name="x")
+    y = layers.Dense(8, name="stem")(y)
+    for number in range(4):
+        y = layers.Add(name=f"add_{number}")([y, layers.Dense(8, name=f"d_{number}")(y)])
+    model = keras.Model(x, layers.Dense(2, name="top")(y), name="deep")
+    data = np.ones((8, 6), "float32")
+    result = prune_iteratively(model, by="block_influence", data=data, depth="only", macs=0.6, rounds=2, progress=False)
+    assert sorted(result.rounds[-1].widths[f"d_{number}"] for number in range(4)) == [0, 0, 8, 8]
 
 
 @keras_only
