@@ -1,1 +1,1 @@
-"""Rules applied to a graph: channel flow, coupled groups, shapes and dtypes, masks, cost."""
+"""Applies the rules to a graph: channel flow, coupled groups, shapes and dtypes, masks, cost."""

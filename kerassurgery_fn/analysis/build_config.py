@@ -1,4 +1,4 @@
-"""The shapes that layers were built for, as their records state them."""
+"""The shapes for which layers were built: the `build_config` in their records."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kerassurgery_fn.values.frozen import Location, get_in, set_in
 
 
 def is_built(record: Record) -> bool:
-    """Whether Keras writes the shape that a layer was built for into its record.
+    """Whether Keras writes the shape for which a layer was built into its record.
 
     >>> [is_built({"module": "keras.layers", "class_name": name}) for name in ("Dense", "ReLU")]
     [True, False]
@@ -36,7 +36,7 @@ def build_shapes(record: Record, args: Sequence[Any], kwargs: Mapping[str, Any])
 
 
 def with_builds(record: Record, findings: Findings) -> Record:
-    """A layer's record with the shapes that the layer, and the layers in it, are built for.
+    """A layer's record with the shapes for which the layer, and the layers in it, are built.
 
     Args:
         record: the record of the layer.
@@ -50,7 +50,7 @@ def with_builds(record: Record, findings: Findings) -> Record:
             config[first] = {**config.get(first, {}), rest[0]: _sizes(axes)} if rest else _sizes(axes)
         if shapes:
             record = set_in(record, place, {**owner, "build_config": config})
-    # The fields that Keras derives follow a changed config also where the layer is built already.
+    # The fields that Keras derives are updated after a change of the config, also for a layer that is already built.
     for place, (unbuilt, args, kwargs) in findings.first.items():
         if derived_config := rule_for(unbuilt).derived_config:
             derived = derived_config(unbuilt["config"], next(iter([*args, *kwargs.values()])))
@@ -61,8 +61,8 @@ def with_builds(record: Record, findings: Findings) -> Record:
 def is_built_anew(call: First) -> bool:
     """Whether a layer is built by a call: a layer that is not built yet, or a merge layer.
 
-    A merge layer has no weights. When Keras builds it, it notes whether its tensors have the same number of axes, and
-    aligns them by that note at every call.
+    A merge layer has no weights, so it can be built again. When Keras builds it, the layer stores whether its tensors
+    have the same number of axes, and it uses this at every call.
     """
     record, args, kwargs = call
     return "build_config" not in record or isinstance(next(iter([*args, *kwargs.values()]), None), list)

@@ -1,4 +1,4 @@
-"""The arguments of calls: which arguments a layer takes, and which arguments Keras adds by itself."""
+"""The arguments that a call of a layer can have, and the arguments that Keras adds to calls."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from kerassurgery_fn.rules.registry import rule_for
 from kerassurgery_fn.rules.rule_fields import Rule
 
 OF_MODELS = ("inputs", "training", "mask")  # the arguments of Sequential and Functional models
-MODEL = Rule(keywords=("training", "mask"), added={"mask": None})  # their call, in the form of a rule
+MODEL = Rule(keywords=("training", "mask"), added={"mask": None})  # the calls of these models, as a rule
 
 
 def takes(record: Record, name: str) -> bool:
@@ -31,7 +31,7 @@ def misuse(record: Record, args: list[Any], kwargs: dict[str, Any]) -> str:
     """The reason why a call of a layer is invalid, in words; an empty string if the call is valid.
 
     >>> misuse({"module": "keras.layers", "class_name": "ReLU", "config": {}}, [["a", "b"]], {})
-    'it takes one tensor, not a list of them'
+    'it takes one tensor, not a list of tensors'
     """
     rule = MODEL if is_model(record) else rule_for(record)
     if rule.arguments is None:
@@ -45,7 +45,7 @@ def misuse(record: Record, args: list[Any], kwargs: dict[str, Any]) -> str:
     if args and rule.takes == "list" and not isinstance(args[0], list):
         return "it takes a list of tensors"
     if args and rule.takes == "tensor" and isinstance(args[0], list):
-        return "it takes one tensor, not a list of them"
+        return "it takes one tensor, not a list of tensors"
     return misused_states(rule, args[1] if len(args) > 1 else kwargs.get("initial_state"))
 
 
@@ -53,12 +53,12 @@ def misused_states(rule: Rule, states: Any) -> str:
     """The reason why a recurrent layer cannot take some initial states, in words; an empty string if it can.
 
     >>> misused_states(Rule(states=2), ["h"])
-    'it takes an initial_state of 2 tensors, not of 1'
+    'it takes an initial_state of 2 tensors, not 1'
     """
     count = len(states) if isinstance(states, list) else 1
     if rule.states is None or states is None or count == rule.states:
         return ""
-    return f"it takes an initial_state of {rule.states} tensors, not of {count}"
+    return f"it takes an initial_state of {rule.states} tensors, not {count}"
 
 
 def misplaced(names: tuple[str, ...], args: list[Any], kwargs: dict[str, Any]) -> str:
@@ -81,7 +81,7 @@ def misplaced(names: tuple[str, ...], args: list[Any], kwargs: dict[str, Any]) -
 
 
 def added_kwargs(record: Record) -> dict[str, Any]:
-    """The keyword arguments that Keras adds to a call on tensors alone, in a Functional model.
+    """The keyword arguments that Keras adds to a call that has only tensors, in a Functional model.
 
     >>> added_kwargs({"module": "keras.layers", "class_name": "LSTM", "config": {}})
     {'training': False, 'mask': None}
@@ -92,12 +92,12 @@ def added_kwargs(record: Record) -> dict[str, Any]:
 def exchanged_kwargs(kwargs: dict[str, Any], old: Record, new: Record) -> dict[str, Any]:
     """The keyword arguments of a call when another layer takes it over.
 
-    Those that Keras added for the old layer are removed, and a mask is, too, if the new layer takes none.
+    The arguments that Keras added for the old layer are removed. A mask is also removed if the new layer takes none.
 
     >>> dense, dropout = ({"module": "keras.layers", "class_name": name, "config": {}} for name in ("Dense", "Dropout"))
     >>> exchanged_kwargs({"training": False}, dropout, dense), exchanged_kwargs({"training": True}, dropout, dense)
     ({}, {'training': True})
     """
     added = added_kwargs(old)
-    given = {key: value for key, value in kwargs.items() if key not in added or value is not added[key]}
-    return added_kwargs(new) | {key: value for key, value in given.items() if key != "mask" or takes(new, key)}
+    by_user = {key: value for key, value in kwargs.items() if key not in added or value is not added[key]}
+    return added_kwargs(new) | {key: value for key, value in by_user.items() if key != "mask" or takes(new, key)}

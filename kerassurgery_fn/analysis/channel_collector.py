@@ -1,4 +1,4 @@
-"""Channel constraints: what the rules state about the channels of a model, collected on one walk through its calls."""
+"""Collects what the rules state about the channels of a model, on one walk through its calls."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class ChannelCollector:
 
     - `findings`: the results of the rules;
     - `tensors`: the axes of each tensor of the trace; None for a tensor of unknown shape;
-    - `recorded_outputs`: path and node of a call -> the number of its outputs that the record states, at least;
+    - `recorded_outputs`: path and node of a call -> the smallest number of outputs that the record implies;
     - `visited`: path and node of each visited call -> the call, and the number of ids before it.
     """
 
@@ -101,7 +101,7 @@ class ChannelCollector:
         return output
 
     def axes(self, leaf: Any) -> Any:
-        """The axes of a tensor or array among the arguments of a call; any other argument as it is.
+        """The axes of a tensor or array among the arguments of a call; any other argument unchanged.
 
         Raises:
             NoRule: the shape of the tensor is not known.
@@ -118,7 +118,7 @@ class ChannelCollector:
         """The axes that a rule returns for a tensor, with unknown sizes taken from the record.
 
         Raises:
-            NoRule: they are not axes, or the record states another shape.
+            NoRule: the result of the rule is not a tuple of axes, or the record states another shape.
         """
         if fault := tensor_fault(axes):
             raise self.defect(call, fault)
@@ -171,13 +171,13 @@ class ChannelCollector:
             if call.path in self.findings.opaque:
                 self.hold(call)
         for ref in self.trace.outputs:
-            reason = Reason(f"it is an output of the model, made by {ref.path!r}")
+            reason = Reason(f"it is an output of the model, computed by {ref.path!r}")
             for axis in self.tensors.get(ref) or ():
                 self.findings.constraints.pin(axis, reason, output=True)
 
     def tie_twins(self, first: Ref, later: Ref) -> None:
-        """Ties a tensor of a nested model in two calls of the model, and the other outputs of its layer: they have one
-        shape in the record."""
+        """Ties a tensor of a nested model in two calls of the model, and the other outputs of its layer, because the
+        record has only one shape for both calls."""
         reason = Reason("is called several times, on different channels", later.path)
         for index in range(64 if first.path == later.path else 1):
             a, b = (self.tensors.get(ref._replace(output=ref.output + index)) for ref in (first, later))
@@ -188,27 +188,27 @@ class ChannelCollector:
                     self.findings.constraints.tie(x, y, reason)
 
     def tie_rows(self, rows: Sequence[tuple[str, str]]) -> None:
-        """Ties the rows of layers that read the same values, and pins those that layers need for other reasons."""
+        """Ties the rows of layers that read the same values, and pins the rows that layers need for other reasons."""
         known = [self.findings.numbered[key] for key in rows if key in self.findings.numbered]
         axes = sorted(known, key=lambda axis: size(axis) or 0, reverse=True)
         for axis in axes[1:]:
-            same = select(axes[0], slice(size(axis)))  # the longest has all values of the others
+            same = select(axes[0], slice(size(axis)))  # the longest axis has all values of the other axes
             self.findings.constraints.tie(same, axis, Reason("reads the same values", rows[0][0]))
         for first, reason in self.needed_values(rows) if axes else ():
             self.findings.constraints.pin(select(axes[0], slice(first)), reason)
 
     def needed_values(self, rows: Sequence[tuple[str, str]]) -> Iterator[tuple[int | None, Reason]]:
-        """How many of the first values must stay, None for all of them, and why."""
+        """The number of first values that must stay (None: all values), each with the reason."""
         vocabulary, numbered = vocabulary_of(self.trace, rows), self.findings.numbered
         opaque = [path for path, kind in rows if (path, kind) not in numbered]
         for path in (*vocabulary.readers, *opaque):
-            yield None, Reason("computes with the values, or makes them", path)
+            yield None, Reason("creates the values or computes with them", path)
         for path, first in vocabulary.first.items():
-            yield first, Reason("tells the first values apart", path)
+            yield first, Reason("compares the first values with a number", path)
         for key in filter(numbered.__contains__, rows):
             special = (size(numbered[key]) or 0) - (size(self.findings.producers[key].axis) or 0)
             if special:
-                yield special, Reason("makes the first values of words that it does not know", key[0])
+                yield special, Reason("uses the first values for words that it does not know", key[0])
 
     def check_weights(self, path: str, arrays: Sequence[np.ndarray]) -> None:
         """Lists a layer as opaque if its arrays differ from the weights of its rule. Weights that are drawn at rebuild
@@ -219,8 +219,8 @@ class ChannelCollector:
             self.findings.opaque[path] = f"cannot be followed: {fault}; {where}"
 
     def hold(self, call: Call) -> None:
-        """Pins all channels that an opaque layer touches at a call: those of its inputs, its own channels and weights,
-        and those of a model that it wraps."""
+        """Pins all channels of an opaque layer at a call: the channels of its inputs, the channels that it creates, the
+        channels of its weights, and those of a model that it wraps."""
         layer, reason = Layer(self.findings, call.path, call.where, call.record), self.findings.opaque[call.path]
         layer.pin([self.tensors.get(ref) or () for ref in refs([call.args, call.kwargs])], reason)
         paths = {*self.findings.weights, *(path for path, _ in self.findings.producers)}

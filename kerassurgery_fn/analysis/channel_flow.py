@@ -45,7 +45,7 @@ class Flow:
     - `producers`: (layer path, kind) -> the channels that the layer creates;
     - `copies`: the axes of equal positions that layers such as RepeatVector create, by the place in the record that
       counts them;
-    - `inexact`: axes whose cut is not exact;
+    - `inexact`: the axes whose cut is not exact;
     - `narrow`: axes with one position that is broadcast;
     - `additions`: tensors that layers add with Keras' `ops.add`;
     - `opaque`: path of each layer that no rule can follow -> why;
@@ -89,7 +89,7 @@ class Flow:
         if not by_kind:
             reason = f" It {self.opaque[path]}." if path in self.opaque else ""
             raise NoChannels(
-                f"layer {path!r} makes no channels of its own; delete those of the layers that feed it.{reason}"
+                f"layer {path!r} creates no channels; delete channels of the layers that it reads.{reason}"
             )
         if kind is None:
             return first(by_kind.values())
@@ -113,11 +113,11 @@ class Flow:
             return [self.producer(address)]
         records = {call.path: call.record for call in self.trace.all_calls}
         paths = find_layers(self.graph, name, records)
-        wanted = {path: [self._spelled(path, kind)] if kind else self._kinds(path)[:1] for path in paths}
+        kinds = {path: [self._spelled(path, kind)] if kind else self._kinds(path)[:1] for path in paths}
         items = self.producers.items()
-        producers = [producer for (path, own_kind), producer in items if own_kind in wanted.get(path, ())]
+        producers = [producer for (path, producer_kind), producer in items if producer_kind in kinds.get(path, ())]
         if not producers:
-            raise NoChannels(f"none of the {len(wanted)} layers that match {address!r} creates such channels")
+            raise NoChannels(f"none of the {len(kinds)} layers that match {address!r} creates such channels")
         return producers
 
     def _parted(self, address: Any) -> tuple[Any, str | None]:
@@ -171,7 +171,7 @@ def _flow_of_record(snapshot: Snapshot, opened: frozenset[tuple[tuple[str, str],
 
 
 def _collected(snapshot: Snapshot, weights: Weights, opened: frozenset[tuple[tuple[str, str], int]]) -> Flow:
-    """The flow by one walk through the calls; of the weights, only the shapes count."""
+    """The flow by one walk through the calls. Only the shapes of the weights matter."""
     collector = ChannelCollector(trace(read_graph(snapshot)), dict(opened))
     walk(collector.trace.calls, collector)
     collector.finish(weights)

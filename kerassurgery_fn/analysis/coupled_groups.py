@@ -1,4 +1,4 @@
-"""Coupled groups: which channels of a model can only be deleted together, as data for people and for planning."""
+"""Coupled groups: the channels of a model that can only be deleted together, as data for users and for planning."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Group:
         return bool(self.reasons)
 
     def channels(self, wanted: Iterable[int]) -> dict[str, tuple[int, ...]]:
-        """Channels of the group in the form that `DeleteChannels` takes: address -> positions in that layer.
+        """Channels of the group, in the form of the argument of `DeleteChannels`: address -> positions in that layer.
 
         Args:
             wanted: indices into the group, or a boolean mask. Negative indices count from the end.
@@ -109,7 +109,7 @@ class Group:
         more = [f"{len(producers) - 3} more"] * (len(producers) > 4)
         named = " + ".join([*producers[: 3 if more else 4], *more])
         inexact = f", inexact: {self.inexact[0]}" if self.inexact else ""
-        return f"{len(self)} {noun}: {named}, {len(self.carried)} weight axes, {self._held()}{inexact}"
+        return f"{len(self)} {noun}: {named}, {len(self.carried)} weight axes, {self._pinned_by()}{inexact}"
 
     def _share(self, address: str) -> str:
         """The address of a layer, and the share of its channels that are in the group, unless all are."""
@@ -118,7 +118,7 @@ class Group:
             return f"{address} ({each} each)"
         return address if n == self.widths[address] else f"{address} ({n} of {self.widths[address]})"
 
-    def _held(self) -> str:
+    def _pinned_by(self) -> str:
         if not self.reasons:
             return "free"
         more = f" and {len(self.reasons) - 1} more" if len(self.reasons) > 1 else ""
@@ -126,7 +126,7 @@ class Group:
 
 
 class Groups(tuple[Group, ...]):
-    """Groups in the order of the model. They print as one line each."""
+    """Groups in the order of the model. Each group prints as one line."""
 
     __slots__ = ()
 
@@ -188,13 +188,13 @@ def groups_of(flow: Flow) -> Groups:
     drafts = _drafts(flow, parts)
     classes = ids_by_label(labels)
     protect(*classes.values())
-    held = {label: keys_with(reasons, ids[0]) for label, ids in classes.items()}
-    blurred = {label: keys_with(inexact, ids[0]) for label, ids in classes.items()}
+    pins = {label: keys_with(reasons, ids[0]) for label, ids in classes.items()}
+    inexact_reasons = {label: keys_with(inexact, ids[0]) for label, ids in classes.items()}
     coupled = [
         Group(
             ids, drafts[label].made, drafts[label].widths, tuple(drafts[label].carried),
-            tuple(unique(reason for reason, _ in held[label])),
-            bool(held[label]) and all(output for _, output in held[label]), tuple(blurred[label]),
+            tuple(unique(reason for reason, _ in pins[label])),
+            bool(pins[label]) and all(output for _, output in pins[label]), tuple(inexact_reasons[label]),
         )
         for label, ids in classes.items()
     ]  # fmt: skip
@@ -238,7 +238,7 @@ def _drafts(flow: Flow, parts: Mapping[int, Mapping[int, np.ndarray]]) -> dict[i
 
 
 def _reasons(flow: Flow) -> dict[Any, np.ndarray]:
-    """(reason, whether it is an output of the model) -> the final ids that are pinned for it, sorted."""
+    """(reason, whether it is an output of the model) -> the final ids that are pinned for this reason, sorted."""
     pinned: dict[tuple[str, bool], list[int]] = defaultdict(list)
     for final_id, pins in flow.solution.reasons.items():
         for key in {(str(pin.reason), pin.output) for pin in pins}:
@@ -247,7 +247,7 @@ def _reasons(flow: Flow) -> dict[Any, np.ndarray]:
 
 
 def _inexact(flow: Flow) -> dict[Any, np.ndarray]:
-    """Reason -> the final ids whose deletion is not exact for it, sorted."""
+    """Reason -> the final ids whose deletion is not exact for this reason, sorted."""
     touched: dict[str, list[np.ndarray]] = defaultdict(list)
     for note in flow.inexact:
         if isinstance(note.axis, np.ndarray):

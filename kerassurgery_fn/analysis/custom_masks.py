@@ -1,7 +1,7 @@
-"""Masks that a user's layer computes in its own `compute_mask`.
+"""Masks that a custom layer computes in its own `compute_mask`.
 
-Keras writes the operations of that method into the calls behind the layer, where they look like a mask that a person
-passed. No config tells how to compute them again, so an edit that removes their source raises an error.
+Keras writes the operations of this method into the calls after the layer, where they look like a mask that a person
+passed. The config does not say how to compute them again, so an edit that removes their source raises an error.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ def refuse_left_masks(before: Graph, after: Graph) -> None:
 
 
 def masked_by(graph: Graph, node: Node) -> Iterator[str]:
-    """The layers that may have created or passed on the mask of the first argument of a call, the nearest first."""
+    """The layers that can have created or passed on the mask of the first argument of a call, the nearest layer
+    first."""
     for leaf in leaves(first_argument(graph.calls[node])):
         if not isinstance(leaf, Use) or leaf.port.node not in graph.calls:
             continue

@@ -1,4 +1,4 @@
-"""Labels of ids: two ids have the same label if they occur equally often in every axis and are in the same sets.
+"""Labels ids: two ids get the same label if they occur equally often in every axis and are in the same sets.
 
 All ids start with one label. Each axis and each set splits the labels further:
 
@@ -37,7 +37,7 @@ def labels_of(count: int, maps: Iterable[tuple[np.ndarray, np.ndarray]], sets: I
 
 
 def pairs_of(resolved: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The ids of an axis and their positions. An id that a position has twice counts once.
+    """The ids of an axis and their positions, sorted by ids. If a position has an id twice, the pair is listed once.
 
     >>> pairs_of(np.array([[7, 5, 7], [7, 8, FIXED]]))
     (array([5, 7, 7, 8]), array([1, 0, 2, 1]))

@@ -39,7 +39,7 @@ def product(sizes: Sequence[int | None]) -> int | None:
 
 
 def check_arguments(record: Record, call: Arguments) -> None:
-    """Raises Misfit if a layer of Keras would be called with arguments that it does not take."""
+    """Raises Misfit if a layer would be called with arguments that it does not take."""
     if words := misuse(record, call.args, call.kwargs):
         raise Misfit(words)
 
@@ -79,7 +79,7 @@ def misfit(path: str, record: Record, call: Arguments, reads: Sequence[Spec], er
     before = [use.spec.shape if use.spec else None for use in call.uses]
     after = [spec.shape for spec in reads]
     source = source_of(rule_for(record).channels)
-    rule = f"its rule cannot follow that ({type(error).__name__}: {error}; {source})"
+    rule = f"its rule cannot follow this call ({type(error).__name__}: {error}; {source})"
     why = str(error) if isinstance(error, Misfit) else rule
     if before == after:
         return MisfitTensor(
@@ -93,7 +93,7 @@ def misfit(path: str, record: Record, call: Arguments, reads: Sequence[Spec], er
 
 
 def _made_by(call: Arguments) -> str:
-    """The layers that make the tensors of a call, in words, if they are several."""
+    """The layers that compute the tensors of a call, in words; empty if it is only one layer."""
     layers = list(unique(port.layer for port in call.ports))
     return f" (of {' and '.join(map(repr, layers))})" if len(layers) > 1 else ""
 

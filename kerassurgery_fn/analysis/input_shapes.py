@@ -1,4 +1,4 @@
-"""Shapes of samples from the user, in place of the open sizes of a model's inputs."""
+"""Replaces the variable sizes of a model's inputs by sizes from the user."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def as_shapes(value: Any, name: str = "shapes") -> Shapes:
 
 
 def with_shapes(snapshot: Snapshot, shapes: Shapes) -> Snapshot:
-    """The snapshot with fixed sizes in place of the open sizes of its inputs.
+    """The snapshot with fixed sizes in place of the variable sizes of its inputs.
 
     Raises:
         WrongShape: a shape does not match the input.
@@ -43,13 +43,13 @@ def with_shapes(snapshot: Snapshot, shapes: Shapes) -> Snapshot:
     )
 
 
-def _fitted(name: str, stated: Sequence[int | None], given: Sequence[int | None]) -> list[int | None]:
-    """The shape of an input with its open sizes replaced."""
-    if len(given) != len(stated) - 1 or any(
-        a != b and None not in (a, b) for a, b in zip(stated[1:], given, strict=True)
+def _fitted(name: str, stated: Sequence[int | None], sample: Sequence[int | None]) -> list[int | None]:
+    """The shape of an input whose variable sizes are replaced by those of a sample."""
+    if len(sample) != len(stated) - 1 or any(
+        a != b and None not in (a, b) for a, b in zip(stated[1:], sample, strict=True)
     ):
         raise WrongShape(
-            f"one sample of input {name!r} has the shape {tuple(stated[1:])} in the config, not {tuple(given)}; give a "
-            "size for each None and repeat the other sizes"
+            f"one sample of input {name!r} has the shape {tuple(stated[1:])} in the config, not {tuple(sample)}; give "
+            "a size for each None and repeat the other sizes"
         )
-    return [stated[0], *(b if a is None else a for a, b in zip(stated[1:], given, strict=True))]
+    return [stated[0], *(b if a is None else a for a, b in zip(stated[1:], sample, strict=True))]

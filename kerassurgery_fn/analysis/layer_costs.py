@@ -1,4 +1,4 @@
-"""Parameters, multiply-accumulates and bytes of a snapshot, layer by layer."""
+"""The parameters, multiply-accumulates and bytes of each layer of a snapshot."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from kerassurgery_fn.values.tables import Table
 
 @dataclass(frozen=True)
 class LayerCost:
-    """The cost of one layer or operation; `note` says why its MACs are only an estimate, if they are."""
+    """The cost of one layer or operation. If the MACs are only an estimate, `note` says why."""
 
     path: str
     class_name: str
@@ -61,7 +61,7 @@ class Cost:
 
     @property
     def trainable(self) -> int:
-        """The parameters that training changes."""
+        """The number of parameters that training changes."""
         return sum(layer.trainable for layer in self.layers)
 
     @property
@@ -71,7 +71,7 @@ class Cost:
 
     @property
     def bytes(self) -> int:
-        """The memory of the weights."""
+        """The memory of the weights in bytes."""
         return sum(layer.bytes for layer in self.layers)
 
     def __repr__(self) -> str:
@@ -124,14 +124,14 @@ def cost(snapshot: Snapshot, shapes: Shapes | None = None) -> Cost:
     like other numbers. The weights of a shared layer count once, its MACs at every call. The kernels of a recurrent
     layer count at every time step.
 
-    An axis of open size (time, height, width) counts as one position, unless `shapes` states its size.
+    An axis of variable size (time, height, width) counts as one position, unless `shapes` states its size.
 
     Parameters and bytes agree with `model.count_params()` and with the memory of the Keras variables. A weight has the
-    dtype of its array. If the snapshot has no arrays, it has that of the layer's dtype policy (float32 under
+    dtype of its array. If the snapshot has no arrays, the dtype policy of the layer determines it (float32 under
     `mixed_float16`). Opaque layers, which no rule describes, are counted by the arrays of the snapshot. Their arrays
     count as trainable if the layer is trainable, except integers and the arrays that its record lists as state. Their
-    MACs are an estimate: every element of arrays with two or more axes, once for each position of the output. Their
-    rows have a note.
+    MACs are an estimate: each element of arrays with two or more axes counts once for each position of the output.
+    Their rows have a note.
 
     LoRA adds the product of two factors to a kernel once for each call, so its cost does not depend on the positions.
     Quantized layers apply both factors at every position.
@@ -171,8 +171,8 @@ def cost_by(snapshot: Snapshot, flow: Flow, measure: Measure) -> Cost:
     Args:
         snapshot: the model.
         flow: its channels.
-        measure: axis -> the number of its positions, 1 if that is unknown. It can return a subclass of int: all figures
-            are sums of products of the sizes.
+        measure: axis -> the number of its positions, 1 if the number is unknown. It can return a subclass of int,
+            because all figures are sums of products of the sizes.
     """
     collector = MacCollector(snapshot, flow, measure)
     walk(collector.calls, collector)
@@ -202,7 +202,7 @@ def _row(
         shapes: the name and shape of each of its weights.
         trains: whether the model as a whole is trainable.
         macs: the MACs of the layer for one sample.
-        note: why they are only an estimate, if they are.
+        note: why the MACs are only an estimate; empty if they are exact.
     """
     sizes = [prod(shape) for _, shape in shapes]
     arrays = snapshot.weights.get(path, ())
@@ -224,7 +224,7 @@ def _row(
 
 
 def _measure(flow: Flow, dead: np.ndarray | None) -> Measure:
-    """A function: axis -> the number of its positions that are kept, 1 if that is unknown."""
+    """A function: axis -> the number of kept positions, 1 if the number is unknown."""
     known: dict[int, int] = {}
 
     def measure(axis: Axis) -> int:

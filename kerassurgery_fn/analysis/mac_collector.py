@@ -1,4 +1,4 @@
-"""The multiply-accumulates of the calls of a model, by the records of their classes."""
+"""Collects the multiply-accumulates of the calls of a model, by the field `macs` of the records."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ class MacCollector:
         return map_leaves(self.shape, call.args), map_leaves(self.shape, call.kwargs)
 
     def shape(self, leaf: Any) -> Any:
-        """The shape of a tensor or array among the arguments of a call, None if it is unknown; any other argument as it
-        is."""
+        """The shape of a tensor or array among the arguments of a call, None if the shape is unknown; any other
+        argument unchanged."""
         if isinstance(leaf, Ref):
             axes = self.flow.tensors.get(leaf)
         elif isinstance(leaf, Constant):

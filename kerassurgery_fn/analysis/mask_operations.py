@@ -1,4 +1,4 @@
-"""Insertion of the operations that compute masks into a model."""
+"""Inserts the operations that compute masks into a model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The masks in the calls of a model. They are removed before an edit and determined again after it.
+"""Removes the masks from the calls of a model before an edit, and determines them again after the edit.
 
 Keras writes the mask that it passes automatically into each call that takes a mask, often far behind the layer that
 created the mask. With these arguments, an edit could not remove that layer, and a new layer with a mask would have no
@@ -117,13 +117,13 @@ def casts(record: Record, read: Spec | None) -> bool:
 class _Masks:
     """The masks of all tensors of a model.
 
-    It is not known whether a layer of a user's class passes on its mask. It is assumed at first; a call behind it that
+    It is not known whether a custom layer passes on its mask. At first, it is assumed; a call after the layer that
     states this mask proves it.
 
     - `by_port`: tensor -> its mask, for tensors with a mask;
-    - `via`: tensor -> the layers of users' classes that are assumed to have passed on its mask;
+    - `via`: tensor -> the custom layers that are assumed to have passed on its mask;
     - `automatic_calls`: calls whose mask is the one that Keras would pass automatically;
-    - `passing`: layers of users' classes that are proved to pass on masks.
+    - `passing`: custom layers that are proved to pass on masks.
     """
 
     def __init__(self, graph: Graph, specs: Mapping[Port, Spec | None]) -> None:
@@ -184,12 +184,12 @@ class _Masks:
                 self.by_port[Port(*node, output)], self.via[Port(*node, output)] = mask, via
 
     def passes(self, key: str) -> bool:
-        """Whether a layer of a user's class passes on masks. It is assumed while no mask is to be determined again."""
+        """Whether a custom layer passes on masks. It is assumed as long as no mask must be determined again."""
         return key in self.passing or self.is_original or passes_masks_on(self.graph.layers[key])
 
     @property
     def is_original(self) -> bool:
-        """Whether all masks stand in the calls, so that none is to be determined again."""
+        """Whether all calls state their masks, so that no mask must be determined again."""
         return not any(map(is_automatic, self.graph.calls.values()))
 
     def spec(self, port: Port) -> Spec:

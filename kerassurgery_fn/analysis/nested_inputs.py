@@ -1,4 +1,4 @@
-"""The inputs of a nested model, and the tensors on which it is called."""
+"""Checks that the tensors on which a nested model is called match its inputs."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from kerassurgery_fn.errors import MisfitTensor
 from kerassurgery_fn.graph import Spec, Use, leaves
 
 
-def refuse_unbound(path: str, inputs: Any, given: Any) -> None:
+def refuse_unbound(path: str, inputs: Any, tensors: Any) -> None:
     """Raises MisfitTensor if the tensors of a call do not match the inputs of a model, by their number or names."""
     keys = [port.layer for port in leaves(inputs)]
-    uses = [leaf for leaf in leaves(given) if isinstance(leaf, Use)]
+    uses = [leaf for leaf in leaves(tensors) if isinstance(leaf, Use)]
     names = [*inputs] if isinstance(inputs, dict) else keys
-    if isinstance(given, dict) and (missing := [name for name in names if name not in given]):
+    if isinstance(tensors, dict) and (missing := [name for name in names if name not in tensors]):
         raise MisfitTensor(
             f"model {path!r} has an input {missing[0]!r}, but would be called on tensors with the names "
-            f"{', '.join(map(repr, given))}; rename its inputs with RenameLayer, or use another model"
+            f"{', '.join(map(repr, tensors))}; rename its inputs with RenameLayer, or use another model"
         )
     if len(keys) != len(uses):
         raise MisfitTensor(
@@ -27,7 +27,7 @@ def refuse_unbound(path: str, inputs: Any, given: Any) -> None:
 
 
 def admits(expected: Spec, spec: Spec) -> bool:
-    """Whether a model can be called on a tensor, given the spec of its input and that of the tensor."""
+    """Whether a model can be called on a tensor, by the spec of its input and the spec of the tensor."""
     return len(expected.shape) == len(spec.shape) and all(
         a == b or None in (a, b) for a, b in zip(expected.shape, spec.shape, strict=True)
     )

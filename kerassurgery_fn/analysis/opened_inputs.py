@@ -1,8 +1,8 @@
-"""The inputs of a model whose channels an edit may change, and the layers with a row for each value of an input.
+"""The inputs of a model whose channels an edit can change, and the layers with a row for each value of an input.
 
-The channels of inputs have no ids in the usual analysis: edits do not cut them unless they are told to, and a model
-with thousands of input features is analysed faster without them. An edit that names an input, or that allows inputs to
-change, gives ids to the channels of these inputs.
+The channels of inputs have no ids in the usual analysis. Edits do not cut these channels unless the user asks for it,
+and the analysis of a model with thousands of input features is faster without ids for them. If an edit names an input,
+or allows inputs to change, the channels of these inputs get ids.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from kerassurgery_fn.analysis.vocabularies import row_kinds, vocabulary_of
 from kerassurgery_fn.graph import Graph, find_layers, leaves, trace
 from kerassurgery_fn.rules.registry import rule_for
 
-# Path and kind of channels -> the axis of the input that they are along; 0 for rows.
+# (Path, kind) of channels -> the axis of the input with these channels; 0 for rows.
 Opened = dict[tuple[str, str], int]
 CHANNELS = "channels"
 

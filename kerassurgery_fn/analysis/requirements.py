@@ -1,8 +1,8 @@
-"""The requirements of layers on the tensors that they read, so that Keras can build and call the layers.
+"""Checks the tensors that layers read, so that Keras can build and call the layers.
 
 The record of a class states its requirements: the number of axes, whether it needs floats, and which sizes must divide
-others (`rules.size_checks`). Requirements of all classes are here: weights have no open sizes, and no axis of an output
-is empty.
+other sizes (`rules.size_checks`). The requirements of all classes are here: weights have no variable sizes, and no axis
+of an output is empty.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PLACES = ("axis", "axis1", "axis2", "source", "destination")  # fields that name
 
 
 def least_rank_of(record: Record) -> int:
-    """The least number of axes of a layer's input.
+    """The smallest number of axes that a layer's input can have.
 
     >>> least_rank_of({"module": "keras.layers", "class_name": "PReLU", "config": {"shared_axes": [1, 2]}})
     3
@@ -38,9 +38,9 @@ def least_rank_of(record: Record) -> int:
 def check_rank(record: Record, shape: Sequence[Any]) -> None:
     """Raises Misfit if a tensor has another number of axes than the layer needs."""
     check_places(record, len(shape))
-    wanted, least = rank_of(record), least_rank_of(record)
-    if wanted and len(shape) != wanted:
-        raise Misfit(f"it takes tensors of {wanted} axes")
+    rank, least = rank_of(record), least_rank_of(record)
+    if rank and len(shape) != rank:
+        raise Misfit(f"it takes tensors of {rank} axes")
     if len(shape) < least:
         raise Misfit(f"it takes tensors of {least} axes or more")
 
@@ -54,7 +54,7 @@ def check_places(record: Record, rank: int) -> None:
 
 
 def check_built_rank(record: Record, shape: Sequence[Any]) -> None:
-    """Raises Misfit if a layer takes only tensors of the rank for which it is built, and that is another one."""
+    """Raises Misfit if a layer only takes tensors of the rank for which it is built, and a tensor has another rank."""
     built = (record.get("build_config") or {}).get("input_shape")
     if rule_for(record).fixed_rank and built and len(built) != len(shape):
         raise Misfit(f"it is built for tensors of {len(built)} axes; give a layer that is not built")
@@ -72,11 +72,11 @@ def check_calls(first: Iterable[First]) -> None:
     """Raises Misfit if a layer, or a layer inside it, cannot be called on tensors of some sizes."""
     for record, args, kwargs in first:
         check_adapted(record)
-        given = next(iter([*args, *kwargs.values()]), None)
-        if isinstance(given, tuple):
-            check_rank(record, given)
-            check_built_rank(record, given)
-        if isinstance(given, tuple) or (isinstance(given, list) and all(isinstance(x, tuple) for x in given)):
+        argument = next(iter([*args, *kwargs.values()]), None)
+        if isinstance(argument, tuple):
+            check_rank(record, argument)
+            check_built_rank(record, argument)
+        if isinstance(argument, tuple) or (isinstance(argument, list) and all(isinstance(x, tuple) for x in argument)):
             check_sizes(record, args, kwargs)
 
 
@@ -102,12 +102,12 @@ def _sizes(tree: Any) -> Any:
 def check_aligned(record: Record, before: Sequence[Sequence[Any] | None], shapes: Sequence[Sizes]) -> None:
     """Raises Misfit if an operation would align the batch axis of one tensor with another axis of a second tensor.
 
-    Operations align tensors at their last axes, merge layers at the batch axis. Tensors whose ranks have not changed
-    are not checked, because an unknown size at the beginning need not be the batch.
+    Operations align tensors at their last axes; merge layers align them at the batch axis. Tensors whose ranks have not
+    changed are not checked, because a first axis of unknown size is not always the batch axis.
 
     Args:
         record: the operation.
-        before: the shapes that the operation read before; None where it read no such tensor.
+        before: the shapes that the operation read before the edit; None for a new operand.
         shapes: the shapes that it reads now.
     """
     is_new = None in before or [len(shape or ()) for shape in before] != [len(shape) for shape in shapes]
@@ -124,16 +124,16 @@ def check_aligned(record: Record, before: Sequence[Sequence[Any] | None], shapes
 
 
 def check_floats(record: Record, before: Sequence[str | None], dtypes: Sequence[str | None]) -> None:
-    """Raises Misfit if a layer that needs floats would read integers, and has not done so before.
+    """Raises Misfit if a layer that needs floats would read integers, and did not read them before the edit.
 
     Args:
-        record: the layer, which may wrap another one.
-        before, dtypes: the dtypes of the tensors that the layer read before and reads now; None where not known.
+        record: the layer, which can wrap another layer.
+        before, dtypes: the dtypes of the tensors that the layer reads, before and after the edit; None if unknown.
     """
     integers = [now for old, now in zip(before, dtypes, strict=True) if now and now != old and "float" not in now]
     layers = [*takewhile(bool, iterate(lambda layer: layer["config"].get("layer"), record))]
     if integers and not is_model(layers[-1]) and needs_floats(layers[-1]):
-        raise Misfit(f"it needs floats, but the tensor has the dtype {integers[0]}; choose a place behind floats")
+        raise Misfit(f"it needs floats, but the tensor has the dtype {integers[0]}; choose a place with float tensors")
 
 
 def needs_floats(record: Record) -> bool:
@@ -162,13 +162,13 @@ def check_made(record: Record, outputs: Sequence[Any]) -> None:
 
 
 def check_known(weights: Sequence[Weight]) -> None:
-    """Raises Misfit if a weight would have an open size."""
+    """Raises Misfit if a weight would have an unknown size."""
     for weight in weights:
         sizes = tuple(map(size, weight.axes))
         if None in sizes:
             raise Misfit(
-                f"its {weight.name} would have the shape {sizes}, but a weight cannot have open sizes; give the model "
-                "an input of fixed size, or use a layer that does not depend on that size"
+                f"its {weight.name} would have the shape {sizes}, but a weight cannot have unknown sizes; give the "
+                "model an input of fixed size, or use a layer that does not depend on that size"
             )
 
 

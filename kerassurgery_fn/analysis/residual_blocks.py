@@ -1,4 +1,4 @@
-"""The residual blocks of a model.
+"""Finds the residual blocks of a model.
 
 entry -> conv -> norm -> add -> ...       layers: conv, norm       shortcut: the entry itself
 entry -----------------> add
@@ -26,7 +26,7 @@ from kerassurgery_fn.values.snapshot import Snapshot
 
 @dataclass(frozen=True)
 class ResidualBlock:
-    """All that a model computes between a tensor and the sum that joins the result with a shortcut from this tensor.
+    """The layers between a tensor and the sum that adds the result to a shortcut from this tensor.
 
     - `entry`: the path of the layer that computes the tensor;
     - `merge`: the path of the layer or operation that adds;
@@ -49,8 +49,8 @@ class ResidualBlock:
 def residual_blocks(snapshot: Snapshot) -> tuple[ResidualBlock, ...]:
     """The residual blocks of a model and of its nested models, in the order of their calls.
 
-    The shortcut of a sum is the operand that is fewer calls behind the entry than all others. A sum without such an
-    operand, or with another shape than its shortcut, closes no block.
+    The shortcut of a sum is the operand with fewer calls between it and the entry than all other operands. If there is
+    no such operand, or if the sum has another shape than the shortcut, the sum is not the end of a block.
 
     Raises:
         NotASnapshot: the value is not a snapshot.
@@ -111,7 +111,7 @@ def _shortcut(graph: Graph, node: Node, between: Sequence[Node]) -> int | None:
 
 
 def _distances(graph: Graph, calls: Sequence[Node]) -> dict[Node, int]:
-    """Call -> the smallest number of calls after the first one on a way to it, for all that depend on the first."""
+    """Call -> the length of the shortest path from the first call, for all calls that depend on the first call."""
     distance = {calls[0]: 0}
     for node in calls[1:]:
         before = [distance[port.node] for port in graph.reads(node) if port.node in distance]
@@ -121,7 +121,7 @@ def _distances(graph: Graph, calls: Sequence[Node]) -> dict[Node, int]:
 
 
 def _depends_only_on(graph: Graph, node: Node, entry: Node) -> bool:
-    """Whether all ways back from a call come to the entry."""
+    """Whether all paths from a call back to the inputs of the model pass through the entry."""
     seen, ahead = {entry}, [node]
     while ahead:
         current = ahead.pop()
@@ -140,9 +140,9 @@ def _keeps_shape(graph: Graph, node: Node, operand: int, specs: Mapping[Port, Sp
 
 
 def _needed_for(graph: Graph, node: Node, operand: int) -> set[Node]:
-    """The calls that a model does not need when it reads the shortcut in place of the sum, without the sum.
+    """The calls that the model no longer needs if the readers of the sum read the shortcut. The sum is not included.
 
-    A call is not needed if nothing reads it but calls that are not needed, which are found one after the other.
+    A call is not needed if it is only read by calls that are not needed. The search starts at the sum and goes back.
     """
     shortcut, needless, waiting = graph.reads(node)[operand].node, {node}, [node]
     while waiting:

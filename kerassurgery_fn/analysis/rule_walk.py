@@ -4,6 +4,15 @@ A collector determines the purpose of a walk. It gives the rule of a call, repla
 what is known about them, and keeps the result of the rule. There are three collectors: for the channels of a model
 (`channel_collector`), for the shapes and dtypes of a model that is being edited (`shape_collector`), and for
 multiply-accumulates (`mac_collector`).
+
+The step of each walk at a Dense layer with 2 units, which reads the tensor x with 3 channels:
+
+    collector            argument in place of x          result of the rule
+    ChannelCollector     axes (None, ids 0 1 2)          axes (None, ids 3 4): the layer creates 2 channels
+    ShapeCollector       sizes (None, 3)                 sizes (None, 2)
+    MacCollector         sizes (1, 3)                    6 multiply-accumulates
+
+The calls are in topological order, so the collector knows every tensor before a rule reads it.
 """
 
 from __future__ import annotations
@@ -18,8 +27,8 @@ Rule = TypeVar("Rule", bound=Callable[..., Any])
 
 
 class Collector(Protocol[Rule]):
-    """What a walk collects. A rule raises one of the `expected` exceptions if it cannot follow a call or the
-    call is invalid; any other exception is a defect of the rule."""
+    """The part of a walk that differs from purpose to purpose. A rule raises one of the `expected` exceptions if it
+    cannot follow a call or the call is invalid; any other exception is a defect of the rule."""
 
     expected: tuple[type[Exception], ...]
 
@@ -36,7 +45,7 @@ class Collector(Protocol[Rule]):
         ...
 
     def refuse(self, call: Call, rule: Rule, error: Exception) -> None:
-        """Handles an exception of the rule or of one of the methods above. It may raise another one."""
+        """Handles an exception of the rule or of one of the methods above. It can raise another exception."""
         ...
 
 

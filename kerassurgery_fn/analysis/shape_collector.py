@@ -1,4 +1,4 @@
-"""Shapes, dtypes and weights of calls by their rules, and checks whether the layers can be called."""
+"""Collects the shapes, dtypes and weights of calls by their rules, and checks whether the layers can be called."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ Enter = Callable[[str, Tensor], Tensor]  # key of a wrapper, axes of one time st
 class Facts:
     """What is known about the tensors, layers and weights of a model.
 
-    - `specs`: tensor -> its shape and dtype, if they could be worked out;
+    - `specs`: tensor -> its shape and dtype, if they are known;
     - `layers`: key -> the record of each layer that was analysed, with its new `build_config`;
     - `weights`: key -> the weights that such a layer must have; None if there is no rule.
     """
@@ -67,7 +67,7 @@ class ShapeCollector:
     """Collects the shapes and dtypes of one model. A call that its rule cannot follow raises an error with the reason.
 
     - `graph`, `scope`: the model and its path;
-    - `weights`: the weights of the whole snapshot by path. A layer without weights there can have any;
+    - `weights`: path -> weights, for the whole snapshot. The weights of a layer that is missing are not checked;
     - `is_nested`: whether the model is called on other tensors than its own inputs;
     - `enter`: the walk through a wrapped model;
     - `facts`: what is known so far about the tensors, layers and weights;
@@ -103,7 +103,7 @@ class ShapeCollector:
         """The arguments of a call with a shape in place of each tensor.
 
         Raises:
-            Misfit: no layer of this class can be called on them.
+            Misfit: no layer of this class can be called on these arguments.
         """
         given = Arguments(call.args, call.kwargs)
         check_arguments(call.record, given)
@@ -209,7 +209,7 @@ def constants(tree: Any) -> list[Spec]:
 
 
 def as_stated(record: Record, shape: Shape) -> Shape:
-    """A shape as Keras writes it: some classes leave sizes open.
+    """A shape as Keras writes it. Some classes write None for known sizes.
 
     >>> dense = {"module": "keras.layers", "class_name": "EinsumDense"}
     >>> dense["config"] = {"output_shape": [None, 8], "equation": "abc,cd->abd"}

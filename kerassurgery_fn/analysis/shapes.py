@@ -46,7 +46,7 @@ def settled(graph: Graph, weights: Weights, scope: str = "", given: Mapping[str,
 
     Args:
         graph: the model.
-        weights: the weights of the whole snapshot by path. A layer without weights there can have any.
+        weights: path -> weights, for the whole snapshot. The weights of a layer that is missing are not checked.
         scope: the path of the model.
         given: input layer -> the tensor on which a nested model is called; by default the model's own inputs.
 
@@ -57,8 +57,8 @@ def settled(graph: Graph, weights: Weights, scope: str = "", given: Mapping[str,
 
 
 class _Shapes:
-    """The shapes of a model, call by call: the recorded ones, those by the rule of a layer, those by the calls in a
-    nested model, or those that Keras infers."""
+    """The shapes of a model, call by call. They are recorded, or come from the rule of a layer, from the calls in a
+    nested model, or from Keras."""
 
     def __init__(self, graph: Graph, weights: Weights, scope: str, given: Mapping[str, Spec]) -> None:
         self.graph, self.weights, self.scope, self.given = graph, weights, scope, given
@@ -71,7 +71,7 @@ class _Shapes:
         return {Port(*node): self.given[node[0]]} if node[0] in self.given else self.stated.get(node, {})
 
     def visited(self, node: Node) -> dict[Port, Spec]:
-        """The specs of the outputs of a call: the recorded ones if its inputs are the recorded ones, or new ones."""
+        """The specs of the outputs of a call: the recorded specs if its inputs are as recorded, otherwise new specs."""
         call, stated = self.graph.calls[node], self.stated.get(node, {})
         as_recorded = node[0] not in self.graph.changed and all(
             use.spec is not None and use.spec.fits(self.facts.specs.get(use.port)) for use in call.uses
@@ -101,7 +101,8 @@ class _Shapes:
     def unstated(self, node: Node) -> dict[Port, Spec]:
         """The specs of the outputs of a layer in a Sequential model by its rule; empty if the rule cannot follow.
 
-        Such a model states the shapes for which its layers are built, and these can differ from those that they read.
+        A Sequential model states the shapes for which its layers are built. They can differ from the shapes that the
+        layers read.
         """
         try:
             return self.ruled(node)
@@ -109,7 +110,8 @@ class _Shapes:
             return {}
 
     def outputs(self, node: Node, call: Arguments) -> dict[Port, Spec]:
-        """The specs of the outputs of a call by its rule, by the calls in it if it is a model, or inferred by Keras."""
+        """The specs of the outputs of a call: by its rule, by its inner calls if it is a model, or inferred by
+        Keras."""
         for use in call.uses:
             if use.port not in self.facts.specs:
                 raise MisfitTensor(
@@ -123,10 +125,10 @@ class _Shapes:
             return self.inferred(node, call, str(reason))
 
     def inferred(self, node: Node, call: Arguments, reason: str) -> dict[Port, Spec]:
-        """The specs of the outputs of a call as Keras infers them. Keras builds the layer for that."""
+        """The specs of the outputs of a call as Keras infers them. Keras builds the layer to do so."""
         record, path = self.graph.layers[node[0]], join_path(self.scope, node[0])
         specs, built, shapes = infer_call(path, record, *(map_leaves(self.spec, part) for part in call), reason=reason)
-        inner = model_in(record)  # the weights are those of its layers
+        inner = model_in(record)  # the weights of a model belong to its layers
         weights = [] if inner else [Weight(name, shape, True) for name, shape in shapes]
         try:
             self.collector.check_weights(node, path, weights)

@@ -1,11 +1,11 @@
-"""Vocabularies: the layers that read the same integers, and have a row or a position for each value.
+"""Finds the layers that read the same integers and have a row or a position for each value.
 
     tokens ---+--- Embedding 'words'         a row for each value
-              +--- CategoryEncoding 'bag'    a position for each value, and the kernel behind it has a row
-              +--- NotEqual(0)               compares the values: the first one must stay the first
+              +--- CategoryEncoding 'bag'    a position for each value, and a row in the kernel after it
+              +--- NotEqual(0)               compares the values with 0, so the first value must stay the first
 
-Where values of an integer input are numbered anew, all that read them change. A lookup layer makes the values: they are
-the numbers of its words.
+If the values of an integer input get new numbers, all layers that read them must change. A lookup layer creates such
+values: the numbers of its words.
 """
 
 from __future__ import annotations
@@ -32,8 +32,9 @@ def row_kinds() -> set[str]:
 class Vocabulary:
     """Layers that read the same integers.
 
-    - `rows`: those that have a row or a position for each value;
-    - `first`: how many of the first values other layers tell from the others, and so must stay; by the layers' paths;
+    - `rows`: the layers that have a row or a position for each value;
+    - `first`: path of a layer that compares the values with a number -> how many of the first values must therefore
+      stay;
     - `readers`: the paths of layers that compute with the values.
     """
 
@@ -43,28 +44,32 @@ class Vocabulary:
 
 
 def vocabulary_of(trace: Trace, rows: Iterable[Rows]) -> Vocabulary:
-    """The vocabulary of some layers with rows, and all that shares it."""
+    """The vocabulary of some layers with rows, including all other layers that share it.
+
+    The layers are found in rounds: from layers to the sources of their values, and from these sources to all layers
+    that read them. Each round adds a source or a layer, or is the last one.
+    """
     reads = [*_reads(trace)]
     shared, sources = {*rows}, set[str]()
     while True:
-        found = set(concat(origins for reader, origins, _ in reads if reader in shared))
-        more = {reader for reader, origins, _ in reads if isinstance(reader, tuple) and origins & found}
-        if found <= sources and more <= shared:
+        new_sources = set(concat(origins for reader, origins, _ in reads if reader in shared))
+        readers = {reader for reader, origins, _ in reads if isinstance(reader, tuple) and origins & new_sources}
+        if new_sources <= sources and readers <= shared:
             break
-        sources |= found
-        shared |= more
+        sources |= new_sources
+        shared |= readers
     others = [(reader, first) for reader, origins, first in reads if isinstance(reader, str) and origins & sources]
     inputs = {ref.path for ref in trace.inputs}
-    makers = {path for path, _ in shared}
-    computed = [*(reader for reader, first in others if first is None), *sorted(sources - inputs - makers)]
+    sharing = {path for path, _ in shared}
+    computed = [*(reader for reader, first in others if first is None), *sorted(sources - inputs - sharing)]
     return Vocabulary(
         frozenset(shared), {reader: first for reader, first in others if first is not None}, tuple(computed)
     )
 
 
 def _reads(trace: Trace) -> Iterator[tuple[Rows | str, frozenset[str], int | None]]:
-    """For each call that uses values: the rows of the layer or its path, the layers that make the values, and how many
-    of the first values it tells from the others, None if all."""
+    """For each call that uses values: the rows of its layer, or the path of a layer without rows; the layers from which
+    the values come; and how many of the first values must stay, None if all must stay."""
     origins: dict[Ref, frozenset[str]] = {}
     inputs = {*trace.inputs}
 
@@ -72,35 +77,37 @@ def _reads(trace: Trace) -> Iterator[tuple[Rows | str, frozenset[str], int | Non
         return frozenset(concat(origins.get(ref, origins.get(ref._replace(output=0), frozenset())) for ref in tensors))
 
     for call in trace.calls:
-        rule, read, made = rule_for(call.record), refs([call.args, call.kwargs]), Ref(call.path, call.node, 0)
+        rule, read, output = rule_for(call.record), refs([call.args, call.kwargs]), Ref(call.path, call.node, 0)
         use = use_of_values(rule)
-        origins[made] = of(read) if use == "kept" and made not in inputs else frozenset([call.path])
+        origins[output] = of(read) if use == "kept" and output not in inputs else frozenset([call.path])
         if use == "made":
-            yield (call.path, rule.rows), origins[made], None
+            yield (call.path, rule.rows), origins[output], None
             yield call.path, of(read), None
         elif rule.rows and not is_reversed(call):
             yield (call.path, rule.rows), of(refs([call.args[:1]]) or read), None
         elif use == "compared":
             yield call.path, of(read), compared(call)
-        elif use == "computed" and made not in inputs and not rule.rows:
+        elif use == "computed" and output not in inputs and not rule.rows:
             yield call.path, of(read), None
     for ref in trace.outputs:
         yield ref.path, of([ref]), None
 
 
 def use_of_values(rule: Rule) -> str:
-    """What a class does with the values that it reads: they are `kept` where it only moves them."""
+    """What a class does with the values that it reads, see `Rule.values`. They are `kept` if the class only moves them,
+    and otherwise `computed`."""
     moves = rule.dtype in ("moved", "input") or rule.merges == "joins"
     return rule.values or ("kept" if moves else "computed")
 
 
 def is_reversed(call: Call) -> bool:
-    """Whether a call of an embedding reads vectors, and gives a score for each value."""
+    """Whether a call of an embedding reads vectors and computes a score for each value."""
     return call.kwargs.get("reverse") is True or True in call.args[1:]
 
 
 def compared(call: Call) -> int | None:
-    """How many of the first values a comparison tells from the others; None if it compares with other than a number."""
+    """How many of the first values must stay because of a comparison: n + 1 for a comparison with the number n. None if
+    the values are compared with something else."""
     numbers = [arg for arg in [*call.args, *call.kwargs.values()] if is_number(arg)]
     return int(numbers[0]) + 1 if len(numbers) == 1 and numbers[0] >= 0 else None
 

@@ -1,4 +1,4 @@
-"""Weights without a rule: the bytes of their numbers, and which of them are trainable."""
+"""Weights without a rule: the size of their elements in bytes, and which weights are trainable."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from kerassurgery_fn.graph import STATE_WEIGHTS, TRAINED, Record
 
 
 def trained_of_opaque(record: Record, arrays: Sequence[np.ndarray]) -> list[bool]:
-    """Which weights of an opaque layer are trainable: those that its record lists; otherwise all that it does not list
-    as state; otherwise all except integers.
+    """Whether each weight of an opaque layer is trainable. If the record of the layer lists trainable weights, these
+    are trainable; if it lists state, all other weights; otherwise, all weights except integers.
 
     >>> trained_of_opaque({"config": {}}, [np.zeros(2), np.zeros(2, "int8")])
     [True, False]
@@ -26,7 +26,7 @@ def trained_of_opaque(record: Record, arrays: Sequence[np.ndarray]) -> list[bool
 
 
 def item_size(record: Record) -> int:
-    """The bytes of one number of a weight under a layer's dtype policy.
+    """The size in bytes of one element of a weight under a layer's dtype policy.
 
     >>> item_size({"config": {"dtype": "mixed_float16"}}), item_size({"config": {"dtype": "bfloat16"}})
     (4, 2)

@@ -11,8 +11,8 @@ import numpy as np
 class Reason(NamedTuple):
     """Why ids are tied or pinned: the words, and the layer that is the cause, if it is a layer.
 
-    >>> str(Reason("joins it with positions that are no channels", "sum_1", "Add"))
-    "'sum_1' (Add) joins it with positions that are no channels"
+    >>> str(Reason("joins it with positions that are not channels", "sum_1", "Add"))
+    "'sum_1' (Add) joins it with positions that are not channels"
     >>> str(Reason("its grid is tied to itself"))
     'its grid is tied to itself'
     """

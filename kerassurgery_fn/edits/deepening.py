@@ -185,8 +185,8 @@ def window_of(config: Record, kernel_size: tuple[int, ...] | None, rank: int) ->
     >>> window_of({"kernel_size": [3, 3]}, None, 2), window_of({}, (1,), 3), window_of({}, None, 0)
     ((3, 3), (1, 1, 1), ())
     """
-    given = kernel_size or (tuple(config["kernel_size"]) if rank else ())
-    window = given * rank if len(given) == 1 and rank else given
+    sizes = kernel_size or (tuple(config["kernel_size"]) if rank else ())
+    window = sizes * rank if len(sizes) == 1 and rank else sizes
     if len(window) != rank or not all(type(size) is int and size > 0 for size in window):
         raise BadValue(
             f"the layer after {config['name']!r} has {rank or 'no'} spatial axes, so its kernel_size cannot be "

@@ -1,4 +1,4 @@
-"""The inputs and outputs of a model: more of them, fewer, others."""
+"""Edits that add inputs to a model and change its outputs."""
 
 from __future__ import annotations
 
@@ -22,20 +22,19 @@ from kerassurgery_fn.graph import Port, Spec, leaves, map_leaves
 @edit
 @dataclass(frozen=True)
 class AddInput(GraphEdit):
-    """One more input of the model, which no layer reads yet.
+    """Adds an input to the model. No layer reads the new input yet:
+    `InsertLayer(Concatenate(), before="conv", also=["depth"])` inserts a layer that does.
 
-    `InsertLayer(Concatenate(), before="conv", also=["depth"])` inserts a layer that reads it.
-
-    A model that is called on one tensor is called on a list of two then, the new one last. Where the inputs are a dict,
-    the new one has its name as its key. A Sequential model becomes a Functional one.
+    The new input comes last in the list of inputs, so a model with one input is then called on a list of two tensors.
+    If the inputs are a dict, the key of the new input is its name. A Sequential model becomes Functional.
 
     Args:
         name: the name of the input.
-        shape: the shape of one sample, with None for an open size.
-        dtype: its dtype.
+        shape: the shape of one sample, with None for a variable size.
+        dtype: the dtype of the input.
 
     Raises (when called on a snapshot):
-        NameTaken: the model has a layer of that name.
+        NameTaken: the model has a layer with this name.
 
     >>> AddInput("depth", (48, 64, 1))
     AddInput(name='depth', shape=(48, 64, 1), dtype='float32')
@@ -54,7 +53,7 @@ class AddInput(GraphEdit):
     def redraw(self, draft: Draft) -> Draft:
         graph = draft.graph("")
         if self.name in [*graph.layers, *map(graph.name, graph.layers)]:
-            raise NameTaken(f"the model has a layer named {self.name!r} already; give the input another name")
+            raise NameTaken(f"the model already has a layer named {self.name!r}; give the input another name")
         spec = Spec((None, *self.shape), self.dtype)
         graph, port = with_entry(graph, Port(self.name), spec, self.name)
         graph = as_functional(replace(graph, inputs=with_leaf(graph.inputs, self.name, port)))
@@ -62,7 +61,7 @@ class AddInput(GraphEdit):
 
 
 def with_leaf(ends: Any, name: str, port: Port) -> Any:
-    """The inputs of a model and one more: under its name in a dict, at the end of a list."""
+    """The inputs of a model with a new one: under its name in a dict, at the end of a list."""
     if isinstance(ends, dict):
         return {**ends, name: port}
     return [*(ends if isinstance(ends, list) else [ends]), port]
@@ -71,21 +70,19 @@ def with_leaf(ends: Any, name: str, port: Port) -> Any:
 @edit
 @dataclass(frozen=True)
 class SetOutputs(GraphEdit):
-    """Other outputs of the model: one more, one less, other tensors. Layers that no output depends on any more go; the
-    inputs stay.
+    """Sets the outputs of the model. Layers on which no output depends any more are removed; the inputs stay.
 
-    Losses, their weights and metrics stay with the outputs that stay, and new outputs have none. The model is not
-    compiled any more if no output stays. `ExtractModel` makes a new model of some tensors, with the inputs that it
-    needs, in place of that.
+    Outputs that stay keep their losses, loss weights and metrics; new outputs have none. If no old output stays, the
+    model is no longer compiled. To also remove the inputs that are no longer needed, use `ExtractModel`.
 
     Args:
-        outputs: what the model makes, as `ExtractModel` takes it: the name of a tensor (`"conv_5"`, `"tower:1"`,
-            `"lstm:0:2"`), a pattern, or several in a list or dict.
+        outputs: the new outputs, as in `ExtractModel`: the name of a tensor (`"conv_5"`, `"tower:1"`, `"lstm:0:2"`), a
+            pattern, or several in a list or dict.
 
     Raises (when called on a snapshot):
-        UnknownLayer, AmbiguousLayer: no layer, or several, of that name.
-        UnknownCall: the layer has no such call, or the call no such output.
-        BadValue: a tensor is in a nested model.
+        UnknownLayer, AmbiguousLayer: no layer, or several layers, have this name.
+        UnknownCall: the layer has no such call, or the call has no such output.
+        BadValue: a tensor belongs to a nested model.
 
     >>> SetOutputs(["predictions", "features"])
     SetOutputs(outputs=('predictions', 'features'))

@@ -15,7 +15,7 @@ from kerassurgery_fn.edits.settings import check_name
 from kerassurgery_fn.edits.steps.dissolving import dissolved
 from kerassurgery_fn.edits.steps.draft import Draft, parted
 from kerassurgery_fn.edits.steps.draft_writing import finish
-from kerassurgery_fn.edits.steps.stated_calls import as_functional, half_unsaid
+from kerassurgery_fn.edits.steps.stated_calls import as_functional, without_partial_specs
 from kerassurgery_fn.errors import BadValue, MisfitTensor, UnknownCall
 from kerassurgery_fn.graph import (
     Graph,
@@ -93,32 +93,32 @@ class ExtractModel(Edit):
         if inputs is None:
             graph = with_needed_inputs(graph)
         else:
-            given = map_leaves(ports.__getitem__, inputs)
-            wider = replace(half_unsaid(graph), outputs=leaves([graph.outputs, given]))
-            known = draft.with_graph("", wider).facts("").specs
-            graph = begun_with_masks(graph, given, known)
+            ends = map_leaves(ports.__getitem__, inputs)
+            wider = replace(without_partial_specs(graph), outputs=leaves([graph.outputs, ends]))
+            specs = draft.with_graph("", wider).facts("").specs
+            graph = begun_with_masks(graph, ends, specs)
         draft = draft.with_graph("", as_functional(graph))
         refuse_beyond(graph, draft.facts("").specs)
         return finish(draft)
 
 
-def as_tensors(given: Any) -> Tensors:
+def as_tensors(value: Any) -> Tensors:
     """Names of tensors in tuples and dicts, with the name of a Keras layer in place of the layer.
 
     >>> as_tensors(["a", {"b": "c"}])
     ('a', {'b': 'c'})
     """
-    if isinstance(given, str):
-        return given
-    if isinstance(given, Mapping) and given:
-        if wrong := [key for key in given if not isinstance(key, str)]:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Mapping) and value:
+        if wrong := [key for key in value if not isinstance(key, str)]:
             raise BadValue(f"the keys of inputs and outputs are strings, not {wrong[0]!r}")
-        return FrozenDict(valmap(as_tensors, given))
-    if isinstance(given, (list, tuple)) and given:
-        return tuple(map(as_tensors, given))
-    if isinstance(name := getattr(given, "name", None), str):
+        return FrozenDict(valmap(as_tensors, value))
+    if isinstance(value, (list, tuple)) and value:
+        return tuple(map(as_tensors, value))
+    if isinstance(name := getattr(value, "name", None), str):
         return name
-    raise BadValue(f"{given!r} is not a tensor: give the name of a layer, or several in a list or dict")
+    raise BadValue(f"{value!r} is not a tensor: give the name of a layer, or several in a list or dict")
 
 
 def expanded(draft: Draft, tensors: Tensors | None) -> Any:

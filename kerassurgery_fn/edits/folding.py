@@ -37,7 +37,7 @@ class Fold(NamedTuple):
     """A normalisation that can be folded.
 
     - `norm`: its key;
-    - `layer`: the key of the layer that takes it over;
+    - `layer`: the key of the layer that it is folded into;
     - `ports`: output of the normalisation -> the output of the layer that is read instead.
     """
 
@@ -126,7 +126,7 @@ def foldable(draft: Draft, path: str, specs: SpecsOf) -> Fold | str:
 
 
 def why_not(draft: Draft, scope: str, producer: str, norm: Record, ports: list[Port], specs: SpecsOf) -> str | None:
-    """Why a layer cannot take over the normalisation of its outputs, in words; None if it can.
+    """Why a normalisation cannot be folded into the layer before it, in words; None if it can.
 
     Args:
         draft: the model.

@@ -1,4 +1,4 @@
-"""Replacement of the classes of a model's output."""
+"""The edit that replaces the classes of an output."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ class ReplaceHead(Edit):
     """Replaces the classes of an output of a model. Classes that are kept have their old weights, and the weights of
     new classes are drawn.
 
-    Where convolutions compute a number for each anchor and class (SSD: `Reshape((-1, classes))`, YOLO:
-    `Reshape((h, w, anchors, 5 + classes))`), the classes are the last axis of the output; boxes and objectness that are
-    on that axis count as classes and can be kept.
+    In a detector, convolutions compute a number for each anchor and class (SSD: `Reshape((-1, classes))`, YOLO:
+    `Reshape((h, w, anchors, 5 + classes))`). Then the classes are the last axis of the output. Boxes and objectness on
+    that axis count as classes and can be kept.
 
     The classes are the units or filters of the last layer with weights, mostly a Dense or Conv layer. Layers after it
     (an activation, a softmax, a reshape, pooling) stay and get the new number of classes. The layer keeps its name, its
@@ -50,16 +50,16 @@ class ReplaceHead(Edit):
         keep: new class -> the old class whose weights it gets; or a list of old classes, for the first new classes. By
             default no class is kept.
         layer: the layer, or a layer after it, if the model has several outputs; see `graph.selectors`. The classes of a
-            detector can be the filters of several convolutions: any of them, several, or the layer of the output names
-            the head. Layers of several heads: each head gets this number of classes.
+            detector can be the filters of several convolutions: give any of them, several, or the layer of the output.
+            If the layers belong to several heads, each head gets this number of classes.
         seed: the seed for the weights of new classes, which are drawn by the layer's initializers.
 
     Raises (when called on a snapshot):
         UnknownLayer: no layer has this name.
-        AmbiguousLayer: the model has several outputs, and no layer is given; or the classes are those of several layers
-            that are not tied.
+        AmbiguousLayer: the model has several outputs, and `layer` is None; or several layers that are not tied create
+            the classes.
         ChannelOutOfRange: a class does not exist.
-        NoHead: the channels of the layer are read by other layers, or are not an output.
+        NoHead: other layers read the channels of the layer, or the channels are not an output.
         PinnedChannels: the number of classes cannot change; the message says why.
         BadValue: the initializer of the layer is unknown, or a constraint would change the weights of old classes at
             the next training step.
@@ -148,7 +148,7 @@ def checked(old: int, head: Head) -> int:
     return old % n
 
 
-# --- whether they can be replaced
+# --- whether classes can be replaced
 
 
 def refuse_readers(flow: Flow, head: Head) -> None:
@@ -166,8 +166,8 @@ def refuse_readers(flow: Flow, head: Head) -> None:
     for path, weights in flow.weights.items():
         if any(reads(weight, touched(weight.axes), path in head.paths) for weight in weights):
             raise NoHead(
-                f"layer {path!r} reads the output of {head.title}, so that is not a head; give the last layer before "
-                "the output as layer=, or insert a new layer there"
+                f"layer {path!r} reads the output of {head.title}, so {head.title} is not a head; give the last layer "
+                "before the output as layer=, or insert a new layer there"
             )
     for path, axis in flow.narrow:
         if touched([axis]):
@@ -189,7 +189,7 @@ def reads(weight: Weight, touched: list[int], is_producer: bool) -> bool:
     Args:
         weight: the weight.
         touched: the numbers of its axes along which there are classes.
-        own: whether it is a weight of the layer that creates the classes.
+        is_producer: whether it is a weight of a layer that creates the classes.
     """
     if weight.summed is None:
         return bool(touched) and len(weight.axes) > 1 and not (is_producer and len(touched) == 1)

@@ -1,4 +1,4 @@
-"""Inputs of other shapes."""
+"""The edit that changes the shape and dtype of inputs."""
 
 from __future__ import annotations
 
@@ -24,28 +24,30 @@ DTYPES = (
 @edit
 @dataclass(frozen=True)
 class SetInputShape(GraphEdit):
-    """Inputs of another size or dtype, fixed or open. The weights stay, and all shapes behind the inputs follow: those
-    of tensors and nested models, and the sizes that layers such as Reshape have in their configs.
+    """Changes the shape or dtype of inputs. The new sizes can be fixed or variable.
 
-    All other fields of configs stay: also a padding that the code of a network works out from the size of its input, as
-    that of MobileNet and EfficientNet does where a size is odd.
+    All shapes after the inputs are updated: those of tensors and nested models, and the sizes in the configs of layers
+    such as Reshape. The weights stay. All other config fields stay, too. This includes a padding that the code of a
+    network computes from its input size, as the code of MobileNet and EfficientNet does for odd sizes.
 
-    Weights with a value for each position (position embeddings, normalisation over an image) and arrays that are added
-    to an image or a sequence fit one size only. They are interpolated if that is asked for; the optimizer's state of
-    these layers goes. An image that was laid flat is interpolated as an image, class tokens beside it stay.
+    Some weights have a value for each position (position embeddings, normalisation over an image), as do arrays that
+    are added to an image or a sequence. They fit one input size only. With `resize`, they are interpolated, and the
+    optimizer's state of these layers is dropped. A flattened image is interpolated as an image; class tokens beside it
+    keep their values.
 
     Args:
-        layer: which inputs, see `graph.selectors`.
-        shape: the shape of one sample, as `keras.Input` takes it: `(48, 64, 3)`, with None for an open size. The size
-            of the batch stays.
-        batch_shape: the shape of a batch in place of that, its size or None first: `(8, 48, 64, 3)`.
-        dtype: the dtype, such as `"uint8"`; it stays by default.
-        resize: how values for positions are interpolated: `"nearest"`, `"bilinear"` or `"bicubic"`.
+        layer: the inputs, see `graph.selectors`.
+        shape: the shape of one sample, as in `keras.Input`: `(48, 64, 3)`, with None for a variable size. The batch
+            size stays.
+        batch_shape: the shape of a batch, to use instead of `shape`. The batch size or None comes first:
+            `(8, 48, 64, 3)`.
+        dtype: the dtype, such as `"uint8"`; by default the dtype stays.
+        resize: the interpolation of values for positions: `"nearest"`, `"bilinear"` or `"bicubic"`.
 
     Raises (when called on a snapshot):
-        UnknownLayer, AmbiguousLayer: no layer, or several, of that name, or it is no input.
-        MisfitTensor: a layer cannot take what it would read, such as a Dense layer behind a Flatten; or a layer has
-            values for another number of positions, and `resize` is not given. The message names the layers.
+        UnknownLayer, AmbiguousLayer: no layer, or several layers, have this name, or the layer is not an input.
+        MisfitTensor: a layer cannot take its new input, such as a Dense layer after a Flatten; or a layer has values
+            for another number of positions, and `resize` is None. The message names the layers.
 
     >>> SetInputShape("image", (None, None, 3))
     SetInputShape(layer='image', shape=(None, None, 3), batch_shape=None, dtype=None, resize=None)
@@ -62,7 +64,9 @@ class SetInputShape(GraphEdit):
         for field in ("shape", "batch_shape"):
             object.__setattr__(self, field, optional(as_sizes)(getattr(self, field), field))
         if self.shape is not None and self.batch_shape is not None:
-            raise BadValue("give shape=, that of one sample, or batch_shape=, that of a batch, and not both")
+            raise BadValue(
+                "give either shape= (the shape of one sample) or batch_shape= (the shape of a batch), not both"
+            )
         if self.shape is None and self.batch_shape is None and self.dtype is None:
             raise BadValue(f"SetInputShape({self.layer!r}) changes nothing; give shape=, batch_shape= or dtype=")
         dtype = getattr(self.dtype, "name", getattr(self.dtype, "__name__", self.dtype))
@@ -70,24 +74,24 @@ class SetInputShape(GraphEdit):
         object.__setattr__(self, "resize", optional(one_of(METHODS))(self.resize, "resize"))
 
     def redraw(self, draft: Draft) -> Draft:
-        wanted: dict[str, dict[str, Spec]] = defaultdict(dict)
+        specs: dict[str, dict[str, Spec]] = defaultdict(dict)
         for path in draft.find(self.layer):
             scope, key = parted(path)
-            wanted[scope][key] = self.spec(path, draft.graph(scope), key)
-        for scope in sorted(wanted):
-            draft = with_input_specs(draft, scope, wanted[scope], self.resize)
+            specs[scope][key] = self.spec(path, draft.graph(scope), key)
+        for scope in sorted(specs):
+            draft = with_input_specs(draft, scope, specs[scope], self.resize)
         return draft
 
     def spec(self, path: str, graph: Graph, key: str) -> Spec:
         """The spec of an input after the edit.
 
         Raises:
-            UnknownLayer: the layer is no input.
+            UnknownLayer: the layer is not an input.
         """
         if not is_input(graph.layers[key]):
             inputs = ", ".join(repr(graph.name(port.layer)) for port in leaves(graph.inputs))
             raise UnknownLayer(
-                f"{path!r} is a layer of class {graph.layers[key]['class_name']}, and no input; the inputs are {inputs}"
+                f"layer {path!r} ({graph.layers[key]['class_name']}) is not an input; the inputs are {inputs}"
             )
         (batch, *sample), dtype = graph.layers[key]["config"]["batch_shape"], graph.layers[key]["config"]["dtype"]
         rest = sample if self.shape is None else self.shape
@@ -95,12 +99,12 @@ class SetInputShape(GraphEdit):
 
 
 def as_sizes(value: Any, name: str) -> Shape:
-    """A shape without empty axes.
+    """A shape whose sizes are positive or None.
 
     Raises:
-        WrongShape: it is none.
+        WrongShape: the value is not such a shape.
     """
     shape = as_shape(value, name)
     if 0 in shape:
-        raise WrongShape(f"{name}: the sizes of an input are positive, or None where they are open: {shortened(value)}")
+        raise WrongShape(f"{name}: the sizes of an input are positive, or None for a variable size: {shortened(value)}")
     return shape

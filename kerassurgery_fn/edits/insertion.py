@@ -39,9 +39,9 @@ from kerassurgery_fn.values.snapshot import Snapshot
 class InsertLayer(GraphEdit):
     """Inserts a layer before or after other layers.
 
-    `before` a layer, only the input of that layer passes through the new layer; other readers of the same tensor do not
-    change. `after` a layer, all readers of its output, including the output of the model, read the new layer instead.
-    Several calls of one layer share the new layer. Each of several layers gets a new layer of its own.
+    With `before`, only the input of that layer passes through the new layer; other readers of the same tensor do not
+    change. With `after`, all readers of the output of that layer, including the output of the model, read the new layer
+    instead. Several calls of one layer share the new layer. Each of several layers gets a new layer of its own.
 
     Args:
         layer: a Keras layer or model, its record, or a snapshot. A built layer brings its weights; other weights are

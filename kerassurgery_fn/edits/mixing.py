@@ -41,8 +41,8 @@ class MixInputs(Edit):
     Raises (when called on a snapshot):
         UnknownLayer, AmbiguousLayer: no layer has this name, or several layers have it.
         NoChannels: there are no such channels, or no weight of the layer sums over all of them.
-        BadValue: the weights are yet to be drawn, the matrix is not of the size of the channels, a constraint would
-            undo the edit in training, or the layer treats each channel on its own before it sums over them, as a
+        BadValue: the weights are not drawn yet, the size of the matrix is not the number of channels, a constraint
+            would undo the edit in training, or the layer treats each channel on its own before it sums over them, as a
             separable convolution does.
 
     >>> MixInputs("conv_2", "conv_1", [[1, 0.5], [0, 0]]).matrix
@@ -82,12 +82,12 @@ class MixInputs(Edit):
         """The axes of the layer's weights that are summed over and carry the channels.
 
         Raises:
-            NoChannels: there is none.
-            BadValue: the matrix has another size, or the layer does not sum over the channels as they come.
+            NoChannels: there is no such axis.
+            BadValue: the matrix has another size, or the layer treats each channel on its own before it sums over them.
         """
         if self.matrix.shape[0] != (channels := as_map(producer.axis).shape[1]):
             raise BadValue(
-                f"matrix: {self.channels!r} has {counted(channels, 'channel')}, and the matrix the shape "
+                f"matrix: {self.channels!r} has {counted(channels, 'channel')}, and the matrix has the shape "
                 f"{self.matrix.shape}"
             )
         axes = axes_with(flow, producer, path)
@@ -116,8 +116,13 @@ class MixInputs(Edit):
 
 
 class CarryingAxis(NamedTuple):
-    """An axis of a weight that carries channels: which weight of the layer, which axis, where each channel is on it,
-    and whether the layer sums over it."""
+    """An axis of a weight that carries channels.
+
+    - `slot`: the index of the weight among the weights of the layer;
+    - `number`: the index of the axis;
+    - `positions`: where each channel is on the axis, shape (channels, n);
+    - `summed`: whether the layer sums over the axis.
+    """
 
     slot: int
     number: int
@@ -139,8 +144,8 @@ def weight_by_channel(flow: Flow, producer: Producer, path: str, axes: Sequence[
     """The name of a weight with which a layer treats each channel of its input on its own before it sums over them, as
     a separable convolution does; empty if there is none.
 
-    A layer that creates channels which are tied to those that it reads, as in a residual network, carries them on axes
-    of its outputs, too.
+    In a residual network, the channels that a layer creates can be tied to those that it reads. Then the layer also
+    carries them on its output axes, so the result is empty.
     """
     ids = np.setdiff1d(flow.solution.resolve(as_map(producer.axis)), FIXED)
     created = [flow.solution.resolve(as_map(other.axis)) for other in flow.producers.values() if other.path == path]
@@ -153,7 +158,7 @@ def as_matrix(value: Any) -> np.ndarray:
     """A square matrix of finite floats, read-only.
 
     Raises:
-        BadValue: the value is none.
+        BadValue: the value is not such a matrix.
     """
     try:
         matrix = np.array(value)
@@ -170,9 +175,10 @@ def as_matrix(value: Any) -> np.ndarray:
 
 
 def positions_of(flow: Flow, producer: Producer, axis: Axis) -> np.ndarray | None:
-    """Where the channels of a layer are on an axis, shape (channels, n); None if they are not all there, equally often.
+    """Where the channels of a layer are on an axis, shape (channels, n); None if the axis does not have all of them
+    equally often.
 
-    A channel is recognised by its final ids: channels that are added to those of another layer have the same.
+    A channel is recognised by its final ids. Channels that an Add ties have the same final ids.
     """
     if not has_ids(axis):
         return None
@@ -180,11 +186,11 @@ def positions_of(flow: Flow, producer: Producer, axis: Axis) -> np.ndarray | Non
     on_axis = np.sort(flow.solution.resolve(as_map(axis)), axis=0)
     if len(channels) != len(on_axis):
         return None
-    wanted, there = _labels(channels, on_axis)
-    if len(np.unique(wanted)) < len(wanted):
-        return None  # channels without an id of their own, which are fixed
-    order = np.argsort(there, kind="stable")
-    first, last = (np.searchsorted(there[order], wanted, side) for side in ("left", "right"))
+    labels, labels_on_axis = _labels(channels, on_axis)
+    if len(np.unique(labels)) < len(labels):
+        return None  # fixed channels have no id of their own
+    order = np.argsort(labels_on_axis, kind="stable")
+    first, last = (np.searchsorted(labels_on_axis[order], labels, side) for side in ("left", "right"))
     counts = last - first
     if not counts.size or counts.min() == 0 or counts.min() != counts.max():
         return None

@@ -1,4 +1,4 @@
-"""Edits of nested models: a model is dissolved into the model around it, and layers are put into a model."""
+"""Edits that dissolve a nested model into the model around it, and that put layers into a nested model."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ class FlattenModel(GraphEdit):
 class NestLayers(Edit):
     """Puts layers into a nested model, the inverse of `FlattenModel`. The outputs stay the same.
 
-    All calls of the layers move into the model. They may read one tensor of the other layers; the tensors that other
-    layers read from them are the outputs of the nested model.
+    All calls of the layers move into the nested model. Its input is the only tensor of other layers that they read. Its
+    outputs are the tensors of the layers that other layers read.
 
     Args:
         layers: the layers, all of one model, see `graph.selectors`.

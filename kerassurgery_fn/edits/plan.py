@@ -39,30 +39,30 @@ class Plan(Edit):
 
     @staticmethod
     def at_once(*edits: Edit) -> AtOnce:
-        """The edits as one: every name, call and index refers to the snapshot on which the whole is called."""
+        """The edits as one edit. Every name, call and index refers to the snapshot on which this edit is called."""
         return AtOnce(edits)
 
 
 def _giving_a_snapshot(edit: Callable[[Snapshot], Snapshot]) -> Callable[[Snapshot], Snapshot]:
-    """An edit that raises NotASnapshot if it returns something else."""
+    """The edit, with a check that it returns a snapshot; otherwise it raises NotASnapshot."""
     return lambda snapshot: as_snapshot(edit(snapshot), f"the result of {edit!r}")
 
 
-def as_edit(given: Any, name: str = "edit") -> Edit:
+def as_edit(value: Any, name: str = "edit") -> Edit:
     """The argument, which must be an edit or another function from snapshot to snapshot.
 
     Raises:
-        SurgeryError: it is something else.
+        SurgeryError: the argument is something else.
 
     >>> from kerassurgery_fn.edits import DeleteLayer
     >>> as_edit(DeleteLayer("dropout"))
     DeleteLayer(layer='dropout', calls=None, allow_shape_change=False)
     """
-    if callable(given) and not isinstance(given, type) and not is_keras(given, "Layer"):
-        return given
-    hint = ", as in Plan(*edits)" * isinstance(given, (list, tuple))
+    if callable(value) and not isinstance(value, type) and not is_keras(value, "Layer"):
+        return value
+    hint = ", as in Plan(*edits)" * isinstance(value, (list, tuple))
     raise SurgeryError(
-        f"{name}: {shortened(given)} is not an edit; give edits such as DeleteLayer('dropout'), or plans of them{hint}"
+        f"{name}: {shortened(value)} is not an edit; give edits such as DeleteLayer('dropout'), or plans of them{hint}"
     )
 
 
@@ -81,8 +81,8 @@ class AtOnce(Edit):
         for edit in map(as_edit, self.edits):
             if not isinstance(edit, (ChannelEdit, GraphEdit)):
                 raise SurgeryError(
-                    f"only edits of layers and of channels can be done at once, {edit!r} is neither; put it in a Plan "
-                    "of its own"
+                    f"only edits of layers and of channels can be done at once, and {edit!r} is neither; put it in a "
+                    "Plan of its own"
                 )
 
     @takes(snapshot=as_snapshot)
@@ -91,16 +91,16 @@ class AtOnce(Edit):
         return cut_at_once(redrawn_snapshot, edits) if edits else redrawn_snapshot
 
     def before_the_cut(self, snapshot: Snapshot) -> tuple[Snapshot, list[ChannelEdit]]:
-        """The snapshot after the edits of layers, and the edits of channels as they are to be done on that."""
+        """The snapshot after the edits of layers, and the edits of channels with the new paths of their layers."""
         draft = Draft(snapshot)
         for edit in self.edits:
             if isinstance(edit, GraphEdit):
                 draft = redrawn(edit, draft)
         edits = [edit for edit in self.edits if isinstance(edit, ChannelEdit)]
-        made, paths = finished(draft)
-        if edits and made is not snapshot:
+        edited, paths = finished(draft)
+        if edits and edited is not snapshot:
             edits = list(concat(edit.readdressed(snapshot, paths) for edit in edits))
-        return made, edits
+        return edited, edits
 
 
 def cut_at_once(snapshot: Snapshot, edits: Sequence[ChannelEdit]) -> Snapshot:

@@ -1,4 +1,4 @@
-"""Channels in another order."""
+"""The edit that changes the order of channels."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class ReorderChannels(Edit):
         return Snapshot(record, *copied_arrays(snapshot, flow, sources))
 
 
-def as_order(given: Any) -> tuple[int, ...]:
+def as_order(value: Any) -> tuple[int, ...]:
     """An order as a tuple of ints.
 
     Raises:
@@ -90,9 +90,9 @@ def as_order(given: Any) -> tuple[int, ...]:
     >>> as_order(np.array([1, 0]))
     (1, 0)
     """
-    order = as_indices(given)
+    order = as_indices(value)
     if order is None:
-        raise ChannelOutOfRange(f"an order is the old index of each new channel, as [2, 0, 1], not {given!r}")
+        raise ChannelOutOfRange(f"an order is the old index of each new channel, as [2, 0, 1], not {value!r}")
     return order
 
 
@@ -126,7 +126,7 @@ def checked(producer: Producer, order: tuple[int, ...]) -> list[int]:
     """An order with indices from 0.
 
     Raises:
-        ChannelOutOfRange: it does not list all channels once.
+        ChannelOutOfRange: the order does not list all channels once.
     """
     n = size(producer.axis) or 0
     positive = [index % n if -n <= index < n else index for index in order]

@@ -59,7 +59,7 @@ def check_name(name: Any) -> None:
 @edit
 @dataclass(frozen=True)
 class RenameModel(GraphEdit):
-    """The model under another name. Nested models are layers: `RenameLayer` gives them other names.
+    """Renames the model. To rename a nested model, use `RenameLayer`.
 
     Args:
         name: the new name.

@@ -1,7 +1,7 @@
-"""Layers with more channels, that compute what they did.
+"""Adds channels to layers; the outputs of the model stay the same.
 
-After Net2WiderNet of Chen, Goodfellow and Shlens, "Net2Net: Accelerating learning via knowledge transfer", 2016,
-arXiv:1511.05641.
+The method is Net2WiderNet of Chen, Goodfellow and Shlens, "Net2Net: Accelerating learning via knowledge transfer",
+2016, arXiv:1511.05641.
 """
 
 from __future__ import annotations
@@ -40,37 +40,41 @@ from kerassurgery_fn.values.snapshot import Snapshot
 @edit
 @dataclass(frozen=True, init=False)
 class WidenChannels(Edit):
-    """Layers with more channels: copies of some of theirs. What reads a channel and its copies divides its weights
-    among them, so that the model computes what it did.
+    """Adds channels to layers. The outputs of the model stay the same.
 
-    Inputs of the model get new channels behind those that they have (bands of a satellite, features), if that is
-    allowed. What they are worth at first is for `fill` to say; with zeros the model computes what it did, whatever they
-    are.
+    The new channels of a layer are copies of its old channels. A layer that reads a channel and its copies gets the old
+    weights divided by the number of copies, so that the sum stays the same.
 
-    Channels that are tied to others (the branches of an Add, all layers of a residual stream) are copied with them.
-    Regularizers stay, and count the copies: the loss changes, what the model computes does not.
+    Channels that are tied to a copied channel (in the other branch of an Add, in all layers of a residual stream) are
+    copied, too. Regularizers stay, and also apply to the copies: the loss changes, the outputs do not.
+
+    Inputs of the model can get new channels after their old ones (bands of a satellite image, features), if
+    `allow_input_change` is set. `fill` sets the weights for these channels. With zeros, the outputs do not depend on
+    the values of the new channels.
 
     Args:
-        layer: as `DeleteChannels` takes it: a layer, or a mapping of layers to numbers of channels.
-        to: how many channels there will be. Which ones are copied is drawn at random, with replacement.
-        noise: how much kernels of copies differ from those of the original, relative to the spread of the kernel. With
-            none, copies that learn alike stay alike; with some, the model computes what it did but for that.
-        seed: of what is drawn.
-        allow_output_change: whether outputs of the model may get channels.
-        allow_input_change: whether inputs of the model may get channels, or rows for more values, see `DeleteChannels`.
-        fill: what weights have for new channels of inputs: `"zero"`, `"mean"` (that of all channels), or indices of
-            channels that the new ones are like, in turn. Where weights are not summed over channels (a normalisation, a
-            depthwise kernel), it is the mean in place of zeros.
+        layer: a layer, or a mapping from layers to numbers of channels, as in `DeleteChannels`.
+        to: the new number of channels. The channels to copy are drawn at random, with replacement.
+        noise: the standard deviation of the noise that is added to the kernels of copies, relative to the standard
+            deviation of the kernel. Without noise, a copy and its original get the same gradients and stay equal in
+            training. With noise, the outputs change a little.
+        seed: the seed for the choice of channels and for the noise.
+        allow_output_change: whether outputs of the model can get channels.
+        allow_input_change: whether inputs of the model can get channels, or rows for more values, see `DeleteChannels`.
+        fill: the weights for new channels of inputs: `"zero"`, `"mean"` (the mean over all old channels), or indices of
+            old channels whose weights the new channels get, in turn. Weights that do not sum over the channels (a
+            normalisation, a depthwise kernel) get the mean in place of zeros.
         **kinds: numbers of other kinds of channels, as in `WidenChannels("attention", num_heads=12)`.
 
     Raises (when called on a snapshot):
-        UnknownLayer, AmbiguousLayer: no layer, or several, of that name.
-        NoChannels: the layer makes no channels.
-        BadValue: it has more channels already.
-        PinnedChannels: their number cannot change, and why.
-        PartialGroup: they are a grid (groups and places in them), of which so many channels are no whole lines.
-        CannotWiden: some layer would compute something else when channels stand twice, or may do so; or a constraint
-            would change the wider weights at the next training step.
+        UnknownLayer, AmbiguousLayer: no layer, or several layers, have this name.
+        NoChannels: the layer creates no channels.
+        BadValue: the layer has more channels already.
+        PinnedChannels: the number of channels cannot change; the message says why.
+        PartialGroup: the channels are a grid (heads or groups, and places in them), and the new number of channels is
+            not a multiple of a size of this grid.
+        CannotWiden: a layer would compute different outputs with copied channels, or it is not known whether it would;
+            or a constraint would change the wider weights at the next training step.
 
     >>> WidenChannels("conv_1", 96)
     WidenChannels(widths={'conv_1': 96}, noise=0.0, seed=0, allow_output_change=False,
@@ -125,18 +129,19 @@ class WidenChannels(Edit):
         """The snapshot with new channels of inputs."""
         copies, inputs = appended(flow, widths, self.fill)
         refuse_new_words(flow, copies > 1)
-        made, sources = self.grown(snapshot, flow, copies, is_copy=False)
+        wider, sources = self.grown(snapshot, flow, copies, is_copy=False)
         bands = Bands(flow, sources, inputs, self.fill)
-        record = set_all(made.record, filled_constants(made.record, bands))
-        return Snapshot(record, with_filled_weights(made.weights, bands), made.training)
+        record = set_all(wider.record, filled_constants(wider.record, bands))
+        return Snapshot(record, with_filled_weights(wider.weights, bands), wider.training)
 
     def grown(
         self, snapshot: Snapshot, flow: Flow, copies: np.ndarray, is_copy: bool = True
     ) -> tuple[Snapshot, Sources]:
-        """The snapshot in which channels stand several times, and where the positions of its weights come from.
+        """The snapshot with repeated channels, and the old position of each new position of its axes.
 
         Raises:
-            PinnedChannels, CannotWiden: that is not possible, or may be no function of what it was.
+            PinnedChannels: the number of channels cannot change.
+            CannotWiden: a layer would compute different outputs, or it is not known whether it would.
         """
         refuse_pinned(flow, copies > 1, Allowed.by([self]), "copied")
         if is_copy or not only_rows(flow, copies > 1):
@@ -150,24 +155,24 @@ class WidenChannels(Edit):
         copies = drawn_copies(flow, widths, rng, Allowed.by([self]))
         if (copies == 1).all():
             return snapshot
-        made, sources = self.grown(snapshot, flow, copies)
+        wider, sources = self.grown(snapshot, flow, copies)
         refuse_undone(snapshot, flow, sources)
-        weights = dict(made.weights)
+        weights = dict(wider.weights)
         for path in weights.keys() & flow.weights.keys():
             weights[path] = divided(weights[path], flow.weights[path], sources)
         for path in [path for path in flow.weights if path in weights and self.noise]:
             weights[path] = shaken(weights[path], flow.weights[path], sources, self.noise, rng)
-        return Snapshot(made.record, weights, made.training)
+        return Snapshot(wider.record, weights, wider.training)
 
 
 def _width(to: Any) -> int:
     if not is_index(to) or to < 1:
-        raise BadValue(f"a layer is widened to a number of channels, not {to!r}")
+        raise BadValue(f"the new number of channels of a layer is an integer from 1 on, not {to!r}")
     return int(to)
 
 
 def refuse_undone(snapshot: Snapshot, flow: Flow, sources: Sources) -> None:
-    """Raises CannotWiden where a constraint would change the wider weights at the next training step."""
+    """Raises CannotWiden if a constraint would change the wider weights at the next training step."""
 
     def wider(array: np.ndarray, weight: Weight) -> np.ndarray:
         return _divided(cut_weight(array, weight, sources), weight, sources)
@@ -184,33 +189,34 @@ def refuse_undone(snapshot: Snapshot, flow: Flow, sources: Sources) -> None:
 def widened(
     snapshot: Snapshot, flow: Flow, copies: np.ndarray, flow_of: Callable[[Snapshot], Flow]
 ) -> tuple[Snapshot, Sources]:
-    """The snapshot in which each final id stands so many times, and where the positions of its weights come from.
+    """The snapshot in which each final id is repeated, and the old position of each new position of its axes.
 
     Args:
         snapshot: the model.
         flow: its channels.
-        copies: how often each final id will stand.
-        flow_of: the channels of another model, in the way in which those of this one were found.
+        copies: how often each final id occurs in the wider model, shape (ids + 1,); the last one is for `FIXED`.
+        flow_of: snapshot -> its channels. It must analyse the wider model as `flow` was analysed.
 
     Raises:
-        CannotWiden: the wider model treats its channels otherwise than the model does.
+        CannotWiden: the channels of the wider model do not correspond to those of the model.
     """
     record = set_all(snapshot.record, recounted(snapshot, flow, grower(flow, copies)))
     wider = flow_of(Snapshot(record, {}))
     try:
         sources = widener(flow, wider, copies)
         record = set_all(record, copied_constants(snapshot, flow, sources))
-        made = Snapshot(record, *copied_arrays(snapshot, flow, sources))
+        wider_snapshot = Snapshot(record, *copied_arrays(snapshot, flow, sources))
     except NotTogether:
         raise CannotWiden(
-            f"the channels of {snapshot.name!r} would not go together as they do: it may split or shuffle them in a "
-            "way that depends on how many there are; widen other layers"
+            f"a channel and its copies would not stay together in {snapshot.name!r}: it probably splits or shuffles "
+            "channels in a way that depends on their number; widen other layers"
         ) from None
-    return made, sources
+    return wider_snapshot, sources
 
 
 def divided(arrays: tuple[np.ndarray, ...], weights: Sequence[Weight], sources: Sources) -> tuple[np.ndarray, ...]:
-    """Weights of a layer that reads channels several times, divided among them; the very tuple if it does not."""
+    """The weights of a layer, divided by the number of copies along the axes that are summed over; the same tuple if
+    the layer sums over no copies."""
     new_arrays = tuple(_divided(array, weight, sources) for array, weight in zip(arrays, weights, strict=False))
     return arrays if all(new is old for new, old in zip(new_arrays, arrays, strict=True)) else new_arrays
 
@@ -226,7 +232,7 @@ def _divided(array: np.ndarray, weight: Weight, sources: Sources) -> np.ndarray:
 def shaken(
     arrays: tuple[np.ndarray, ...], weights: Sequence[Weight], sources: Sources, noise: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, ...]:
-    """Weights of a layer in which kernels of copies differ a little from those of the original."""
+    """The weights of a layer, with noise on the kernels of copies."""
     return tuple(_shaken(a, weight, sources, noise, rng) for a, weight in zip(arrays, weights, strict=False))
 
 
@@ -241,5 +247,5 @@ def _shaken(array: np.ndarray, weight: Weight, sources: Sources, noise: float, r
 
 
 def _along(values: np.ndarray, axis: int, rank: int) -> np.ndarray:
-    """A vector as an array of more axes, along one of them."""
+    """A vector as an array that broadcasts along one axis of an array of a rank."""
     return values.reshape([-1 if i == axis else 1 for i in range(rank)])

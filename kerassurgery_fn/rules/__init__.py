@@ -1,4 +1,4 @@
-"""Everything that is known of layers and operations: one record for each class, one family a file.
+"""What the library knows about layers and operations: one record for each class, one file for each family.
 
 To support a layer, add its record to the file of its family (see `registry` and `rule_fields`) and one row to the test
 of the family. No other part of the package names a class of Keras.

@@ -21,14 +21,7 @@ ELEMENTWISE = {
 }  # fmt: skip
 ACROSS = {"softmax", "log_softmax", "sparsemax"}
 IDEMPOTENT = {"linear", "relu", "relu6", "hard_tanh"}  # activations f with f(f(x)) = f(x)
-OF_INTEGERS = {
-    "linear",
-    "relu",
-    "relu6",
-    "leaky_relu",
-    "tanh",
-    "exponential",
-}  # TensorFlow takes integers, too
+OF_INTEGERS = {"linear", "relu", "relu6", "leaky_relu", "tanh", "exponential"}  # TensorFlow also computes on integers
 # Operations are named like the activations: ops.LogSoftmax is log_softmax.
 OPERATIONS = {name.replace("_", ""): name for name in (ELEMENTWISE | ACROSS | {"glu"}) - {"linear"}}
 
@@ -45,7 +38,7 @@ def relu_name(config: Mapping[str, Any]) -> str:
     return {None: "relu", 6: "relu6"}.get(highest, f"relu up to {highest}")
 
 
-# Keras has nothing to build in these layers, and hands the mask of the input on.
+# Keras does not need to build these layers. They pass on the mask of their input.
 ALONE: dict[str, Any] = {"equal_channels": True, "masks": passed, "built": False}
 
 
@@ -63,7 +56,7 @@ def elementwise_operation(layer: Layer, x: Tensor) -> Tensor:
 
 
 def rank_of_shared_axes(config: Mapping[str, Any]) -> int:
-    """The least number of axes of a tensor that has all axes along which a PReLU has one weight."""
+    """The smallest rank of a tensor that has all the axes in the `shared_axes` of a PReLU."""
     return 1 + max(listed(config.get("shared_axes") or 0))
 
 
@@ -100,8 +93,8 @@ def activation(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
 def applied_last(record: Record) -> str | None:
     """The name of the activation that a layer or operation applies last to all of its output.
 
-    It is `linear` if the layer applies none, and None if that is not known. The field `activation` of a config does not
-    tell: an LSTM, for example, does not apply its activation last.
+    The name is `linear` if the layer applies none, and None if it is not known. It is not always the config field
+    `activation`: an LSTM, for example, does not apply its activation last.
 
     >>> dense = {"module": "keras.layers", "class_name": "Dense", "config": {"activation": "relu"}}
     >>> applied_last(dense), applied_last({"module": "keras.layers", "class_name": "TimeDistributed", "config": {
@@ -145,7 +138,7 @@ def activated(layer: Layer, x: Tensor, field: str = "activation") -> Tensor:
     key = name if ">" in name else f"package>{name}"
     layer.pin(
         x,
-        f"applies {name}, which is not known to treat every channel alone; if it does, register it and say so: "
+        f"applies {name}, which is not known to treat every channel alone; if it does, register it by "
         f'kerassurgery_fn.rule("{key}")(lambda layer, x: x)',
     )
     return x

@@ -28,7 +28,7 @@ from kerassurgery_fn.rules.rule_fields import Config
 from kerassurgery_fn.rules.weight_groups import in_projections
 from kerassurgery_fn.values.frozen import Location
 
-# Queries, values and keys are arguments of their own, each with its mask.
+# Queries, values and keys are separate arguments, each with its own mask.
 HEADS: dict[str, Any] = {
     "macs": macs_of_heads,
     "masks": passed,
@@ -132,7 +132,7 @@ def project(layer: Layer, name: str, x: Tensor, axes: Tensor, *, inputs: int = 1
 def scored(layer: Layer, query: Tensor, value: Tensor, key: Tensor, over: list[int], *heads: Axis) -> Tensor:
     """The axes of the attention scores: positions of the query, and positions of the value, which are summed over.
 
-    Axes without channels have no size here, because Keras states the sizes of queries for those of values.
+    Axes without channels have no size here, because Keras records the sizes of the query as those of the value.
     """
     apart = [i for i in range(1, len(query) - 1) if i not in over]
     for i in range(1, len(query) - 1):
@@ -205,7 +205,7 @@ def sizes_of_output(config: Config, old: Shape, new: Shape, grid: Grid) -> dict[
 
 
 def stated_by_einsum(config: Config, shape: Shape) -> Shape:
-    """The output shape as Keras states it: the sizes that the config does not state are open.
+    """The output shape as Keras records it: sizes that the config does not contain are None.
 
     >>> stated_by_einsum({"output_shape": [None, 8], "equation": "abc,cd->abd"}, (None, 5, 8))
     (None, None, 8)
@@ -241,9 +241,10 @@ def einsum_dense(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
 
 
 def output_place(layer: Layer | Mapping[str, Any], index: int, rank: int) -> Location | None:
-    """Where `output_shape` counts an axis of the output, None where it does not.
+    """The place in `output_shape` of the size of an axis of the output; None if it has no place there.
 
-    It leaves out the batch, and what an ellipsis stands for: on the left of the equation Keras counts from the end.
+    `output_shape` does not contain the batch size, nor the sizes of the axes of an ellipsis. If the equation starts
+    with an ellipsis, Keras counts from the last axis.
     """
     shape = layer["output_shape"]
     place = index - rank + len(shape) if "..." in layer["equation"].partition(",")[0][:3] else index - 1

@@ -38,7 +38,7 @@ def built_axes(
 
 
 def built_for(shape: Any, axes: Any, weighted: Callable[[Axis], bool] = has_ids) -> Any:
-    """The axes of a shape in a `build_config`, given the axes of the tensor on which the layer is called.
+    """The axes of a shape in a `build_config`, for the axes of the tensor on which the layer is called.
 
     The rank of the shape can differ from the rank of the tensor, if a Dense layer was built by another call. Then only
     the last axis is the same, and the rest of the shape is unchanged.
@@ -54,5 +54,5 @@ def built_for(shape: Any, axes: Any, weighted: Callable[[Axis], bool] = has_ids)
     if not (isinstance(axes, tuple) and isinstance(shape, list)) or len(shape) == len(axes) or not (shape and axes):
         return axes
     if any(map(weighted, axes[:-1])):
-        raise NoRule(f"was built on a tensor of {len(shape)} axes and reads channels of one of {len(axes)} axes")
+        raise NoRule(f"was built on a tensor of {len(shape)} axes, and reads channels of a tensor of {len(axes)} axes")
     return (*shape[:-1], axes[-1])

@@ -74,7 +74,7 @@ def placed(
     if args:
         end = len(names) if open_ended else len(args)
         return args[:end], kwargs, list(args[end:])
-    unknown = (name for name, given in kwargs.items() if name not in names and isinstance(given, (tuple, list, dict)))
+    unknown = (name for name, value in kwargs.items() if name not in names and isinstance(value, (tuple, list, dict)))
     first = names[0] if names and names[0] in kwargs else next(unknown, None)
     if first is None or not names:
         return args, kwargs, []

@@ -7,7 +7,8 @@ from typing import Any
 
 
 def is_share(value: Any) -> bool:
-    """
+    """Whether a value is a number from 0 to 1.
+
     >>> is_share(0.5), is_share(1.5), is_share(True)
     (True, False, False)
     """
@@ -15,7 +16,8 @@ def is_share(value: Any) -> bool:
 
 
 def is_count(value: Any) -> bool:
-    """
+    """Whether a value is a positive integer.
+
     >>> is_count(3), is_count(0), is_count(2.0)
     (True, False, False)
     """
@@ -23,7 +25,8 @@ def is_count(value: Any) -> bool:
 
 
 def is_factor(value: Any) -> bool:
-    """
+    """Whether a value is a number or None.
+
     >>> is_factor(None), is_factor(0.5), is_factor("1")
     (True, True, False)
     """

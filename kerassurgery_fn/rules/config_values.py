@@ -1,4 +1,4 @@
-"""Values of config fields, in one form."""
+"""Reads values of config fields that can have several forms."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arrays among the arguments of a call or in the config of an operation. They are cut like weights."""
+"""Constant arrays among the arguments of a call or in the config of an operation. They are cut like weights."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Given(tuple[Axis, ...]):
 
 
 def given(findings: Findings, where: Location, array: np.ndarray) -> Given:
-    """The axes of an array at a place. Each axis with several positions has ids, the same ones at every visit."""
+    """The axes of an array at a place. Each axis with several positions gets ids, the same ids for every call."""
     if where not in findings.constants:
         axes = Given(findings.constraints.fresh(n) if n > 1 else n for n in array.shape)
         axes.array, axes.where = array, where

@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 Projection = Callable[[np.ndarray, Mapping[str, Any]], np.ndarray]
-EPSILON = 1e-7  # that of Keras, added to norms
+EPSILON = 1e-7  # Keras adds it to norms
 
 
 class Constraint(NamedTuple):
     """The constraint of a weight.
 
-    - `field`: the field of the layer's config that has it;
-    - `record`: its record;
+    - `field`: the field of the layer's config that contains the constraint;
+    - `record`: the record of the constraint;
     - `wrapped`: whether the layer is inside a wrapper.
     """
 
@@ -25,7 +25,7 @@ class Constraint(NamedTuple):
 
     @property
     def title(self) -> str:
-        """The name of its class or function.
+        """The name of the class or function of the constraint.
 
         >>> Constraint("kernel_constraint", {"class_name": "UnitNorm", "config": {"axis": 0}}).title
         'UnitNorm'
@@ -50,7 +50,7 @@ def constraint_of(config: Mapping[str, Any], weight: str, wrapped: bool = False)
     'kernel_constraint'
     """
     names = [weight, weight.removesuffix("_kernel"), weight.rpartition("_")[2]]
-    names += ["depthwise"] * (weight == "kernel")  # that of a DepthwiseConv
+    names += ["depthwise"] * (weight == "kernel")  # the kernel of a DepthwiseConv
     field = next((f"{name}_constraint" for name in names if f"{name}_constraint" in config), None)
     return Constraint(field, config[field], wrapped) if field and config[field] else None
 
@@ -72,8 +72,9 @@ def projected(constraint: Constraint, array: np.ndarray) -> np.ndarray | None:
 def stays(constraint: Constraint | None, array: np.ndarray, edit: Callable[[np.ndarray], np.ndarray]) -> bool:
     """Whether a constraint keeps the edit of a weight at the next training step.
 
-    It does if it does not change the edited weight, or if it changes it as it would have changed the weight without the
-    edit: a kernel that was never trained does not fulfil its constraint yet. An unknown constraint keeps no edit.
+    There are two cases: the constraint does not change the edited weight, or it makes the same change to the weight
+    with and without the edit. (A kernel that was never trained does not fulfil its constraint yet.) An unknown
+    constraint never keeps an edit.
 
     >>> never_negative = Constraint("bias_constraint", {"module": "keras.constraints", "class_name": "NonNeg"})
     >>> stays(never_negative, np.ones(2), lambda bias: bias / 2), stays(never_negative, np.ones(2), lambda bias: -bias)
@@ -101,8 +102,8 @@ def undone(path: str, weight: str, constraint: Constraint | None) -> str:
     setting = f"SetConfig({path!r}, {constraint.field}=None)"
     way = "remove it from the layer inside the wrapper" if constraint.wrapped else f"remove it first, as in {setting}"
     return (
-        f"the {constraint.title} constraint on the {weight} of layer {path!r} would undo that at the next training "
-        f"step; {way}"
+        f"the {constraint.title} constraint on the {weight} of layer {path!r} would undo this edit at the next "
+        f"training step; {way}"
     )
 
 
@@ -111,12 +112,12 @@ def _is_keras(record: Any) -> bool:
     return module.startswith(("keras.constraints", "keras.src.constraints")) and record["class_name"] in PROJECTIONS
 
 
-def _with_norm(array: np.ndarray, config: Mapping[str, Any], wanted: Callable[[np.ndarray], Any]) -> np.ndarray:
-    """An array that is scaled so that its norms along some axes become `wanted(norms)`."""
+def _with_norm(array: np.ndarray, config: Mapping[str, Any], new_norms: Callable[[np.ndarray], Any]) -> np.ndarray:
+    """An array that is scaled so that its norms along some axes become `new_norms(norms)`."""
     axes = config.get("axis", 0)
     axis = tuple(axes) if isinstance(axes, (list, tuple)) else axes
     norms = np.sqrt(np.square(array).sum(axis=axis, keepdims=True))
-    scaled: np.ndarray = array * (wanted(norms) / (EPSILON + norms))
+    scaled: np.ndarray = array * (new_norms(norms) / (EPSILON + norms))
     return scaled
 
 

@@ -103,7 +103,8 @@ def separable(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
 
 
 def biased(layer: Layer, x: Tensor, channel: Axis) -> Tensor:
-    """A tensor after the addition of the bias, which Keras broadcasts in a certain form if channels come first."""
+    """A tensor after the bias is added. With `channels_first`, Keras adds a bias of shape (1, channels, 1, ...), so
+    this addition is recorded, see `edits.steps.additions`."""
     if layer.get("use_bias") and layer.get("data_format") == "channels_first":
         layer.adds(x, joined(layer, 1, [1] * (len(x) - 2), channel), "its bias")
     return x
@@ -135,7 +136,7 @@ def windowed(layer: Layer, space: Sequence[Axis]) -> tuple[list[Axis], list[int 
 
 
 def slid(layer: Layer, space: Sequence[Axis], windows: Any = None) -> list[int | None]:
-    """The spatial sizes of the output of a layer that slides a window, by default one of the layer's `kernel_size`."""
+    """The spatial sizes of the output of a layer that slides windows, by default windows of its `kernel_size`."""
     sizes = plain(layer, space, "slides a window")
     windows, strides, dilations = geometry(layer, len(sizes), windows)
     if layer["padding"] == "valid":
@@ -146,7 +147,7 @@ def slid(layer: Layer, space: Sequence[Axis], windows: Any = None) -> list[int |
 
 
 def spread(layer: Layer, space: Sequence[Axis], windows: Any = None) -> list[int | None]:
-    """The sizes of a transposed convolution's output."""
+    """The spatial sizes of the output of a transposed convolution."""
     sizes = plain(layer, space, "slides a window")
     windows, strides, dilations = geometry(layer, len(sizes), windows)
     extras = each(layer.get("output_padding"), len(sizes))

@@ -16,9 +16,14 @@ from kerassurgery_fn.rules.rule_fields import Kernel
 from kerassurgery_fn.rules.size_checks import check_noise, check_noise_rank, check_scale
 
 pins("runs a Python function, which may do anything with channels", "Lambda", arguments=None, added={"mask": None})
-pins("runs a model of another framework, whose insides no config tells", "FlaxLayer", "JaxLayer", "TorchModuleWrapper")
-pins("runs a SavedModel, whose insides no config tells", "TFSMLayer")
-pins("is a base class of layers, and says nothing of what they do", "Layer", "Wrapper")
+pins(
+    "runs a model of another framework, which the config does not describe",
+    "FlaxLayer",
+    "JaxLayer",
+    "TorchModuleWrapper",
+)
+pins("runs a SavedModel, which the config does not describe", "TFSMLayer")
+pins("is a base class, which does not define a computation", "Layer", "Wrapper")
 
 
 @rule("InputLayer", equal_channels=True)
@@ -55,8 +60,11 @@ def embedding(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
 
 
 def has_adapters_and_two_tables(config: Mapping[str, Any]) -> str:
-    """Why Keras cannot build a ReversibleEmbedding: Embedding.build enables LoRA, which locks the layer, and only then
-    ReversibleEmbedding.build adds its second table, which raises an error in a locked layer."""
+    """Why Keras cannot build a ReversibleEmbedding, in words; empty if it can.
+
+    Embedding.build enables LoRA, which locks the layer. After that, ReversibleEmbedding.build adds its second table,
+    which raises an error in a locked layer.
+    """
     if not config.get("lora_rank") or config.get("tie_weights") is not False:
         return ""
     return (
@@ -82,7 +90,7 @@ def reversible_embedding(layer: Layer, inputs: Tensor, reverse: bool = False, **
     return (*inputs[:-1], v)
 
 
-# Layers that change nothing in inference. Keras has nothing to build in them.
+# Layers that do not change tensors in inference. Keras does not need to build them.
 UNCHANGED: dict[str, Any] = {"equal_channels": True, "masks": passed, "built": False}
 NOISE: dict[str, Any] = {**UNCHANGED, "added": {"training": False}, "needs_floats": True}
 
@@ -118,7 +126,7 @@ def rescaling(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
 
 
 @rule(
-    "Masking", approximate="where channels that go would have told a masked step from another",
+    "Masking", approximate="where only the deleted channels distinguish a step from a masked step",
     masks=mask_of_steps, makes_mask=lambda config: True, built=False,
 )  # fmt: skip
 def masking(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:

@@ -1,8 +1,8 @@
-"""Fields of configs that count positions of space or time, and follow when the number of positions changes.
+"""Config fields that count positions of space or time, and that change when the size of an input changes.
 
-The field `counts_positions` of a record is a function of the config of a layer, the shapes of the tensor that the layer
-read before and reads now (with the same number of axes), and the grids whose positions an axis of that tensor has. It
-returns the config fields that count positions.
+The field `counts_positions` of a record is a function (config, old, new, grid) -> the new values of these config
+fields. `old` and `new` are the shape of the tensor that the layer reads, before and after the change, with the same
+number of axes. `grid` returns the grids that were flattened to the positions of an axis of this tensor.
 """
 
 from __future__ import annotations
@@ -16,20 +16,21 @@ from kerassurgery_fn.graph import Shape
 
 
 class Run(NamedTuple):
-    """Consecutive positions of an axis before and after: the sizes of the grid that was laid flat to make them.
+    """Consecutive positions of an axis: the sizes of the grid that was flattened to them, before and after a change.
 
-    Sizes that are equal keep their values; a run of one size is interpolated along it, a run of two as an image.
+    Along equal sizes, values stay the same. A run of one size is interpolated as a sequence, a run of two sizes as an
+    image.
     """
 
     old: tuple[int, ...]
     new: tuple[int, ...]
 
 
-Grid = Callable[[int], list[Run]]  # an axis of the tensor that a layer reads -> the grids that its positions are of
+Grid = Callable[[int], list[Run]]  # an axis of the tensor that a layer reads -> the grids that were flattened to it
 
 
 def inferred(target: list[int | None], sizes: list[int | None]) -> list[int | None]:
-    """A target shape with its -1 worked out, None where a size that is needed is unknown.
+    """A target shape with the size for its -1; None if that size depends on an unknown size.
 
     >>> inferred([-1, 4], [2, 8]), inferred([-1, 4], [None, 8])
     ([4, 4], [None, 4])
@@ -39,9 +40,10 @@ def inferred(target: list[int | None], sizes: list[int | None]) -> list[int | No
 
 
 def target_of(target: Sequence[int | None], old: Shape, new: Shape, grid: Grid) -> list[int | None]:
-    """The target of a reshape, with other sizes where positions that it counts are more or fewer.
+    """The target shape of a reshape, updated for a new input shape.
 
-    Each shortest run of axes with equal products is looked at alone: (6, 6), 12 -> 36, 12 becomes (8, 8), 12 -> 64, 12.
+    The axes are compared in the shortest runs with equal products. So (6, 6), 12 -> 36, 12 becomes
+    (8, 8), 12 -> 64, 12.
 
     >>> target_of([36, 12], (6, 6, 12), (8, 8, 12), lambda axis: [])
     [64, 12]
@@ -49,11 +51,11 @@ def target_of(target: Sequence[int | None], old: Shape, new: Shape, grid: Grid) 
     [8, 8, 12]
     """
     sizes = list(target)
-    for read, laid in matching_runs(old, inferred(list(target), list(old))) or ():
-        if old[read] == new[read] or -1 in target[laid]:
+    for read, reshaped in matching_runs(old, inferred(list(target), list(old))) or ():
+        if old[read] == new[read] or -1 in target[reshaped]:
             continue
-        if len(sizes[laid]) == 1:
-            sizes[laid] = [-1 if None in new[read] else prod(new[read])]  # type: ignore[arg-type]
-        elif [(run.old, len(run.new)) for run in grid(read.start)] == [(tuple(target[laid]), len(sizes[laid]))]:
-            sizes[laid] = grid(read.start)[0].new
+        if len(sizes[reshaped]) == 1:
+            sizes[reshaped] = [-1 if None in new[read] else prod(new[read])]  # type: ignore[arg-type]
+        elif [(run.old, len(run.new)) for run in grid(read.start)] == [(tuple(target[reshaped]), len(sizes[reshaped]))]:
+            sizes[reshaped] = grid(read.start)[0].new
     return sizes

@@ -82,7 +82,7 @@ class Bounds(NamedTuple):
 
 
 class Among(NamedTuple):
-    """The indices of positions that are read one by one.
+    """The indices of positions that are read one by one, as by `ops.take`.
 
     >>> Among(np.arange(4)[None], (3, 0, 1, 3)).after(np.array([1, 3]))
     [1, 0, 1]
@@ -97,11 +97,12 @@ class Among(NamedTuple):
 
 
 class Squeezed(NamedTuple):
-    """The axes of a squeeze that names none. It must name them as soon as another axis is cut to one position.
+    """The axes of a squeeze whose config does not name them. The config must name them as soon as another axis is cut
+    to one position.
 
-    - `axis`: the other axes, one after the other;
-    - `ends`: the end of each of them;
-    - `gone`: the numbers of the axes that are squeezed.
+    - `axis`: the other axes, joined to one axis;
+    - `ends`: the end of each of them in the joined axis;
+    - `gone`: the numbers of the squeezed axes.
 
     >>> two = Squeezed(np.arange(5)[None], (3, 5), (1,))
     >>> two.after(np.array([0, 2, 3, 4])), two.after(np.array([0, 3, 4]))

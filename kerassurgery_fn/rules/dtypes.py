@@ -8,15 +8,20 @@ from typing import Any
 from kerassurgery_fn.graph import Record, Spec
 from kerassurgery_fn.rules.registry import rule_for
 
-# How the dtype of the output follows -> the operands that have a say in it.
+# Value of the field `dtype` of a record -> the operands on which the dtype of the output depends.
 OPERANDS = {"moved": slice(1), "promoted": slice(None), "selects": slice(1, None)}
-NUMBER = "float"  # what stands for the dtype of a float of Python, which takes that of the tensors
+NUMBER = "float"  # the dtype of a Python float, which is converted to the dtype of the tensors
 MIXED = {"mixed_float16": "float16", "mixed_bfloat16": "bfloat16"}
 WIDTHS = {"float16": 1, "bfloat16": 1, "float32": 2, "float64": 3}
 
 
 def dtype_made(record: Record, reads: Sequence[Spec], stated: Spec | None) -> str | None:
-    """The dtype of what a call makes, given what it reads and what was stated before of what it makes.
+    """The dtype of the output of a call.
+
+    Args:
+        record: the record of the layer.
+        reads: the specs of the tensors that the call reads.
+        stated: the spec of the output that the config stated before the edit; None if it stated none.
 
     >>> transpose = {"module": "keras.ops", "class_name": "Transpose", "config": {"axes": None}}
     >>> dtype_made(transpose, [Spec((None, 3), "int32")], Spec((3, None), "bool"))
@@ -35,7 +40,8 @@ def dtype_made(record: Record, reads: Sequence[Spec], stated: Spec | None) -> st
 
 
 def is_float(dtype: str) -> bool:
-    """
+    """Whether a dtype is a float.
+
     >>> is_float("bfloat16"), is_float("int32")
     (True, False)
     """
@@ -43,7 +49,7 @@ def is_float(dtype: str) -> bool:
 
 
 def compute_dtype(policy: Any) -> str:
-    """The dtype in which a layer of a policy computes, given the policy's name or record.
+    """The dtype in which a layer with a policy computes; the policy is given by its name or record.
 
     >>> compute_dtype("mixed_float16"), compute_dtype({"class_name": "DTypePolicy", "config": {"name": "float32"}})
     ('float16', 'float32')
@@ -53,7 +59,7 @@ def compute_dtype(policy: Any) -> str:
 
 
 def variable_dtype(policy: Any) -> str:
-    """The dtype of the weights of a layer of a policy.
+    """The dtype of the weights of a layer with a policy.
 
     >>> variable_dtype("mixed_float16"), variable_dtype("float16")
     ('float32', 'float16')
@@ -63,7 +69,8 @@ def variable_dtype(policy: Any) -> str:
 
 
 def policy_name(policy: Any) -> str:
-    """The name of a policy; of a quantized one, or one with exceptions, that of what it is made from."""
+    """The name of a policy. For a quantized policy, it is the name of its source policy; for a map of policies, the
+    name of the default policy."""
     while isinstance(policy, dict):
         config = policy.get("config")
         config = config if isinstance(config, dict) else {}
@@ -72,7 +79,7 @@ def policy_name(policy: Any) -> str:
 
 
 def promoted(dtypes: Iterable[str]) -> str | None:
-    """The dtype that floats are brought to when they meet.
+    """The dtype to which operands of several float dtypes are promoted; None if there are none.
 
     >>> promoted(["float16", "float32"]), promoted(["float16", "bfloat16"]), promoted([])
     ('float32', 'float32', None)

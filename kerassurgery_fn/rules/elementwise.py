@@ -69,7 +69,7 @@ def together(layer: Layer, *operands: Any) -> Tensor:
 @rule("ops.Add", merges="sums", dtype="promoted", **ELEMENTWISE)
 def add(layer: Layer, x1: Any, x2: Any) -> Tensor:
     terms = [operand(layer, ("args", i), x) for i, x in enumerate((x1, x2))]
-    layer.adds(terms[0], terms[1], "what it adds")
+    layer.adds(terms[0], terms[1], "its second operand")
     return broadcast(layer, terms)
 
 

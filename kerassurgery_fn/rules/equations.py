@@ -1,4 +1,4 @@
-"""The equations of einsums."""
+"""Reads the equations of einsums."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 
 def letters_of(equation: str, ranks: Sequence[int | None]) -> list[list[str]]:
-    """The letters of an einsum, operand by operand and then the output. An ellipsis becomes letters of its own, as many
-    as the operand's rank asks for; an operand whose rank is None has none.
+    """The letters of an einsum: a list for each operand, then a list for the output.
+
+    An ellipsis becomes several letters (`...1`, `...0`), so that each axis of the operand has a letter. If the rank of
+    an operand is None, its ellipsis has no axes.
 
     >>> letters_of("...x,xy->...y", [3, None])
     [['...1', '...0', 'x'], ['x', 'y'], ['...1', '...0', 'y']]

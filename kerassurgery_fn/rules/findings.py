@@ -44,7 +44,7 @@ class Producer(NamedTuple):
 
 
 class Inexact(NamedTuple):
-    """An axis whose cut is not exact, the layer to which this is due, and why."""
+    """An axis whose cut is not exact, the layer that is the cause, and the reason."""
 
     path: str
     axis: Axis
@@ -80,8 +80,8 @@ class Findings:
     - `first`: place of a layer's record -> the first call of the layer;
     - `constants`: place of an array in the record -> its axes;
     - `copies`: place of a number in a config -> the axis of equal positions that it counts;
-    - `inexact`, `narrow`, `additions`: see there;
-    - `opaque`: path of a layer that no rule can follow -> why.
+    - `inexact`, `narrow`, `additions`: see `Inexact`, `Narrow` and `Addition`;
+    - `opaque`: path of a layer that no rule can follow -> why, in words.
     """
 
     enter: Callable[[Location, tuple[int, ...], Tensor], Tensor]
@@ -97,6 +97,8 @@ class Findings:
     narrow: list[Narrow] = field(default_factory=list)
     additions: list[Addition] = field(default_factory=list)
     opaque: dict[str, str] = field(default_factory=dict)
-    # (Path, kind) of channels of inputs and of rows that have ids -> the axis of the input; 0 for rows.
+    # (Path, kind) of the channels of inputs and of the rows that have ids -> the axis of the input; 0 for rows.
     opened: Mapping[tuple[str, str], int] = field(default_factory=dict)
-    numbered: dict[tuple[str, str], Axis] = field(default_factory=dict)  # rows -> the values, from 0 on
+    numbered: dict[tuple[str, str], Axis] = field(
+        default_factory=dict
+    )  # (path, kind) of rows -> the axis of the values

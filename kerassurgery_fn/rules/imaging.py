@@ -76,15 +76,15 @@ def elastic_transform(layer: Layer, images: Tensor) -> Tensor:
     return moved(layer, images)
 
 
-def moved(layer: Layer, images: Tensor, *how: Any) -> Tensor:
-    """Images whose pixels are moved, in the same way in each channel. Tensors that say how are pinned."""
-    layer.pin([tensor for tensor in how if isinstance(tensor, tuple)], "moves pixels by it")
+def moved(layer: Layer, images: Tensor, *parameters: Any) -> Tensor:
+    """Images whose pixels are moved, in the same way in each channel. The tensors that control the move are pinned."""
+    layer.pin([tensor for tensor in parameters if isinstance(tensor, tuple)], "moves pixels by it")
     plain(layer, parts(layer, images)[1], "moves pixels")
     return images
 
 
 def joined_with(layer: Layer, images: Tensor, sizes: list[int | None], verb: str) -> Tensor:
-    """A batch of images with other sizes, in the same way in each channel."""
+    """A batch of images after a change of their sizes that is the same in each channel."""
     if len(images) != 4:
         raise NoRule(f"{verb} a single image")
     batch, space, channel = parts(layer, images)

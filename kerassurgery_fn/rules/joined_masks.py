@@ -1,11 +1,12 @@
-"""Masks of a Concatenate layer that loses a branch.
+"""Checks the mask of a Concatenate layer that loses a branch.
 
-Keras computes such a mask from all branches: a step counts if it counts in any of them, and a branch without a mask
-counts at every step.
+Keras computes this mask from all branches: a step is valid if it is valid in any branch, and in a branch without a mask
+all steps are valid.
 
     any(concatenate([logical_or(expand_dims(mask), zeros_like(a)), ones_like(b)]), axis=-1)
 
-So a branch can go only if another one makes as many steps count. Otherwise the layers behind would see fewer steps.
+So a branch can only be removed if another branch has the same valid steps, or all steps. Otherwise the layers after it
+would see fewer valid steps.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ EVERY_STEP = "every step"
 
 
 def spares_masks(trace: Trace, join: Call, missing: Set[Ref]) -> bool:
-    """Whether the mask that a join computes stays the same without some of its operands; True if it computes none."""
+    """Whether the mask of a concatenation stays the same without some of its operands; True if the call computes no
+    mask."""
     if key_of(join.record) != "ops.Concatenate":
         return True
     calls = {(call.path, call.node): call for call in trace.calls}
@@ -30,7 +32,7 @@ def spares_masks(trace: Trace, join: Call, missing: Set[Ref]) -> bool:
 
 
 def mask_of(calls: dict[tuple[str, tuple[int, ...]], Call], ref: Ref) -> Ref | str | None:
-    """The mask that a branch adds to the joined one; None for a tensor that is no such mask."""
+    """The mask that a branch contributes to the joined mask; None for a tensor that is not such a mask."""
     call = calls.get((ref.path, ref.node))
     match key_of(call.record) if call else "":
         case "ops.OnesLike":

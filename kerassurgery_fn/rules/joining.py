@@ -20,7 +20,7 @@ from kerassurgery_fn.rules.size_checks import check_joined
 def repeat_(layer: Layer, x: Tensor) -> Tensor:
     times, axis = layer["repeats"], layer["axis"]
     if axis is None or not isinstance(times, int):
-        raise NoRule("repeats positions by different numbers, or lays them flat")
+        raise NoRule("repeats positions by different numbers, or flattens them")
     axis %= len(x)
     longer = repeated(layer, x[axis], times, ("repeats",)) if size(x[axis]) == 1 else repeat(x[axis], times)
     return (*x[:axis], longer, *x[axis + 1 :])
@@ -85,7 +85,7 @@ def concatenate(layer: Layer, xs: list[Tensor]) -> Tensor:
 @rule("ops.Append", dtype="promoted")
 def append(layer: Layer, x1: Tensor, x2: Tensor) -> Tensor:
     if layer["axis"] is None:
-        raise NoRule("lays its operands flat")
+        raise NoRule("flattens its operands")
     return concatenated(layer, [x1, x2], layer["axis"])
 
 

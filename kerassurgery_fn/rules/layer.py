@@ -36,7 +36,7 @@ __all__ = [
 SWITCHES = {"bias": "use_bias", "gamma": "scale", "beta": "center"}
 STATE = {"moving_mean", "moving_variance", "moving_stddev", "renorm_mean", "renorm_stddev"}
 ADAPTED = {"kernel", "embeddings"}
-ADAPTERS = ("lora_kernel_a", "lora_kernel_b")  # in float32 whatever the policy
+ADAPTERS = ("lora_kernel_a", "lora_kernel_b")  # Keras stores them in float32 under every policy
 STATE |= {"mean", "variance", "count", "seed_generator_state", "vector_u"}
 
 
@@ -76,7 +76,7 @@ class Layer:
 
         Args:
             kind: the field of the config that counts these channels, and the name of their kind.
-            place: the place in the config that counts them, if that is not the field `kind`.
+            place: the place in the config of the number of these channels, if it is not the field `kind`.
         """
         place = place or (kind,)
         axis = self.made(kind, lambda: self.findings.constraints.fresh(get_in(self.config, place)))
@@ -84,13 +84,13 @@ class Layer:
         return axis
 
     def rows(self, kind: str) -> Axis:
-        """The values that this layer reads and has a row or a position for, as many as the field of that name counts.
-        They have ids if an edit is about them."""
+        """The axis of the values of the layer's integer input, for each of which the layer has a row or a position. The
+        config field `kind` is the number of values. They have ids if an edit names them."""
         if (self.path, kind) not in self.findings.opened:
             n: int = self[kind]
             return n
         rows = self.findings.numbered[self.path, kind] = self.fresh(kind)
-        reason = self.reason("has a row for each value of what it reads, which would be numbered anew")
+        reason = self.reason("has a row for each value of its input, and the values would get new numbers")
         self.findings.constraints.pin(rows, reason, input=True)
         return rows
 
@@ -136,7 +136,8 @@ class Layer:
                 self.weight(name, start + rest, summed=over)
 
     def weight(self, name: str, axes: Tensor, root: Axis = None, summed: Iterable[int] | None = None) -> None:
-        """States the axes of the next weight of the layer. At later calls they are tied to those of the first call.
+        """States the axes of the next weight of the layer. At later calls of the layer, the axes are tied to those of
+        the first call.
 
         Args:
             name: the name of the weight in Keras.
@@ -163,7 +164,7 @@ class Layer:
                 self.tie(a, b, "is called several times, on different channels")
 
     def starts_as(self, field: str, axes: Tensor) -> None:
-        """Notes the array that a Constant initializer has in the config. Keras broadcasts it to the weight."""
+        """States the axes of the array of a Constant initializer in the config. Keras broadcasts it to the weight."""
         match self.get(field):
             case {"class_name": "Constant", "config": {"value": {"config": {"value": [*_]}}}}:
                 self.constant((field, "config", "value", "config", "value"), axes)
@@ -171,12 +172,13 @@ class Layer:
                 self.constant((field, "config", "value"), axes)
 
     def constant(self, place: Location, axes: Tensor) -> None:
-        """An array at a place in the config that Keras broadcasts to something with these axes: it is cut with them."""
+        """States that Keras broadcasts an array in the config to a tensor or weight with these axes. The array is cut
+        along these axes."""
         shape = np.shape(get_in(self.config, place))
         met = zip(shape, axes[len(axes) - len(shape) :], strict=True)
         self.findings.constants[(*self.where, "config", *place)] = tuple(axis if n > 1 else n for n, axis in met)
 
-    def tie(self, a: Axis, b: Axis, reason: str = "joins it with positions that are no channels") -> None:
+    def tie(self, a: Axis, b: Axis, reason: str = "joins it with positions that are not channels") -> None:
         """Ties two axes: a position of one is deleted if and only if the same position of the other is.
 
         If their sizes differ, or one has no channels, both are pinned for the reason.
@@ -192,8 +194,8 @@ class Layer:
                 self.findings.constraints.pin(axis, self.reason(reason))
 
     def grid(self, axis: Axis, sizes: Sequence[int]) -> list[Axis]:
-        """The axes of the grid that the layer makes of one axis, such as (heads, places in a head)."""
-        return self.findings.constraints.grid(axis, sizes, self.reason("sees it as a grid across another grid"))
+        """The axes of the grid into which the layer reshapes one axis, such as (heads, places in a head)."""
+        return self.findings.constraints.grid(axis, sizes, self.reason("reshapes it to a grid across another grid"))
 
     def reshape(self, axes: Sequence[Axis], sizes: Sequence[int | None]) -> list[Axis]:
         """The axes of a tensor after a reshape to some sizes, in which no size is -1."""
@@ -215,7 +217,7 @@ class Layer:
             self.findings.additions.append(Addition(self.path, x1, x2, what))
 
     def reason(self, words: str) -> Reason:
-        """The reason for a tie or a pin that this layer makes."""
+        """The reason for a tie or a pin by this layer."""
         return Reason(words, self.path, self.record["class_name"])
 
     def inner(self, name: str | Location, part: str = "", kind: type[Layer] | None = None) -> Layer:

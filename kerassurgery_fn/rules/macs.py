@@ -1,9 +1,9 @@
-"""Multiply-accumulates of layers: how often they use their kernels.
+"""Counts the multiply-accumulates of layers.
 
 A function here is the field `macs` of a record: the layer's call on shapes instead of tensors. It takes the `Use` and
 the arguments of the call, with a tuple of sizes in place of every tensor, and returns the multiply-accumulates of the
-call. A class whose record has no such function uses every element of its kernels once for each position of its output,
-which is right for dense layers and for plain, grouped, depthwise and separable convolutions.
+call. If a record has no such function, each element of the kernels counts once for each position of the output. This
+is right for dense layers and for plain, grouped, depthwise and separable convolutions.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Use:
     """One call of a layer, for which multiply-accumulates are counted. `use["units"]` is a field of the layer's config.
 
     - `record`: the layer's record;
-    - `weights`: name and shape of each of its weights;
+    - `weights`: the name and shape of each weight of the layer;
     - `outputs`: the shapes of the outputs of the call.
     """
 
@@ -41,8 +41,8 @@ class Use:
 
     @property
     def kernels(self) -> int:
-        """How many elements the kernels have: the weights of two axes and more that are no biases, no statistics and no
-        LoRA weights.
+        """The number of elements of all kernels: weights with two or more axes, without biases, statistics and LoRA
+        weights.
 
         >>> Use({}, [("kernel", (3, 3, 8, 16)), ("bias", (16,))], []).kernels
         1152
@@ -54,8 +54,8 @@ class Use:
 
     @property
     def adapting(self) -> int:
-        """The multiply-accumulates of what LoRA adds to the kernel: the product of its two factors, once for each
-        sample, as costs are those of one sample.
+        """The multiply-accumulates of LoRA: the product of its two factors, which is added to the kernel. It counts
+        once for each sample, because costs are those of one sample.
 
         >>> weights = [("kernel", (8, 16)), ("lora_kernel_a", (8, 2)), ("lora_kernel_b", (2, 16))]
         >>> Use({}, weights, [(1, 28, 16)]).adapting
@@ -65,11 +65,11 @@ class Use:
         return self.outputs[0][0] * prod(factors[0]) * factors[1][-1] if factors else 0
 
     def weight(self, name: str) -> Shape:
-        """The shape of the weight of that name."""
-        return next(shape for given, shape in self.weights if given == name)
+        """The shape of the weight with this name."""
+        return next(shape for weight, shape in self.weights if weight == name)
 
     def positions(self, shape: Shape) -> int:
-        """How many positions a tensor has, in all axes but that of its channels.
+        """The number of positions of a tensor: the product of the sizes of all axes except the channel axis.
 
         >>> Use({"config": {}}, [], []).positions((1, 28, 28, 16))
         784
@@ -80,11 +80,11 @@ class Use:
         return prod(n for axis, n in enumerate(shape) if axis != channel)
 
     def inner(self, name: str) -> Use:
-        """The same use of the layer that stands in a field of the config."""
+        """The same call for the layer in a field of the config."""
         return replace(self, record=self[name])
 
     def __call__(self, *args: Any, **kwargs: Any) -> int:
-        """The multiply-accumulates of the call, as the record of the layer's class counts them."""
+        """The multiply-accumulates of the call, by the field `macs` of the layer's record."""
         count = rule_for(self.record).macs or once_per_output_position
         args, kwargs, _ = placed(count, args, kwargs)
         macs = count(self, *args, **kwargs)
@@ -92,12 +92,13 @@ class Use:
 
 
 def once_per_output_position(use: Use, *_: Any, **__: Any) -> int:
-    """Every kernel element once for each position of what the layer makes."""
+    """Each kernel element counts once for each position of the output."""
     return use.kernels * use.positions(use.outputs[0]) if use.kernels else 0
 
 
 def dense_macs(use: Use, inputs: Shape, *_: Any, **__: Any) -> int:
-    """The kernel once for each position. A quantized one may be packed, and LoRA adds to what it makes."""
+    """The kernel counts once for each position. The size of a quantized kernel comes from the config, because the
+    kernel can be packed; its LoRA factors are applied to the input."""
     if any(name for name, _ in use.weights):
         return once_per_output_position(use)
     rank = use.get("lora_rank") or 0
@@ -105,56 +106,56 @@ def dense_macs(use: Use, inputs: Shape, *_: Any, **__: Any) -> int:
 
 
 def once_per_input_position(use: Use, inputs: Shape, *_: Any, **__: Any) -> int:
-    """Every kernel element once for each position of what the layer reads, cropped ones included."""
+    """Each kernel element counts once for each position of the input, also where the output is cropped."""
     return use.kernels * use.positions(inputs)
 
 
 def once_per_step(use: Use, sequences: Shape, *_: Any, **__: Any) -> int:
-    """Every kernel element once for each step of time."""
+    """Each kernel element counts once for each step of time."""
     return use.kernels * prod(sequences[:2])
 
 
 def once_per_step_and_position(use: Use, sequences: Shape, *_: Any, **__: Any) -> int:
-    """Every kernel element once for each step of time and position of the state."""
+    """Each kernel element counts once for each step of time and each position of the state."""
     state = use.outputs[0][2:] if use["return_sequences"] else use.outputs[0][1:]
     return use.kernels * prod(sequences[:2]) * use.positions((1, *state))
 
 
 def macs_both_ways(use: Use, sequences: Shape, *args: Any, **kwargs: Any) -> int:
-    """Two layers, whose kernels stand together."""
+    """Both directions together: the weights contain the kernels of both."""
     return use.inner("layer")(sequences, *args, **kwargs)
 
 
 def macs_step_by_step(use: Use, inputs: Shape, *args: Any, **kwargs: Any) -> int:
-    """The layer within, called on every step of time as if it were one more sample."""
+    """The wrapped layer, called on each step of time as on a further sample."""
     steps = [(prod(shape[:2]), *shape[2:]) for shape in (inputs, *use.outputs)]
     return replace(use.inner("layer"), outputs=steps[1:])(steps[0], *args, **kwargs)
 
 
 def normalised_macs(use: Use, *args: Any, **kwargs: Any) -> int:
-    """The layer within; the norm of its kernel is worked out in training only."""
+    """The wrapped layer. The norm of its kernel is only computed in training."""
     weights = [(name, shape) for name, shape in use.weights if name != "vector_u"]
     return replace(use.inner("layer"), weights=weights)(*args, **kwargs)
 
 
 def dot_macs(use: Use, inputs: Sequence[Shape], *_: Any, **__: Any) -> int:
-    """Each element made is a sum as long as the axis that is contracted."""
+    """Each element of the output is a sum over the contracted axis."""
     axes = use["axes"]
     return prod(use.outputs[0]) * inputs[0][axes[0] if isinstance(axes, list) else axes]
 
 
 def embedding_macs(use: Use, inputs: Shape, *_: Any, **__: Any) -> int:
-    """A lookup; LoRA of a quantized table looks one factor up and multiplies by the other."""
+    """A lookup has none. With LoRA on a quantized table, one factor is looked up and multiplied by the other factor."""
     named = any(name for name, _ in use.weights)
     return 0 if named else prod(inputs) * (use.get("lora_rank") or 0) * use["output_dim"]
 
 
 def no_macs(use: Use, *_: Any, **__: Any) -> int:
-    """Weights that are looked up, or combined with the input element by element."""
+    """For weights that are looked up, or combined with the input element by element."""
     return 0
 
 
 def reversible_embedding_macs(use: Use, inputs: Shape, reverse: bool = False, **_: Any) -> int:
-    """A table for looking up one way, a dense layer the other way."""
+    """A lookup in one direction, and a dense layer in the reverse direction."""
     kernels = [shape for name, shape in use.weights if name not in ADAPTERS]
     return prod(inputs[:-1]) * prod(kernels[-1]) if reverse else 0

@@ -1,4 +1,4 @@
-"""The masks of layers: which ones a layer creates, passes on or drops, as `compute_mask` of its class in Keras does.
+"""The masks that a layer creates, passes on or drops, as `compute_mask` of its class in Keras does.
 
 A function here is the field `masks` of a record: it takes a call and returns the masks of its outputs.
 
@@ -72,11 +72,11 @@ class Masked:
 
     def cast(self, port: Port) -> tuple[Port | Computed, Spec]:
         spec, policy = self.spec(port), self.config.get("dtype")
-        wanted = compute_dtype(policy) if policy else spec.dtype
-        if not spec.dtype or not wanted or spec.dtype == wanted or not (is_float(spec.dtype) and is_float(wanted)):
+        dtype = compute_dtype(policy) if policy else spec.dtype
+        if not spec.dtype or not dtype or spec.dtype == dtype or not (is_float(spec.dtype) and is_float(dtype)):
             return port, spec
-        spec = Spec(spec.shape, wanted)
-        return Computed("Cast", (port,), spec, {"dtype": wanted}), spec
+        spec = Spec(spec.shape, dtype)
+        return Computed("Cast", (port,), spec, {"dtype": dtype}), spec
 
 
 def output_masks(call: Masked) -> list[Mask]:

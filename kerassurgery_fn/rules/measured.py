@@ -1,7 +1,7 @@
-"""Layers whose code was run to find out what they do to channels: what was measured stands in their record.
+"""Rules of layers whose code was run to find out what they do to channels. The result is in the layer's record.
 
-    "measured": {"as": "MultiHeadAttention"}              computes what its parent class computes
-    "measured": {"as": "measured>EachChannelAlone", ...}  computes each output channel from its own input channel
+    "measured": {"as": "MultiHeadAttention"}              computes the same as its parent class
+    "measured": {"as": "measured>EachChannelAlone", ...}  computes each output channel from one input channel
     "measured": {"as": "measured>ChannelsAlike", ...}     mixes its channels, and treats them alike
     "measured": {"elementwise": ["mine>gelu"]}            an activation function of the config is elementwise
 

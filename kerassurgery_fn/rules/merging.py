@@ -12,7 +12,7 @@ from kerassurgery_fn.rules.mask_rules import joined_masks, merged_masks
 from kerassurgery_fn.rules.registry import rule
 from kerassurgery_fn.rules.size_checks import check_dot, check_joined
 
-# All merging layers take a list of tensors, and the masks of these.
+# All merging layers take a list of tensors, and the masks of these tensors.
 MERGING: dict[str, Any] = {"takes": "list", "keywords": ("mask",)}
 
 
@@ -27,7 +27,7 @@ def summed(layer: Layer, inputs: list[Tensor], **_: Any) -> Tensor:
     terms = aligned(inputs)
     total = terms[0]
     for term in terms[1:]:
-        layer.adds(total, term, "what it adds")
+        layer.adds(total, term, "an operand")
         total = tuple(b if size(a) == 1 else a for a, b in zip(total, term, strict=True))
     return merged(layer, terms)
 
@@ -83,7 +83,7 @@ def concatenated(layer: Layer, inputs: Sequence[Tensor], axis: int) -> Tensor:
 
 
 def agreeing(layer: Layer, inputs: Sequence[Tensor]) -> Tensor:
-    """The axes of tensors of the same shape. Keras knows the sizes of the first tensor only."""
+    """The axes of tensors of the same shape, which are tied. Keras only uses the sizes of the first tensor."""
     shared = [tied(layer, axes) for axes in zip(*inputs, strict=True)]
     return tuple(None if size(first) is None else axis for first, axis in zip(inputs[0], shared, strict=True))
 

@@ -22,7 +22,7 @@ from kerassurgery_fn.rules.size_checks import check_one_open, check_order
 
 
 def sizes_of_whole_target(config: Config, old: Shape, new: Shape, grid: Grid) -> dict[str, Any]:
-    """`ops.reshape` names the batch, too: as unknown, or as a number."""
+    """The new target shape of `ops.reshape`, which also contains the batch size, as -1 or as a number."""
     batch, *rest = listed(config["newshape"])
     if old[0] != new[0] or batch not in (-1, None, old[0]) or not isinstance(config["newshape"], list):
         return {}
@@ -43,8 +43,8 @@ def reshape(layer: Layer, x: Tensor) -> Tensor:
 
 
 def with_batch(sizes: list[int | None], target: list[int | None], x: Tensor) -> list[int | None]:
-    """A target shape whose -1 is worked out, if only the batch size of the tensor is unknown and the target keeps the
-    batch axis. Otherwise the sizes are returned as they are."""
+    """A target shape with the size for its -1, if only the batch size of the tensor is unknown and the target keeps the
+    batch axis. Otherwise the sizes are returned unchanged."""
     known = prod(size(axis) or 1 for axis in x[1:])
     rest = [n for n in target[1:] if n not in (-1, None)]
     if x[0] is None and target[0] in (-1, None) and len(rest) == len(target) - 2 and all(map(size, x[1:])):
@@ -108,7 +108,8 @@ def squeeze(layer: Layer, x: Tensor) -> Tensor:
 
 
 def name_squeezed(layer: Layer, kept: Tensor, gone: list[int]) -> None:
-    """States the axes of a squeeze that names none: it must name them once another axis is cut to one position."""
+    """States the axes of a squeeze whose config does not name them. The config must name them as soon as another axis
+    is cut to one position."""
     carriers = [axis for axis in kept if has_ids(axis)]
     if carriers and not gone:
         raise NoRule("squeezes no axis now, but would squeeze an axis that is cut to one position")
@@ -187,7 +188,7 @@ def roll(layer: Layer, x: Tensor) -> Tensor:
 
 @rule("ops.Tril", "ops.Triu", dtype="moved")
 def triangle(layer: Layer, x: Tensor) -> Tensor:
-    layer.pin(x[-2:], "blanks it beside its diagonal")
+    layer.pin(x[-2:], "sets one side of its diagonal to zero")
     return x
 
 
@@ -227,10 +228,10 @@ def unfold(layer: Layer, x: Tensor) -> Tensor:
 @rule("ops.Fold")
 def fold(layer: Layer, x: Tensor) -> Tensor:
     batch, channel, steps = x
-    layer.pin(steps, "lays windows out in space")
+    layer.pin(steps, "arranges windows in space")
     window = prod(pair(layer["kernel_size"]))
     depth, places = layer.grid(channel, [(size(channel) or 0) // window, window])
-    layer.pin(places, "lays windows out in space")
+    layer.pin(places, "arranges windows in space")
     return (batch, depth, *pair(layer["output_size"]))
 
 

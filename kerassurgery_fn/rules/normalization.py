@@ -1,4 +1,4 @@
-"""Normalisations."""
+"""Normalisation layers."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ def unit_normalization(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
 
 
 def is_group_count(value: Any) -> bool:
-    """Whether a value is a number of groups; -1 stands for a group of each channel."""
+    """Whether a value is a number of groups; -1 means a group for each channel."""
     return value == -1 or is_count(value)
 
 
 @rule(
-    "GroupNormalization", approximate="where places in groups go, and not whole groups", masks=passed, fixed_rank=True,
+    "GroupNormalization", approximate="unless whole groups are deleted", masks=passed, fixed_rank=True,
     equal_channels=True, requires=(check_normalised_groups,), ranges={"groups": is_group_count},
 )  # fmt: skip
 def group_normalization(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:

@@ -19,15 +19,15 @@ from kerassurgery_fn.values.frozen import Location
 @rule("ops.GetItem", equal_channels=True, dtype="moved")
 def get_item(layer: Layer, x: Tensor, key: Any) -> Tensor:
     items, place = (key, ("args", 1)) if isinstance(key, list) else ([key], ("args",))
-    given = sum(item is not None and not is_special(item, "__ellipsis__") for item in items)
+    indexed = sum(item is not None and not is_special(item, "__ellipsis__") for item in items)
     selected: list[Axis] = []
     at = 0
     for i, item in enumerate(items):
         if item is None:
             selected.append(1)
         elif is_special(item, "__ellipsis__"):
-            selected += x[at : at + len(x) - given]
-            at += len(x) - given
+            selected += x[at : at + len(x) - indexed]
+            at += len(x) - indexed
         else:
             selected += picked(layer, x[at], item, (*place, i if isinstance(key, list) else 1))
             at += 1
@@ -84,7 +84,7 @@ def bounded(layer: Layer, axis: Axis, part: slice, place: Location) -> None:
 @rule("ops.Take")
 def take(layer: Layer, x: Tensor, indices: Any) -> Tensor:
     if layer["axis"] is None:
-        raise NoRule("takes from it laid flat")
+        raise NoRule("flattens it and takes positions by indices")
     axis = layer["axis"] % len(x)
     if isinstance(indices, int):
         return (*x[:axis], *at_index(layer, x[axis], indices, ("args", 1)), *x[axis + 1 :])
@@ -102,7 +102,7 @@ def take(layer: Layer, x: Tensor, indices: Any) -> Tensor:
 @rule("ops.TakeAlongAxis")
 def take_along_axis(layer: Layer, x: Tensor, indices: Any) -> Tensor:
     if layer["axis"] is None or not isinstance(indices, tuple):
-        raise NoRule("takes from it laid flat, or by indices that are not a tensor")
+        raise NoRule("flattens it, or takes positions by indices that are not a tensor")
     axis = layer["axis"] % len(x)
     layer.pin([x[axis], indices[axis]], "takes positions of it by indices")
     others = broadcast(layer, [without(x, axis), without(indices, axis)])
@@ -161,7 +161,7 @@ def array_split(layer: Layer, x: Tensor) -> list[Tensor]:
 @rule("ops.Unstack", dtype="moved")
 def unstack(layer: Layer, x: Tensor) -> list[Tensor]:
     axis = layer["axis"] % len(x)
-    layer.pin(x[axis], "takes it apart position by position")
+    layer.pin(x[axis], "splits it into single positions")
     return [without(x, axis)] * (size(x[axis]) or 0)
 
 

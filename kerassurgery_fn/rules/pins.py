@@ -1,12 +1,12 @@
-"""Classes that have no rule on purpose. They pin all channels that they touch; the reason stands beside each class."""
+"""Classes that have no rule on purpose. They pin all channels that they read or create, for the given reason."""
 
 from __future__ import annotations
 
 from kerassurgery_fn.rules.registry import pins
 
-pins("is the base of other operations", "ops.Operation", "ops.SegmentReduction")
+pins("is the base class of other operations", "ops.Operation", "ops.SegmentReduction")
 pins(
-    "runs code of its own, which no config holds",
+    "calls a Python function, which the config does not describe",
     "ops.Map", "ops.Scan", "ops.AssociativeScan", "ops.Switch", "ops.WhileLoop", "ops.ForiLoop", "ops.Cond",
     "ops.VectorizedMap", "ops.Function", "ops.JVP",
 )  # fmt: skip
@@ -22,18 +22,18 @@ pins(
     "ops.Correlate", "ops.ViewAsComplex", "ops.ViewAsReal",
 )  # fmt: skip
 pins(
-    "puts positions where indices or coordinates say",
+    "moves positions by indices or coordinates",
     "ops.Scatter", "ops.ScatterUpdate", "ops.MapCoordinates", "ops.ScaleAndTranslate", "ops.UnravelIndex",
     "ops.SearchSorted", "ops.InTopK", "ops.MultiHot", "ops.Nonzero",
 )  # fmt: skip
 pins(
-    "makes tensors whose size depends on values",
+    "creates tensors whose size depends on values",
     "ops.Arange", "ops.Linspace", "ops.Logspace", "ops.Geomspace", "ops.Full", "ops.Meshgrid", "ops.Bincount",
     "ops.Histogram", "ops.Unique",
 )  # fmt: skip
-pins("makes a number of a shape, which a cut would change", "ops.Ndim", "ops.Size")
+pins("computes a number from a shape, which a cut would change", "ops.Ndim", "ops.Size")
 pins(
-    "spreads positions over a matrix or multiplies every one with all others",
+    "arranges positions in a matrix or multiplies each position with all others",
     "ops.Diag", "ops.Diagflat", "ops.Kron", "ops.Vander", "ops.Cross",
 )  # fmt: skip
 pins("reads the bits of numbers in another way", "ops.View")
@@ -43,4 +43,6 @@ pins(
     "ops.CTCDecode", "ops.PSNR", "ops.SSIM", "ops.AllClose",
 )  # fmt: skip
 pins("rounds between limits that are tensors", "ops.FakeQuantWithMinMaxVars")
-pins("looks at the order of positions, and Keras on TensorFlow mixes those of other axes as well", "ops.Argpartition")
+pins(
+    "depends on the order of positions, and Keras on TensorFlow also mixes positions of other axes", "ops.Argpartition"
+)

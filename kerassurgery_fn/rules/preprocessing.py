@@ -1,4 +1,4 @@
-"""Layers that prepare data: layers that change images in each channel, and layers that encode their inputs."""
+"""Preprocessing layers: layers that change images in each channel, and layers that encode their inputs."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ pins(
     "RandomColorDegeneration", "RandomColorJitter", "RandomGrayscale", "RandomHue", "RandomSaturation", "RandAugment",
     "AugMix", **PREPARING,
 )  # fmt: skip
-CODES = "reads all its inputs together, as codes"
+CODES = "combines all its inputs into integer codes"
 pins(CODES, "HashedCrossing", takes="list", keywords=("mask",))
 pins(CODES, "TextVectorization", vocabulary=Vocabulary(pads_with="", inner="_lookup_layer"))
-pins("transforms signals by filters of its own", "MelSpectrogram", "STFTSpectrogram")
+pins("transforms signals with fixed filters", "MelSpectrogram", "STFTSpectrogram")
 
 
 @rule("Solarization", "RandomBrightness", "RandomInvert", "RandomPosterization", **PREPARING)
@@ -35,7 +35,7 @@ def each_pixel_alone(layer: Layer, data: Any, *_: Any, **__: Any) -> Tensor:
 @rule("AutoContrast", approximate="over rows or columns of images that are channels", **PREPARING)
 def stretched(layer: Layer, data: Any, *_: Any, **__: Any) -> Tensor:
     for axis in image(data)[1:3]:
-        layer.inexact(axis, "looks for extremes over it")
+        layer.inexact(axis, "computes minimum and maximum over it")
     return image(data)
 
 
@@ -55,15 +55,15 @@ def erased(layer: Layer, data: Any, *_: Any, **__: Any) -> Tensor:
     return each_channel_alone(layer, data)
 
 
-def resizing_wanted(config: Config, axis: int, size: int | None, wanted: int) -> dict[str, Any]:
-    """The config of a Resizing to another height or width."""
+def fields_for_size(config: Config, axis: int, size: int | None, new_size: int) -> dict[str, Any]:
+    """The config field of a Resizing to another height or width; empty for other axes."""
     first = 2 if config.get("data_format") == "channels_first" else 1
     field = {first: "height", first + 1: "width"}.get(axis)
-    return {field: wanted} if field else {}
+    return {field: new_size} if field else {}
 
 
 @rule("CenterCrop", "RandomCrop", **PREPARING)
-@rule("Resizing", equal_channels=True, makes_positions=resizing_wanted, **PREPARING)
+@rule("Resizing", equal_channels=True, makes_positions=fields_for_size, **PREPARING)
 def resized(layer: Layer, data: Any, *_: Any, **__: Any) -> Tensor:
     batch, space, channel = parts(layer, image(data))
     plain(layer, space, "crops or resizes")
@@ -81,7 +81,7 @@ def image(images: Any) -> Tensor:
 @rule("Discretization", "Hashing")
 def encoded(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     if layer["output_mode"] != "int":
-        raise NoRule("lays its inputs out as indicators of codes")
+        raise NoRule(f"has the output mode {layer['output_mode']!r}, and only 'int' has a rule")
     return inputs
 
 
@@ -99,15 +99,15 @@ def looked_up(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
 
 
 def numbers_of(layer: Layer, words: int, special: int) -> Axis:
-    """The values that a lookup layer makes: those of some special words, and of the words in its config. They have ids
-    if an edit is about them."""
+    """The integers that a lookup layer creates: those of special words, and those of the words in its config. The words
+    in the config have ids if an edit names them."""
     key = layer.path, "vocabulary"
     if key not in layer.findings.opened:
         return special + words
-    own = layer.made("vocabulary", lambda: layer.findings.constraints.fresh(words))
-    layer.constant(("vocabulary",), (own,))
-    layer.findings.constraints.pin(own, layer.reason("knows these words, and would not know them"), input=True)
-    return layer.findings.numbered.setdefault(key, join([special, own]))
+    known = layer.made("vocabulary", lambda: layer.findings.constraints.fresh(words))
+    layer.constant(("vocabulary",), (known,))
+    layer.findings.constraints.pin(known, layer.reason("knows these words, and would lose them"), input=True)
+    return layer.findings.numbered.setdefault(key, join([special, known]))
 
 
 @rule("CategoryEncoding", keywords=("count_weights",), rows="num_tokens")

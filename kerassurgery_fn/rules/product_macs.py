@@ -1,4 +1,4 @@
-"""Multiply-accumulates of attention, einsums, and operations that multiply tensors with each other."""
+"""Counts the multiply-accumulates of attention, einsums, and operations that multiply tensors with each other."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from kerassurgery_fn.rules.macs import Shape, Use
 
 
 def macs_of_heads(use: Use, query: Shape, value: Shape, key: Shape | None = None, *_: Any, **__: Any) -> int:
-    """Each projection once for each position that it reads, and the scores and weighted sums of every query head."""
+    """Each projection counts once for each position of its input; the scores and weighted sums of each query head are
+    added."""
     read = {"query": query, "gate": query, "key": key or value, "value": value, "output": query}
     projections = sum(
         prod(shape) * prod(read[name.removesuffix("_kernel")][:-1])
@@ -27,12 +28,12 @@ def macs_of_heads(use: Use, query: Shape, value: Shape, key: Shape | None = None
 
 
 def attention_macs(use: Use, inputs: Sequence[Shape], *_: Any, **__: Any) -> int:
-    """Weighted sums for each pair of query and value, and scores where they are products of vectors."""
+    """Weighted sums for each pair of query and value, and scores if they are products of vectors."""
     return pairs_macs(inputs, use["score_mode"] == "dot")
 
 
 def additive_attention_macs(use: Use, inputs: Sequence[Shape], *_: Any, **__: Any) -> int:
-    """Weighted sums for each pair of query and value, and scores where they are products with a trained vector."""
+    """Weighted sums for each pair of query and value, and scores if they are products with a trained vector."""
     return pairs_macs(inputs, use["use_scale"])
 
 
@@ -46,8 +47,8 @@ def dot_product_attention_macs(use: Use, query: Shape, key: Shape, value: Shape,
 
 
 def einsum_dense_macs(use: Use, inputs: Shape, *_: Any, **__: Any) -> int:
-    """One multiplication for each value of all letters. A quantized kernel may be packed: its letters are in the output
-    or in the input; its LoRA applies both factors at every position."""
+    """One multiplication for each combination of the letters' values. A quantized kernel can be packed, so its sizes
+    are read from the input and the output; its LoRA applies both factors at each position."""
     ins, kernel, out = letters_of(use["equation"], [len(inputs), None])
     if any(name for name, _ in use.weights):
         return spelled([ins, kernel], [inputs, use.weights[0][1]])
@@ -60,12 +61,12 @@ def einsum_dense_macs(use: Use, inputs: Shape, *_: Any, **__: Any) -> int:
 
 
 def einsum_macs(use: Use, *operands: Shape, **_: Any) -> int:
-    """Operand after operand, without the short cuts that a clever order may find."""
+    """The products of the operands from left to right, without a better order that a backend may choose."""
     return spelled(letters_of(use["subscripts"], list(map(len, operands)))[:-1], operands)
 
 
 def spelled(words: Sequence[Sequence[str]], shapes: Sequence[Shape]) -> int:
-    """One multiplication for each value of all letters and each operand after the first.
+    """One multiplication for each combination of the letters' values and each operand after the first.
 
     >>> spelled(["ij", "jk"], [(2, 3), (3, 5)])
     30
@@ -77,7 +78,8 @@ def spelled(words: Sequence[Sequence[str]], shapes: Sequence[Shape]) -> int:
 
 
 def product_macs(use: Use, x1: Shape, x2: Shape, *_: Any, **__: Any) -> int:
-    """Each element made is a sum as long as the last axis of the first operand; a number only scales."""
+    """Each element of the output is a sum over the last axis of the first operand. A number as an operand only scales,
+    which does not count."""
     scales = not (isinstance(x1, tuple) and isinstance(x2, tuple) and x1 and x2)
     return 0 if scales else prod(use.outputs[0]) * x1[-1]
 
@@ -101,5 +103,5 @@ def transposed_convolution_macs(use: Use, inputs: Shape, *kernels: Any, **_: Any
 
 
 def elements_of(kernels: Sequence[Any]) -> int:
-    """How many elements the tensors among a call's further arguments have."""
+    """The number of elements of the tensors among the further arguments of a call."""
     return sum(prod(kernel) for kernel in kernels if isinstance(kernel, tuple))

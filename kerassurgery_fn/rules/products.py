@@ -27,7 +27,7 @@ from kerassurgery_fn.rules.registry import rule
 @rule("ops.Einsum", macs=einsum_macs)
 def einsum(layer: Layer, *operands: Tensor) -> Tensor:
     if any(not isinstance(x, tuple) for x in operands):
-        raise NoRule("multiplies by something that is no tensor")
+        raise NoRule("multiplies by something that is not a tensor")
     *words, out = letters_of(layer["subscripts"], [len(x) for x in operands])
     met: dict[str, list[Axis]] = {}
     for word, x in zip(words, operands, strict=True):
@@ -40,7 +40,7 @@ def einsum(layer: Layer, *operands: Tensor) -> Tensor:
 @rule("ops.Matmul", macs=product_macs)
 def matmul(layer: Layer, x1: Tensor, x2: Tensor) -> Tensor:
     if not (isinstance(x1, tuple) and isinstance(x2, tuple)):
-        raise NoRule("multiplies by something that is no tensor")
+        raise NoRule("multiplies by something that is not a tensor")
     row, column = x1 if len(x1) > 1 else (1, *x1), x2 if len(x2) > 1 else (*x2, 1)
     layer.tie(row[-1], column[-2])
     product = (*broadcast(layer, [row[:-2], column[:-2]]), row[-2], column[-1])
@@ -51,7 +51,7 @@ def matmul(layer: Layer, x1: Tensor, x2: Tensor) -> Tensor:
 @rule("ops.Dot", "ops.Inner", macs=product_macs)
 def dot(layer: Layer, x1: Tensor, x2: Tensor) -> Tensor:
     if not (isinstance(x1, tuple) and isinstance(x2, tuple) and x1 and x2):
-        raise NoRule("multiplies by something that is no tensor")
+        raise NoRule("multiplies by something that is not a tensor")
     axis = len(x2) - 1 if len(x2) == 1 or layer.record["class_name"] == "Inner" else len(x2) - 2
     layer.tie(x1[-1], x2[axis])
     return (*x1[:-1], *without(x2, axis))
@@ -79,7 +79,7 @@ def outer(layer: Layer, x1: Tensor, x2: Tensor) -> Tensor:
 @rule("ops.Vdot", macs=pairwise_macs)
 def vdot(layer: Layer, x1: Tensor, x2: Tensor) -> Tensor:
     if len(x1) != len(x2):
-        raise NoRule("lays tensors of different ranks flat")
+        raise NoRule("flattens tensors of different ranks")
     for a, b in zip(x1, x2, strict=True):
         layer.tie(a, b)
     return ()
@@ -123,14 +123,14 @@ def dot_product_attention(
     attn_logits_soft_cap: Any = None,
 ) -> Tensor:
     layer.tie(query[-1], key[-1])
-    layer.tie(query[-1], value[-1])  # Keras takes what this makes to be shaped like the query
+    layer.tie(query[-1], value[-1])  # Keras assumes that the output has the shape of the query
     layer.tie(key[-2], value[-2])
     many, few = size(query[-2]) or 0, size(key[-2]) or 1
     if many == few:
         layer.tie(query[-2], key[-2])
     else:
         layer.tie(layer.grid(query[-2], [few, many // few])[0], key[-2])
-        layer.pin(key[-2], "repeats heads, which Keras does for two or more only")
+        layer.pin(key[-2], "repeats heads, which Keras only does if there are two or more")
     for scores in (bias, mask):
         if isinstance(scores, tuple):
             broadcast(layer, [(query[0], query[-2], query[1], key[1]), scores])
@@ -146,7 +146,7 @@ def dot_product_attention(
 def conv(layer: Layer, inputs: Tensor, kernel: Tensor) -> Tensor:
     batch, space, channel = parts(layer, inputs)
     if size(channel) != size(kernel[-2]):
-        raise NoRule("convolves in groups")
+        raise NoRule("computes a grouped convolution")
     layer.tie(channel, kernel[-2])
     return joined(layer, batch, slid(layer, space, windows=windows(layer, kernel)), kernel[-1])
 

@@ -40,7 +40,7 @@ def simple_rnn(layer: Layer, i: Axis) -> States:
     return [o]
 
 
-# A sequence may start with states that are given, and its mask says which steps count.
+# A call can have initial states, and a mask of the valid steps.
 SEQUENCE: dict[str, Any] = {
     "macs": once_per_step,
     "masks": masks_of_sequences,
@@ -57,7 +57,7 @@ OF_VECTORS: dict[str, Any] = {
 
 
 def gates(_: Any) -> str:
-    """What layers with gates apply last: they multiply their activations by gates."""
+    """The field `last` of layers with gates: they multiply their activations by gates at the end."""
     return "gates"
 
 
@@ -65,7 +65,7 @@ def register(name: str, states_of: Callable[[Layer, Axis], States], last: Callab
     """Registers a recurrent layer and its cell, which have the same weights.
 
     Args:
-        name: the class of the layer; that of the cell ends with `Cell`.
+        name: the class of the layer; the class of the cell has this name followed by `Cell`.
         states_of: (layer, channels of the input) -> the channels of its states. It states the weights.
         last: see `Rule.last`.
         states: the number of states.

@@ -39,7 +39,8 @@ def reduced_inexactly(layer: Layer, x: Tensor) -> Tensor:
 
 @rule("ops.Norm", approximate="over channels, if the order is negative", needs_floats=True)
 def norm(layer: Layer, x: Tensor) -> Tensor:
-    """A norm is exact, since zeros add nothing to it, unless a negative order takes the smallest element."""
+    """A norm is exact, because zeros do not change it, unless the order is negative: then the smallest elements count
+    most."""
     least = isinstance(layer["ord"], (int, float)) and layer["ord"] < 0
     return reduced_inexactly(layer, x) if least else reduced(layer, x)
 
@@ -57,20 +58,20 @@ def average(layer: Layer, x: Tensor, weights: Any = None) -> Tensor:
 def quantile(layer: Layer, x: Tensor, q: Any) -> Tensor:
     remaining = reduced_inexactly(layer, x)
     layer.pin(q if isinstance(q, tuple) else (), "reads quantiles from it")
-    asked = q if isinstance(q, tuple) else np.shape(q)
-    return (*map(size, asked), *remaining)
+    quantiles = q if isinstance(q, tuple) else np.shape(q)
+    return (*map(size, quantiles), *remaining)
 
 
 @rule(*(f"ops.{name}" for name in INDICES))
 def index_of(layer: Layer, x: Tensor) -> Tensor:
-    layer.pin([x[axis] for axis in reduced_axes(layer, x)], "makes indices of its positions")
+    layer.pin([x[axis] for axis in reduced_axes(layer, x)], "computes indices of its positions")
     return reduced(layer, x)
 
 
 @rule(*(f"ops.{name}" for name in RUNNING_SUMS))
 def running_sum(layer: Layer, x: Tensor) -> Tensor:
     if layer["axis"] is None:
-        raise NoRule("lays it flat")
+        raise NoRule("flattens it")
     return x
 
 
@@ -78,7 +79,7 @@ def running_sum(layer: Layer, x: Tensor) -> Tensor:
 @rule("ops.Sort", dtype="moved")
 def in_order(layer: Layer, x: Tensor) -> Tensor:
     if layer["axis"] is None:
-        raise NoRule("lays it flat")
+        raise NoRule("flattens it")
     layer.pin(x[layer["axis"]], "looks at the order of its positions")
     return x
 
@@ -99,7 +100,7 @@ def trapezoid(layer: Layer, y: Tensor) -> Tensor:
 
 @rule("ops.TopK")
 def top_k(layer: Layer, x: Tensor) -> list[Tensor]:
-    layer.pin(x[-1], "makes indices of its positions")
+    layer.pin(x[-1], "computes indices of its positions")
     return [(*x[:-1], layer["k"])] * 2
 
 
@@ -123,6 +124,6 @@ def reduced_axes(layer: Layer, x: Tensor) -> list[int]:
 
 
 def reduced(layer: Layer, x: Tensor) -> Tensor:
-    gone = reduced_axes(layer, x)
-    left: list[tuple[int, Axis]] = [(i, 1 if i in gone else axis) for i, axis in enumerate(x)]
-    return tuple(axis for i, axis in left if layer.get("keepdims") or i not in gone)
+    reduced_to_one = reduced_axes(layer, x)
+    axes: list[tuple[int, Axis]] = [(i, 1 if i in reduced_to_one else axis) for i, axis in enumerate(x)]
+    return tuple(axis for i, axis in axes if layer.get("keepdims") or i not in reduced_to_one)

@@ -1,10 +1,10 @@
-"""The table of layer classes and operations: one record for each, with all that the library knows about it.
+"""The table of layer classes and operations: one record for each class, with all that the library knows about it.
 
 To support a class, write one function under `@rule(...)` in the file of its family, and add one row to its test. The
 function is the layer's call on channel maps instead of tensors: it takes the `Layer` and the arguments of the call,
 with a tuple of axes in place of every tensor, and returns the axes of the outputs. The arguments of `rule` are the
-other fields of the record, see `rule_fields`; a field that is left out has the value that is right for most classes.
-The record of a layer that adds a trained offset to each channel, and computes nothing across channels:
+other fields of the record, see `rule_fields`; their defaults are right for most classes. For example, the record of a
+layer that adds a trained offset to each channel, and computes nothing across channels:
 
 >>> @rule("mine>Offset", last=lambda config: "linear", equal_channels=True)
 ... def offset(layer, inputs, **_):
@@ -33,11 +33,12 @@ OPERATIONS = ("keras.src.ops", "keras.ops", "keras.src.activations", "keras.src.
 
 
 class NoRule(Exception):
-    """A class that the library knows nothing about, or a use of a known class that it cannot follow."""
+    """The library has no rule for a class, or the rule cannot follow this use of the class. The message follows the
+    name of the layer."""
 
 
 class RuleTable(dict[str, Rule]):
-    """The records by class. Every change gives the table a new version, which no table has had before.
+    """The records by class. Every change gives the table a new version number, which is never used again.
 
     >>> table = RuleTable()
     >>> before = table.version
@@ -55,14 +56,14 @@ _VERSIONS = count()
 
 
 def _counted(name: str) -> Callable[..., Any]:
-    """The method of a dict which changes it, followed by a new version of the table."""
+    """A method of dict that changes it, followed by a new version number."""
     change = getattr(dict, name)
 
     @wraps(change)
     def counted(self: RuleTable, *args: Any, **kwargs: Any) -> Any:
         try:
             return change(self, *args, **kwargs)
-        finally:  # after the change: what was computed meanwhile counts as of the version before
+        finally:  # after the change, so that results that are computed during the change belong to the old version
             self.version = next(_VERSIONS)
 
     return counted
@@ -76,12 +77,12 @@ RULES = RuleTable()
 
 
 def state_of_rules() -> tuple[int, bool]:
-    """What an analysis depends on beside the snapshot: the version of the rules, and whether they are strict."""
+    """What an analysis depends on besides the snapshot: the version of the rules, and whether they are strict."""
     return RULES.version, is_strict()
 
 
 def rule_for(record: Mapping[str, Any]) -> Rule:
-    """The rule for the class of a layer's record; one without any knowledge for a class that has none.
+    """The rule for the class of a layer's record; `UNKNOWN` for a class without a rule.
 
     >>> rule_for({"module": "mine", "class_name": "Gate", "config": {}}) == UNKNOWN
     True
@@ -91,15 +92,15 @@ def rule_for(record: Mapping[str, Any]) -> Rule:
 
 @takes(classes=as_string)
 def rule(*classes: str, **known: Any) -> Callable[[Channels], Channels]:
-    """Registers the record of classes of layers; the function below it is their call on channel maps.
+    """Registers the record of classes of layers. The decorated function is the layer's call on channel maps.
 
     Args:
         *classes: names under which a rule is looked up, see `key_of`: `Dense` for a layer of Keras, `ops.Matmul` for
             an operation, `package>Class` for a layer registered with `keras.saving.register_keras_serializable`.
-        **known: the other fields of the record, see `Rule`. Those that layers of one's own need most:
+        **known: the other fields of the record, see `Rule`. Custom layers mostly need these:
             `approximate`, where a cut is not exact and why, in words; `last`, config -> the activation that the layer
             applies last to all of its output, such as `lambda config: config["activation"]`; `equal_channels=True`
-            if channels may be copied.
+            if channels can be copied.
 
     Raises:
         UnknownField: a record has no such field.
@@ -115,7 +116,8 @@ def rule(*classes: str, **known: Any) -> Callable[[Channels], Channels]:
 
 
 def pins(reason: str, *classes: str, **known: Any) -> None:
-    """Registers classes for which no call on channel maps can be written: they pin all channels that they touch.
+    """Registers classes for which no call on channel maps can be written. They pin all channels that they read or
+    create.
 
     Args:
         reason: why, in words that follow the name of the class.
@@ -131,14 +133,14 @@ def _record(classes: tuple[str, ...], **known: Any) -> Rule:
             f"the rule for {', '.join(classes)}: a record has no field {unknown[0]!r}; {meant(unknown[0], names)}"
         )
     as_string(known.get("approximate", ""), "approximate")
-    # What arguments operations and classes of other packages take is known to them alone.
+    # The arguments of operations and of classes of other packages are not in the record.
     is_open = all(name.startswith("ops.") or ">" in name for name in classes)
     return Rule(**{**({"arguments": None} if is_open else {}), **known})
 
 
 def key_of(record: Mapping[str, Any]) -> str:
-    """The name under which the rule for a record is looked up: that of the class, or, if the class has no rule, that of
-    the rule by which the layer was measured to work (see `measured`).
+    """The key of the rule for a record: the key of the class, or, if the class has no rule, the key of the rule that a
+    measurement found for the layer (see `measured`).
 
     >>> cached = {"module": "mine", "class_name": "Cached", "config": {}, "measured": {"as": "Dense"}}
     >>> key_of(cached), class_key(cached)
@@ -185,7 +187,7 @@ def is_operation(record: Mapping[str, Any]) -> bool:
 
 
 def rank_of(record: Mapping[str, Any]) -> int | None:
-    """The number of axes that a layer wants its input to have; None where that is open.
+    """The number of axes that the input of a layer must have; None if any number is possible.
 
     >>> import kerassurgery_fn.rules
     >>> rank_of({"module": "keras.layers", "class_name": "MaxPooling2D", "config": {}})

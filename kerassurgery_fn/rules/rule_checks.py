@@ -1,4 +1,4 @@
-"""Checks of rules: the axes that a rule states, against the weights and shapes in the snapshot."""
+"""Checks the axes that a rule states against the weights and shapes in the snapshot."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ def tensor_fault(axes: Any) -> str:
     """Why the output of a rule is not a tensor, in words; empty if it is a tuple of axes.
 
     >>> tensor_fault((None, 8)), tensor_fault(8)
-    ('', 'its rule makes 8, where a tuple with the axes of a tensor is expected')
+    ('', 'its rule returns 8, where a tuple with the axes of a tensor is expected')
     """
     if isinstance(axes, tuple) and all(map(_is_axis, axes)):
         return ""
-    return f"its rule makes {axes!r}, where a tuple with the axes of a tensor is expected"
+    return f"its rule returns {axes!r}, where a tuple with the axes of a tensor is expected"
 
 
 def _is_axis(axis: Any) -> bool:
@@ -54,17 +54,17 @@ def shape_fault(axes: Tensor, recorded: Sequence[int | None]) -> str:
     """How the sizes that a rule states for an output differ from the recorded shape, in words; empty if they agree.
 
     >>> shape_fault((None, 4), (None, 8))
-    'makes a tensor of shape (None, 8), where its rule expects (None, 4)'
+    'has an output of shape (None, 8), where its rule expects (None, 4)'
     """
     sizes = tuple(map(size, axes))
     pairs = zip(sizes, recorded, strict=False)
     if len(sizes) == len(recorded) and all(a == b or None in (a, b) for a, b in pairs):
         return ""
-    return f"makes a tensor of shape {tuple(recorded)}, where its rule expects {sizes}"
+    return f"has an output of shape {tuple(recorded)}, where its rule expects {sizes}"
 
 
 def source_of(rule: Channels | None) -> str:
-    """The place of a rule, in words: function, module and line. A defect in a rule of this library is ours.
+    """The place of a rule, in words: function, module and line. For a rule of this library, the text asks for a report.
 
     >>> source_of(None)
     'it has no rule'

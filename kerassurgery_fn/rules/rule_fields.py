@@ -13,8 +13,8 @@ Config = Mapping[str, Any]
 class Kernel(NamedTuple):
     """The last kernel of a layer.
 
-    - `slot`: its number among the weights of the layer;
-    - `axes`: its axes along which the output channels lie.
+    - `slot`: the index of the kernel among the weights of the layer;
+    - `axes`: the axes of the kernel along which the output channels lie.
     """
 
     slot: int
@@ -22,7 +22,7 @@ class Kernel(NamedTuple):
 
 
 class Vocabulary(NamedTuple):
-    """The vocabulary of a lookup layer, which a file has as an asset.
+    """The vocabulary of a lookup layer. A `.keras` file stores it as an asset.
 
     - `of_integers`: whether its tokens are integers, not strings;
     - `pads_with`: the token for padding; None if the config states it;
@@ -40,70 +40,74 @@ class Rule:
 
     Channels:
 
-    - `channels`: the call of a layer on channel maps; None where no function can follow what the class does;
+    - `channels`: the call of a layer on channel maps; None if no function can state what the class does to channels;
     - `pins`: why there is no such function;
     - `approximate`: where a cut is not exact and why, for the table of supported classes; empty if it is exact;
     - `equal_channels`: whether equal input channels give equal output channels, and the layer sums over channels only
-      with its own weights, so that a channel may be copied;
-    - `merges`: how the class combines its inputs if it can do without some of them: it `joins` them along an axis, or
+      with its own weights, so that a channel can be copied;
+    - `merges`: how the class combines its inputs, if it can do without some of them: it `joins` them along an axis, or
       it `sums` them.
 
     What a layer computes:
 
     - `rows`: the config field that counts the values that the layer reads, if it has a row or a position for each;
-    - `values`: what a class does with integers that it reads, where that does not follow from `dtype` and `merges`:
-      they are `compared` with a number, or `ignored`, all but their shape. `made`: it makes the numbers of its words;
+    - `values`: what a class does with integer inputs, if it does not follow from `dtype` and `merges`: they are
+      `compared` with a number, or `ignored` except for their shape. `made`: the class creates integers for its words;
     - `last`: config -> the activation that the layer applies last to all of its output: its name, its record, or the
-      record of an inner layer. None where that is not known;
-    - `reshapes`: whether it lays the same elements out in another shape;
+      record of an inner layer. None if it is not known;
+    - `reshapes`: whether the class only changes the shape of its input;
     - `broadcasts`: whether an operation combines its tensors element by element and aligns them at their last axes;
     - `macs`: (use, shapes of the arguments) -> the multiply-accumulates of a call. None: every element of the kernels
       is used once for each position of the output;
-    - `deepens`: whether a layer of the class can start as the identity: it has a kernel and a bias, and the kernel has
-      the axes of space before those of the channels;
-    - `folds`: the kernel that can take over a batch normalisation behind the layer; None if no kernel can;
+    - `deepens`: whether a layer of the class can start as the identity: it has a kernel and a bias, and the spatial
+      axes of the kernel come before the channel axes;
+    - `folds`: the kernel into which a batch normalisation after the layer can be folded; None if there is none;
     - `foldable`: whether the layer is a normalisation that scales and shifts each channel by its own statistics;
     - `masks`: what the class does with the mask of its input, see `mask_rules`; None if it drops the mask;
     - `makes_mask`: config -> whether the layer creates a mask;
-    - `dtype`: the dtype of the output. It is the `computed` one of the layer's policy, that of the `input` if this is
-      an integer, that of the elements which the operation has `moved`, the one to which the operands are `promoted`,
-      or that of the operands after the first, which `selects` among them.
+    - `dtype`: the dtype of the output. `computed`: the compute dtype of the layer's policy; `input`: the same, or the
+      dtype of the input if that is an integer; `moved`: the dtype of the input, whose elements are moved; `promoted`:
+      the dtype to which all operands are promoted; `selects`: the dtype of the operands after the first, among which
+      the first selects.
 
     How a layer is called:
 
-    - `arguments`: the tensors that a call takes by position, in their order. None: only the layer knows;
-    - `keywords`: further arguments that it takes by name;
-    - `takes`: whether the first argument is one `tensor`, a `list` of tensors, or `either`, each of which it hands on;
-    - `added`: the keyword arguments that Keras writes into a call where they are not given;
-    - `states`: the number of tensors in `initial_state`; None if it has no fixed number.
+    - `arguments`: the names of the tensors that a call takes by position, in order. None if they are not known;
+    - `keywords`: further arguments that a call takes by name;
+    - `takes`: whether the first argument is one `tensor`, a `list` of tensors, or `either` (then the layer passes on
+      each tensor);
+    - `added`: the keyword arguments that Keras writes into a call that does not have them;
+    - `states`: the number of tensors in `initial_state`; None if the number is not fixed.
 
     What a layer requires:
 
     - `needs_floats`: whether TensorFlow cannot compute the layer on integers, or config -> that;
-    - `rank`: the number of axes of its input, or config -> that number; None if it is open;
-    - `least_rank`: the least number of axes, likewise;
-    - `fixed_rank`: whether a layer that is built takes tensors of the same rank only;
-    - `new_axis`: whether `axis` counts an axis that the input does not have yet;
+    - `rank`: the number of axes of its input, or config -> this number; None if any number is possible;
+    - `least_rank`: the smallest number of axes of its input, or config -> this number;
+    - `fixed_rank`: whether a built layer only takes tensors of the rank for which it was built;
+    - `new_axis`: whether `axis` is the number of an axis that the input does not have yet;
     - `requires`: checks of the sizes of its inputs, see `size_checks`;
-    - `ranges`: config field -> whether it can have a value, where the class differs from others with that field.
+    - `ranges`: config field -> (value -> whether the field can have it), if the class differs from others with this
+      field.
 
     What its record states:
 
     - `built`: whether `build_config` states the shape for which the layer was built, or the names of the arguments
-      whose shapes it states. Keras writes none for a layer that needs no building;
-    - `derived_config`: (config, axes of the first input) -> the config fields that Keras works out as it builds;
-    - `stated_shape`: (config, shape of the output) -> the shape as Keras states it, some sizes left open;
-    - `counts_positions`: (config, shape that the layer read, shape that it reads now, grids of its axes) -> the config
+      whose shapes it states. Keras writes none for a layer that does not need to be built;
+    - `derived_config`: (config, axes of the first input) -> the config fields that Keras derives when it builds the
+      layer;
+    - `stated_shape`: (config, shape of the output) -> the shape as Keras records it, in which some sizes are None;
+    - `counts_positions`: (config, old input shape, new input shape, grids of its axes) -> the new values of the config
       fields that count positions, see `counted_positions`;
-    - `makes_positions`: (config, axis of the output, size of that axis in the input, size that is wanted) -> the config
-      fields with which the layer makes so many positions; empty if it makes none along that axis;
+    - `makes_positions`: (config, axis of the output, size of this axis in the input, new size) -> the config fields
+      with which the output has the new size; empty if the config does not determine the size of this axis;
     - `states_dtype`: whether the config has a dtype where other layers have a policy;
     - `unbuildable`: config -> why Keras cannot build a layer from this config, although it wrote it; empty if it can.
 
     What a file of weights contains:
 
     - `sublayers`: config -> the weights of the layer itself and those of its sublayers, see `weight_groups`; None if
-      all weights are its own;
+      the layer has no sublayers;
     - `vocabulary`: the vocabulary of a lookup layer, see `Vocabulary`; None for all other layers.
 
     >>> Rule(rank=4, equal_channels=True)

@@ -44,18 +44,18 @@ def permute(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     return (inputs[0], *(inputs[i] for i in layer["dims"]))
 
 
-def copies_wanted(config: Config, axis: int, size: int | None, wanted: int) -> dict[str, Any]:
-    """The config of a RepeatVector that makes another number of steps."""
-    return {"n": wanted} if axis == 1 else {}
+def fields_for_steps(config: Config, axis: int, size: int | None, steps: int) -> dict[str, Any]:
+    """The config fields of a RepeatVector whose output has another number of steps."""
+    return {"n": steps} if axis == 1 else {}
 
 
-@rule("RepeatVector", equal_channels=True, rank=2, makes_positions=copies_wanted)
+@rule("RepeatVector", equal_channels=True, rank=2, makes_positions=fields_for_steps)
 def repeat_vector(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     return (inputs[0], repeated(layer, 1, layer["n"], ("n",)), *inputs[1:])
 
 
 def copies(layer: Layer, n: int, place: Location) -> Axis:
-    """An axis of equal positions, whose number is at a place in the config. Each of them can be deleted."""
+    """An axis of equal positions. Their number is at a place in the config, and each of them can be deleted."""
     known, key = layer.findings.copies, (*layer.where, *place)
     if key not in known:
         known[key] = layer.findings.constraints.fresh(n) if n else 0
@@ -96,23 +96,23 @@ def _pairs(value: list[Any]) -> list[list[int]]:
     return [value] if isinstance(value[0], int) else value
 
 
-def size_wanted(config: Config, axis: int, size: int | None, wanted: int) -> dict[str, Any]:
-    """The config of an upsampling that repeats each step as often as it takes for another size.
+def fields_for_size(config: Config, axis: int, size: int | None, new_size: int) -> dict[str, Any]:
+    """The config fields of an upsampling whose output has another size along an axis; empty if no factor gives it.
 
-    >>> size_wanted({"size": [6, 6], "data_format": "channels_last"}, 1, 1, 8)
+    >>> fields_for_size({"size": [6, 6], "data_format": "channels_last"}, 1, 1, 8)
     {'size': [8, 6]}
     """
     times = listed(config["size"])
     place = axis - 1 - (config.get("data_format") == "channels_first")
-    if not size or wanted % size or not 0 <= place < len(times):
+    if not size or new_size % size or not 0 <= place < len(times):
         return {}
-    times[place] = wanted // size
+    times[place] = new_size // size
     return {"size": times if isinstance(config["size"], list) else times[0]}
 
 
-@rule("UpSampling1D", equal_channels=True, rank=3, makes_positions=size_wanted)
-@rule("UpSampling2D", equal_channels=True, rank=4, makes_positions=size_wanted)
-@rule("UpSampling3D", equal_channels=True, rank=5, makes_positions=size_wanted)
+@rule("UpSampling1D", equal_channels=True, rank=3, makes_positions=fields_for_size)
+@rule("UpSampling2D", equal_channels=True, rank=4, makes_positions=fields_for_size)
+@rule("UpSampling3D", equal_channels=True, rank=5, makes_positions=fields_for_size)
 def up_sampling(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     batch, space, channel = parts(layer, inputs)
     sizes = plain(layer, space, "repeats steps")

@@ -47,10 +47,10 @@ def refuse_unequal_groups(config: Config, noun: str, n: int | None) -> None:
 
 
 def check_space(config: Config, sequences: Sizes, **_: Any) -> None:
-    """Raises Misfit if the spatial sizes of a layer whose states have spatial axes are open."""
+    """Raises Misfit if the states of a layer have spatial axes, and a spatial size is variable."""
     first = config.get("data_format") == "channels_first"
     if None in (sequences[3:] if first else sequences[2:-1]):
-        raise Misfit("it needs known sizes of all axes but batch and time")
+        raise Misfit("it needs fixed sizes of all axes except batch and time")
 
 
 def check_states(config: Config, sequences: Sizes, initial_state: Any = None, **_: Any) -> None:
@@ -71,21 +71,21 @@ def check_step_mask(
 def check_order(config: Config, x: Sizes) -> None:
     """Raises Misfit if the new order of axes does not list all axes of the tensor."""
     if config.get("axes") and len(config["axes"]) != len(x):
-        raise Misfit(f"its axes {list(config['axes'])} are not those of a tensor of {len(x)} axes")
+        raise Misfit(f"its axes {list(config['axes'])} do not match a tensor with {len(x)} axes")
 
 
 def check_one_open(config: Config, x: Sizes) -> None:
-    """Raises Misfit if a new shape leaves several sizes open."""
+    """Raises Misfit if several sizes of a new shape are -1."""
     shape = config["newshape"]
     if isinstance(shape, list) and shape.count(-1) > 1:
-        raise Misfit(f"its newshape {shape} has several open sizes; give the model an input of a fixed size")
+        raise Misfit(f"its newshape {shape} has several unknown sizes; give the model an input of fixed size")
 
 
 def check_noise_rank(config: Config, inputs: Sizes, **_: Any) -> None:
     """Raises Misfit if the noise has more axes than the tensor."""
     noise = tuple(config.get("noise_shape") or ())
     if len(noise) > len(inputs):
-        raise Misfit(f"its noise_shape {noise} is for tensors of more than {len(inputs)} axes")
+        raise Misfit(f"its noise_shape {noise} is for tensors with more than {len(inputs)} axes")
 
 
 def check_noise(config: Config, inputs: Sizes, **_: Any) -> None:
@@ -106,7 +106,7 @@ def check_scale(config: Config, inputs: Sizes, **_: Any) -> None:
 def refuse_unbroadcast(field: str, sizes: Sequence[int | None], shape: Sizes) -> None:
     met = zip(reversed(sizes), reversed(shape), strict=False)
     if len(sizes) > len(shape) or any(n not in (None, 1, other) for n, other in met if other is not None):
-        raise Misfit(f"its {field} of shape {tuple(sizes)} cannot be broadcast to that; set `{field}`")
+        raise Misfit(f"its {field} of shape {tuple(sizes)} cannot be broadcast to this tensor; set `{field}`")
 
 
 def equal_parts_along(axis: int | None = None) -> Callable[..., None]:
@@ -116,7 +116,7 @@ def equal_parts_along(axis: int | None = None) -> Callable[..., None]:
         split, parts = config["axis"] if axis is None else axis, config["indices_or_sections"]
         n = x[split] if -len(x) <= split < len(x) else None
         if isinstance(parts, int) and n is not None and n % parts:
-            raise Misfit(f"axis {split} has {n} positions, which are not {parts} equal parts")
+            raise Misfit(f"axis {split} has {n} positions, which cannot be split into {parts} equal parts")
 
     return check_parts
 

@@ -12,9 +12,10 @@ FILE = Path(__file__).with_name("SUPPORT.md")
 TITLE = f"""\
 # Supported layers and operations
 
-The table says whether channels can be deleted that a layer or operation of Keras creates or passes on. It is about the
-axis on which the class expects channels, mostly the last one. On other axes, some classes that are exact here are
-approximate or pin the channels, and say so in a message. `python -m kerassurgery_fn.rules.support` writes this file
+For each layer and operation of Keras, the table says whether the channels that it creates or passes on can be deleted.
+It is about the axis on which the class expects channels, mostly the last axis. On other axes, some classes that are
+exact here are approximate or pin the channels; then a message says so. `python -m kerassurgery_fn.rules.support` writes
+this file.
 from the rules.
 
 - **exact**: after a cut, the model computes what it computed before with the weights that read the deleted channels set
@@ -30,7 +31,7 @@ The table has every class of Keras {KERAS}. Older releases have fewer classes.
 
 
 class Support(NamedTuple):
-    """How a class is supported: `exact`, `approximate` or `pins`, and a note where or why."""
+    """How a class is supported: `exact`, `approximate` or `pins`, with a note on where or why."""
 
     name: str
     degree: str
@@ -66,7 +67,7 @@ def is_operation(name: str) -> bool:
 
 def as_markdown() -> str:
     """The table in Markdown, the content of the file."""
-    operations, layers = ([row for row in support() if is_operation(row.name) is wanted] for wanted in (True, False))
+    operations, layers = ([row for row in support() if is_operation(row.name) is kind] for kind in (True, False))
     return "\n".join([TITLE, *_section("Layers", layers), *_section("Operations", operations)])
 
 

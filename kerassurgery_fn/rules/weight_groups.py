@@ -1,4 +1,4 @@
-"""Where a file of weights has the weights of a layer that is made of other layers.
+"""The places in a weight file of the weights of a layer that consists of other layers.
 
 A weight file has one group for each layer, and in it a group for each sublayer, named by the attribute that holds it:
 
@@ -40,7 +40,8 @@ class Sublayer:
 
 @dataclass(frozen=True)
 class WeightGroups:
-    """The weights of a layer: `count` of its own, None for all if it has no sublayers; then those of `sublayers`."""
+    """The weights of a layer: first `count` weights of its own (None if all weights are its own), then those of
+    `sublayers`."""
 
     count: int | None
     sublayers: tuple[Sublayer, ...] = ()
@@ -60,7 +61,7 @@ def weight_groups(record: Record) -> WeightGroups:
 
 
 def weight_count(record: Record) -> int | None:
-    """The number of weights of a layer with its sublayers; None if its rule does not tell.
+    """The number of weights of a layer with its sublayers; None if its rule does not state it.
 
     >>> weight_count({"module": "keras.layers", "class_name": "GRUCell", "config": {"use_bias": False}})
     2
@@ -72,7 +73,7 @@ def weight_count(record: Record) -> int | None:
 
 
 def with_activation(record: Record) -> WeightGroups:
-    """The groups of a layer whose activation is a layer: a PReLU has a weight as soon as Keras has run the layer."""
+    """The groups of a layer whose activation is a layer, such as PReLU, which has a weight."""
     config = record["config"]
     kernels = 1 if (last_kernel := rule_for(record).folds) is None else last_kernel.slot + 1
     count = kernels + bool(config.get("use_bias", config.get("bias_axes")))
@@ -123,7 +124,8 @@ def with_spectral_norm(config: Config) -> WeightGroups:
 
 
 def in_projections(*names: str) -> Callable[[Config], WeightGroups]:
-    """The groups of an attention layer: projections with equally many weights, a gate before that of the values."""
+    """The groups of an attention layer: projections with equally many weights. The gate comes before the projection of
+    the values."""
 
     def groups(config: Config) -> WeightGroups:
         query, key, value, output = names
@@ -134,7 +136,7 @@ def in_projections(*names: str) -> Callable[[Config], WeightGroups]:
     return groups
 
 
-# A config has the exported name of a class, and a group the name in Keras' code: these classes have two names.
+# A config has the exported name of a class, and a group has the name in Keras' code. They differ for these classes.
 PYTHON_NAMES = {"GroupQueryAttention": "GroupedQueryAttention"}
 
 
@@ -153,7 +155,8 @@ def unique_names(class_names: Iterable[str]) -> list[str]:
 
 
 def snake_case(class_name: str) -> str:
-    """
+    """The name of a class in snake case, as Keras writes it.
+
     >>> [snake_case(name) for name in ("Conv2DTranspose", "GRUCell", "PReLU", "MyLayer2")]
     ['conv2d_transpose', 'gru_cell', 'p_re_lu', 'my_layer2']
     """

@@ -44,8 +44,8 @@ def last_of_both(config: Mapping[str, Any]) -> str | None:
     rank=lambda config: rank_of(config["layer"]), requires=(check_step_mask,), sublayers=in_both_directions,
 )  # fmt: skip
 def bidirectional(layer: Layer, sequences: Tensor, initial_state: Any = None, *_: Any, **__: Any) -> Any:
-    given = given_states(initial_state)
-    halves = [given[: len(given) // 2], given[len(given) // 2 :]]
+    initial = given_states(initial_state)
+    halves = [initial[: len(initial) // 2], initial[len(initial) // 2 :]]
     forward, backward = (
         layer.inner(field, part)(sequences, initial_state=half or None)
         for field, part, half in zip(("layer", "backward_layer"), ("forward", "backward"), halves, strict=True)

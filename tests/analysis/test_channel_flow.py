@@ -278,7 +278,7 @@ def test_channels_that_meet_the_input_are_pinned():
     net = functional("net", {"x": (None, 2)}, call(dense("p"), "x"), call(layer("Add", "m"), ["p", "x"]), outputs="m")
     flow = flow_of(net)
     assert pinned(flow, "p") == [0, 1]
-    assert reasons(flow, "p") == ["'m' (Add) joins it with positions that are no channels"]
+    assert reasons(flow, "p") == ["'m' (Add) joins it with positions that are not channels"]
 
 
 def test_channels_that_are_concatenated_with_the_input_are_free():
@@ -412,7 +412,7 @@ def test_outputs_of_the_model_are_pinned_as_such():
     assert flow.solution.pinned()[final].all()
     assert not flow.solution.pinned(output=False)[final].any()
     assert [str(pin.reason) for pin in flow.solution.reasons[int(final[0, 0])]] == [
-        "it is an output of the model, made by 'b'"
+        "it is an output of the model, computed by 'b'"
     ]
     assert not flow.solution.pinned()[flow.producer("a").axis].any()
 
@@ -561,7 +561,7 @@ def test_a_layer_that_fails_at_its_second_call_is_opaque_at_both(known):
         (lambda dense: dense["config"].pop("units"),
          "is used in a way that its rule cannot follow (KeyError: 'units')"),
         (lambda dense: dense["config"].update(units=3),
-         "makes a tensor of shape (None, 2), where its rule expects (None, 3)"),
+         "has an output of shape (None, 2), where its rule expects (None, 3)"),
         (lambda dense: dense["inbound_nodes"][0].update(kwargs={}, args=[]), "is used in a way that its rule cannot"),
     ],
 )  # fmt: skip
@@ -631,11 +631,11 @@ def test_channels_are_addressed_by_layer_or_by_layer_and_kind(flow):
         (
             "inner/r",
             NoChannels,
-            "layer 'inner/r' makes no channels of its own; delete those of the layers",
+            "layer 'inner/r' creates no channels; delete channels of the layers",
         ),
-        ("g", NoChannels, "layer 'g' makes no channels of its own.* It is of the class mine>Gate, which has no rule"),
+        ("g", NoChannels, "layer 'g' creates no channels.* It is of the class mine>Gate, which has no rule"),
         ("conv:1:filters", NoChannels, "layer 'conv:1' has channels of the kinds units, but none of 'filters'"),
-        ("x", NoChannels, "layer 'x' makes no channels"),
+        ("x", NoChannels, "layer 'x' creates no channels"),
     ],
 )
 def test_a_wrong_address_lists_the_valid_ones(flow, address, error, message):

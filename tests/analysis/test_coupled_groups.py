@@ -91,7 +91,7 @@ def test_a_chain_has_a_group_a_layer():
     assert carriers(a) == {("a", 0, "kernel", 1): rows, ("a", 1, "bias", 0): rows, ("b", 0, "kernel", 0): rows}
     assert (a.pinned, a.output_only, a.reasons) == (False, False, ())
     assert carriers(b) == {("b", 0, "kernel", 1): [[0], [1]], ("b", 1, "bias", 0): [[0], [1]]}
-    assert (b.pinned, b.output_only, b.reasons) == (True, True, ("it is an output of the model, made by 'b'",))
+    assert (b.pinned, b.output_only, b.reasons) == (True, True, ("it is an output of the model, computed by 'b'",))
 
 
 def test_a_sum_joins_its_layers_channel_by_channel():
@@ -271,7 +271,7 @@ def test_groups_print_one_a_line():
     assert repr(groups(snapshot(chain()))) == (
         "2 groups, 1 of them free with 4 channels\n"
         "4 channels: a, 3 weight axes, free\n"
-        "2 channels: b, 2 weight axes, pinned by an output: it is an output of the model, made by 'b'"
+        "2 channels: b, 2 weight axes, pinned by an output: it is an output of the model, computed by 'b'"
     )
 
 

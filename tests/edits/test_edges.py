@@ -92,9 +92,9 @@ REFUSED = {
         InsertLayer(ADD, after="b", also=["a"]), WIDE, MisfitTensor,
         r"'sum' \(Add\) would be called on tensors of shapes \(None, 3\), \(None, 4\) \(of 'b' and 'a'\).* 3 and 4",
     ),
-    "a cycle after": (InsertLayer(ADD, after="a", also=["b"]), row(), BadValue, "at 'a' .*'b' makes, which is"),
-    "a cycle before": (InsertLayer(ADD, before="b", also=["c"]), row(), BadValue, "put it after 'c'"),
-    "its own layer": (InsertLayer(ADD, before="b", also=["b"]), row(), BadValue, "put it after 'b'"),
+    "a cycle after": (InsertLayer(ADD, after="a", also=["b"]), row(), BadValue, "at 'a' .*of 'b', which depends"),
+    "a cycle before": (InsertLayer(ADD, before="b", also=["c"]), row(), BadValue, "insert it after 'c'"),
+    "its own layer": (InsertLayer(ADD, before="b", also=["b"]), row(), BadValue, "insert it after 'b'"),
     "no layer": (InsertLayer(ADD, after="b", also=["z"]), row(), UnknownLayer, "'z'"),
     "no call": (InsertLayer(ADD, after="b", also=["a:1"]), row(), UnknownCall, "no call 1"),
     "a layer of one tensor": (

@@ -532,7 +532,7 @@ REFUSED = {
         ReplaceLayer("lstm", row("a")), masked(), MisfitTensor, "'row'.* it takes no argument 'initial_state'",
     ),
     "two states for a layer of one": (
-        ReplaceLayer("lstm", layer("GRU", "n", units=4)), masked(), MisfitTensor, "state of 1 tensors, not of 2",
+        ReplaceLayer("lstm", layer("GRU", "n", units=4)), masked(), MisfitTensor, "state of 1 tensors, not 2",
     ),
     "deleting an input": (DeleteLayer("x"), chain("a"), UnknownCall, "input of the model"),
     "replacing an input": (ReplaceLayer("x", relu("r")), chain("a"), UnknownCall, "input of the model"),

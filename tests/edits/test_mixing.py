@@ -103,12 +103,12 @@ def test_what_is_no_matrix_is_refused(matrix):
 
 
 @pytest.mark.parametrize("arguments, error, words", [
-    (("conv_1", "conv_0", np.eye(3)), BadValue, r"'conv_0' has 4 channels, and the matrix the shape \(3, 3\)"),
+    (("conv_1", "conv_0", np.eye(3)), BadValue, r"'conv_0' has 4 channels, and the matrix has the shape \(3, 3\)"),
     (("conv_0", "conv_1", np.eye(5)), NoChannels, "no weight of 'conv_0' sums over the channels of 'conv_1'"),
     (("bn_0", "conv_0", np.eye(4)), NoChannels, "no weight of 'bn_0' sums over"),
     (("relu_0", "conv_0", np.eye(4)), NoChannels, "no weight of 'relu_0' sums over"),
     (("conv_9", "conv_0", np.eye(4)), UnknownLayer, "no layer named 'conv_9'"),
-    (("conv_1", "relu_0", np.eye(4)), NoChannels, "'relu_0' makes no channels"),
+    (("conv_1", "relu_0", np.eye(4)), NoChannels, "'relu_0' creates no channels"),
 ])  # fmt: skip
 def test_what_cannot_be_mixed_is_refused(arguments, error, words):
     with pytest.raises(error, match=words):

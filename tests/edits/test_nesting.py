@@ -210,7 +210,7 @@ REFUSED = {
     "twice": (
         Plan.at_once(FlattenModel("bb"), DeleteLayer("bb/a")), TWICE, UnknownLayer, "another edit of the same plan",
     ),
-    "no way in": (NestLayers(["a", "sum"], "bb"), skip(), BadValue, "read 'x', 'b' of the other layers.* one way in"),
+    "several inputs": (NestLayers(["a", "sum"], "bb"), skip(), BadValue, "read 'x', 'b' of the other.* one input"),
     "a layer between": (NestLayers(["a", "z"], "bb"), FLAT, BadValue, "'x', 'b'"),
     "an input": (NestLayers(["x", "a"], "bb"), FLAT, BadValue, "'x' is an input"),
     "a name": (NestLayers(["a"], "z"), FLAT, NameTaken, "'z'"),

@@ -21,14 +21,14 @@ def reading(*shapes, layer=None):
 
 IMAGE, STEPS, OPEN = (8, 8, 4), (6, 4), (None, None)
 SIZES = {
-    "Dense": (L.Dense(3), OPEN, r"kernel would have the shape \(None, 3\), but a weight cannot have open sizes"),
-    "EinsumDense": (L.EinsumDense("abc,cd->abd", (None, 3)), OPEN, "cannot have open sizes"),
-    "LSTM": (L.LSTM(3), OPEN, "cannot have open sizes"),
+    "Dense": (L.Dense(3), OPEN, r"kernel would have the shape \(None, 3\), but a weight cannot have unknown sizes"),
+    "EinsumDense": (L.EinsumDense("abc,cd->abd", (None, 3)), OPEN, "cannot have unknown sizes"),
+    "LSTM": (L.LSTM(3), OPEN, "cannot have unknown sizes"),
     "PReLU": (L.PReLU(), (None, 4), r"alpha would have the shape \(None, 4\)"),
     "PReLU of axes that there are not": (L.PReLU(shared_axes=[1, 2]), (4,), "takes tensors of 3 axes or more"),
-    "BatchNormalization": (L.BatchNormalization(), OPEN, "cannot have open sizes"),
-    "LayerNormalization": (L.LayerNormalization(axis=[1, 2]), (None, 4), "cannot have open sizes"),
-    "in TimeDistributed": (L.TimeDistributed(L.Dense(3)), (6, None), "cannot have open sizes"),
+    "BatchNormalization": (L.BatchNormalization(), OPEN, "cannot have unknown sizes"),
+    "LayerNormalization": (L.LayerNormalization(axis=[1, 2]), (None, 4), "cannot have unknown sizes"),
+    "in TimeDistributed": (L.TimeDistributed(L.Dense(3)), (6, None), "cannot have unknown sizes"),
     "TimeDistributed": (L.TimeDistributed(L.Dense(3)), (4,), "takes tensors of 3 axes or more"),
     "Bidirectional": (L.Bidirectional(L.GRU(3)), IMAGE, "takes tensors of 3 axes"),
     "Permute": (L.Permute((2, 1)), IMAGE, "takes tensors of 3 axes"),
@@ -43,7 +43,7 @@ SIZES = {
     "Rescaling": (L.Rescaling([1.0, 2.0]), (6, 3), r"its scale of shape \(2,\) cannot be broadcast"),
     "Rescaling by arrays": (L.Rescaling(1.0, np.zeros((5, 3))), (6, 3), "its offset of shape"),
     "Dropout": (L.Dropout(0.2, noise_shape=(None, 1, 4)), (6, 3), "set `noise_shape`"),
-    "ConvLSTM": (L.ConvLSTM1D(2, 3), (6, None, 4), "known sizes of all axes but batch and time"),
+    "ConvLSTM": (L.ConvLSTM1D(2, 3), (6, None, 4), "fixed sizes of all axes except batch and time"),
 }  # fmt: skip
 
 
@@ -233,7 +233,7 @@ def test_a_merge_layer_is_built_for_tensors_of_other_ranks():
     "new, words",
     [
         (L.Dense(4), "1 tensor by position, not 2"), (L.Dropout(0.1), "1 tensor by position, not 2"),
-        (L.Softmax(), "'mask' both by position and by name"), (L.LSTM(4), "initial_state of 2 tensors, not of 1"),
+        (L.Softmax(), "'mask' both by position and by name"), (L.LSTM(4), "initial_state of 2 tensors, not 1"),
         (L.GRU(4), r"initial_state has 2 axes, not the shape \(None, 3, 4\)"),
         (capture(keras.Sequential([keras.Input((3, 4)), L.Dense(4)])), "1 tensor by position, not 2"),
     ],
@@ -267,7 +267,7 @@ def test_layers_of_a_sequential_model_that_are_built_for_other_axes():
 def test_positions_are_split_into_equal_parts():
     x = keras.Input((3, 4))
     parts = capture(keras.Model(x, ops.split(x, 2, axis=-1)))
-    with pytest.raises(MisfitTensor, match="axis 1 has 3 positions, which are not 2 equal parts"):
+    with pytest.raises(MisfitTensor, match="axis 1 has 3 positions, which cannot be split into 2 equal parts"):
         SetConfig("split*", axis=1)(parts)
 
 
@@ -278,7 +278,7 @@ def test_axes_that_a_tensor_does_not_have():
         with pytest.raises(MisfitTensor, match=r"a tensor of 2 axes has no axis2? 2"):
             InsertLayer(L.GlobalMaxPooling1D(), after="r")(capture(keras.Model(x, made)))
     turned = capture(keras.Model(x, ops.transpose(y, (0, 2, 1))))
-    with pytest.raises(MisfitTensor, match=r"axes \[0, 2, 1\] are not those of a tensor of 2 axes"):
+    with pytest.raises(MisfitTensor, match=r"axes \[0, 2, 1\] do not match a tensor with 2 axes"):
         InsertLayer(L.GlobalMaxPooling1D(), after="r")(turned)
 
 

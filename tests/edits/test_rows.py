@@ -67,7 +67,7 @@ def test_new_words_are_the_mean_of_all():
 REFUSED = {
     "without leave": (
         DeleteChannels("a", input_dim=[1]), words(), PinnedChannels,
-        "'a' .* has a row for each value of what it reads.*Pass allow_input_change=True",
+        "'a' .* has a row for each value of its input.*Pass allow_input_change=True",
     ),
     "the one that is masked": (
         DeleteChannels("a", input_dim=[0], **ALLOWED), words(mask=True), PinnedChannels, "'a' .* masks the first value",
@@ -177,8 +177,8 @@ def test_layers_that_compute_with_the_values_keep_them():
             DeleteChannels("words", input_dim=rows, **ALLOWED)(snapshot)
         return snapshot
 
-    refused(x * 2, "computes with the values", [3])
-    padded = refused(ops.not_equal(x, 1), "tells the first values apart", [1])
+    refused(x * 2, "creates the values or computes with them", [3])
+    padded = refused(ops.not_equal(x, 1), "compares the first values with a number", [1])
     check_rebuilt_record(DeleteChannels("words", input_dim=[2], **ALLOWED)(padded))
     ignored = captured(keras.Model(x, [y, ops.ones_like(x)]))
     check_rebuilt_record(DeleteChannels("words", input_dim=[0], **ALLOWED)(ignored))
@@ -223,7 +223,7 @@ def test_words_of_a_lookup_layer(mask, by):
 @pytest.mark.keras
 def test_what_a_lookup_layer_cannot_lose_or_get():
     snapshot = captured(looked_up())
-    with pytest.raises(PinnedChannels, match="'lookup' makes the first values of words that it does not know"):
+    with pytest.raises(PinnedChannels, match="'lookup' uses the first values for words that it does not know"):
         DeleteChannels("words", input_dim=[1], **ALLOWED)(snapshot)
     with pytest.raises(PinnedChannels, match=r"'lookup' .*knows these words.*Pass allow_input_change=True"):
         DeleteChannels("lookup", vocabulary=[1])(snapshot)

@@ -216,8 +216,8 @@ def summed():
 REFUSED_WIDTHS = {
     "fewer": (WidenChannels("a", 3), chain(), BadValue, "has 4 channels already, more than 3"),
     "an output": (WidenChannels("c", 3), chain(), PinnedChannels, "of 'c' cannot be copied: it is an output"),
-    "no whole lines": (WidenChannels("b", 7), grouped(), PartialGroup, "a grid of 2 x 3 .* a multiple of 2 or 3"),
-    "tied layers, differently": (WidenChannels({"p": 7, "q": 8}), residual(), BadValue, "one that gets 7 channels"),
+    "no multiple": (WidenChannels("b", 7), grouped(), PartialGroup, "a grid of 2 x 3 .* a multiple of 2 or 3"),
+    "tied layers, differently": (WidenChannels({"p": 7, "q": 8}), residual(), BadValue, "a layer that gets 7 channels"),
     "a normalisation": (WidenChannels("a", 5), normed(), CannotWiden, "'norm' normalises over the channels"),
     "a sum over channels": (WidenChannels("a", 5), summed(), CannotWiden, r"'sum' \(ops.Sum\) is not known"),
 }  # fmt: skip

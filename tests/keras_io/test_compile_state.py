@@ -131,7 +131,7 @@ def test_calls_that_keras_would_refuse_are_refused():
     for layer, words in (
         (L.Softmax(axis=3), "a tensor of 3 axes has no axis 3; set `axis`"),
         (L.UnitNormalization(axis=-4), "has no axis -4"),
-        (L.Dropout(0.5, noise_shape=(2, 1, 1, 1)), "its noise_shape .* is for tensors of more than 3 axes"),
+        (L.Dropout(0.5, noise_shape=(2, 1, 1, 1)), "its noise_shape .* is for tensors with more than 3 axes"),
     ):
         with pytest.raises(MisfitTensor, match=words):
             InsertLayer(layer, after="r", calls=[0])(two)

@@ -199,7 +199,7 @@ def test_a_plan_for_another_model_is_not_explained():
 @pytest.mark.parametrize(
     "reason, words",
     [
-        (Reason("joins it with positions that are no channels", "res_3", "Add"), "Add 'res_3'"),
+        (Reason("joins it with positions that are not channels", "res_3", "Add"), "Add 'res_3'"),
         (Reason("is called several times, on different channels", "body/conv"), "'body/conv' (called several times)"),
         (Reason("something else"), "the model"),
     ],

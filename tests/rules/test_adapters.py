@@ -227,7 +227,7 @@ def test_text_keeps_its_vocabulary(options):
     again = capture(rebuild(before))
     assert again == before
     smaller = DeleteChannels("dense", [0, 2])(before)
-    assert analyse(before).opaque == {"text": "reads all its inputs together, as codes"}
+    assert analyse(before).opaque == {"text": "combines all its inputs into integer codes"}
     assert deviation(compute(smaller, text), compute(judge(before, smaller), text)) < 2e-5
 
 

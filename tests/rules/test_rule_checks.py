@@ -73,8 +73,8 @@ WRONG = {
     names_the_batch: r"gives weight 'scale' axes of sizes \(None,\), but its shape is \(4,\)",
     names_the_steps: r"gives weight 'mix' axes of sizes \(3, 4\), but its shape is \(4, 4\)",
     names_one_axis: r"gives weight 'mix' axes of sizes \(4,\), but its shape is \(4, 4\)",
-    turns: r"makes a tensor of shape \(None, 3, 4\), where its rule expects \(None, 4, 3\)",
-    loses_an_axis: r"makes a tensor of shape \(None, 3, 4\), where its rule expects \(3, 4\)",
+    turns: r"has an output of shape \(None, 3, 4\), where its rule expects \(None, 4, 3\)",
+    loses_an_axis: r"has an output of shape \(None, 3, 4\), where its rule expects \(3, 4\)",
     makes_a_size: r"where a tuple with the axes of a tensor is expected",
 }
 

@@ -1,12 +1,12 @@
-"""Additions that Keras on TensorFlow computes along another axis than broadcasting does.
+"""Checks for additions that Keras on TensorFlow computes along another axis than broadcasting does.
 
 `keras.ops.add(x1, x2)` treats x2 as a bias if only one axis of x2 has several positions. It then adds x2 along the last
 axis of x1 if that has as many positions, otherwise along axis 1 if that has, wherever the axis is in x2:
 
     x1 (batch, 3 steps, 3 heads, 1) + x2 (3 heads, 1): added along the steps
 
-So a cut can turn a right addition into a wrong one: if it cuts the size of heads to 1, or the number of channels to the
-width of an image.
+So a cut can turn a right addition into a wrong one: if it cuts the size of a head to 1, or the number of channels to
+the width of an image.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The arguments of edits of channels: a value for each address of channels, in one of several forms."""
+"""Reads the arguments of edits of channels: a value for each address of channels, in one of several forms."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kerassurgery_fn.values.frozen import FrozenDict
 def addressed(
     edit: str,
     layer: Any,
-    given: Any,
+    value: Any,
     kinds: Mapping[str, Any],
     read: Callable[[Any], Any],
     what: str = "channels",
@@ -25,7 +25,7 @@ def addressed(
     Args:
         edit: the name of the edit, for errors.
         layer: a selector, or a mapping from selectors to values.
-        given: the value for the layer's first kind of channels; None if `layer` is a mapping or `kinds` has the value.
+        value: the value for the layer's first kind of channels; None if `layer` is a mapping or `kinds` has the value.
         kinds: kind of channels -> its value.
         read: value -> its final form.
         what: the name of the values, for errors.
@@ -40,14 +40,14 @@ def addressed(
     """
     for kind in kinds:
         refuse_nearly(edit, kind, ["layer", what, *arguments])
-    if isinstance(layer, Mapping) == (given is not None or bool(kinds)):
+    if isinstance(layer, Mapping) == (value is not None or bool(kinds)):
         raise SurgeryError(
             f"{edit} takes a layer and its {what}, or a mapping of layers to {what} and nothing else; not {layer!r} "
-            f"and {given if given is not None else dict(kinds)}"
+            f"and {value if value is not None else dict(kinds)}"
         )
-    pairs = [*layer.items()] if isinstance(layer, Mapping) else [(layer, given)] if given is not None else []
-    named = [(selector, read(wanted)) for address, wanted in pairs for selector in selectors(address)]
-    named += [(f"{selector}:{kind}", read(wanted)) for kind, wanted in kinds.items() for selector in selectors(layer)]
+    pairs = [*layer.items()] if isinstance(layer, Mapping) else [(layer, value)] if value is not None else []
+    named = [(selector, read(item)) for address, item in pairs for selector in selectors(address)]
+    named += [(f"{selector}:{kind}", read(item)) for kind, item in kinds.items() for selector in selectors(layer)]
     refuse_contradiction(edit, named, what)
     return FrozenDict(dict(named))
 
@@ -55,10 +55,10 @@ def addressed(
 def refuse_contradiction(edit: str, named: Sequence[tuple[str, Any]], what: str) -> None:
     """Raises SurgeryError if one address has two different values. A mapping would only keep the last one."""
     first: dict[str, Any] = {}
-    for address, wanted in named:
-        if first.setdefault(address, wanted) != wanted:
+    for address, value in named:
+        if first.setdefault(address, value) != value:
             raise SurgeryError(
-                f"{edit} has two entries for {address!r}, with the {what} {first[address]} and {wanted}; give them in "
+                f"{edit} has two entries for {address!r}, with the {what} {first[address]} and {value}; give them in "
                 "one entry"
             )
 

@@ -1,10 +1,10 @@
-"""Removal of the branches that have no channels left.
+"""Removes the branches that have no channels left.
 
-When all channels of a layer are deleted, the calls that only read this layer go, too, up to the merge layer that can
-do without the branch:
+When all channels of a layer are deleted, the calls that only read this layer are removed, too, up to the first merge
+layer, which loses an operand:
 
     x -> a -> b -> add -> c        all channels of `a` are deleted:        x -> c
-    x ------------> add            `a` and `b` go, and so does the sum of a single term
+    x ------------> add            `a` and `b` are removed, and the sum of one term, too
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Removal:
 
     - `dead`: boolean mask over the final ids, shape (ids + 1,);
     - `gone`: the tensors that no longer exist;
-    - `lost`: call of a merge layer that goes on -> the indices of the operands that it loses.
+    - `lost`: call of a merge layer that stays -> the indices of the operands that it loses.
     """
 
     dead: np.ndarray
@@ -80,8 +80,8 @@ def cut_branches(snapshot: Snapshot, flow: Flow, removal: Removal) -> Snapshot:
 def removed(flow: Flow, dead: np.ndarray) -> Removal:
     """What is removed with dead ids.
 
-    It is worked out in rounds, because a concatenation that loses an operand loses all channels of this operand. Each
-    round adds dead ids or is the last one, so the rounds end.
+    It is computed in rounds, because a concatenation that loses an operand loses all channels of this operand, and
+    their ids can leave further layers without channels. Each round adds dead ids or is the last one, so the rounds end.
     """
     while True:
         removal = Removal(dead.copy())
@@ -94,10 +94,10 @@ def removed(flow: Flow, dead: np.ndarray) -> Removal:
 
 
 def _follow(flow: Flow, call: Call, removal: Removal, empty: _Emptiness) -> None:
-    """Adds a call to a removal if it goes or loses some of its operands.
+    """Adds a call to a removal if the call is removed or loses some of its operands.
 
     Raises:
-        NothingLeft: it would lose operands that it needs, as a product, a difference or attention does.
+        NothingLeft: the call would lose operands that it needs, as a product, a difference or attention does.
     """
     read = refs([call.args, call.kwargs])
     missing = {ref for ref in read if ref in removal.gone or empty(ref)}
@@ -116,9 +116,9 @@ def _follow(flow: Flow, call: Call, removal: Removal, empty: _Emptiness) -> None
 
 
 def _spares(flow: Flow, call: Call, missing: Set[Ref], removal: Removal) -> bool:
-    """Whether a call can go on without some of its operands: a sum, or a concatenation along channels.
+    """Whether a call can do without some of its operands, as a sum or a concatenation along channels can.
 
-    A concatenation loses the channels of these operands: their ids are added to the dead ids.
+    A concatenation loses the channels of these operands, so their ids are added to the dead ids.
     """
     merges = rule_for(call.record).merges
     if not merges or not missing <= set(operands(call)):
@@ -138,7 +138,8 @@ def _spares(flow: Flow, call: Call, missing: Set[Ref], removal: Removal) -> bool
 
 
 def _spans(flow: Flow, call: Call, left: Set[Ref]) -> bool:
-    """Whether one of the remaining terms has the shape of the sum, so that no term was broadcast to a lost one."""
+    """Whether one of the remaining terms of a sum has the shape of the sum. If none has, the shape of the sum would
+    change."""
     total, *terms = ([size(axis) for axis in flow.tensors[ref] or ()] for ref in [Ref(call.path, call.node, 0), *left])
     return total in terms
 
@@ -285,7 +286,7 @@ def refuse_hollow(flow: Flow, dead: np.ndarray, paths: Set[str]) -> None:
 
 
 def trained(training: Training | None, paths: Set[str]) -> Training | None:
-    """The optimizer's state without the slots of layers that are gone."""
+    """The optimizer's state without the slots of removed layers."""
     if training is None:
         return None
     left = [i for i, owner in enumerate(training.slots) if owner is None or owner[0] in paths]

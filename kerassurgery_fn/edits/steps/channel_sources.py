@@ -189,7 +189,7 @@ def _constants(flow: Flow, wider: Flow) -> Iterator[tuple[np.ndarray, np.ndarray
 
 
 def _held(flow: Flow, wider: Flow) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The axes of the outputs of opaque layers, whose ids no producer has."""
+    """Pairs of axes of the outputs of opaque layers. No producer has the ids of these axes."""
     for ref, axes in flow.tensors.items():
         if ref.path in flow.opaque and axes and (theirs := wider.tensors.get(ref)):
             yield from _both(axes, theirs)
@@ -204,6 +204,7 @@ def _both(ours: Sequence[Axis], theirs: Sequence[Axis]) -> Iterable[tuple[np.nda
 def _partners(flow: Flow, wider: Flow) -> Iterator[tuple[int, np.ndarray]]:
     """The identity of each axis of a weight or constant, and the same axis of the wider model."""
     for path, weights in flow.weights.items():
-        for one, other in zip(weights, wider.weights[path], strict=True):
-            yield from ((id(a), b) for a, b in _both((*one.axes, one.root), (*other.axes, other.root)))
+        for weight, wider_weight in zip(weights, wider.weights[path], strict=True):
+            ours, theirs = (*weight.axes, weight.root), (*wider_weight.axes, wider_weight.root)
+            yield from ((id(a), b) for a, b in _both(ours, theirs))
     yield from ((id(a), b) for a, b in _constants(flow, wider))

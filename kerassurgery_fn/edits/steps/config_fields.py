@@ -22,8 +22,8 @@ ACTIVATIONS = ((ELEMENTWISE | ACROSS) - ALIASES) | {"glu"}
 def configured(path: str, record: Record, fields: Mapping[str, Any]) -> Record:
     """A layer's record with other values of some fields, as Keras writes it.
 
-    A value that Keras would write unchanged is written at once. For any other value, Keras makes a layer and writes its
-    config, so that a wrong value raises an error and a right one gets the form that Keras gives it.
+    A value that Keras would write unchanged is written directly. For any other value, Keras builds a layer and writes
+    its config: a wrong value raises an error, and a right value gets the form in which Keras writes it.
 
     Raises:
         UnknownField: the config has no such field, or another edit changes it.

@@ -1,4 +1,8 @@
-"""Which channels of a layer are copied, and how often: single ones, or whole lines of a grid."""
+"""Chooses the channels of a layer that are copied, and how often: single channels, or whole lines of a grid.
+
+A grouped convolution with 2 groups of 3 channels is a grid of 2 x 3. Only whole lines of it can be copied: a group (3
+channels more), or a place in all groups (2 channels more).
+"""
 
 from __future__ import annotations
 
@@ -17,43 +21,64 @@ from kerassurgery_fn.rules.layer import Producer
 
 
 def parted_widths(flow: Flow, widths: Mapping[str, int]) -> tuple[dict[str, int], dict[str, int]]:
-    """The widths of inputs of the model, and those of layers, by the addresses of one kind of channels each."""
+    """The new numbers of channels of the model's inputs, and those of its layers; the keys are addresses of one kind of
+    channels.
+
+    Raises:
+        BadValue: a layer gets two different numbers.
+    """
     inputs: dict[str, int] = {}
     layers: dict[str, int] = {}
     for address, width in widths.items():
         for producer in flow.producers_at(address):
-            into = inputs if (producer.path, producer.kind) in flow.opened else layers
-            other = into.setdefault(f"{producer.path}:{producer.kind}", width)
+            by_address = inputs if (producer.path, producer.kind) in flow.opened else layers
+            other = by_address.setdefault(f"{producer.path}:{producer.kind}", width)
             if other != width:
-                raise BadValue(f"layer {producer.path!r} cannot get {other} channels and {width}; give one number")
+                raise BadValue(
+                    f"layer {producer.path!r} cannot get both {other} and {width} channels; give one number for it"
+                )
     return inputs, layers
 
 
 def only_rows(flow: Flow, wider: np.ndarray) -> bool:
-    """Whether all channels that stand several times are rows for values of inputs, which nothing sums over but weights
-    with a row for each."""
+    """Whether all copied channels are rows for values of integer inputs. Only weights with a row for each value read
+    such channels.
+
+    Args:
+        flow: the channels.
+        wider: boolean mask over the final ids that are copied, shape (ids + 1,).
+    """
     rows = [flow.producers[key].axis for key, axis in flow.opened.items() if not axis]
     ids = np.concatenate([np.unique(flow.solution.resolve(axis)) for axis in rows]) if rows else np.zeros(0, int)  # type: ignore[arg-type]
     return bool(np.isin(np.flatnonzero(wider), ids).all())
 
 
 def refuse_new_words(flow: Flow, wider: np.ndarray) -> None:
-    """Raises CannotWiden where a lookup layer would get words: the edit knows none."""
+    """Raises CannotWiden if a lookup layer would get new words, because the edit does not know any."""
     for path, kind in flow.opened:
         if kind == "vocabulary" and wider[flow.solution.resolve(flow.producers[path, kind].axis)].any():  # type: ignore[arg-type]
             raise CannotWiden(
-                f"layer {path!r} would get new words, and the edit does not know them; replace the layer by one that "
-                "knows them, and then widen what reads it"
+                f"layer {path!r} would get new words, and the edit does not know them; replace the layer by one with a "
+                "larger vocabulary, and then widen the layers that read it"
             )
 
 
 def appended(flow: Flow, widths: Mapping[str, int], fill: Fill) -> tuple[np.ndarray, dict[int, np.ndarray]]:
-    """How often each final id will stand so that inputs get new channels behind their last ones, and the ids of the
-    channels of each input by the last of them.
+    """The copies of each final id with which inputs get new channels after their last channel.
+
+    Args:
+        flow: the channels.
+        widths: address of an input -> its new number of channels.
+        fill: the weights for new channels.
+
+    Returns:
+        How often each final id occurs in the wider model, shape (ids + 1,), where only the last channel of an input
+        occurs more than once; and final id of the last channel of each input -> final ids of all its channels.
 
     Raises:
-        BadValue: an input has more channels already.
-        PartialGroup: its channels are lines of a grid.
+        BadValue: an input has more channels already, or is tied to an input that gets another number of channels.
+        ChannelOutOfRange: `fill` names a channel that an input does not have.
+        PartialGroup: the channels of an input are lines of a grid.
     """
     copies, inputs = np.ones(flow.solution.ids + 1, int), {}
     for address, width in sorted(widths.items()):
@@ -63,7 +88,8 @@ def appended(flow: Flow, widths: Mapping[str, int], fill: Fill) -> tuple[np.ndar
         checked_fill(producer, len(ids), fill)
         if copies[ids[-1]] > 1 and copies[ids[-1]] != 1 + width - len(ids):
             raise BadValue(
-                f"input {producer.path!r} is tied to one that gets another number of channels; give the same"
+                f"input {producer.path!r} is tied to an input that gets another number of channels; give both the same "
+                "number"
             )
         copies[ids[-1]] = 1 + width - len(ids)
         inputs[int(ids[-1])] = ids
@@ -71,27 +97,31 @@ def appended(flow: Flow, widths: Mapping[str, int], fill: Fill) -> tuple[np.ndar
 
 
 def refuse_fewer(producer: Producer, now: int, width: int) -> None:
-    """Raises BadValue where a layer has more channels than it is to get."""
+    """Raises BadValue if the new number of channels of a layer is smaller than the old one."""
     if width < now:
-        raise BadValue(f"layer {producer.path!r} has {now} channels already, more than {width}; delete some")
+        raise BadValue(
+            f"layer {producer.path!r} has {now} channels already, more than {width}; use DeleteChannels to get fewer"
+        )
 
 
 def drawn_copies(flow: Flow, widths: Mapping[str, int], rng: np.random.Generator, allowed: Allowed) -> np.ndarray:
-    """How often each final id will stand, a last one for `FIXED`.
+    """The copies of channels, drawn at random: how often each final id occurs in the wider model, shape (ids + 1,).
 
     Raises:
-        BadValue: a layer has more channels already.
-        PartialGroup: its channels cannot be copied one by one, nor line by line.
+        BadValue: a layer has more channels already, or is tied to a layer that gets another number of channels.
+        PartialGroup: the new channels do not make up whole lines of a grid.
     """
     copies = np.ones(flow.solution.ids + 1, int)
-    for address, width in sorted(widths.items()):  # whatever the order in which they were given: a document has its own
+    # Sorted, because the order of a mapping is not the same after the edit is written to a document and read again.
+    for address, width in sorted(widths.items()):
         for producer in flow.producers_at(address):
             lines = lines_of(flow, producer)
             refuse_fewer(producer, prod(map(len, lines)), width)
             now = prod(int(copies[line].sum()) for line in lines)
             if now > prod(map(len, lines)) and now != width:
                 raise BadValue(
-                    f"layer {producer.path!r} is tied to one that gets {now} channels, so it cannot get {width}"
+                    f"layer {producer.path!r} is tied to a layer that gets {now} channels, so it cannot get {width}; "
+                    "give both the same number"
                 )
             if now < width:
                 copies = with_copied_lines(flow, producer, lines, copies, width, rng, allowed)
@@ -102,30 +132,39 @@ def with_copied_lines(
     flow: Flow, producer: Producer, lines: Sequence[np.ndarray], copies: np.ndarray, width: int,
     rng: np.random.Generator, allowed: Allowed,
 ) -> np.ndarray:  # fmt: skip
-    """The numbers of copies with more of some channels of a layer, or of whole lines of its grid: of places in all
-    groups or heads if that is possible, else of groups or heads.
+    """The copies with more copies of a layer's channels, or of whole lines of its grid: of places in all groups if
+    possible, otherwise of groups.
+
+    Args:
+        flow: the channels.
+        producer: the channels of the layer.
+        lines: the final ids along each axis of the grid.
+        copies: how often each final id occurs so far, shape (ids + 1,).
+        width: the new number of channels.
+        rng: draws the lines to copy.
+        allowed: whether the outputs and inputs of the model can change.
 
     Raises:
-        PartialGroup: so many channels do not make up a grid.
+        PartialGroup: the new number of channels is not a multiple of a size of the grid.
     """
     sizes = [int(copies[line].sum()) for line in lines]
     choices = []
     for line, now in reversed([*zip(lines, sizes, strict=True)]):
-        if width % (others := prod(sizes) // now) == 0:
+        if width % (per_line := prod(sizes) // now) == 0:
             more = copies.copy()
-            np.add.at(more, line[rng.integers(0, len(line), width // others - now)], 1)
+            np.add.at(more, line[rng.integers(0, len(line), width // per_line - now)], 1)
             choices.append(more)
     if not choices:
         shape = " x ".join(map(str, sizes))
         raise PartialGroup(
-            f"the channels of {producer.path!r} are a grid of {shape} (heads or groups, and places in them), of which "
-            f"{width} channels are no whole lines; give a multiple of {' or '.join(map(str, sizes))}"
+            f"the channels of {producer.path!r} are a grid of {shape} (heads or groups, and places in them), so there "
+            f"cannot be {width} channels; give a multiple of {' or '.join(map(str, sizes))}"
         )
     return next((more for more in choices if can_be_copied(flow, more > 1, allowed)), choices[0])
 
 
 def can_be_copied(flow: Flow, wider: np.ndarray, allowed: Allowed) -> bool:
-    """Whether the model computes what it did when some channels stand several times."""
+    """Whether the outputs of the model stay the same when some channels are copied."""
     try:
         refuse_pinned(flow, wider, allowed, "copied")
         refuse_unlike(flow, wider)
@@ -135,23 +174,23 @@ def can_be_copied(flow: Flow, wider: np.ndarray, allowed: Allowed) -> bool:
 
 
 def lone_ids(flow: Flow, producer: Producer) -> np.ndarray:
-    """The final ids of a layer's channels, one for each.
+    """The final ids of a layer's channels, one for each channel, shape (channels,).
 
     Raises:
-        PartialGroup: a channel has several ids, or several channels have one.
+        PartialGroup: a channel has several ids, or several channels have the same id.
     """
     first, *more = lines_of(flow, producer)
     if more:
         raise PartialGroup(
-            f"the channels of {producer.path!r} are places in a grid (heads, groups), so that they cannot be copied "
-            "one by one"
+            f"the channels of {producer.path!r} are places in a grid (heads, groups), so they cannot be copied one by "
+            "one; widen other layers"
         )
     return first
 
 
 def lines_of(flow: Flow, producer: Producer) -> list[np.ndarray]:
-    """The final ids of the lines along each axis of the grid that a layer's channels are: its groups, and the places in
-    them. A single array with one id for each channel where they are no grid.
+    """The final ids along each axis of the grid of a layer's channels, such as those of groups, and those of the places
+    in a group. Without a grid, there is one array with an id for each channel.
 
     Raises:
         PartialGroup: several channels have the same ids.
@@ -161,7 +200,7 @@ def lines_of(flow: Flow, producer: Producer) -> list[np.ndarray]:
     lines = [line for row in rows.values() if len(line := unique(row)) > 1 or resolved.shape[1] == 1]
     if prod(map(len, lines)) != resolved.shape[1] or len(set(map(tuple, resolved.T.tolist()))) < resolved.shape[1]:
         raise PartialGroup(
-            f"the channels of {producer.path!r} are places in a grid (heads, groups), or tied to one another, so that "
-            "they cannot be copied one by one"
+            f"the channels of {producer.path!r} are places in a grid (heads, groups), or tied to one another, so they "
+            "cannot be copied one by one; widen other layers"
         )
     return lines

@@ -1,8 +1,14 @@
 """The step behind every edit of channels: each new position of an axis is copied from an old position, and the numbers
 in the config that count positions are updated.
 
-The sources are a function from an axis to the old position of each new position. A deletion keeps the positions whose
-ids are kept. Reordering and widening are the same step with other sources, see `channel_sources`.
+The sources are a function from an axis to the old position of each new position. If channel 1 of a layer with 3 units
+is deleted, the sources of every axis that carries these channels are [0, 2], whichever layer has the axis:
+
+    Dense a: kernel (4, 3) -> (4, 2)   bias (3,) -> (2,)   units 3 -> 2     its output axis carries the channels
+    Dense b: kernel (3, 5) -> (2, 5)                                        its input axis carries them, too
+
+A deletion keeps the positions whose ids are kept. Reordering ([2, 0, 1]) and widening ([0, 1, 2, 2]) are the same step
+with other sources, see `channel_sources`.
 """
 
 from __future__ import annotations
@@ -53,7 +59,8 @@ def copied_arrays(snapshot: Snapshot, flow: Flow, sources: Sources) -> tuple[Wei
 
 
 def keeper(flow: Flow, dead: np.ndarray) -> Sources:
-    """The sources of a deletion: axis -> the positions that are kept, None if all are. It is computed once an axis."""
+    """The sources of a deletion: axis -> the kept positions, None if all positions are kept. The result is computed
+    once for each axis."""
     known: dict[int, tuple[Axis, np.ndarray | None]] = {}
 
     def keep(axis: Axis) -> np.ndarray | None:
@@ -68,7 +75,7 @@ def keeper(flow: Flow, dead: np.ndarray) -> Sources:
 
 
 def cut_array(array: np.ndarray, axes: Tensor, keep: Sources) -> np.ndarray:
-    """An array with the kept positions along each of its axes; the same array if all are kept."""
+    """An array with the kept positions along each of its axes; the same array if all positions are kept."""
     for index, axis in enumerate(axes):
         kept = keep(axis)
         if kept is not None:
@@ -87,7 +94,7 @@ def cut_weight(array: np.ndarray, weight: Weight, keep: Sources) -> np.ndarray:
 
 
 def cut_layer(flow: Flow, path: str, arrays: tuple[np.ndarray, ...], keep: Sources) -> tuple[np.ndarray, ...]:
-    """The weights of one layer with the kept positions; the same tuple if all are kept."""
+    """The weights of one layer with the kept positions; the same tuple if all positions are kept."""
     if path not in flow.weights or not arrays:
         return arrays
     smaller = tuple(cut_weight(a, weight, keep) for a, weight in zip(arrays, flow.weights[path], strict=True))
@@ -114,9 +121,9 @@ def cut_slot(value: np.ndarray, owner: tuple[str, int] | None, flow: Flow, keep:
 def recounted(snapshot: Snapshot, flow: Flow, keep: Sources) -> dict[Location, Any]:
     """Place in the record -> its new value, for all sizes, shapes and constants that a cut changes."""
     changes: dict[Location, Any] = {}
-    for place, what in flow.sizes.items():
-        if (kept := keep(what.axis)) is not None:
-            changes[place] = what.after(kept)
+    for place, count in flow.sizes.items():
+        if (kept := keep(count.axis)) is not None:
+            changes[place] = count.after(kept)
     shapes: dict[Location, Any] = {}
     for place, ref in flow.trace.shapes.items():
         shapes |= reshaped(place, flow.tensors.get(ref), keep)

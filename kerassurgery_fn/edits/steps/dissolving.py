@@ -1,4 +1,4 @@
-"""Dissolving a nested model: its layers become layers of the model around it.
+"""Dissolves a nested model: its layers become layers of the model around it.
 
 x -> bb -> top                        x -> conv -> norm -> top
      bb: input -> conv -> norm
@@ -118,8 +118,8 @@ def new_names(outer: Graph, inner: Graph, key: str) -> dict[str, str]:
 
 def places_of(inner: Graph, call: Arguments, names: Mapping[str, str], index: int) -> dict[Port, Port]:
     """Tensor inside a nested model -> the tensor that takes its place, for the call of the model with an index."""
-    given = bound(inner.inputs, given_to_model(*call))
-    if wrong := [key for key, use in given.items() if not isinstance(use, Use)]:
+    arguments = bound(inner.inputs, given_to_model(*call))
+    if wrong := [key for key, use in arguments.items() if not isinstance(use, Use)]:
         raise MisfitTensor(f"the input {wrong[0]!r} of the nested model is not a tensor of the model around it")
     calls = 1 + max((number for _, number in inner.calls), default=0)
     read = {*leaves(inner.outputs), *(port for node in inner.calls for port in inner.reads(node))}
@@ -127,7 +127,7 @@ def places_of(inner: Graph, call: Arguments, names: Mapping[str, str], index: in
     computed = {
         port: Port(names[port.layer], index * calls + port.call, port.output) for port in read if port.layer in names
     }
-    return {**computed, **{Port(key): use.port for key, use in given.items()}}
+    return {**computed, **{Port(key): use.port for key, use in arguments.items()}}
 
 
 def calls_of(inner: Graph, tensors: Mapping[Port, Port]) -> dict[Node, Arguments]:

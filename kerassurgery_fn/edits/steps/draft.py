@@ -62,7 +62,7 @@ class Draft:
     gone: frozenset[str] = frozenset()
     replaced: frozenset[str] = frozenset()
     output_origins: tuple[int | None, ...] | None = None
-    # Path of a model -> its graph when the work began, without masks. All drafts that `replace` makes of one share it.
+    # Path of a model -> its original graph, without masks. Drafts that `replace` creates from this draft share it.
     _unmasked: dict[str, Graph] = field(default_factory=dict, repr=False, compare=False)
 
     @property

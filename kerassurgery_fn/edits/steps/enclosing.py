@@ -1,4 +1,4 @@
-"""Putting layers into a nested model: the inverse of dissolving one.
+"""Puts layers into a nested model; the inverse of dissolving a nested model.
 
 x -> conv -> norm -> top            x -> bb -> top
                                          bb: bb_input -> conv -> norm
@@ -78,7 +78,7 @@ def the_model(paths: Sequence[str]) -> tuple[str, set[str]]:
     chosen = {path for path in paths if parted(path)[0] == outermost}
     if others := [path for path in paths if not any(within(path, outer) for outer in chosen)]:
         raise BadValue(
-            f"{next(iter(sorted(chosen)))!r} and {others[0]!r} belong to different models; nest layers of one"
+            f"{next(iter(sorted(chosen)))!r} and {others[0]!r} belong to different models; choose layers of one model"
         )
     return outermost, {parted(path)[1] for path in chosen}
 
@@ -95,11 +95,11 @@ def the_entry(graph: Graph, paths: Sequence[str], inside: Sequence[Node]) -> Por
     if len(read) != 1:
         tensors = ", ".join(repr(port.layer) for port in read) or "nothing"
         raise BadValue(
-            f"{len(paths)} layers ({paths[0]!r}, ...) read {tensors} of the other layers, and a nested model has one "
-            "way in; choose other layers, or add the layers in between"
+            f"{len(paths)} layers ({paths[0]!r}, ...) read {tensors} of the other layers, and the nested model has one "
+            "input; choose other layers, or add the layers in between"
         )
     if any(depends_on(graph, read[0].node, node) for node in inside):
-        raise BadValue(f"{read[0].layer!r} is between the layers of the nested model; add it to them")
+        raise BadValue(f"layer {read[0].layer!r} is between the layers of the nested model; add it to these layers")
     return read[0]
 
 

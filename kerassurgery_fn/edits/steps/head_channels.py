@@ -90,7 +90,7 @@ class Head:
 
 
 def repeats(ids: np.ndarray) -> int:
-    """How many columns at the start are equal.
+    """The number of equal columns at the start of an array.
 
     >>> repeats(np.array([[4, 4, 5, 5]])), repeats(np.array([[4, 5, 4, 5]]))
     (2, 1)
@@ -144,9 +144,9 @@ def head_of(flow: Flow, name: str, meant: set[int]) -> Head:
 
 
 def refuse_single_class(flow: Flow, name: str, meant: set[int]) -> None:
-    """Raises NoHead if the output has an axis for the only class, behind one that mixes positions and channels.
+    """Raises NoHead if the last axis of an output is the only class, and another axis mixes positions and channels.
 
-    `Reshape((-1, 1))` of a detector with one class: the channels are the anchors.
+    An example is `Reshape((-1, 1))` in a detector with one class: there the channels are the anchors, not the classes.
     """
     for ref in flow.trace.outputs:
         *axes, last = flow.tensors.get(ref) or (None,)
@@ -154,7 +154,7 @@ def refuse_single_class(flow: Flow, name: str, meant: set[int]) -> None:
         if size(last) == 1 and mixed:
             raise NoHead(
                 f"the output of {ref.path!r} has the shape {tuple(map(size, [*axes, last]))} with one class, and the "
-                f"channels of {name!r} are no classes; replace the layers that create it with ReplaceLayer"
+                f"channels of {name!r} are not classes; replace the layers that compute this output with ReplaceLayer"
             )
 
 
@@ -185,7 +185,7 @@ def of_layer(flow: Flow, path: str) -> tuple[str, set[int]]:
     """A layer, and the final ids of its channels that are on an axis of an output of the model. If the layer creates no
     channels, those of its output count.
 
-    If the channels are on several axes, as those of anchors and classes, the last axis counts.
+    If the channels are on several axes, as anchors and classes are, the last axis counts.
     """
     created = [producer.axis for producer in flow.producers.values() if producer.path == path]
     tensors = {ref for ref in flow.tensors if ref.path == path}

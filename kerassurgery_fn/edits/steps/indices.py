@@ -1,4 +1,4 @@
-"""Numbers in the arguments of edits: Python or numpy numbers, one or several, or a boolean mask."""
+"""Reads the numbers in the arguments of edits: Python or numpy numbers, one or several, or a boolean mask."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def is_index(value: Any) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
-def as_indices(given: Any) -> tuple[int, ...] | None:
+def as_indices(value: Any) -> tuple[int, ...] | None:
     """One integer or several as a tuple; None for anything else.
 
     >>> as_indices(1), as_indices(range(2)), as_indices(np.array([4])), as_indices("ab"), as_indices(0.5)
     ((1,), (0, 1), (4,), None, None)
     """
-    listed = [given] if is_index(given) else items_of(given)
+    listed = [value] if is_index(value) else items_of(value)
     return tuple(map(int, listed)) if listed is not None and all(map(is_index, listed)) else None
 
 
@@ -45,18 +45,18 @@ def as_calls(calls: object) -> Calls:
     return None if calls is None else numbers
 
 
-def as_seed(given: Any, name: str = "a seed") -> int:
+def as_seed(value: Any, name: str = "a seed") -> int:
     """A seed of random numbers.
 
     Raises:
         BadValue: the argument is not an integer, or it is negative.
     """
-    if not is_index(given) or given < 0:
-        raise BadValue(f"{name} is an integer from 0 on, not {given!r}")
-    return int(given)
+    if not is_index(value) or value < 0:
+        raise BadValue(f"{name} is an integer from 0 on, not {value!r}")
+    return int(value)
 
 
-def as_amount(given: Any, name: str) -> float:
+def as_amount(value: Any, name: str) -> float:
     """A number that is not negative.
 
     Raises:
@@ -65,13 +65,13 @@ def as_amount(given: Any, name: str) -> float:
     >>> as_amount(1, "noise")
     1.0
     """
-    if isinstance(given, (int, float, np.integer, np.floating)) and 0 <= given < math.inf:
-        return float(given)
-    raise BadValue(f"{name} is a number from 0 on, not {given!r}")
+    if isinstance(value, (int, float, np.integer, np.floating)) and 0 <= value < math.inf:
+        return float(value)
+    raise BadValue(f"{name} is a number from 0 on, not {value!r}")
 
 
 class Masked(tuple[int, ...]):
-    """The indices at which a boolean mask is true, with the length of the mask in `of`, which documents keep."""
+    """The indices at which a boolean mask is true. `of` is the length of the mask, which documents also store."""
 
     of: int
 

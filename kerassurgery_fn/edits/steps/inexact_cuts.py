@@ -1,4 +1,5 @@
-"""Inexact cuts: the smaller model differs from the original with the readers of the deleted channels set to zero."""
+"""Warnings of inexact cuts. A cut is exact if the smaller model computes what the original computes when the weights
+that read the deleted channels are zero."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ _tried: ContextVar[bool] = ContextVar("_tried", default=False)
 
 
 def inexact_layers(flow: Flow, dead: np.ndarray) -> dict[str, list[str]]:
-    """Reason -> the layers to which it is due that a cut is not exact. Layers that lose all channels do not count."""
+    """Reason why a cut is not exact -> the layers with this reason. Layers that lose all channels do not count."""
     layers: dict[str, dict[str, None]] = {}
     for path, axis, reason in flow.inexact:
         if isinstance(axis, np.ndarray) and 0 < len(flow.solution.kept(axis, dead)) < (size(axis) or 0):

@@ -1,5 +1,5 @@
-"""Inputs of other shapes, and what follows: the inputs of nested models, configs that count positions, weights and
-constants with a value for each position."""
+"""Changes the shapes of inputs, and everything that depends on them: the inputs of nested models, config fields that
+count positions, and weights and constants with a value for each position."""
 
 from __future__ import annotations
 
@@ -32,33 +32,33 @@ from kerassurgery_fn.rules.counted_positions import Grid
 from kerassurgery_fn.rules.registry import rule_for
 from kerassurgery_fn.values.frozen import Location, freeze, get_in, set_all, set_in
 
-# Where the record of a model repeats the shapes of its inputs.
+# The places at which the record of a model repeats the shapes of its inputs.
 STRUCTURES = (("config", "build_input_shape"), ("build_config", "input_shape"))
 
 
 def with_input_specs(draft: Draft, scope: str, specs: Mapping[str, Spec], method: str | None) -> Draft:
-    """The draft in which inputs of a model have other specs, and all behind them follows.
+    """The draft in which inputs of a model have new specs, and all layers after them are updated.
 
     Args:
-        draft: the snapshot under way.
-        scope: the path of the model.
-        specs: the key of an input -> its spec.
-        method: how values for positions are interpolated; None to refuse that.
+        draft: the model.
+        scope: the path of the model, or of a nested model.
+        specs: key of an input -> its new spec.
+        method: how values for positions are interpolated; with None, values that do not fit raise an error.
 
     Raises:
-        MisfitTensor: a layer cannot take what it would read, or has values for another number of positions.
+        MisfitTensor: a layer cannot take its new input, or has values for another number of positions.
     """
     old = draft.graph(scope)
     before = settled(old, {}, scope).specs
     draft = draft.with_graph(scope, begun_with(old, specs))
     for key in dict.fromkeys(key for key, _ in old.live):
-        if needs_a_look(old, key):
-            draft = _followed(draft, scope, key, before, method)
+        if may_depend_on_sizes(old, key):
+            draft = _with_updated_layer(draft, scope, key, before, method)
     return with_fitting_weights(draft, scope, before, method)
 
 
 def begun_with(graph: Graph, specs: Mapping[str, Spec]) -> Graph:
-    """A model whose inputs have other specs, which its record states."""
+    """A model whose inputs have new specs, also in its record."""
     stated = {**graph.stated, **{Port(key): spec for key, spec in specs.items()}}
     layers = {**graph.layers, **{key: with_spec(graph.layers[key], spec) for key, spec in specs.items()}}
     shapes = map_leaves(lambda port: list(stated[port].shape), graph.inputs)
@@ -71,19 +71,19 @@ def begun_with(graph: Graph, specs: Mapping[str, Spec]) -> Graph:
 
 
 def with_spec(record: Record, spec: Spec) -> Record:
-    """The record of an InputLayer of another shape and dtype."""
+    """The record of an InputLayer with another shape and dtype."""
     fields = {"batch_shape": list(spec.shape), "dtype": spec.dtype}
     return freeze(set_in(record, ("config",), {**record["config"], **fields}))
 
 
-def needs_a_look(graph: Graph, key: str) -> bool:
-    """Whether something that follows from the size of an input stands in the record or in the calls of a layer."""
+def may_depend_on_sizes(graph: Graph, key: str) -> bool:
+    """Whether the record or the calls of a layer can contain something that depends on the sizes of tensors."""
     record = graph.layers[key]
     return bool(model_in(record) or rule_for(record).counts_positions) or any(arrays_in(graph, key))
 
 
-def _followed(draft: Draft, scope: str, key: str, before: Mapping[Port, Spec], method: str | None) -> Draft:
-    """The draft in which a layer follows what it reads now."""
+def _with_updated_layer(draft: Draft, scope: str, key: str, before: Mapping[Port, Spec], method: str | None) -> Draft:
+    """The draft in which one layer is updated for the new sizes of the tensors that it reads."""
     graph = draft.graph(scope)
     live = set(graph.live)
     nodes = [node for node in graph.nodes(key) if node in live]
@@ -101,12 +101,12 @@ def _followed(draft: Draft, scope: str, key: str, before: Mapping[Port, Spec], m
 
 
 def recounted(record: Record, old: Shape, new: Shape, grid: Grid) -> Record:
-    """A layer's record whose config counts the positions of the tensor that the layer reads now.
+    """The record of a layer with updated config fields that count positions.
 
     Args:
-        record: the layer.
-        old, new: the shape of the tensor that it read, and of the one that it reads.
-        grid: the grids that the positions of an axis of that tensor are of.
+        record: the record of the layer.
+        old, new: the shape of the tensor that the layer reads, before and after the edit.
+        grid: axis of this tensor -> the grids that were flattened to its positions.
     """
     counts = rule_for(record).counts_positions
     if counts is None or not old:  # tensors of other ranks cannot be compared axis by axis
@@ -119,17 +119,17 @@ def recounted(record: Record, old: Shape, new: Shape, grid: Grid) -> Record:
 
 
 def _with_inner(draft: Draft, scope: str, key: str, changes: SizeChanges, method: str | None) -> Draft:
-    """The draft in which a model, nested or wrapped by a layer, has inputs for what the layer is called on now.
+    """The draft in which the inputs of a nested or wrapped model have the shapes of the tensors on which it is called.
 
-    Sizes that are open stay open.
+    Variable sizes stay variable.
     """
     path, graph = join_path(scope, key), draft.graph(scope)
     inner = draft.graph(path)
     specs: dict[str, Spec] = {}
-    for name, spec in _given(graph, inner, key, changes):
-        own = inner.stated[Port(name)]
-        wanted = Spec(_with_open(own, spec), own.dtype)
-        if specs.setdefault(name, wanted) != wanted:
+    for name, spec in _called_on(graph, inner, key, changes):
+        old = inner.stated[Port(name)]
+        new = Spec(_with_variable_sizes(old, spec), old.dtype)
+        if specs.setdefault(name, new) != new:
             raise MisfitTensor(
                 f"model {path!r} would be called on tensors of the shapes {specs[name].shape} and {spec.shape}; give "
                 f"both inputs one shape, or give each call a model of its own with UnshareLayer({path!r})"
@@ -144,8 +144,9 @@ def _with_inner(draft: Draft, scope: str, key: str, changes: SizeChanges, method
     return draft.with_graph(scope, with_layer(graph, key, freeze(set_in(graph.layers[key], place, record))))
 
 
-def _given(graph: Graph, inner: Graph, key: str, changes: SizeChanges) -> Iterator[tuple[str, Spec]]:
-    """The input of a model, and the spec of what it is called on, for each of its inputs and calls."""
+def _called_on(graph: Graph, inner: Graph, key: str, changes: SizeChanges) -> Iterator[tuple[str, Spec]]:
+    """The key of an input of a nested model, and the spec of the tensor that a call passes to it, for all inputs and
+    calls."""
     live = set(graph.live)
     for node in filter(live.__contains__, graph.nodes(key)):
         call = graph.calls[node]
@@ -157,7 +158,8 @@ def _given(graph: Graph, inner: Graph, key: str, changes: SizeChanges) -> Iterat
             yield inner.inputs.layer, Spec((shape[0], *shape[2:]), dtype)  # one step of a sequence
 
 
-def _with_open(own: Spec, spec: Spec) -> tuple[int | None, ...]:
-    if len(own.shape) != len(spec.shape):
-        return spec.shape
-    return tuple(None if a is None else b for a, b in zip(own.shape, spec.shape, strict=True))
+def _with_variable_sizes(old: Spec, new: Spec) -> tuple[int | None, ...]:
+    """The new shape of an input; sizes that were variable stay variable."""
+    if len(old.shape) != len(new.shape):
+        return new.shape
+    return tuple(None if before is None else after for before, after in zip(old.shape, new.shape, strict=True))

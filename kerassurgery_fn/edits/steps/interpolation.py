@@ -1,4 +1,4 @@
-"""Arrays with more or fewer positions along an axis, their values interpolated.
+"""Interpolates the values of an array for more or fewer positions along an axis.
 
 Positions are the centres of cells of equal size, as in `keras.ops.image.resize` and in
 `torch.nn.functional.interpolate(align_corners=False)`, without antialiasing:
@@ -19,7 +19,7 @@ from kerassurgery_fn.rules.counted_positions import Run
 
 
 def _near(distance: np.ndarray) -> np.ndarray:
-    """1 within half a cell; of two positions at the same distance the later one counts."""
+    """1 within half a cell, otherwise 0; if two positions are at the same distance, the later one counts."""
     return ((distance > -0.5) & (distance <= 0.5)).astype(float)
 
 
@@ -34,12 +34,12 @@ def _cubic(distance: np.ndarray) -> np.ndarray:
     return np.where(x < 1, near, np.where(x < 2, far, 0))
 
 
-# Method -> weight of a value at a distance, in cells of the old grid, from where the new position is.
+# Method -> function from distances to weights. A distance is that of an old position from the new one, in old cells.
 METHODS: dict[str, Callable[[np.ndarray], np.ndarray]] = {"nearest": _near, "bilinear": _linear, "bicubic": _cubic}
 
 
 def weights_between(old: int, new: int, method: str) -> np.ndarray:
-    """The share of each old position in each new one, shape (new, old).
+    """The share of each old position in each new position, shape (new, old). Each row sums to 1.
 
     >>> weights_between(2, 4, "bilinear")
     array([[1.  , 0.  ],
@@ -53,7 +53,7 @@ def weights_between(old: int, new: int, method: str) -> np.ndarray:
 
 
 def interpolated(array: np.ndarray, axis: int, runs: list[Run], method: str) -> np.ndarray:
-    """An array with the positions of an axis, run by run, interpolated; the dtype stays.
+    """An array with interpolated values along one axis, each run on its own. The dtype stays.
 
     >>> interpolated(np.array([9.0, 0.0, 4.0]), 0, [Run((1,), (1,)), Run((2,), (4,))], "bilinear")
     array([9., 0., 1., 3., 4.])

@@ -1,7 +1,7 @@
-"""More channels of an input, behind those that it has, and the values that weights have for them.
+"""The values that weights get for new channels of an input. New channels come after the old channels.
 
-Weights that sum over the channels of an input decide what a new one does. Whatever else has a value for each channel
-(a normalisation, a depthwise kernel) gets one, too.
+Weights that sum over the channels of an input get zeros, the mean over all old channels, or the values of some old
+channels. Weights that have a value for each channel (a normalisation, a depthwise kernel) get values of old channels.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ Fill = str | tuple[int, ...]
 
 
 class Bands(NamedTuple):
-    """The channels of inputs that get more.
+    """Inputs that get new channels, and how their weights are filled.
 
-    - `flow`: the channels before;
-    - `sources`: where positions come from after: new channels are copies of the last one yet;
-    - `inputs`: the final id of the last channel of an input -> those of all its channels;
-    - `fill`: what weights have for a new channel: zeros, the mean of all channels, or what some channels have.
+    - `flow`: the channels before the edit;
+    - `sources`: axis -> the old position of each new position. For new channels, this is the last channel of the input;
+    - `inputs`: final id of the last channel of an input -> final ids of all channels of the input;
+    - `fill`: the weights for new channels: zeros, the mean over all old channels, or the weights of some old channels.
     """
 
     flow: Flow
@@ -41,33 +41,45 @@ class Bands(NamedTuple):
     fill: Fill
 
     def with_values(self, array: np.ndarray, number: int, axis: Axis, is_summed: bool) -> np.ndarray:
-        """An array with the values for new channels along one axis."""
+        """An array with filled values for new channels along one axis.
+
+        Args:
+            array: the array after the edit, in which new channels are copies.
+            number: the index of the axis.
+            axis: the old axis in ids.
+            is_summed: whether the layer sums over the axis.
+        """
         positions = self.sources(axis)
         if positions is None or not isinstance(axis, np.ndarray):
             return array
         resolved = self.flow.solution.resolve(axis)
-        kept = np.unique(positions, return_index=True)[1]  # old position -> where it stands now
-        occurrences = cache(lambda one: np.flatnonzero((resolved == one).any(axis=0)))
-        made = array.copy()
-        for place, turn in _new_positions(positions):
-            here = (slice(None),) * number + (place,)
+        new_position = np.unique(positions, return_index=True)[1]  # old position -> its new position
+        occurrences = cache(lambda final_id: np.flatnonzero((resolved == final_id).any(axis=0)))
+        filled = array.copy()
+        for position, nth in _new_positions(positions):
+            place = (slice(None),) * number + (position,)
             if self.fill == ZERO and is_summed:
-                made[here] = 0
+                filled[place] = 0
                 continue
-            old = int(positions[place])
-            last = next(one for one in resolved[:, old].tolist() if one in self.inputs)
-            others = [partner(occurrences, old, last, one) for one in self._like(last, turn)]
-            made[here] = array.take(kept[others], axis=number).mean(axis=number, dtype=np.float64)
-        return made
+            old = int(positions[position])
+            last = next(final_id for final_id in resolved[:, old].tolist() if final_id in self.inputs)
+            models = [position_of_other(occurrences, old, last, final_id) for final_id in self._filled_from(last, nth)]
+            filled[place] = array.take(new_position[models], axis=number).mean(axis=number, dtype=np.float64)
+        return filled
 
-    def _like(self, last: int, turn: int) -> list[int]:
-        """The final ids of the channels of an input that its `turn`-th new one is like."""
+    def _filled_from(self, last: int, nth: int) -> list[int]:
+        """The final ids of the old channels whose mean weights a new channel of an input gets.
+
+        Args:
+            last: the final id of the last old channel of the input.
+            nth: the number of the new channel, from 0.
+        """
         ids = self.inputs[last]
-        return ids.tolist() if isinstance(self.fill, str) else [int(ids[self.fill[turn % len(self.fill)]])]
+        return ids.tolist() if isinstance(self.fill, str) else [int(ids[self.fill[nth % len(self.fill)]])]
 
 
 def _new_positions(positions: np.ndarray) -> Iterator[tuple[int, int]]:
-    """The positions of new channels, and the number of the new channel at each.
+    """The positions of new channels, each with the number of the new channel there, from 0.
 
     >>> [*_new_positions(np.array([0, 1, 1, 1, 2, 3, 3, 3]))]
     [(2, 0), (3, 1), (6, 0), (7, 1)]
@@ -79,21 +91,29 @@ def _new_positions(positions: np.ndarray) -> Iterator[tuple[int, int]]:
         seen[position] = seen.get(position, -1) + 1
 
 
-def partner(occurrences: Callable[[int], np.ndarray], position: int, last: int, other: int) -> int:
-    """The position at which a channel stands in the way in which the last one stands at one position: a flattened image
-    has each channel once for each pixel.
+def position_of_other(occurrences: Callable[[int], np.ndarray], position: int, last: int, other: int) -> int:
+    """The position of another channel in the same pixel. A flattened image has each channel once for each pixel.
+
+    Args:
+        occurrences: final id -> its positions on the axis.
+        position: a position of the last channel of the input.
+        last: the final id of the last channel.
+        other: the final id of the other channel.
+
+    Returns:
+        The n-th position of the other channel if `position` is the n-th position of the last channel.
 
     >>> row = np.array([7, 8, 9, 7, 8, 9])
-    >>> partner(lambda one: np.flatnonzero(row == one), 5, 9, 7)
+    >>> position_of_other(lambda final_id: np.flatnonzero(row == final_id), 5, 9, 7)
     3
     """
-    turn = int(np.searchsorted(occurrences(last), position))
-    places = occurrences(other)
-    return int(places[turn]) if turn < len(places) else position
+    nth = int(np.searchsorted(occurrences(last), position))
+    positions = occurrences(other)
+    return int(positions[nth]) if nth < len(positions) else position
 
 
 def with_filled_weights(weights: Weights, bands: Bands) -> Weights:
-    """Weights with the values for new channels."""
+    """The weights with filled values for new channels."""
     return {path: _filled_layer(path, arrays, bands) for path, arrays in weights.items()}
 
 
@@ -111,7 +131,7 @@ def _filled(array: np.ndarray, axes: Tensor, summed: Collection[int], bands: Ban
 
 
 def filled_constants(record: Record, bands: Bands) -> dict[Location, Any]:
-    """The arrays in a record with the values for new channels, by their places."""
+    """Place in the record -> its new value, for all arrays in the record that get values for new channels."""
     return {
         place: _filled(np.asarray(get_in(record, place)), axes, (), bands).tolist()
         for place, axes in bands.flow.constants.items()
@@ -120,20 +140,20 @@ def filled_constants(record: Record, bands: Bands) -> dict[Location, Any]:
 
 
 def checked_fill(producer: Producer, channels: int, fill: Fill) -> None:
-    """Raises ChannelOutOfRange where an input has no channel that a new one would be like."""
+    """Raises ChannelOutOfRange if `fill` has the index of a channel that an input does not have."""
     for index in () if isinstance(fill, str) else fill:
         if not -channels <= index < channels:
             raise ChannelOutOfRange(
-                f"input {producer.path!r} has {counted(channels, 'channel')} (0 to {channels - 1}), so there is no "
-                f"{index} for new ones to be like"
+                f"input {producer.path!r} has {counted(channels, 'channel')} (0 to {channels - 1}), so fill= cannot "
+                f"name channel {index}"
             )
 
 
 def as_fill(value: Any) -> Fill:
-    """What weights have for new channels.
+    """The argument `fill`: `"zero"`, `"mean"`, or indices of channels.
 
     Raises:
-        BadValue: it is none of what can be asked for.
+        BadValue: the value is something else.
     """
     if isinstance(value, str) and value in (ZERO, MEAN):
         return value
@@ -141,5 +161,5 @@ def as_fill(value: Any) -> Fill:
     if indices:
         return indices
     raise BadValue(
-        f"fill= is 'zero', 'mean', or the indices of channels that new ones are like, as [0, 1], and not {value!r}"
+        f"fill= is 'zero', 'mean', or the indices of channels whose weights are copied, as in [0, 1], not {value!r}"
     )

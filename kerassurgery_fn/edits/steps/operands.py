@@ -1,4 +1,4 @@
-"""Calls of new layers on one tensor or on several."""
+"""Calls of new layers on one or several tensors."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from kerassurgery_fn.rules.registry import rule_for
 
 
 def operands_at(draft: Draft, scope: str, names: Sequence[str]) -> list[Port]:
-    """The tensors that names stand for, all of one model.
+    """The tensors with some names. All of them must belong to one model.
 
     Raises:
         UnknownLayer, AmbiguousLayer, UnknownCall: there is no such tensor.
-        BadValue: one of them is in another model.
+        BadValue: a tensor belongs to another model.
     """
     ports = []
     for name in names:
@@ -37,14 +37,14 @@ def _titled(scope: str) -> str:
 
 
 def new_call(graph: Graph, key: str, ports: Sequence[Port]) -> Arguments:
-    """The arguments of a call of a new layer on some tensors: in a list where the layer takes one."""
+    """The arguments of a call of a new layer on some tensors, as a list if the layer takes a list."""
     kwargs = automatic_kwargs(added_kwargs(graph.layers[key])) if is_functional(graph.record) else {}
     uses = [*map(Use, ports)]
     return Arguments([uses] if len(uses) > 1 and takes_list(graph.layers[key]) else uses, kwargs)
 
 
 def takes_list(record: Record) -> bool:
-    """Whether a layer takes several tensors in a list, and not one by one.
+    """Whether a layer takes several tensors as a list, and not as separate arguments.
 
     >>> [takes_list({"module": "keras.layers", "class_name": name}) for name in ("Add", "MultiHeadAttention")]
     [True, False]
@@ -54,22 +54,22 @@ def takes_list(record: Record) -> bool:
 
 
 def refuse_cycle(graph: Graph, path: str, node: Node, ports: Sequence[Port]) -> None:
-    """Raises BadValue where a new layer, which a call depends on, would read what is computed from that call."""
+    """Raises BadValue if a new layer before a call would read a tensor that depends on this call."""
     for port in ports:
         if depends_on(graph, port.node, node):
             raise BadValue(
-                f"at {path!r} the new layer would read what {port.layer!r} makes, which is computed from what the new "
-                f"layer makes: put it after {port.layer!r}, and name the tensor of the earlier layer in also="
+                f"the new layer at {path!r} would read the output of {port.layer!r}, which depends on the output of "
+                f"the new layer; insert it after {port.layer!r}, and name the tensor of the earlier layer in also="
             )
 
 
 def depends_on(graph: Graph, node: Node, other: Node) -> bool:
-    """Whether a call is another one, or reads what that makes, directly or through other calls."""
+    """Whether a call is the other call, or depends on its outputs, directly or through further calls."""
     waiting, seen = [node], {node}
     while waiting:
-        if (here := waiting.pop()) == other:
+        if (current := waiting.pop()) == other:
             return True
-        ahead = {port.node for port in graph.reads(here)} - seen
-        seen |= ahead
-        waiting += ahead
+        producers = {port.node for port in graph.reads(current)} - seen
+        seen |= producers
+        waiting += producers
     return False

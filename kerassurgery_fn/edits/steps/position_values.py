@@ -1,4 +1,4 @@
-"""Weights and constants with a value for each position, interpolated for another number of positions."""
+"""Interpolates weights and constants that have a value for each position, for another number of positions."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def with_fitting_weights(draft: Draft, scope: str, before: Mapping[Port, Spec], 
 
 
 def _origin_of_misfit(graph: Graph, scope: str, before: Mapping[Port, Spec]) -> str:
-    """The layer that makes channels of positions for the first call that fails, in words; empty if none does."""
+    """The layer from which the changed size of the first call that fails comes, in words; empty if there is none."""
     node = first_misfit(graph, scope)
     changes = SizeChanges(graph, before, settled(replace(graph, outputs=[*graph.reads(node)]), {}, scope).specs)
     changed = [change for change in changes.changes(graph.reads(node)[0]) if change[0] != change[1]]
@@ -72,7 +72,7 @@ class _Owner(NamedTuple):
 
 
 def _fitting(array: np.ndarray, weight: Weight, owner: _Owner, method: str | None) -> np.ndarray:
-    """A weight of the shape that its layer needs; the very array if it has that already."""
+    """A weight in the shape that its layer needs; the same array if it already has this shape."""
     shape = tuple(map(size, weight.axes))
     if len(shape) != array.ndim:
         return array
@@ -86,10 +86,11 @@ def _fitting(array: np.ndarray, weight: Weight, owner: _Owner, method: str | Non
 def _resized(
     array: np.ndarray, axis: int, change: Change, what: str, owner: _Owner, method: str | None, is_summed: bool = False
 ) -> np.ndarray:
-    """Values for positions, interpolated.
+    """An array with interpolated values along one axis of positions.
 
     Raises:
-        MisfitTensor: no method is given, or there is no tensor with such positions.
+        MisfitTensor: `method` is None, the layer sums over the axis, or no tensor that the layer reads has an axis with
+            this change of size.
     """
     place = owner.changes.with_change(owner.node, change)
     if place is None or is_summed:
@@ -97,27 +98,27 @@ def _resized(
     if method is None:
         raise MisfitTensor(
             f"{owner.title}: {what} of shape {array.shape} has a value for each of {change[0]} positions, and there "
-            f"would be {change[1]}; pass resize='bilinear' to interpolate them"
+            f"would be {change[1]} positions; pass resize='bilinear' to interpolate the values"
         )
     return interpolated(array, axis, owner.changes.runs(*place), method)
 
 
 def _unfit(owner: _Owner, change: Change, what: str, shape: tuple[int, ...]) -> str:
-    """Why a kernel does not fit any more, and the way out."""
+    """Why a kernel no longer fits, and the way out, in words."""
     graph, (key, _) = owner.changes.graph, owner.changes.origin(owner.node, change)
-    start = f"{owner.title} would read {change[1]} values in place of {change[0]}, and {what} is of shape {shape}"
+    start = f"{owner.title} would read {change[1]} values in place of {change[0]}, and {what} has the shape {shape}"
     if is_input(graph.layers[key]) or key == owner.node[0]:
         return (
-            f"{start}. Another number of channels is not a matter of shape: use DeleteChannels or WidenChannels, or "
-            f"replace layer {owner.path!r} first"
+            f"{start}. To change the number of channels, use DeleteChannels or WidenChannels, or replace layer "
+            f"{owner.path!r} first"
         )
     layer, read = graph.layers[key], owner.changes.before[graph.reads(owner.changes.origin(owner.node, change))[0]]
-    way_out = f"put a layer before {key!r} that makes a tensor of shape {read.shape}, as it has read so far"
+    way_out = f"insert a layer before {key!r} whose output has the old shape, {read.shape}"
     if len(read.shape) == 4 and layer["config"].get("data_format", "channels_last") == "channels_last":
         resizing = f"keras.layers.Resizing({read.shape[1]}, {read.shape[2]})"
-        way_out = f"first give {key!r} what it has read so far, by InsertLayer({resizing}, before={key!r})"
+        way_out = f"resize the input of {key!r} to its old shape, by InsertLayer({resizing}, before={key!r})"
     return (
-        f"{start}: the values come from {key!r} ({layer['class_name']}), which makes channels of positions. "
+        f"{start}: the values come from {key!r} ({layer['class_name']}), which turns positions into channels. "
         f"{way_out[0].upper()}{way_out[1:]}, or replace both layers"
     )
 
@@ -143,7 +144,8 @@ def _array_records(tree: Any) -> Iterator[Any]:
 
 
 def with_fitting_arrays(graph: Graph, key: str, changes: SizeChanges, path: str, method: str | None) -> Graph:
-    """The model in which arrays that a layer combines with a tensor position by position have the tensor's size."""
+    """The model in which the constant arrays of a layer have the size of the tensor with which the layer combines them
+    position by position."""
     calls = dict(graph.calls)
     for node in graph.nodes(key):
         owner = _Owner(path, graph.layers[key], node, changes)
@@ -156,8 +158,8 @@ def _fitted_arrays(tree: Any, owner: _Owner, method: str | None) -> Any:
     match tree:
         case {"class_name": "__numpy__" | "__tensor__", "config": {"value": [*_] as value, "dtype": str(dtype)}}:
             array = np.asarray(value, np.dtype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype))
-            made = _aligned(array, owner, method)
-            return tree if made is array else freeze(set_in(tree, ("config", "value"), made.tolist()))
+            resized = _aligned(array, owner, method)
+            return tree if resized is array else freeze(set_in(tree, ("config", "value"), resized.tolist()))
         case dict():
             return {name: _fitted_arrays(item, owner, method) for name, item in tree.items()}
         case list():
@@ -166,7 +168,8 @@ def _fitted_arrays(tree: Any, owner: _Owner, method: str | None) -> Any:
 
 
 def _aligned(array: np.ndarray, owner: _Owner, method: str | None) -> np.ndarray:
-    """An array with as many positions as the tensor that it is combined with, the two aligned at their last axes."""
+    """An array with as many positions as the tensor with which it is combined. Their last axes are aligned, as in
+    broadcasting."""
     changes = owner.changes.changes(owner.changes.graph.reads(owner.node)[0])
     for axis, change in zip(range(-1, -array.ndim - 1, -1), reversed(changes), strict=False):
         if change[0] != change[1] and change[0] == array.shape[axis] and change[1] is not None:

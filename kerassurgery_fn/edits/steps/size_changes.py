@@ -1,4 +1,4 @@
-"""The sizes of a model's tensors before and after an edit of its inputs, and the layers that a size passes through."""
+"""The sizes of a model's tensors before and after an edit of its inputs, and the layer from which a new size comes."""
 
 from __future__ import annotations
 
@@ -14,42 +14,44 @@ Change = tuple[int | None, int | None]  # the size of an axis before and after
 
 
 class SizeChanges(NamedTuple):
-    """A model, and the specs of its tensors before and after."""
+    """A model, and the specs of its tensors before and after an edit."""
 
     graph: Graph
     before: Mapping[Port, Spec]
     after: Mapping[Port, Spec]
 
     def shapes(self, port: Port) -> tuple[Shape, Shape]:
-        """The shapes of a tensor before and after; two empty ones where they cannot be compared axis by axis."""
+        """The shapes of a tensor before and after; two empty shapes if the number of axes differs."""
         old, new = self.before.get(port, Spec(())).shape, self.after.get(port, Spec(())).shape
         return (old, new) if len(old) == len(new) else ((), ())
 
     def changes(self, port: Port) -> list[Change]:
+        """The size of each axis of a tensor before and after; empty if the number of axes differs."""
         return [*zip(*self.shapes(port), strict=True)]
 
     def with_change(self, node: Node, change: Change, axis: int = -1) -> tuple[Port, int] | None:
-        """The tensor among those that a call reads which has an axis of these sizes, and that axis: the one with a
-        number, if its sizes are these, else the last one."""
-        found = [
+        """A tensor that a call reads and that has an axis with some change of size, and this axis; None if there is no
+        such tensor. If several axes have this change, `axis` is preferred, then the last axis of the first tensor."""
+        places = [
             (port, i)
             for port in self.graph.reads(node)
             for i, sizes in reversed([*enumerate(self.changes(port))])
             if sizes == change
         ]
-        return next((place for place in found if place[1] == axis), next(iter(found), None))
+        return next((place for place in places if place[1] == axis), next(iter(places), None))
 
     def origin(self, node: Node, change: Change) -> Node:
-        """The call from which a call gets an axis of these sizes, through calls that leave the axis as it is."""
+        """The first call that computes an axis with some change of size. From there, other calls pass the axis on to
+        a call without a further change."""
         place = self.with_change(node, change)
         while place and self.with_change(place[0].node, change):
             place = self.with_change(place[0].node, change)
         return place[0].node if place else node
 
     def runs(self, port: Port, axis: int) -> list[Run]:
-        """The grids whose positions an axis of a tensor has one after the other.
+        """The grids that were flattened to the positions of an axis of a tensor, in order.
 
-        An image laid flat behind a class token: Concatenate of [Run((1,), (1,)), Run((6, 6), (8, 8))].
+        A class token followed by a flattened image: [Run((1,), (1,)), Run((6, 6), (8, 8))].
         """
         old, new = change = self.changes(port)[axis]
         alone = [Run((old or 1,), (new or 1,))]
@@ -66,7 +68,8 @@ class SizeChanges(NamedTuple):
         return self.runs(*place) if place else alone
 
     def _grids(self, port: Port, change: Change) -> Iterator[Run]:
-        """The runs of several axes of a tensor that have these sizes when they are laid flat."""
+        """The runs of several axes of a tensor whose products of sizes are those of a change, so that a reshape can
+        flatten them to an axis with this change."""
         old, new = self.shapes(port)
         for start in range(1, len(old)):
             for end in range(start + 2, len(old) + 1):

@@ -1,4 +1,4 @@
-"""Sequential models with what Functional models state: the arguments of calls, and dtypes."""
+"""Adds to Sequential models what only Functional models state: the arguments of calls, and dtypes."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def with_stated_calls(graph: Graph) -> Graph:
         node: Arguments(call.args, automatic_kwargs(added_kwargs(graph.layers[node[0]])))
         for node, call in graph.calls.items()
     }
-    return half_unsaid(replace(graph, calls=calls))
+    return without_partial_specs(replace(graph, calls=calls))
 
 
-def half_unsaid(graph: Graph) -> Graph:
-    """The model without the specs of Sequential models, which have no dtype, so that both are worked out."""
+def without_partial_specs(graph: Graph) -> Graph:
+    """The model without the specs that have no dtype, as in Sequential models, so that shape and dtype are computed."""
 
     def whole(leaf: Any) -> Any:
         return Use(leaf.port) if isinstance(leaf, Use) and leaf.spec and not leaf.spec.dtype else leaf

@@ -1,4 +1,4 @@
-"""Weights that a field of a config switches on or off: a bias, the scale and the offset of a normalisation."""
+"""Adds and removes the weights that a config field switches on or off: a bias, the scale of a normalisation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from kerassurgery_fn.rules.dtypes import variable_dtype
 from kerassurgery_fn.rules.findings import Weight
 from kerassurgery_fn.rules.layer import SWITCHES
 
-# What a weight is when the layer computes the same with and without it, by the last word of its name.
+# Last word of the name of a weight -> its neutral value: with it, the layer computes the same as without the weight.
 NEUTRAL = {"bias": 0.0, "beta": 0.0, "gamma": 1.0, "scale": 1.0}
 SWITCHING = {*SWITCHES.values(), "bias_axes", "use_scale"}
 
@@ -30,19 +30,19 @@ def is_switch(fields: Iterable[str]) -> bool:
 
 
 def with_switched_weights(before: Draft, after: Draft, path: str, allow_function_change: bool) -> Draft:
-    """The draft in which a layer has the weights that its config switches on, and no others. New ones change nothing:
-    a bias is zero, a scale is one.
+    """The draft in which a layer has exactly the weights that its config switches on. New weights do not change the
+    output: a bias is zero, a scale is one.
 
     Args:
         before, after: the draft before and after the change of the config.
         path: the path of the layer.
-        allow_function_change: whether weights may go that the layer computes with.
+        allow_function_change: whether weights can be removed that are not neutral.
 
     Raises:
-        BadValue: a weight would go that is not neutral, and that is not allowed.
+        BadValue: a weight that is not neutral would be removed, and this is not allowed.
     """
     arrays = after.weights.get(path, ())
-    if path in after.weights and not arrays:  # they are yet to be drawn
+    if path in after.weights and not arrays:  # the weights are not drawn yet
         return after
     old, new = weights_of(before, path), weights_of(after, path)
     if len(arrays) != len(old) or names_of(old) == names_of(new):
@@ -63,13 +63,13 @@ def with_switched_weights(before: Draft, after: Draft, path: str, allow_function
 
 
 def dtype_of_weights(record: Record) -> np.dtype[Any]:
-    """The dtype in which a layer keeps weights."""
+    """The dtype of a layer's weights."""
     name = variable_dtype(record["config"].get("dtype") or "float32")
     return np.dtype(ml_dtypes.bfloat16 if name == "bfloat16" else name)
 
 
 def weights_of(draft: Draft, path: str) -> Sequence[Weight]:
-    """The weights that the rule of a layer spells, with their sizes; none where no rule says."""
+    """The weights of a layer by its rule, with their sizes; empty if there is no rule."""
     scope, key = parted(path)
     graph = draft.graph(scope)
     live = [node for node in graph.live if node[0] == key]
@@ -78,7 +78,7 @@ def weights_of(draft: Draft, path: str) -> Sequence[Weight]:
 
 
 def names_of(weights: Sequence[Weight]) -> list[tuple[str, int]]:
-    """The name of each weight, and how many of that name come before it: a wrapped layer may repeat them.
+    """The name of each weight, and the number of weights with this name before it. A wrapper can repeat names.
 
     >>> names_of([Weight("kernel", (), True), Weight("bias", (), True), Weight("kernel", (), True)])
     [('kernel', 0), ('bias', 0), ('kernel', 1)]
@@ -92,12 +92,12 @@ def names_of(weights: Sequence[Weight]) -> list[tuple[str, int]]:
 
 
 def neutral(name: str, weight: Weight, dtype: np.dtype[Any]) -> np.ndarray:
-    """A weight that changes nothing."""
+    """A weight that does not change the output of its layer."""
     return np.full([size(axis) or 1 for axis in weight.axes], neutral_value(name), dtype)
 
 
 def neutral_value(name: str) -> float | None:
-    """What a weight of a name is when it changes nothing; None if that is not known.
+    """The value with which a weight of this name does not change the output; None if it is not known.
 
     >>> neutral_value("query_bias"), neutral_value("kernel")
     (0.0, None)
@@ -106,9 +106,9 @@ def neutral_value(name: str) -> float | None:
 
 
 def refuse_used(path: str, name: str, array: np.ndarray) -> None:
-    """Raises BadValue where a layer computes something else without a weight."""
+    """Raises BadValue if a layer would compute different outputs without a weight."""
     if (array != neutral_value(name)).any():
         raise BadValue(
-            f"layer {path!r} would lose its {name}, which is not {neutral_value(name):g} everywhere, and would compute "
-            "something else; pass allow_function_change=True if that is meant"
+            f"layer {path!r} would lose its {name}, which is not {neutral_value(name):g} everywhere, and its outputs "
+            "would change; pass allow_function_change=True to allow this"
         )
