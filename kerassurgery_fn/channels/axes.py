@@ -3,10 +3,10 @@
 An **axis** is one of three things:
 
 - a *channel map*, an integer array of shape (k, n): column p has the ids of position p, and the position is deleted
-  when any of these ids is deleted. k is nearly always 1. It is more where a position belongs to a head *and* to a
+  when any of these ids is deleted. k is nearly always 1. It is larger if a position belongs to a head *and* to a
   place within the head. The id `FIXED` is never deleted;
-- a size, an int, where there are no channels (time, space, a model's input);
-- None, where the size is unknown, too (the batch).
+- a size, an int, for an axis without channels (time, space, a model's input);
+- None, for an axis without channels whose size is unknown (the batch).
 """
 
 from __future__ import annotations
@@ -20,20 +20,21 @@ from kerassurgery_fn.errors import BadValue
 
 Axis = np.ndarray | int | None
 FIXED = -1
-MAX_POSITIONS = 1 << 26  # of a map: the config of a file may state any size, and each position takes 8 bytes
+# The largest number of positions of a map. The config of a file can state any size, and each position takes 8 bytes.
+MAX_POSITIONS = 1 << 26
 
 
 def bounded(count: int) -> int:
-    """The number of positions of a map that is to be made.
+    """The number of positions of a new map.
 
     Raises:
-        BadValue: there would be more of them than any model has.
+        BadValue: the number is larger than in any model.
 
     >>> bounded(8)
     8
     """
     if count > MAX_POSITIONS:
-        raise BadValue(f"{count:,} channels are more than the {MAX_POSITIONS:,} that one model may have")
+        raise BadValue(f"{count:,} channels are more than the {MAX_POSITIONS:,} that one model can have")
     return count
 
 

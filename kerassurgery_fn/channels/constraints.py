@@ -1,4 +1,4 @@
-"""The constraints on channel ids that a walk through a model collects: ties, pins and grids."""
+"""Collects the constraints on channel ids on a walk through a model: ties, pins and grids."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ class Constraints:
             self.pins.append(Pin(axis, reason, output, input))
 
     def tie(self, a: Axis, b: Axis, reason: Reason) -> None:
-        """Makes the positions of two axes be deleted together, one by one. An axis that meets an axis without ids or of
-        another size is pinned."""
+        """Ties the positions of two axes, one by one: both positions of a pair are deleted together. If one axis has no
+        ids, or the sizes differ, the ids are pinned instead."""
         if a is b:
             return
         if not (isinstance(a, np.ndarray) and isinstance(b, np.ndarray)) or a.shape[1] != b.shape[1]:
@@ -60,10 +60,11 @@ class Constraints:
         (self._equalities.pairs if single_rows else self._equalities.composite).append((a, b))
 
     def grid(self, axis: Axis, sizes: Sequence[int], reason: Reason) -> list[Axis]:
-        """An axis seen as a grid: one axis for each of `sizes`. The product of `sizes` is the size of the axis.
+        """The axes of an axis that is reshaped to a grid, one for each of `sizes`. The product of `sizes` is the size
+        of the axis.
 
-        Four channels as a grid of two heads with two places each. A channel has the ids of its head and of its place
-        from now on, and is deleted with either:
+        In the example, four channels become a grid of two heads with two places each. From now on, a channel has the
+        ids of its head and of its place, and is deleted if either of them is deleted:
 
         >>> constraints = Constraints()
         >>> channels = constraints.fresh(4)
@@ -75,10 +76,11 @@ class Constraints:
 
         Each row of the map falls under one of three cases:
 
-        - the row varies along one grid axis only: it already is a row of that axis (heads that were merged before);
-        - the row varies along several grid axes, and is the first such row for each of them: these axes get fresh ids,
+        - the row varies along one grid axis only. It already is a row of that axis, as of heads that were merged
+          before;
+        - the row varies along several grid axes, and is the first such row for each of them. These axes get fresh ids,
           which become the parts of the ids of the row;
-        - the row crosses the grid of an earlier row: no ids of the grid axes could stand for both, so it is pinned.
+        - the row crosses the grid of an earlier row. No ids of the grid axes can describe both rows, so it is pinned.
         """
         if not isinstance(axis, np.ndarray):
             return list(sizes)
@@ -97,15 +99,16 @@ class Constraints:
         return [np.concatenate(rows) if rows else n for rows, n in zip(maps, sizes, strict=True)]
 
     def _rows(self, axis: np.ndarray, sizes: Sequence[int]) -> Iterator[np.ndarray]:
-        """The different rows of a map that have ids, with the parts of earlier grids where they fit these sizes."""
+        """The different rows of a map that have ids. Ids that an earlier grid has split are replaced by their parts, if
+        the parts fit these sizes."""
         rows = {row.tobytes(): row for whole in axis for row in self._rows_of_parts(whole, sizes)}
         return (row for row in rows.values() if (row != FIXED).any())
 
     def _rows_of_parts(self, row: np.ndarray, sizes: Sequence[int]) -> list[np.ndarray]:
         """The rows of the parts of the ids of a row, if they fit a grid of these sizes; otherwise the row itself.
 
-        A grid of (2, 4) that is then seen as (2, 2, 2) gives the ids of its first axis back, and splits only its second
-        axis. Parts are created after the ids that they replace, so that the recursion ends.
+        If a grid of (2, 4) is then reshaped to (2, 2, 2), the ids of its first axis are used again, and only its second
+        axis is split. Parts are created after the ids that they replace, so the recursion ends.
         """
         parts = [self._parts.get(channel_id, ()) for channel_id in row.tolist()]
         # Only a row in which every id has the same number of parts can be replaced by rows of parts.
@@ -121,7 +124,7 @@ class Constraints:
     ) -> dict[int, np.ndarray]:
         """Fresh ids for some axes of a grid, which become the parts of the ids of a row."""
         grid_ids = {i: self.fresh(sizes[i]) for i in axes}
-        # Along the other axes the row is constant, so that they get no ids, only their size.
+        # The row is constant along the other axes, so they get no ids, only their size.
         parts = merge([grid_ids.get(i, n) for i, n in enumerate(sizes)])
         assert isinstance(parts, np.ndarray)
         self._equalities.grids.append((row, parts))
@@ -132,8 +135,8 @@ class Constraints:
     def reshape(self, axes: Sequence[Axis], sizes: Sequence[int | None], reason: Reason) -> list[Axis]:
         """The axes of a reshaped tensor.
 
-        The shortest runs of old and new axes with equal products are reshaped on their own: each is merged and then
-        seen as a grid. Where unknown sizes make that impossible, the ids are pinned.
+        The shortest runs of old and new axes with equal products are reshaped on their own: the old axes are merged,
+        and the result becomes a grid. If unknown sizes make this impossible, the ids are pinned.
         """
         runs = matching_runs([size(axis) for axis in axes], sizes)
         if runs is None:
@@ -159,7 +162,7 @@ class Constraints:
             for j in range(len(sizes))
             if _product(old_sizes[i:]) == _product(sizes[j:])
         ]
-        # The first pair is the longest tail; the batch axis before it is nearly always all that is unknown.
+        # The first pair is the longest tail. Nearly always, only the batch axis before it is unknown.
         i, j = next(((i, j) for i, j in tails if None not in old_sizes[i:]), (len(old_sizes), len(sizes)))
         for axis in axes[:i]:
             self.pin(axis, reason)

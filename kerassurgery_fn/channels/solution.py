@@ -9,7 +9,7 @@ import numpy as np
 
 
 class Reason(NamedTuple):
-    """Why ids are tied or pinned: the words, and the layer that is the cause, if it is a layer.
+    """Why ids are tied or pinned: the words, and the layer that is the cause, if there is one.
 
     >>> str(Reason("joins it with positions that are not channels", "sum_1", "Add"))
     "'sum_1' (Add) joins it with positions that are not channels"
@@ -27,8 +27,8 @@ class Reason(NamedTuple):
 
 
 class Pin(NamedTuple):
-    """Ids that cannot be deleted, and the reason. `output`, `input`: the reason is only that an output, or an input,
-    would change."""
+    """Ids that cannot be deleted, and the reason. `output`, `input`: whether the reason is only that an output, or an
+    input, of the model would change."""
 
     ids: np.ndarray
     reason: Reason
@@ -36,7 +36,11 @@ class Pin(NamedTuple):
     input: bool = False
 
     def holds(self, *, output: bool, input: bool) -> bool:
-        """Whether the pin counts where a change of an output, or of an input, is a reason or is none."""
+        """Whether the pin forbids a deletion.
+
+        Args:
+            output, input: whether a change of outputs, or of inputs, of the model is forbidden.
+        """
         return not (self.output or self.input) or (self.output and output) or (self.input and input)
 
 
@@ -89,7 +93,7 @@ class Solution:
         """The boolean mask of the pinned final ids, shape (ids + 1,).
 
         Args:
-            output, input: whether ids count as pinned where the only reason is that an output, or an input, of the
+            output, input: whether ids also count as pinned if the only reason is that an output, or an input, of the
                 model would change.
         """
         held = [

@@ -1,4 +1,4 @@
-"""The solver of the constraints: components of ties, parts of grids, and pins spread over both.
+"""Solves the constraints: finds the ids that are deleted together, the parts of grids, and the pins of every id.
 
 The solver keeps two tables:
 
@@ -50,8 +50,8 @@ class Equalities(NamedTuple):
 
 
 class Equality(NamedTuple):
-    """Two positions that are deleted together. A position is deleted when any of its ids is deleted. The reason is the
-    reason of the pin where the solver cannot keep the equality in another way."""
+    """Two positions that are deleted together. A position is deleted when any of its ids is deleted. If the solver
+    cannot satisfy the equality in another way, it pins the ids for the `reason`."""
 
     left: tuple[int, ...]
     right: tuple[int, ...]
@@ -67,19 +67,22 @@ def solve(count: int, pins: list[Pin], ties: list[Tie], equalities: Equalities) 
 
 
 class _Solver:
-    """Works in rounds of two steps: work out `parts`, then tie ids where the parts of equal positions differ.
+    """Works in rounds of two steps: first assign `parts`, then tie ids if the parts of equal positions differ.
 
-    Every tie unites two different roots, so that there are at most as many rounds as ids. After the last round,
-    every equality holds by `root` and `parts`, or its ids are pinned.
+    In the example of the module, the first round assigns the parts of channels 0 to 3. The tie of channels 0 and 2 then
+    requires [4, 6] = [5, 6], so head 4 is tied to head 5. In the second round, all equalities hold, so it is the last.
+
+    Every tie unites two different roots, so there are at most as many rounds as ids. After the last round, every
+    equality holds by `root` and `parts`, or its ids are pinned.
     """
 
     def __init__(self, count: int, pins: list[Pin], ties: list[Tie], equalities: Equalities) -> None:
-        # One element more than there are ids: FIXED is -1 and indexes the last.
+        # There is one element more than ids: FIXED is -1, so it indexes the last element.
         self.root = np.arange(count + 1)
         self.pins, self.ties = list(pins), ties
         self.parts: dict[int, list[int]] = {}
         self._unite(equalities.pairs)
-        # Many positions repeat the same equality (a flattened image has one for each pixel): each counts once.
+        # Many positions repeat the same equality (a flattened image has one for each pixel), so duplicates are removed.
         self.equalities = list(dict.fromkeys(self._by_position(equalities)))
         while missing := self._missing_ties():
             left, right = np.array(missing).T
@@ -101,11 +104,15 @@ class _Solver:
         return positions
 
     def _unite(self, pairs: Sequence[Pair]) -> None:
-        """Gives the ids of each pair the same root. All pairs at once: the larger root points to the smaller one, and
-        every id then follows the pointers to their end.
+        """Gives the ids of each pair the same root. In each pass, the larger root of every pair points to the smaller
+        root, and then every id follows the pointers to their end:
 
-        A root is never larger than its ids, so that pointers form no circle. A pass over the pairs removes at least
-        one root, so that the passes end.
+            pairs (0, 2), (2, 3)        root before the pass    0 1 2 3
+                                        pointers                0 1 0 2      2 -> 0 and 3 -> 2
+                                        root after the pass     0 1 0 0
+
+        A root is never larger than its ids, so the pointers form no cycle. Each pass removes at least one root, so the
+        passes end.
         """
         if not pairs:
             return
@@ -116,13 +123,13 @@ class _Solver:
             ends = np.sort(root[np.stack([a, b])], axis=0)
             apart = ends[0] != ends[1]
             a, b, (low, high) = a[apart], b[apart], ends[:, apart]
-            root[high] = low  # where several pairs share a root, one of them wins and the others need another pass
+            root[high] = low  # if several pairs have the same larger root, one pair wins; the others need another pass
             while not np.array_equal(root, shorter := root[root]):
                 root = shorter
         self.root = root
 
     def _without_fixed(self, a: np.ndarray, b: np.ndarray) -> Pair:
-        """The pairs of two ids. An id that is paired with `FIXED` is pinned."""
+        """The pairs without `FIXED`. An id that is paired with `FIXED` is pinned."""
         fixed = (a == FIXED) | (b == FIXED)
         if fixed.any():
             ids = np.concatenate([a[fixed], b[fixed]])
@@ -130,7 +137,8 @@ class _Solver:
         return a[~fixed], b[~fixed]
 
     def _missing_ties(self) -> list[tuple[int, int]]:
-        """The ties without which equalities do not hold. If none helps, the ids of the other equalities are pinned."""
+        """The ties that are needed so that all equalities hold. If there are none, the ids of the equalities that do
+        not hold are pinned."""
         ties: dict[tuple[int, int], None] = {}
         impossible: list[Equality] = []
         for left, right, equality in self._assign_parts():
@@ -139,19 +147,19 @@ class _Solver:
                 impossible.append(equality)
             else:
                 ties.update(dict.fromkeys(pairs))
-        # A tie may make the impossible possible: ids are pinned only when there is no tie left to try.
+        # A new tie can make an impossible equality possible, so ids are only pinned when there are no more ties.
         if not ties:
             for equality in impossible:
                 self._pin(self._roots(equality.left + equality.right), equality.reason)
         return list(ties)
 
     def _assign_parts(self) -> list[Mismatch]:
-        """Works out `parts` from the equalities, and returns the equalities that then do not hold.
+        """Assigns `parts` by the equalities, and returns the equalities that do not hold after that.
 
-        A root that equals several ids gets them as its parts. A root has one list of parts: if another equality has a
-        different list for it, the two lists have to become equal.
+        A root that equals several ids gets these ids as its parts. A root has only one list of parts: if another
+        equality has a different list for it, the two lists must become equal.
         """
-        # From scratch: a new tie may have united roots, or made parts of a root equal.
+        # Starts with empty parts, because a new tie can have united roots, or made parts of a root equal.
         self.parts = {}
         mismatches: list[Mismatch] = []
         for equality in self.equalities:
@@ -170,10 +178,10 @@ class _Solver:
         """Makes two lists of ids equal.
 
         Returns:
-            The ties that do it; no ties if `parts` does it: a single id on one side gets the ids of the other side as
-            its parts. None if neither is possible.
+            The ties that make them equal. They are empty if `parts` makes them equal: a single id on one side gets the
+            ids of the other side as its parts. None if neither is possible.
         """
-        # Parts may have parts themselves. Lists that differ at first sight are often equal after their replacement.
+        # Parts can have parts themselves. Lists that differ are often equal after ids are replaced by their last parts.
         a, b = self._last_parts(left), self._last_parts(right)
         pairs = _pairs_to_tie(a, b)
         if pairs is not None:
@@ -182,11 +190,12 @@ class _Solver:
         if len(short) == 1 and short[0] not in self.parts:
             self.parts[short[0]] = long
             return []
-        # The last parts differ in number, but the lists before their replacement may still match one by one.
+        # The numbers of last parts differ, but the original lists can still match one by one.
         return _pairs_to_tie(left, right)
 
     def _last_parts(self, ids: Iterable[int], above: frozenset[int] = frozenset()) -> list[int]:
-        """The ids with their parts, and the parts of these, in their place. An id inside its own parts stays."""
+        """The ids after each id is replaced by its parts, and these by their parts. An id inside its own parts
+        stays."""
         last: list[int] = []
         for channel_id in ids:
             parts = None if channel_id in above else self.parts.get(channel_id)
@@ -211,8 +220,8 @@ class _Solver:
     def _follow(self, root: int, final_parts: dict[int, tuple[int, ...]], above: frozenset[int]) -> tuple[int, ...]:
         """The parts of a root that have no parts themselves. A root that is one of its own parts is pinned.
 
-        `final_parts` keeps the results, so that each root is followed once; `above` are the roots on the way, so that
-        a circle ends.
+        `final_parts` has the results so far, so that each root is followed once. `above` has the roots on the way to
+        this one, so that the recursion ends in a cycle.
         """
         if root in final_parts:
             return final_parts[root]
@@ -225,8 +234,8 @@ class _Solver:
         return final_parts[root]
 
     def _table(self, final_parts: dict[int, tuple[int, ...]]) -> np.ndarray:
-        """The final ids of every id, shape (k, ids + 1). The first one is repeated where an id has fewer than k."""
-        # A repeated id changes nothing: a position is deleted when any of its ids is deleted.
+        """The final ids of every id, shape (k, ids + 1). If an id has fewer than k final ids, the first is repeated."""
+        # A repeated id has no effect, because a position is deleted when any of its ids is deleted.
         rows = max(map(len, final_parts.values()), default=1)
         of_root = np.repeat(self.root[None], rows, axis=0)
         for root, parts in final_parts.items():
@@ -236,7 +245,7 @@ class _Solver:
         return table
 
     def _reasons(self, table: np.ndarray) -> dict[int, list[Pin]]:
-        """The pins of each final id that has any: a pin on an id is a pin on all its final ids."""
+        """Final id -> its pins, for pinned final ids. A pin on an id is a pin on all its final ids."""
         reasons: dict[int, list[Pin]] = defaultdict(list)
         for pin in self.pins:
             for final in np.unique(table[:, pin.ids[pin.ids != FIXED]]).tolist():
@@ -252,7 +261,8 @@ def _equalities(a: np.ndarray, b: np.ndarray, reason: Reason) -> list[Equality]:
 def _pairs_to_tie(a: list[int], b: list[int]) -> list[tuple[int, int]] | None:
     """The pairs of ids to tie so that two lists of ids are deleted together; None if there are none.
 
-    Shared ids already agree. The others are tied in order; if only one list has others, they are tied to a shared id.
+    Ids that both lists have need no tie. The other ids are tied in order; if only one list has other ids, they are tied
+    to a shared id.
 
     >>> _pairs_to_tie([1, 2], [3, 2]), _pairs_to_tie([1], [1, 2]), _pairs_to_tie([1], [2, 3])
     ([(1, 3)], [(1, 2)], None)

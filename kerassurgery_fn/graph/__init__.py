@@ -1,4 +1,4 @@
-"""A model's config as calls on tensors: reading, selecting layers, rewiring, writing back.
+"""The config of a model as a graph of calls on tensors: to read, select layers, rewire and write back.
 
 `read_graph` reads the config of a snapshot as a `Graph`: the layers of the model, and their calls on tensors. What
 Keras derives from the calls (their numbers, order and shapes) is not part of it. A nested model, or a model that a

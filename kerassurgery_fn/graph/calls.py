@@ -30,8 +30,12 @@ class Constant(NamedTuple):
 
 
 class Inner(NamedTuple):
-    """One call of a layer that wraps a model, such as TimeDistributed: the calls inside the model, the tensor that
-    represents one time step of the layer's input, and the output of the model."""
+    """One call of a layer that wraps a model, such as TimeDistributed.
+
+    - `calls`: the calls inside the model;
+    - `step`: the tensor that represents one time step of the layer's input;
+    - `output`: the output of the model.
+    """
 
     calls: list[Call]
     step: Ref

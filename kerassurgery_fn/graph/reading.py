@@ -1,4 +1,4 @@
-"""The config of a model read as a graph."""
+"""Reads the config of a model as a graph."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from kerassurgery_fn.graph.tensors import Arguments, Node, Port, Shape, Spec, Us
 from kerassurgery_fn.values.kept_results import computed_once, with_record
 from kerassurgery_fn.values.snapshot import Snapshot
 
-SIZES = frozenset([int, type(None)])  # the types of the sizes in a shape; None is an open size
+SIZES = frozenset([int, type(None)])  # the types of the sizes in a shape; None is a variable size
 
 
 @computed_once(with_record)
@@ -53,7 +53,7 @@ def nested(graph: Graph, key: str) -> Graph | None:
     known = graph.read_models.get(key)
     if known is None or known.record is not inner[0]:
         graph.read_models[key] = known = graph_of(inner[0])
-    return known  # not what the dict has by now: graphs that were made of one graph share it
+    return known  # not the entry of the dict, which another graph that shares the dict can have replaced
 
 
 def graph_at(graph: Graph, path: str) -> Graph:
@@ -159,7 +159,7 @@ def as_shape(sizes: Any) -> Shape:
     """A shape from a record.
 
     Raises:
-        BrokenSnapshot: it is not a list of sizes.
+        BrokenSnapshot: the value is not a list of sizes.
     """
     if isinstance(sizes, list) and SIZES.issuperset(map(type, sizes)):
         return tuple(sizes)
@@ -214,7 +214,7 @@ def check_outputs(graph: Graph) -> None:
 
 def check_models(graph: Graph) -> None:
     """Raises BrokenSnapshot if the call of a nested model does not match its inputs, or if an output is read that the
-    nested model does not have. The graphs of the nested models are not read for that."""
+    nested model does not have. The graphs of the nested models are not read for this check."""
     models = {key: layer["config"] for key, layer in graph.layers.items() if is_model(layer)}
     if not models:
         return

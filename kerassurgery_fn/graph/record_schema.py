@@ -100,7 +100,7 @@ FORMS: dict[str, dict[str, Any]] = {
         kwargs=in_document({"additionalProperties": _ref("argument")}),
     )),
     "argument": {
-        "description": "An argument of a call: a tensor by the call that makes it, or lists and mappings of these.",
+        "description": "An argument of a call: a tensor, by the call that computes it, or lists and mappings of these.",
         "items": _ref("argument"),
         "if": {"type": "object"},
         "then": in_document({

@@ -1,4 +1,4 @@
-"""Records of layers and models, as Keras writes them: names, nested and wrapped models, nested lists and dicts."""
+"""Reads the records of layers and models, as Keras writes them: names, nested and wrapped models, lists and dicts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Leaf = TypeVar("Leaf")
 # Three keys that the library adds to a layer's record, beside the config.
 TRAINED = "trainable_weights"  # the indices of the trainable weights, if the config does not determine them
 STATE_WEIGHTS = "state_weights"  # the indices of the weights that are never trained, for classes that are not of Keras
-MEASURED = "measured"  # what running the code of a layer has shown, see `rules/measured.py`
+MEASURED = "measured"  # the result of running the code of a layer, see `rules/measured.py`
 
 
 def is_model(record: Record) -> bool:
@@ -82,7 +82,7 @@ def layers_in(record: Record, place: Location = (), path: str = "") -> Iterator[
 
 @contextmanager
 def reading_config() -> Iterator[None]:
-    """A context that turns every error into a BrokenSnapshot, since a config can be broken in any way."""
+    """A context that turns every error into a BrokenSnapshot, because a config can be broken in any way."""
     try:
         yield
     except SurgeryError:
@@ -103,13 +103,14 @@ def is_input(record: Record) -> bool:
 
 
 def name_of(record: Record) -> str:
-    """The name of a layer. It is beside the config in a Functional model, and where the class writes no name into the
+    """The name of a layer. It is a key of the record in a Functional model, or if the class writes no name into the
     config; otherwise it is in the config."""
     return record.get("name") or record["config"]["name"]
 
 
 def with_name(record: Record, name: str) -> Record:
-    """The record of a layer with another name: in the config if the class writes the name there, otherwise beside it.
+    """The record of a layer with another name: in the config if the class writes the name there, otherwise as a key of
+    the record.
 
     >>> with_name({"config": {"name": "a"}}, "b"), with_name({"config": {"width": 3}}, "b")
     ({'config': {'name': 'b'}}, {'config': {'width': 3}, 'name': 'b'})
@@ -120,7 +121,8 @@ def with_name(record: Record, name: str) -> Record:
 
 
 def join_path(*parts: str) -> str:
-    """
+    """The path of a layer from the names of the models around it and its own name; empty parts are left out.
+
     >>> join_path("", "conv"), join_path("backbone", "conv")
     ('conv', 'backbone/conv')
     """

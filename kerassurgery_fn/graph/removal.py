@@ -1,4 +1,4 @@
-"""Removal of calls from a model and the models nested in it. Their readers read other tensors instead."""
+"""Removes calls from a model and the models nested in it. The readers of a removed call read other tensors instead."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from kerassurgery_fn.values.frozen import get_in, set_in
 class Rewiring:
     """The changes of the calls of a model.
 
-    A call is identified by the path of its layer and its number, an output by these and its index.
+    A call is identified by the path of its layer and the number of the call; an output also has its index.
 
     - `dropped`: the calls that are removed;
     - `shortened`: calls whose first argument is a list -> the indices of the items that are removed from it;
@@ -31,7 +31,7 @@ class Rewiring:
 
 
 def rewire(record: Record, changes: Rewiring, scope: str = "") -> Record:
-    """The record of a model after a rewiring. Layers without calls are removed, and calls are counted anew.
+    """The record of a model after a rewiring. Layers without calls are removed, and calls get new numbers.
 
     The unchanged parts of the record are shared.
     """
@@ -61,7 +61,7 @@ def _key(path: str, scope: str) -> str:
 def _shortened(graph: Graph, changes: Rewiring, scope: str) -> Graph:
     """The graph with its shortened calls, and with the build_config of their layers.
 
-    Keras builds a layer at its first call, so the build_config has the shapes of the first call alone.
+    Keras builds a layer at its first call, so the build_config only has the shapes of the first call.
     """
     for (path, number), removed in changes.shortened.items():
         node = (_key(path, scope), number)

@@ -20,7 +20,7 @@ def redirected(graph: Graph, ports: Mapping[Port, Port], *, but: Collection[Node
 
     Args:
         graph: the graph.
-        ports: tensor -> the tensor that is read instead. If that one is replaced, too, its replacement is read.
+        ports: tensor -> the tensor that is read instead. If the new tensor is replaced, too, its replacement is read.
         but: calls that are left unchanged.
     """
     ports = {old: new for old, new in ports.items() if old != new}

@@ -39,45 +39,45 @@ def of_class(*classes: Any, among: str = "*") -> str:
     return f"{among}@{','.join(concat(map(class_names, classes)))}"
 
 
-def class_names(given: Any) -> list[str]:
-    """The names of classes, given by name or as themselves; one or several.
+def class_names(classes: Any) -> list[str]:
+    """The names of one or several classes; each is a name or a class object.
 
     >>> class_names("Dense"), class_names(["Dense", dict])
     (['Dense'], ['Dense', 'dict'])
     """
-    if isinstance(given, str) and given:
-        return [given]
-    if isinstance(given, type):
-        return [given.__name__]
-    if isinstance(given, (list, tuple, set, frozenset)) and given:
-        return list(concat(map(class_names, given)))
-    raise BadValue(f"{shortened(given)} is not a class of layers; give the class or its name")
+    if isinstance(classes, str) and classes:
+        return [classes]
+    if isinstance(classes, type):
+        return [classes.__name__]
+    if isinstance(classes, (list, tuple, set, frozenset)) and classes:
+        return list(concat(map(class_names, classes)))
+    raise BadValue(f"{shortened(classes)} is not a class of layers; give the class or its name")
 
 
-def as_selector(given: Any) -> Selector:
+def as_selector(value: Any) -> Selector:
     """A selector as data: the name of a Keras layer, a string, or a tuple of strings.
 
     >>> as_selector("conv"), as_selector(["a*", "b"])
     ('conv', ('a*', 'b'))
     """
-    if isinstance(given, str):
-        return given
-    if isinstance(name := getattr(given, "name", None), str):
+    if isinstance(value, str):
+        return value
+    if isinstance(name := getattr(value, "name", None), str):
         return name
-    if (items := items_of(given)) is not None:
+    if (items := items_of(value)) is not None:
         return tuple(concat(map(selectors, items)))
     raise UnknownLayer(
-        f"{shortened(given)} is not a layer: give a name, a path, a pattern, a Keras layer, or several of these"
+        f"{shortened(value)} is not a layer: give a name, a path, a pattern, a Keras layer, or several of these"
     )
 
 
-def selectors(given: Any) -> tuple[str, ...]:
+def selectors(value: Any) -> tuple[str, ...]:
     """The strings of a selector.
 
     >>> selectors("conv"), selectors(["a*", "b"])
     (('conv',), ('a*', 'b'))
     """
-    selector = as_selector(given)
+    selector = as_selector(value)
     return (selector,) if isinstance(selector, str) else selector
 
 
@@ -115,7 +115,7 @@ def find_layers(graph: Graph, selector: Selector, records: Mapping[str, Record] 
 
     Args:
         graph: the model.
-        selector: the selector, see the head of this module.
+        selector: the selector, see the docstring of this module.
         records: path -> record of the layers from which the selector selects; by default all layers, including the
             layers of nested models.
 

@@ -1,4 +1,4 @@
-"""Tensors of one model, and the arguments of its calls."""
+"""The tensors of one model, and the arguments of its calls."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Spec(NamedTuple):
 
 
 class Unfound(Enum):
-    """A placeholder for an argument of a call that is worked out later."""
+    """A placeholder for an argument of a call that is determined later."""
 
     MASK = "mask"
 
@@ -61,8 +61,8 @@ class _Arguments(NamedTuple):
 
 
 class Arguments(_Arguments):
-    """The arguments of a call, with a `Use` for every tensor. They are never changed in place, so what they read is
-    collected once, and shared by all graphs that have the call."""
+    """The arguments of a call, with a `Use` for every tensor. They are never changed in place, so the tensors that they
+    read are collected once, and shared by all graphs with this call."""
 
     @cached_property
     def uses(self) -> tuple[Use, ...]:
@@ -75,7 +75,7 @@ class Arguments(_Arguments):
 
 
 def given_to_model(args: list[Any], kwargs: dict[str, Any]) -> Any:
-    """The argument of a model's call that holds its inputs: the first one, by position or by name."""
+    """The argument of a model's call that contains its inputs: the first argument, by position or by name."""
     return args[0] if args else kwargs.get("inputs", next(iter(kwargs.values())))
 
 

@@ -1,4 +1,4 @@
-"""The trace of a graph: each call of a nested model is replaced by the calls inside the model."""
+"""Traces a graph: each call of a nested model is replaced by the calls inside the model."""
 
 from __future__ import annotations
 
@@ -80,7 +80,12 @@ class _Tracer:
         self.inner: dict[tuple[Location, tuple[int, ...]], Inner] = {}
 
     def model(self, frame: _Frame, given: Any) -> list[Ref]:
-        """Adds the calls of a model that is called on `given`, or on its own inputs if that is None; its outputs."""
+        """Adds the calls of a model that is called on some tensors, and returns its outputs.
+
+        Args:
+            frame: the call of the model.
+            given: the argument of the call; None if the model has its own inputs.
+        """
         graph, tensors = frame.graph, {} if given is None else bound(frame.graph.inputs, given)
         for key, number in graph.sources:
             frame.computed[key, number] = self.input(frame, key, tensors.get(key))
@@ -104,7 +109,7 @@ class _Tracer:
         return tensor
 
     def call(self, frame: _Frame, node: Node) -> Ref | list[Ref]:
-        """Adds a call of a layer, or the calls inside it if it is a model; its output tensors."""
+        """Adds a call of a layer, or the calls inside the layer if it is a model, and returns the output tensors."""
         key, number = node
         record, place = frame.graph.records[key], frame.place_of(key)
         output = Ref(frame.path_of(key), (*frame.node, number), 0)
@@ -167,7 +172,7 @@ class _Tracer:
         return tree
 
     def read(self, frame: _Frame, use: Use) -> Ref:
-        """The tensor that a call reads. Its recorded shape is the one at its first reader."""
+        """The tensor that a call reads. Its recorded shape is the shape at its first reader."""
         ref = frame.tensor(use.port)
         if use.spec is not None:
             self.recorded.setdefault(ref, use.spec.shape)

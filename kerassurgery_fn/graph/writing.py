@@ -1,4 +1,4 @@
-"""The record of a graph, exactly as Keras writes it."""
+"""Writes the record of a graph, exactly as Keras writes it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ def record_of(graph: Graph, spec: Callable[[Port], Spec]) -> Record:
 
 
 def is_chain(graph: Graph, order: list[Node]) -> bool:
-    """Whether the calls are a chain from the input to the output: each reads the output of the call before it only."""
+    """Whether the calls are a chain from the input to the output: each call only reads the output of the call
+    before."""
     port = graph.inputs
     for node in order:
         if node in graph.calls:

@@ -63,7 +63,7 @@ class FrozenList(list[Any]):
 
 
 def freeze(value: Any) -> Any:
-    """The value with all its dicts, lists and tuples frozen. Frozen parts are shared, not copied.
+    """The value with immutable dicts and lists in place of all dicts, lists and tuples. Frozen parts are shared.
 
     >>> freeze({"a": [1, (2, 3)]})
     {'a': [1, [2, 3]]}

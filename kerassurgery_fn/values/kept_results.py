@@ -1,17 +1,18 @@
-"""Results that are computed once.
+"""Keeps results so that they are computed once.
 
-A snapshot is immutable, so a result that follows from it is kept with it and goes with it. A result that follows from
-the record alone is kept with the record, so that it is handed on to every snapshot with the same record, such as the
-result of an edit that changes weights only:
+A snapshot is immutable, so a result that depends on it is stored with the snapshot, and freed together with it. A
+result that only depends on the record is stored with the record. So it is shared by all snapshots with the same record,
+such as the result of an edit that only changes weights:
 
     snapshot a --+--> results of a: channel flow, cost
-                 +--> results of the record: graph, channel flow as far as it does not depend on weights
+                 +--> results of the record: graph, channel flow if it does not depend on weights
                  |            ^
     snapshot b --+            '... weak reference ... table: id of a record -> its results
 
-Snapshots own the results of their record, the table does not: with the last snapshot of a record its results go at
-once, without the garbage collector. So no result may refer to a snapshot, nor one of a record to arrays of weights.
-Results are in no field of a snapshot, so they are neither compared nor pickled.
+Snapshots own the results of their record; the table only has weak references. When the last snapshot of a record is
+freed, its results are freed at once, without the garbage collector. For this reason, no result may refer to a snapshot,
+and no result of a record may refer to arrays of weights. Results are not in a field of a snapshot, so they are neither
+compared nor pickled.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ Results = dict[Hashable, tuple[Hashable, Any]]  # (function, arguments) -> (stat
 
 
 class ResultsOfRecord:
-    """The results that follow from one record. The record is held, so that its id cannot become another record's."""
+    """The results that depend on one record. They refer to the record, so that no other record can get its id."""
 
     def __init__(self, record: Mapping[str, Any]) -> None:
         self.record = record
@@ -39,38 +40,39 @@ _BY_RECORD: WeakValueDictionary[int, ResultsOfRecord] = WeakValueDictionary()
 
 
 def results_of_record(record: Mapping[str, Any]) -> ResultsOfRecord:
-    """The results of a record; those of other snapshots with the very same record, if there are any."""
+    """The results of a record, shared with other snapshots that have the same record object."""
     known = _BY_RECORD.get(id(record))
     return _BY_RECORD.setdefault(id(record), ResultsOfRecord(record)) if known is None else known
 
 
 def with_owner(owner: Any) -> Results:
-    """The results that are kept with a snapshot, or with another immutable object that has a `_results`."""
+    """The results that are stored with a snapshot, or with another immutable object that has an attribute
+    `_results`."""
     return owner._results
 
 
 def with_record(snapshot: Any) -> Results:
-    """The results that are kept with the record of a snapshot."""
+    """The results that are stored with the record of a snapshot."""
     return snapshot._results_of_record.results
 
 
 def stateless() -> Hashable:
-    """The state of a function that depends on its arguments only."""
+    """The state of a function that only depends on its arguments."""
     return None
 
 
 def computed_once(
     kept: Callable[[Any], Results] = with_owner, state: Callable[[], Hashable] = stateless
 ) -> Callable[[Function], Function]:
-    """Decorates a pure function of an immutable object, and of hashable arguments, so that a result is computed once.
+    """Decorates a pure function of an immutable object and hashable arguments, so that each result is computed once.
 
-    Two threads may compute the same result twice, and neither gets a wrong one: the state is read before the
-    computation starts, so a result that was computed while the state changed counts as one of the old state.
+    Two threads can compute the same result twice, but neither gets a wrong result: the state is read before the
+    computation starts, so a result that was computed during a change of the state belongs to the old state.
 
     Args:
-        kept: where the results of an object are kept: `with_owner`, or `with_record` for a function of a snapshot that
-            depends on its record only.
-        state: what the function depends on beside its arguments, such as the version of a table. A result of another
+        kept: object -> its stored results: `with_owner`, or `with_record` for a function of a snapshot that only
+            depends on its record.
+        state: what the function depends on besides its arguments, such as the version of a table. A result of another
             state is computed again.
 
     >>> from types import SimpleNamespace
@@ -103,7 +105,7 @@ _NEVER = object()
 
 
 def protect(*values: Any) -> None:
-    """Makes the arrays among some values read-only: a result that is kept is everybody's."""
+    """Makes the arrays among some values read-only, because all callers share a stored result."""
     for value in values:
         if isinstance(value, np.ndarray):
             value.flags.writeable = False

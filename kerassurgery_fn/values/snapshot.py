@@ -25,9 +25,9 @@ class Snapshot:
     - `record`: the result of `keras.saving.serialize_keras_object(model)` after a round trip through JSON. Its keys are
       `module`, `class_name`, `config`, `registered_name`, `build_config` and, for a compiled model, `compile_config`.
       The record of a layer also has `trainable_weights`, the indices of its trainable weights, if only some are
-      trainable and the config does not say which. The record of a layer of a user's class has `state_weights`, the
-      indices of the weights that training never changes, where their names do not tell. `measured` has what running the
-      code of a layer has shown, where the library has no rule for it;
+      trainable and the config does not say which. The record of a custom layer has `state_weights`, the indices of the
+      weights that training never changes, if their names do not say it. `measured` is the result of running the code of
+      a layer for which the library has no rule;
     - `weights`: layer path (`backbone/conv_1` inside a nested model) -> read-only arrays, in the order of
       `layer.get_weights()`. Layers without weights have no entry;
     - `training`: the optimizer's state, see `Training`, or None.
@@ -134,14 +134,16 @@ class Training:
 
 
 def _check_types(record: Any, weights: Any, training: Any) -> None:
-    """Raises BrokenSnapshot where a field of a snapshot has the wrong type."""
+    """Raises BrokenSnapshot if a field of a snapshot has the wrong type."""
     if not isinstance(record, Mapping):
         raise BrokenSnapshot(f"a snapshot's record must be a mapping, not {type(record).__name__}; use capture(model)")
     if not isinstance(weights, Mapping):
-        raise BrokenSnapshot(f"a snapshot's weights must map paths to arrays, and are {type(weights).__name__}")
+        raise BrokenSnapshot(f"a snapshot's weights must be a mapping of paths to arrays, not {type(weights).__name__}")
     for path, arrays in weights.items():
         if not isinstance(path, str) or not isinstance(arrays, (list, tuple)) or not all(map(_is_array, arrays)):
-            raise BrokenSnapshot(f"a snapshot's weights must be tuples of numpy arrays by path; {path!r} is not")
+            raise BrokenSnapshot(
+                f"a snapshot's weights must be a mapping of paths to tuples of numpy arrays; the entry {path!r} is not"
+            )
     if training is not None and not isinstance(training, Training):
         raise BrokenSnapshot(f"a snapshot's training must be a Training or None, not {type(training).__name__}")
 

@@ -1,4 +1,4 @@
-"""Tables as data, and their text and HTML for terminals and notebooks."""
+"""Tables as data, with text for terminals and HTML for notebooks."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Table:
 
 
 class ShownAsTable:
-    """A value that its `table()` shows: on a console, by `rich.print` and in a notebook."""
+    """A value that is shown as its `table()`: on a console, by `rich.print` and in a notebook."""
 
     def table(self) -> Table:
         raise NotImplementedError
@@ -112,7 +112,7 @@ def show(cell: Cell) -> str:
 
 
 def spans(positions: Sequence[int], most: int = 12) -> str:
-    """Positions as text: runs, and the number of positions that are left out.
+    """Positions as text: the first runs, and the number of other positions.
 
     >>> spans([0, 1, 2, 5, 7, 8]), spans(range(0, 100, 2), most=3)
     ('0-2 5 7-8', '0 2 4 and 47 more')

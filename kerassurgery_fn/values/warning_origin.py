@@ -1,4 +1,4 @@
-"""Warnings that point at the line that called the library."""
+"""Issues warnings with the location of the line that called the library."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import warnings
 
 
 def warn(message: str, category: type[Warning] = UserWarning) -> None:
-    """Warns with the location of the line that called the library, however deep the call is inside the library."""
+    """Warns with the location of the line that called the library, at any depth of calls inside the library."""
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None and _is_in_library(frame.f_globals.get("__name__", "")):
         frame, level = frame.f_back, level + 1
@@ -15,5 +15,5 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
 
 
 def _is_in_library(module: str) -> bool:
-    """Whether a module belongs to the library, or to what runs the scopes of the library (`with ...`)."""
+    """Whether a module belongs to the library, or is `contextlib`, which runs the library's context managers."""
     return module.partition(".")[0] in (__name__.partition(".")[0], "contextlib")
