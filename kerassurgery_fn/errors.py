@@ -49,7 +49,7 @@ class TakenNode(SurgeryError):
 
 
 class NoChannels(SurgeryError):
-    """The layer produces no channels, or no channels of this kind."""
+    """The layer creates no channels, or no channels of this kind."""
 
 
 class ChannelOutOfRange(SurgeryError):
@@ -81,7 +81,7 @@ class NotASnapshot(SurgeryError):
 
 
 class HiddenState(SurgeryError):
-    """A layer has state that is neither in its config nor in its weights, so that a rebuilt model would lose it."""
+    """A layer has state that is neither in its config nor in its weights, so a rebuilt model would lose this state."""
 
 
 class BrokenSnapshot(SurgeryError):
@@ -153,7 +153,7 @@ class NotFoldable(SurgeryError):
 
 
 class NoHead(SurgeryError):
-    """The layer is not a head: its channels are not the classes of an output, or are used elsewhere, too."""
+    """The layer is not a head: its channels are not the classes of an output, or other layers use them, too."""
 
 
 class NoBlock(SurgeryError):

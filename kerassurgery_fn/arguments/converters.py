@@ -71,7 +71,7 @@ def as_live_layer(value: Any, name: str = "layer") -> Any:
 
 
 def as_flag(value: Any, name: str) -> bool:
-    """The value as a Python bool. numpy bools are accepted, too.
+    """The value as a Python bool. numpy bools are also accepted.
 
     Raises:
         BadValue: the value is neither True nor False.

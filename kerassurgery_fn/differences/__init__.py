@@ -1,4 +1,4 @@
-"""Differences between models as data: `patch(a, diff(a, b)) == b`. Slices of `a` are noted, only new values stored."""
+"""Differences between models as data: `patch(a, diff(a, b)) == b`. Only values that `a` does not have are stored."""
 
 from kerassurgery_fn.differences.changes import Picks, Stored, Trained
 from kerassurgery_fn.differences.comparing import diff

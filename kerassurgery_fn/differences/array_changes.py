@@ -1,4 +1,4 @@
-"""The changes of arrays: slices of the old array, and the elements that differ from them."""
+"""Describes a new array by slices of the old array, and by the elements that differ from these slices."""
 
 from __future__ import annotations
 
@@ -22,14 +22,15 @@ from kerassurgery_fn.values.snapshot import Snapshot, Training
 
 TrainingChange = Trained | Literal["same", "none"]
 MAX_DIFFERING = 0.5  # slices in which more than this share of the elements differ are a coincidence
-MAX_SPARSE = 0.8  # elements are stored one by one if that takes at most this share of the whole array
+MAX_SPARSE = 0.8  # elements are stored one by one if they take at most this share of the bytes of the whole array
 SAME = object()
 
 
 class ArrayChanges:
-    """The changes of arrays, with one table of the positions picked from their axes.
+    """The changes of arrays, with one table of the positions that are picked from axes.
 
-    Many arrays share their positions: the kernel, the bias and the consumers of a pruned layer all refer to one entry.
+    Many arrays share an entry of the table: the kernel, the bias and the consumers of a pruned layer have the same
+    positions.
     """
 
     def __init__(self) -> None:
@@ -38,7 +39,8 @@ class ArrayChanges:
         self._known = KnownPositions()
 
     def of_layer(self, a: Snapshot, b: Snapshot, path: str, source: str | None) -> Any:
-        """The change of a layer's weights: `SAME`, None if the layer has no weights any more, or a piece for each."""
+        """The change of a layer's weights: `SAME`; None if the layer no longer has weights; or a change for each
+        weight."""
         before = a.weights.get(source) if source is not None else None
         after = b.weights.get(path)
         if after is None:
@@ -62,7 +64,7 @@ class ArrayChanges:
     def piece(self, old: np.ndarray | None, new: np.ndarray) -> Piece:
         """The change of an array: None, slices of the old array, or new values.
 
-        Elements that differ from the slices are stored one by one where that is smaller than the whole array.
+        Elements that differ from the slices are stored one by one if they need less space than the whole array.
         """
         if old is not None and same_bits((old,), (new,)):
             return None
@@ -105,7 +107,7 @@ class ArrayChanges:
 
 
 def same_bits(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> bool:
-    """Whether arrays are equal to the last bit, -0.0 and NaN included. Shared arrays are not compared."""
+    """Whether arrays are equal to the last bit, including -0.0 and NaN. Shared arrays are not compared."""
     if len(a) != len(b):
         return False
     return all(
@@ -120,7 +122,7 @@ def _differing(old: np.ndarray, new: np.ndarray, axes: Sequence[Positions]) -> n
 
 
 def relative_change(old: np.ndarray, new: np.ndarray) -> float | None:
-    """The norm of a change divided by the norm of the old values; None if that is not a number."""
+    """The norm of a change divided by the norm of the old values; None if the result is not a finite number."""
     if old.dtype.kind not in "fiu" and old.dtype.name != "bfloat16":
         return None
     before, after = old.astype(np.float64), new.astype(np.float64)

@@ -1,4 +1,4 @@
-"""The parts of a difference: frozen dataclasses that a document can hold."""
+"""The parts of a difference: frozen dataclasses that can be written to a document."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ class Stored:
     Without `picks` and `mask`, `values` is the whole array. With them, the array consists of the slices `picks` of the
     old array, except for the elements where `mask` (one bit for each element) is true; these are in `values`.
 
-    `moved` is how far the elements moved: the norm of the change divided by the norm of the old elements. It is None if
-    there are no old elements to compare with.
+    `moved` is the norm of the change divided by the norm of the old elements. It is None if there are no old elements
+    to compare with.
     """
 
     values: np.ndarray = field(repr=False)
@@ -124,7 +124,7 @@ class Changes:
     - `appeared`, `dropped`: layer -> JSON pointer -> a value that only the new record has, or only the old one;
     - `picks`: the table of positions that `weights` and `channels` refer to;
     - `weights`: layers with changed weights -> the change of each array; None if the layer has no weights any more;
-    - `channels`: address of a layer's channels -> the channels that are left, as an index into `picks`;
+    - `channels`: address of a layer's channels -> the channels that the new model still has, as an index into `picks`;
     - `training`: the change of the optimizer's state, or "same", or "none" if the new model has none;
     - `result`: digests of the new record and arrays, which `patch` checks; None if they are unknown.
     """
@@ -161,7 +161,7 @@ class Changes:
 
 
 def as_diff(value: Any, name: str = "difference") -> Changes:
-    """The difference, checked.
+    """The value, if it is a difference of two models.
 
     Raises:
         BadValue: the value is not a difference.

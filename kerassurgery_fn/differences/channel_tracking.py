@@ -1,14 +1,15 @@
-"""Finds the channels that are left of a model whose values have all changed: pruned, and then fine-tuned.
+"""Finds the kept channels of a model whose values have all changed, because it was pruned and then fine-tuned.
 
-Channels are tracked through the graph, from the inputs on. The channels that a layer reads are known from the layers
-before it; every slice of its kernel is then compared with all slices of the old kernel, and comes from the nearest one:
+Channels are tracked through the graph, starting at the inputs. The channels that a layer reads are known from the
+layers before it. Then every slice of its kernel is compared with all slices of the old kernel, and matched with the
+nearest:
 
     old kernel   (9 inputs, 6 channels)
     new kernel   (7 inputs, 3 channels)     inputs known to be 0, 1, 2, 4, 5, 7, 8 of the old model
     compare each of the 3 columns with the 6 old columns, at these 7 inputs -> channels 1, 2, 5
 
-The result is only shown to people (which channels are left, how far the values have moved). `patch` does not use it, so
-that a wrong guess does no harm.
+The result is only shown to users (which channels are kept, how much the values have changed). `patch` does not use it,
+so a wrong guess does no harm.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class ChannelTracking:
         a, b: the old and the new model.
         flows: their channel flows.
         sources: path of a layer of `b` -> path of the layer of `a` that it comes from.
-        known: (layer of `b`, kind of channels) -> the old positions, where they are known already.
+        known: (layer of `b`, kind of channels) -> the old positions, if they are already known.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class ChannelTracking:
         self.old, self.new = flows
         self.old_ids = np.full(self.new.solution.table.shape[1], NEW, np.int64)  # new final id -> old final id
         self.found: dict[ProducerKey, Positions] = {}
-        # Producers are in the order of the graph: what a layer reads is known when its own channels are looked for.
+        # Producers are in the order of the graph, so the channels that a layer reads are known before its own channels.
         for (path, kind), after in self.new.producers.items():
             before = self.old.producers.get((sources.get(path, ""), kind))
             positions = None if before is None else self._track(before, after, known.get((path, kind)))
@@ -59,7 +60,7 @@ class ChannelTracking:
                 self.found[path, kind] = positions
 
     def _track(self, before: Producer, after: Producer, known: Positions | None) -> Positions | None:
-        """The old positions of a layer's channels: known, or by the ids that they share, or by the nearest values."""
+        """The old positions of a layer's channels: the known positions, or by shared ids, or by the nearest values."""
         positions = self.positions(before.axis, after.axis) if known is None else known
         if positions is None or (positions == NEW).any():
             return self._by_nearest_values(before, after)
@@ -82,7 +83,7 @@ class ChannelTracking:
             return None
         pairs = list(zip(old_weights[slot].axes, new_weights[slot].axes, strict=False))
         positions = [self.positions(before, after) for before, after in pairs]
-        known = [found for found in positions if found is not None and (found != NEW).all()]
+        known = [matched for matched in positions if matched is not None and (matched != NEW).all()]
         return known if len(known) == len(pairs) else None
 
     def _note(self, before: Axis, after: Axis, positions: Positions) -> None:
@@ -120,12 +121,12 @@ class ChannelTracking:
 
 
 def nearest(old: np.ndarray, new: np.ndarray, others: Sequence[Positions | None], axis: int) -> Positions | None:
-    """For each slice of `new` along an axis, the nearest slice of `old`; None if the answer is not clear.
+    """For each slice of `new` along an axis, the nearest slice of `old`; None if the result is ambiguous.
 
-    It is clear if all nearest slices differ and the values have changed by at most `MAX_CHANGE`.
+    It is ambiguous if two slices have the same nearest slice, or if the values have changed by more than `MAX_CHANGE`.
 
     Args:
-        others: the old positions of the other axes, `NEW` where they are unknown.
+        others: the old positions of the other axes, with `NEW` for unknown positions.
 
     >>> a = np.random.default_rng(0).standard_normal((9, 6))
     >>> nearest(a, a[:, [1, 2, 5]] * 1.01, [np.arange(9), None], 1)
@@ -140,7 +141,8 @@ def nearest(old: np.ndarray, new: np.ndarray, others: Sequence[Positions | None]
     old_sample = [positions[index] for positions, index in zip(other_axes, sample, strict=True)]
     old_rows = np.asarray(np.moveaxis(old, axis, 0)[:, *old_sample], np.float32)
     new_rows = np.asarray(np.moveaxis(new, axis, 0)[:, *sample], np.float32)
-    # The largest cosine is the nearest slice, whatever the scale: fine-tuning may scale a channel as a whole.
+    # The nearest slice has the largest cosine. The scale does not matter, because fine-tuning can scale a whole
+    # channel.
     old_units, new_units = _unit_rows(old_rows), _unit_rows(new_rows)
     positions = (new_units @ old_units.T).argmax(axis=1)
     matched = old_rows[positions]
@@ -154,9 +156,9 @@ def _unit_rows(rows: np.ndarray) -> np.ndarray:
     return rows / (np.linalg.norm(rows, axis=1, keepdims=True) + 1e-12)
 
 
-def _positions_of(olds: np.ndarray, wanted: np.ndarray) -> Positions:
-    """The position of each wanted value in `olds`; `NEW` for values that are not there. The k-th occurrence of a value
-    is found at its k-th occurrence in `olds`.
+def _positions_of(olds: np.ndarray, values: np.ndarray) -> Positions:
+    """The position in `olds` of each value; `NEW` for values that `olds` does not have. The k-th occurrence of a value
+    is matched with its k-th occurrence in `olds`.
 
     >>> _positions_of(np.array([7, 8, 7, 8]), np.array([8, 8, 9, -1]))
     array([ 1,  3, -1, -1])
@@ -164,7 +166,7 @@ def _positions_of(olds: np.ndarray, wanted: np.ndarray) -> Positions:
     places = groupby(olds.tolist().__getitem__, range(len(olds)))
     occurrences: dict[int, int] = defaultdict(int)
     positions = []
-    for value in wanted.tolist():
+    for value in values.tolist():
         k = occurrences[value]
         occurrences[value] += 1
         positions.append(places[value][k] if value != NEW and k < len(places.get(value, ())) else NEW)

@@ -1,4 +1,4 @@
-"""`diff`: what changed between two models, as data."""
+"""`diff`: compares two models and returns the changes as data."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from kerassurgery_fn.values.snapshot import Snapshot
 
 @takes(a=as_snapshot, b=as_snapshot)
 def diff(a: Snapshot, b: Snapshot) -> Diff:
-    """What changed from `a` to `b`: layers, config, channels, values. `patch(a, diff(a, b)) == b` holds exactly.
+    """The changes from `a` to `b`: layers, config, channels, values. `patch(a, diff(a, b)) == b` holds exactly.
 
-    Layers are matched by name, weights, config or place, and channels by the elements of the arrays, so that it does
-    not matter how `b` was made. Whatever `b` has in common with `a` is noted as slices; only new values are stored.
+    Layers are matched by name, weights, config or place, and channels by the elements of the arrays, so it does not
+    matter how `b` was created from `a`. Arrays are described by slices of arrays of `a`; only new values are stored.
     """
     old, new = split_record(a.record), split_record(b.record)
     sources = match_layers(old, new, a.weights, b.weights)
@@ -72,7 +72,7 @@ class _ConfigChanges:
 
 
 def _config_changes(old: Record, new: Record) -> _ConfigChanges:
-    """How a layer's record differs from the record that it comes from, without the list of a model's layers."""
+    """The changes of a layer's record, without the list of layers of a model."""
     config = _ConfigChanges()
     layers = layers_place(new)
     for place, before, after in changes(old, new):
@@ -92,7 +92,7 @@ def _nonempty(by_layer: Mapping[str, dict[str, Any]]) -> FrozenDict:
 
 
 def _orders(old: LayerRecords, new: LayerRecords, sources: Mapping[str, str]) -> Iterator[tuple[str, tuple[Any, ...]]]:
-    """The layers of each model that has other layers than before, or in another order."""
+    """Path and layers of each model that has other layers than before, or the same layers in another order."""
     for path, source in sources.items():
         names, before = layers_of(new[path]), layers_of(old[source])
         if names is not None and before is not None and list(names) != list(before):
@@ -125,8 +125,8 @@ def runs(before: Sequence[str], names: Sequence[str]) -> tuple[str | tuple[int, 
 class _KeptChannels:
     """The channels of each layer that the new model still has.
 
-    Two sources: the positions picked from an axis of a weight that has one position for each channel; and, for layers
-    with all values changed, the nearest channels (`ChannelTracking`).
+    They come from the positions that are picked from an axis of a weight with one position for each channel. For layers
+    whose values have all changed, they are the nearest channels (`ChannelTracking`).
     """
 
     def __init__(
@@ -143,8 +143,8 @@ class _KeptChannels:
         try:
             self._find(b, pieces, arrays)
         except Exception:
-            # Channels are shown to people and not needed to patch. `diff` also compares records that only look like
-            # models, of which the analysis may fail in any way.
+            # Channels are only shown to users; `patch` does not need them. `diff` also compares records that only look
+            # like models, and the analysis of such a record can raise any exception.
             self.kept, self._tracking = {}, None
 
     def _find(self, b: Snapshot, pieces: Mapping[str, Pieces | None], arrays: ArrayChanges) -> None:
@@ -163,7 +163,7 @@ class _KeptChannels:
                 self.kept[address_of(new, new.producers[path, kind])] = index
 
     def with_distances(self, pieces: Pieces | None, path: str) -> Pieces | None:
-        """The pieces of a layer; whole arrays of new values with their distance from the old channels."""
+        """The changes of a layer's arrays. Arrays that are stored whole get their distance from the old channels."""
         if pieces is None or self._tracking is None:
             return pieces
         return tuple(self._with_distance(piece, path, slot) for slot, piece in enumerate(pieces))
@@ -183,14 +183,14 @@ def _is_stored_whole(piece: Piece) -> bool:
 
 
 def _picked_channels(flow: Flow, path: str, kind: str, pieces: Pieces) -> int | None:
-    """The positions picked from the channels of a layer in a weight of its own, as an index; None if there are none."""
+    """The positions picked from the channels of a layer in one of its weights, as an index; None if there are none."""
     if (path, kind) not in flow.producers:
         return None
     channels = flow.producers[path, kind].axis
     for weight, piece in zip(flow.weights.get(path, ()), pieces, strict=False):
         picks = piece.picks if isinstance(piece, Stored) else piece
         for axis, pick in zip(weight.axes, picks or (), strict=False):
-            # A bias often is all zeros, so that its positions are a guess.
+            # A bias is not used, because it is often all zeros, so its positions are a guess.
             if pick is not None and len(weight.axes) > 1 and same_axis(axis, channels):
                 return pick
     return None

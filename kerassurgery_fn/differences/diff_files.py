@@ -1,4 +1,4 @@
-"""Differences as JSON, with the arrays in the document or in a second file."""
+"""Writes differences as JSON, with the arrays in the document or in a second file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SMALL = 64  # an array of at most this many bytes is written in the document its
 
 @takes(difference=as_diff)
 def encode_diff(difference: Diff) -> dict[str, Any]:
-    """A difference as JSON-ready data, arrays included."""
+    """A difference as JSON-ready data, including its arrays."""
     return to_document(difference, DIFF)
 
 
@@ -43,8 +43,8 @@ def decode_diff(data: Any, beside: Mapping[str, np.ndarray] | None = None) -> Di
 def save_diff(difference: Diff, path: str | os.PathLike[str]) -> None:
     """Writes a difference to a file. The same difference gives the same bytes.
 
-    Arrays of more than a few elements go to a second file with `.npz` after the name, so that the document stays short
-    enough to review. If nothing is new, there is no second file.
+    Arrays with more than a few elements are written to a second file with `.npz` after the name, so that the document
+    stays short enough to review. If there are no such arrays, there is no second file.
 
     Raises:
         BadFile: a file cannot be written.
@@ -61,7 +61,7 @@ def save_diff(difference: Diff, path: str | os.PathLike[str]) -> None:
         return {"dtype": dtype_name(array, place), "shape": list(array.shape), "name": name}
 
     text = dumps(to_document(difference, DIFF, sink)).encode("utf-8")
-    # The arrays are written first: a document never refers to arrays that are not there yet.
+    # The arrays are written first, so that a document never refers to arrays that are not written yet.
     if arrays:
         content = io.BytesIO()
         np.savez(content, **arrays)  # type: ignore[arg-type]
@@ -96,7 +96,7 @@ def beside(path: Path) -> Path:
 
 
 def _arrays(path: Path, max_bytes: int) -> dict[str, np.ndarray]:
-    """The arrays in a file. They are plain bytes; loading them runs no code."""
+    """The arrays in a file. They are plain bytes, so loading them runs no code."""
     try:
         with zipfile.ZipFile(path) as members:
             total = sum(member.file_size for member in members.infolist())

@@ -1,4 +1,4 @@
-"""The record of a model split into one record for each layer, by path; the model itself has the empty path.
+"""Splits the record of a model into one record for each layer, by path. The model itself has the empty path.
 
 The record of a model, or of a layer that wraps a model, has the names of its layers in place of their records.
 """
@@ -16,10 +16,10 @@ LayerRecords = Mapping[str, Record]
 
 
 def split_record(record: Record, path: str = "") -> dict[str, Record]:
-    """The record of each layer by path, every model before its layers.
+    """The record of each layer by path; every model comes before its layers.
 
     Raises:
-        BrokenSnapshot: the record has no layers, layers without names, or two layers of the same name.
+        BrokenSnapshot: the record has no layers, layers without names, or two layers with the same name.
 
     >>> dense = {"class_name": "Dense", "config": {"name": "a"}}
     >>> split_record({"config": {"layers": [dense]}})
@@ -48,7 +48,7 @@ def _named_layers(record: Record, path: str) -> tuple[list[Record], list[str]]:
 
 
 def join_records(path: str, record_at: Callable[[str], Record]) -> Record:
-    """The record of a model or layer, put together from the records that a function gives by path."""
+    """The record of a model or layer, joined from the records that a function returns for each path."""
     record = record_at(path)
     if (names := layers_of(record)) is None:
         return record

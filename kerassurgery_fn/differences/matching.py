@@ -1,4 +1,4 @@
-"""Matches the layers of two models: from which layer of the old model does each layer of the new one come?"""
+"""Matches the layers of two models: finds the layer of the old model from which each layer of the new model comes."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from kerassurgery_fn.values.snapshot import Training, Weights
 def match_layers(old: LayerRecords, new: LayerRecords, old_weights: Weights, new_weights: Weights) -> dict[str, str]:
     """Path of a layer of the new model -> path of the old layer that it comes from. Added layers have no entry.
 
-    Four passes, from certain to likely; each looks only at the layers that are not matched yet:
+    There are four passes, from certain to likely. Each pass only matches layers that are not matched yet, by
 
     1. the same name in the same model;
     2. the same weights, even if another layer has the same source (a copied layer);
     3. the same config, apart from the name;
-    4. the same class, directly behind a layer that is matched (a layer that was renamed and pruned):
+    4. the same class, directly after a matched layer (a layer that was renamed and pruned):
 
             old   a -> conv_1 (8 units) -> c
             new   a -> stem   (5 units) -> c        stem comes from conv_1
@@ -38,7 +38,7 @@ def match_layers(old: LayerRecords, new: LayerRecords, old_weights: Weights, new
 
 
 class _Matching:
-    """The passes of `match_layers`. A layer that has a source keeps it. `free`: the old layers that are no source."""
+    """The passes of `match_layers`. A layer with a source keeps it. `free` has the old layers that are not a source."""
 
     def __init__(self, old: LayerRecords, new: LayerRecords, old_weights: Weights, new_weights: Weights) -> None:
         self.old, self.new = old, new
@@ -55,7 +55,7 @@ class _Matching:
         return [path for path in self.new if path not in self.sources]
 
     def by_name(self) -> None:
-        """Matches layers of the same name in matched models. Models come before their layers, so that one pass does."""
+        """Matches layers of the same name in matched models. Models come before their layers, so one pass is enough."""
         for path in self.new:
             model = parent(path)
             source = path if model is None else join_path(self.sources.get(model, model), path.rpartition("/")[2])
@@ -63,20 +63,20 @@ class _Matching:
                 self.match(path, source)
 
     def both_models_or_both_layers(self, path: str, source: str) -> bool:
-        """Whether the new record can come from the old one: a model never comes from a layer that is not a model."""
+        """Whether both records are models, or both are layers. A model never comes from a layer that is not a model."""
         return (layers_of(self.new[path]) is None) == (layers_of(self.old[source]) is None)
 
     def by_weights(self) -> None:
         unmatched = [path for path in self.unmatched if self.new_weights.get(path)]
         if not unmatched:
             return
-        # Digests read all bytes of the arrays: only arrays of the right shapes are worth it.
+        # Digests read all bytes of the arrays, so they are only computed for arrays with matching shapes.
         shapes = {_shapes(self.new_weights[path]) for path in unmatched}
         by_digest: dict[tuple[str, str], str] = {}
         for source, arrays in self.old_weights.items():
             if source in self.old and _shapes(arrays) in shapes:
                 key = self.old[source]["class_name"], digest_of_arrays(arrays)
-                # Of several layers with these weights, one that is no source yet is preferred.
+                # If several layers have these weights, a layer that is not a source yet is preferred.
                 if key not in by_digest or (source in self.free and by_digest[key] not in self.free):
                     by_digest[key] = source
         for path in unmatched:
@@ -85,7 +85,7 @@ class _Matching:
                 self.match(path, by_digest[key])
 
     def by_config(self) -> None:
-        # Equal layers (three ReLUs, say) are matched in the order in which they are listed.
+        # Equal layers, such as three ReLUs, are matched in the order in which they are listed.
         by_config = groupby(lambda source: without_name(self.old[source]), self.free)
         for path in self.unmatched:
             if sources := by_config.get(without_name(self.new[path])):
@@ -93,7 +93,7 @@ class _Matching:
         self.by_name()  # the layers of models that this pass has matched
 
     def by_predecessor(self) -> None:
-        """Matches a layer with the free layer behind the source of its predecessor, if both have the same class."""
+        """Matches a layer with the free layer after the source of its predecessor, if both have the same class."""
         old_successors = {name: after for record in self.old.values() for name, after in _neighbours(record)}
         new_predecessors = {after: name for record in self.new.values() for name, after in _neighbours(record)}
         for path in self.unmatched:
@@ -116,7 +116,7 @@ def without_name(record: Record) -> Any:
 
 
 def _neighbours(record: Record) -> list[tuple[str, str]]:
-    """Each layer of a model and the layer behind it, by name; empty for a layer that is not a model."""
+    """Each layer of a model and the layer after it, by name; empty for a layer that is not a model."""
     names = layers_of(record) or []
     return list(pairwise(names))
 

@@ -31,8 +31,8 @@ def patch(a: Snapshot, difference: Changes, *, check: bool = True) -> Snapshot:
         a: the old model.
         difference: the result of `diff(a, b)`.
         check: whether to check that `a` is exactly the old model, and the result exactly the new model. Without the
-            check, the difference can be applied to any model that has the layers, places and sizes that it mentions,
-            such as a fine-tuned copy of the old model.
+            check, the difference can be applied to any model with the layers, places and sizes in the difference, such
+            as a fine-tuned copy of the old model.
 
     Raises:
         OtherModel: `a` is another model, or the difference was modified.
@@ -47,12 +47,12 @@ def patch(a: Snapshot, difference: Changes, *, check: bool = True) -> Snapshot:
             raise
         raise OtherModel(f"the difference does not fit {a.name!r}: {type(error).__name__}: {error}") from error
     if check and difference.result is not None and digests(patched) != difference.result:
-        raise OtherModel("the result is not the model that the difference was made for: the difference was modified")
+        raise OtherModel("the result is not the new model of the difference, so the difference was modified")
     return patched
 
 
 def digests(snapshot: Snapshot) -> tuple[str, str]:
-    """Digests of the record and of the arrays of a snapshot, the optimizer's arrays included."""
+    """Digests of the record and of the arrays of a snapshot, including the optimizer's arrays."""
     state = blake2b(json.dumps(snapshot.record, sort_keys=True).encode(), digest_size=8)
     arrays = [f"{path} {digest_of_arrays(snapshot.weights[path])}" for path in sorted(snapshot.weights)]
     if snapshot.training is not None:
@@ -71,7 +71,8 @@ def _check(a: Snapshot, difference: Changes) -> None:
 
 
 class _Patch:
-    """One application of a difference. `sources` and `new` fill as the record is put together, models first."""
+    """One application of a difference. `sources` and `new` get an entry for each layer while the record is joined;
+    models come before their layers."""
 
     def __init__(self, a: Snapshot, difference: Changes) -> None:
         self.a, self.difference = a, difference
@@ -117,7 +118,7 @@ class _Patch:
         return tuple(self.array(old_array, piece) for old_array, piece in zip(padded, pieces, strict=False))
 
     def array(self, old: np.ndarray | None, piece: Piece) -> np.ndarray:
-        """The new array: slices of the old one, and stored elements."""
+        """The new array: slices of the old array, and stored elements."""
         if isinstance(piece, Stored) and piece.mask is None:
             return piece.values
         if old is None:
@@ -133,7 +134,7 @@ class _Patch:
         return array
 
     def axes(self, old: np.ndarray, picks: Sequence[int | None]) -> list[np.ndarray]:
-        """The positions of the old array that each axis of the new array consists of."""
+        """For each axis of the new array, the positions of the old array that it consists of."""
         axes = []
         for size, index in zip(old.shape, picks, strict=True):
             picked = None if index is None else self.difference.pick(index)
@@ -153,7 +154,7 @@ class _Patch:
 
 
 def expanded(before: Sequence[str], order: Sequence[Any]) -> list[str]:
-    """The layer names that an order stands for: names of new layers, and runs (from, to) of the names before.
+    """The layer names of an order, which consists of names of new layers and of runs (from, to) of the old names.
 
     >>> expanded(["a", "b", "c", "d"], ((0, 2), "x", (3, 4)))
     ['a', 'b', 'x', 'd']
@@ -168,7 +169,7 @@ def unpacked(bits: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """The boolean mask over an array, from one bit for each element.
 
     Raises:
-        OtherModel: the number of bits does not fit the array.
+        OtherModel: the number of bits does not match the array.
     """
     size = prod(shape)
     if bits.dtype != np.uint8 or bits.shape != (-(-size // 8),):
@@ -180,11 +181,12 @@ def with_elements(array: np.ndarray, mask: np.ndarray, values: np.ndarray) -> np
     """The array with new values where the mask is true.
 
     Raises:
-        OtherModel: the number of values or their dtype does not fit.
+        OtherModel: the number of values or their dtype does not match.
     """
     if values.shape != (np.count_nonzero(mask),) or values.dtype != array.dtype:
         raise OtherModel(
-            f"the difference has {values.size} elements of {values.dtype} for {np.count_nonzero(mask)} of {array.dtype}"
+            f"the difference has {values.size} elements of dtype {values.dtype} for {np.count_nonzero(mask)} elements "
+            f"of dtype {array.dtype}"
         )
     replaced = array.copy()
     replaced[mask] = values

@@ -7,14 +7,15 @@ A pruned kernel is `old[rows][:, columns]`:
 
 Rows and columns are found in three steps, the cheapest first:
 
-1. Unique elements. A bit pattern that occurs once in the old array gives the row and the column that it comes from: .8
-   comes from row 1 and column 3. A few elements of each row and of each column are looked up.
-2. Positions of other arrays. Where all elements occur several times (zeros, int8), the positions that were found before
-   for axes of the same sizes are tried: the bias has the columns of its kernel.
-3. Whole slices. Positions that are still open are compared slice by slice, at the known positions of the other axes.
+1. Unique elements. A bit pattern that occurs once in the old array determines its row and column: .8 comes from row 1
+   and column 3. A few elements of each row and of each column are looked up.
+2. Positions of other arrays. If all elements occur several times (zeros, int8), the positions of earlier arrays with
+   axes of the same sizes are tried: the bias has the columns of its kernel.
+3. Whole slices. For positions that are still unknown, whole slices are compared, at the known positions of the other
+   axes.
 
 The time is proportional to the sizes of the arrays. The result is a guess: the caller compares all elements and stores
-those that differ, so that a wrong guess costs space and never exactness.
+the elements that differ, so a wrong guess needs more space, but the difference is always exact.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from kerassurgery_fn.values.mapped_arrays import take
 
 PROBES = 3  # elements to look up for each position of an axis
 CHUNK = 1 << 20  # elements to compare at once
-SPARSE = 6  # bits by which the hash table is larger than its content: about one slot in 64 is taken
+SPARSE = 6  # the hash table has 2 ** 6 slots for each value, so that few different values have the same slot
 TRIALS = 8  # known positions to try
 
 Positions = np.ndarray
@@ -39,7 +40,7 @@ Sizes = tuple[int, int]
 
 
 class KnownPositions:
-    """Positions that were found before, by the size of the axis before and after; the latest first."""
+    """Positions of earlier arrays, by the size of the axis before and after; the latest positions come first."""
 
     def __init__(self) -> None:
         self._by_sizes: dict[Sizes, list[Positions]] = defaultdict(list)
@@ -68,7 +69,8 @@ def bits(array: np.ndarray) -> np.ndarray | None:
 
 
 def find_slices(old: np.ndarray, new: np.ndarray, known: KnownPositions) -> list[Positions] | None:
-    """For each axis of `new`, the positions of `old` that it consists of; `NEW` for a position that `old` lacks.
+    """For each axis of `new`, the positions of `old` that it consists of; `NEW` for a position that `old` does not
+    have.
 
     Args:
         old, new: bit patterns, see `bits`.
@@ -84,7 +86,7 @@ def find_slices(old: np.ndarray, new: np.ndarray, known: KnownPositions) -> list
     if old.ndim != new.ndim or old.dtype != new.dtype or not old.ndim or not old.size or not new.size:
         return None
     axes = _complete(old, new, _positions_of_unique_elements(old, new), known)
-    # An axis with new positions only has nothing to do with the old array.
+    # If all positions of an axis are new, the arrays have nothing in common.
     if axes is None or any((positions == NEW).all() for positions in axes):
         return None
     for before, positions in zip(old.shape, axes, strict=True):
@@ -114,7 +116,7 @@ def new_elements(axes: Sequence[Positions]) -> np.ndarray:
 
 
 def is_whole(positions: Positions, before: int) -> bool:
-    """Whether the positions are those of the whole axis, in order.
+    """Whether the positions are all positions of the axis, in order.
 
     >>> is_whole(np.arange(3), 3), is_whole(np.arange(3), 4)
     (True, False)
@@ -126,23 +128,24 @@ def is_whole(positions: Positions, before: int) -> bool:
 
 
 def _positions_of_unique_elements(old: np.ndarray, new: np.ndarray) -> list[Positions]:
-    """For each axis, the positions that elements which occur once in `old` come from; `NEW` where none was probed."""
+    """For each axis, the old positions of elements that occur once in `old`; `NEW` if none of the probes is unique."""
     places = _place_of_unique(old.reshape(-1), np.concatenate(list(_probes(new))))
-    found: list[Positions] = []
+    axes: list[Positions] = []
     start = 0
     for axis, length in enumerate(new.shape):
         flat = places[start : start + PROBES * length].reshape(PROBES, length)
         start += PROBES * length
-        # A place in the flat array has a coordinate on every axis; here only the one on the probed axis counts.
+        # A place in the flat array has a coordinate on every axis; here, only the coordinate on the probed axis is
+        # used.
         coordinates = np.where(flat == NEW, NEW, np.unravel_index(np.maximum(flat, 0), old.shape)[axis])
         first_hit = (coordinates != NEW).argmax(axis=0)
-        found.append(coordinates[first_hit, np.arange(length)])
-    return found
+        axes.append(coordinates[first_hit, np.arange(length)])
+    return axes
 
 
 def _probes(new: np.ndarray) -> Iterator[np.ndarray]:
     """For each axis, `PROBES` times an element of each of its positions, at random positions of the other axes."""
-    rng = np.random.default_rng(0)  # always the same, so that the same models give the same difference
+    rng = np.random.default_rng(0)  # a fixed seed, so that the same models give the same difference
     for axis, length in enumerate(new.shape):
         for _ in range(PROBES):
             index = [rng.integers(n, size=length) for n in new.shape]
@@ -151,10 +154,10 @@ def _probes(new: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _place_of_unique(flat: np.ndarray, probes: np.ndarray) -> np.ndarray:
-    """For each probe, its index in a flat array that has it exactly once; `NEW` for all other probes.
+    """For each probe that occurs exactly once in a flat array, its index in the array; `NEW` for all other probes.
 
-    The flat array may have many millions of elements and the probes are few, so that a table of hashes first rules out
-    nearly all elements; only the rest is searched for.
+    The flat array can have many millions of elements, and there are few probes. So a table of hashes first excludes
+    nearly all elements, and only the other elements are searched for.
     """
     values, inverse = np.unique(probes, return_inverse=True)
     counts = np.zeros(len(values), np.int64)
@@ -164,7 +167,7 @@ def _place_of_unique(flat: np.ndarray, probes: np.ndarray) -> np.ndarray:
     is_hash_of_probe[_hash(values, width)] = True
     for start in range(0, len(flat), CHUNK):
         chunk = flat[start : start + CHUNK]
-        # Different values may have the same hash, so that the likely ones are compared in full.
+        # Different values can have the same hash, so the likely elements are compared in full.
         likely = np.flatnonzero(is_hash_of_probe[_hash(chunk, width)])
         slots = np.minimum(np.searchsorted(values, chunk[likely]), len(values) - 1)
         hits = values[slots] == chunk[likely]
@@ -184,22 +187,23 @@ def _hash(values: np.ndarray, width: int) -> np.ndarray:
 
 
 def _complete(
-    old: np.ndarray, new: np.ndarray, found: Sequence[Positions], known: KnownPositions
+    old: np.ndarray, new: np.ndarray, partial: Sequence[Positions], known: KnownPositions
 ) -> list[Positions] | None:
-    """The axes with all positions filled in; None if an axis stays unknown.
+    """The axes with all positions; None if an axis stays unknown.
 
-    Slices of one axis can be compared when all other axes are known. Of several unknown axes, all but one get known
-    positions on trial; the last one, found by its slices, then shows whether the trial was right.
+    The slices along one axis can be compared when all other axes are known. If several axes are unknown, all but one
+    get known positions as a trial. The last axis is then matched by its slices, which shows whether the trial was
+    right.
     """
-    unknown = [axis for axis, positions in enumerate(found) if (positions == NEW).all()]
+    unknown = [axis for axis, positions in enumerate(partial) if (positions == NEW).all()]
     if not unknown:
-        return _fill_gaps(old, new, list(found))
-    # Trials are for the shorter axes: the longest one has the most positions to get wrong.
+        return _fill_gaps(old, new, list(partial))
+    # The shorter axes get trial positions, because a trial for the longest axis is the most likely to be wrong.
     for last in sorted(unknown, key=lambda axis: -new.shape[axis]):
         others = [axis for axis in unknown if axis != last]
         trials = product(*(known.candidates(old.shape[axis], new.shape[axis]) for axis in others))
         for trial in islice(trials, TRIALS):
-            axes = list(found)
+            axes = list(partial)
             for axis, positions in zip(others, trial, strict=True):
                 axes[axis] = positions
             if (completed := _complete_last(old, new, axes, last, known)) is not None:
@@ -210,7 +214,7 @@ def _complete(
 def _complete_last(
     old: np.ndarray, new: np.ndarray, axes: list[Positions], last: int, known: KnownPositions
 ) -> list[Positions] | None:
-    """The axes with the last unknown one filled in, by known positions if all elements agree, else by its slices."""
+    """The axes with positions for the last unknown axis: known positions if all elements agree, otherwise by slices."""
     for candidate in known.candidates(old.shape[last], new.shape[last]):
         trial = [candidate if axis == last else positions for axis, positions in enumerate(axes)]
         if all((positions != NEW).all() for positions in trial) and np.array_equal(take_slices(old, trial), new):
@@ -220,7 +224,7 @@ def _complete_last(
 
 
 def _fill_gaps(old: np.ndarray, new: np.ndarray, axes: list[Positions]) -> list[Positions]:
-    """The axes with open positions filled in where a slice of the old array is equal."""
+    """The axes in which unknown positions are replaced by the positions of equal slices of the old array."""
     for axis, positions in enumerate(axes):
         if (positions == NEW).any():
             axes[axis] = np.where(positions == NEW, _match_slices(old, new, axes, axis), positions)
@@ -230,8 +234,8 @@ def _fill_gaps(old: np.ndarray, new: np.ndarray, axes: list[Positions]) -> list[
 def _match_slices(old: np.ndarray, new: np.ndarray, axes: Sequence[Positions], axis: int) -> Positions:
     """The positions of an axis by its slices, compared at the known positions of the other axes.
 
-    Where several slices of the old array are equal (channels that are all zeros), the first one after the position
-    before is taken, because pruning keeps the order.
+    If several slices of the old array are equal (channels that are all zeros), the first slice after the previous
+    position is used, because pruning keeps the order.
     """
     for other, positions in enumerate(axes):
         if other != axis:

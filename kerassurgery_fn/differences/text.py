@@ -1,4 +1,4 @@
-"""A difference as tables for a reviewer: layers, channels, config, values."""
+"""Shows a difference as tables for a reviewer: layers, channels, config, values."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from toolz import keyfilter
 from kerassurgery_fn.differences.changes import Changes, Stored
 from kerassurgery_fn.values.tables import Table, spans
 
-DERIVED = ("build_input_shape", "/layers/")  # parts of pointers to values that Keras derives from others
+DERIVED = ("build_input_shape", "/layers/")  # parts of pointers to values that Keras derives from other values
 
 
 def tables_of(difference: Changes) -> list[Table]:
-    """One table for each kind of change that the difference has. Values that Keras derives from others, such as the
+    """One table for each kind of change in the difference. Values that Keras derives from other values, such as the
     shapes of tensors, are left out."""
     tables = [
         Table("layers", ("what", "layer", ""), tuple(_layers(difference))),
@@ -84,7 +84,7 @@ def _channel_counts(difference: Changes) -> Iterator[tuple[str, int, int]]:
 
 
 def _with_one_compile_config(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields by pointer, with one field for everything that a model was compiled with: its optimizer stands for it.
+    """Fields by pointer. All fields of a `compile_config` become one field, whose value is the optimizer.
 
     >>> values = {"/compile_config/optimizer": {"class_name": "Adam"}, "/compile_config/loss": "mse", "/config/rate": 1}
     >>> _with_one_compile_config(values)

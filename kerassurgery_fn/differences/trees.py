@@ -1,4 +1,4 @@
-"""Compares and changes nested dicts and lists, place by place."""
+"""Compares and changes nested dicts and lists."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ABSENT = object()
 
 
 def changes(old: Any, new: Any, place: Location = ()) -> Iterator[tuple[Location, Any, Any]]:
-    """Every place at which two trees differ, with the old and the new value; `ABSENT` where there is no value.
+    """Every place at which two trees differ, with the old and the new value; `ABSENT` if there is no value.
 
     Lists of equal length are compared item by item, other lists as a whole. 1, 1.0 and true are different values.
 

@@ -1,1 +1,1 @@
-"""Edits and plans as JSON: encoding, schema, files, fingerprints of models, and operations on plans."""
+"""Writes edits and plans as JSON: encoding, schema, files, fingerprints of models, and operations on plans."""

@@ -1,4 +1,4 @@
-"""Arrays as JSON: their bytes as base64 in the document, or a name in a separate file of arrays."""
+"""Writes arrays as JSON: the bytes in base64 in the document, or a name in a separate file of arrays."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from kerassurgery_fn.errors import BadDocument, NotEncodable
 
-# The dtypes that a document may name. No other name is looked up anywhere: a document must not choose what runs.
+# The dtypes that a document can name. No other name is looked up, because a document must not choose what code runs.
 NUMPY = (
     "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64",
     "complex64", "complex128",
@@ -37,7 +37,7 @@ def dtype_name(array: np.ndarray, place: str) -> str:
     """The name of an array's dtype in a document.
 
     Raises:
-        NotEncodable: the dtype is not one that weights have.
+        NotEncodable: weights cannot have this dtype.
     """
     if array.dtype.name not in DTYPES or array.dtype.hasobject:
         raise NotEncodable(f"{place}: an array of dtype {array.dtype} cannot be written; use numbers or booleans")
@@ -45,15 +45,15 @@ def dtype_name(array: np.ndarray, place: str) -> str:
 
 
 def array_from_data(data: Mapping[str, Any], beside: Mapping[str, np.ndarray], place: str) -> np.ndarray:
-    """The array that `array_to_data` wrote, read-only.
+    """The array from the data that `array_to_data` returned. It is read-only.
 
     Args:
         data: the array in the document; it has `name` instead of `base64` if the bytes are in a separate file.
-        beside: the arrays of that file by name.
+        beside: name -> array, from the separate file.
         place: the place in the document, for errors.
 
     Raises:
-        BadDocument: the bytes are not base64, or their number does not fit dtype and shape.
+        BadDocument: the bytes are not base64, or their number does not match the dtype and shape.
     """
     dtype, shape = DTYPES[data["dtype"]], tuple(data["shape"])
     raw = _beside(data["name"], beside, place) if "name" in data else _decoded(data["base64"], place)

@@ -1,8 +1,8 @@
-"""Edits and the values of their fields as JSON, and back.
+"""Converts edits and the values of their fields to JSON, and back.
 
-Tuples become JSON arrays and mappings become JSON objects. A value that JSON has no form for becomes an object with one
-key that starts with `$`; see `TAGS`. Documents name classes and dtypes from fixed tables only: reading a document
-imports nothing and runs nothing.
+Tuples become JSON arrays, and mappings become JSON objects. A value without a form in JSON becomes an object with one
+key that starts with `$`; see `TAGS`. Documents can only name classes and dtypes from fixed tables, so reading a
+document imports nothing and runs nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from kerassurgery_fn.edits.steps.indices import Masked
 from kerassurgery_fn.errors import BadDocument, NotEncodable, UnknownEdit
 from kerassurgery_fn.values.frozen import FrozenDict, FrozenList, freeze
 
-REGISTER = 'Register a class of edits of your own with @edit("package"), from kerassurgery_fn.edits'
+REGISTER = 'Register your own class of edits with @edit("package"), from kerassurgery_fn.edits'
 FLOATS = {"inf": math.inf, "-inf": -math.inf}
 ArraySink = Callable[[np.ndarray, str], dict[str, Any]]
 
@@ -31,8 +31,8 @@ def to_data(value: Any, place: str = "$", sink: ArraySink = array_to_data, more:
     Args:
         value: an edit, or a value of a field of an edit.
         place: the place of the value in the document, for errors.
-        sink: turns an array into JSON.
-        more: dataclasses that the document may name in addition to edits.
+        sink: a function that converts an array to JSON.
+        more: dataclasses that the document can name in addition to edits.
 
     Raises:
         NotEncodable: a part of the value cannot be written in a document, such as a function or a NaN.
@@ -163,13 +163,14 @@ class _Reader:
 
 
 def _instance(cls: type, values: Mapping[str, Any], place: str) -> Any:
-    """A dataclass instance with the values of its fields. The constructor, which may differ, is not called."""
+    """A dataclass instance with the values of its fields. The constructor is not called, because it can take other
+    arguments."""
     instance: Any = object.__new__(cls)
     for name, value in values.items():
         object.__setattr__(instance, name, value)
     try:
         getattr(instance, "__post_init__", lambda: None)()
-    except Exception as error:  # the checks of a class that somebody else wrote may raise anything
+    except Exception as error:  # the checks of a class from another package can raise any exception
         raise BadDocument(f"{place}: invalid values for {cls.__name__}: {error}") from error
     return instance
 

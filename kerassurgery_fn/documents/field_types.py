@@ -1,7 +1,7 @@
-"""The classes that a document may name: the edits, and the dataclasses in the type hints of their fields.
+"""The classes that a document can name: the edits, and the dataclasses in the type hints of their fields.
 
-Classes of this library go by their name, all others by `package>Class`: edits under the package with which they are
-registered, dataclasses in their fields under their module.
+A class of this library is named by its name, any other class by `package>Class`. For an edit, the package is the one
+with which it is registered; for a dataclass in a field, it is the module of the class.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def library_edits() -> dict[str, type]:
 
 
 def is_library_name(name: str) -> bool:
-    """Whether a document that names a class so means a class of this library.
+    """Whether a name in a document is the name of a class of this library.
 
     >>> is_library_name("DeleteLayer"), is_library_name("mine>DropSmall")
     (True, False)
@@ -43,25 +43,25 @@ def is_library_name(name: str) -> bool:
 
 
 def name_of(cls: type, classes: Mapping[str, type]) -> str | None:
-    """The name of a class in a table of classes; None if it is not there."""
+    """The name of a class in a table of classes; None if the table does not have the class."""
     return next((name for name, other in classes.items() if other is cls), None)
 
 
 def value_classes(more: tuple[type, ...] = ()) -> dict[str, type]:
-    """The dataclasses that the fields of edits and of the `more` classes may contain, by name; `more` included."""
+    """The dataclasses that the fields of edits and of the `more` classes can contain, by name, including `more`."""
     return values_in(tuple(edit_classes().values()), more)
 
 
 @cache
 def values_in(edits: tuple[type, ...], more: tuple[type, ...]) -> dict[str, type]:
-    """The dataclasses that the fields of some classes of edits may contain, as `value_classes` has them."""
+    """The result of `value_classes` for some classes of edits."""
     values = [*VALUES.values(), *more]
     in_fields = [cls for cls in mentioned([*edits, *values]) if cls not in edits]
     return {document_name(cls): cls for cls in [*values, *in_fields]}
 
 
 def document_name(cls: type) -> str:
-    """The name by which documents name a dataclass: an edit by its name in the table, another one by its own.
+    """The name of a dataclass in documents: the name in the table for an edit, otherwise the name of the class.
 
     >>> document_name(Plan), document_name(Snapshot)
     ('Plan', 'Snapshot')
@@ -70,7 +70,7 @@ def document_name(cls: type) -> str:
 
 
 def mentioned(classes: Iterable[type]) -> Iterator[type]:
-    """The dataclasses in the type hints of the fields of some dataclasses, and in the hints of their fields in turn.
+    """The dataclasses in the type hints of the fields of some dataclasses, and recursively in their own fields.
 
     >>> from kerassurgery_fn.documents.preconditions import MadeFor
     >>> [cls.__name__ for cls in mentioned([MadeFor])]
@@ -87,8 +87,8 @@ def mentioned(classes: Iterable[type]) -> Iterator[type]:
 
 
 def field_hints(cls: type) -> Mapping[str, Any]:
-    """The type hint of each field of a dataclass; `Any` where the hints of a class cannot be evaluated, as those of a
-    class in a function that name another one there."""
+    """The type hint of each field of a dataclass. It is `Any` if the hints of the class cannot be evaluated, because
+    the class is defined in a function and names another class of this function."""
     try:
         hints = get_type_hints(cls, include_extras=True)
     except NameError:

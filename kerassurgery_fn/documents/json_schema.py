@@ -1,4 +1,4 @@
-"""The JSON Schemas of documents, from the type hints of the fields of edits.
+"""Builds the JSON Schemas of documents from the type hints of the fields of edits.
 
 `python -m kerassurgery_fn.differences.publish_schemas` writes them to `kerassurgery_fn/documents/schema/`.
 """
@@ -47,7 +47,7 @@ PLAIN: dict[Any, dict[str, Any]] = {
 
 
 class Kind(NamedTuple):
-    """A kind of document: format, version, key and class of its value, and the title of its schema."""
+    """A kind of document: its format, its version, the key and class of its value, and the title of its schema."""
 
     form: str
     version: int
@@ -57,7 +57,7 @@ class Kind(NamedTuple):
 
     @property
     def more(self) -> tuple[type, ...]:
-        """The classes that the document may name in addition to edits."""
+        """The classes that the document can name in addition to edits."""
         return () if self.hint is Edit else (self.hint,)
 
     @property
@@ -109,7 +109,7 @@ def _schema(kind: Kind, edits: Named) -> dict[str, Any]:
 
 
 def _choice(key: str, names: Sequence[str]) -> dict[str, Any]:
-    """The schema of one of several dataclasses, by the name under a key. The fields of a class of another package may
+    """The schema of one of several dataclasses, by the name under a key. The fields of a class of another package can
     have any values."""
     others = {"properties": {key: OTHER_PACKAGE}}
     return {
@@ -139,7 +139,7 @@ def _record(key: str, name: str, cls: type) -> dict[str, Any]:
 
 
 def of_hint(hint: Any) -> dict[str, Any]:
-    """The schema of the values that a type hint allows; any value where JSON has no counterpart of the hint.
+    """The schema of the values that a type hint allows. If JSON has no counterpart of the hint, any value is allowed.
 
     >>> of_hint(tuple[int, ...]), of_hint(str | None)
     ({'type': 'array', 'items': {'type': 'integer'}}, {'anyOf': [{'type': 'string'}, {'type': 'null'}]})
@@ -163,7 +163,7 @@ def of_hint(hint: Any) -> dict[str, Any]:
 
 
 def _mapping(item: dict[str, Any]) -> dict[str, Any]:
-    """The schema of a mapping with string keys: an object, or pairs where a key is reserved in documents."""
+    """The schema of a mapping with string keys: an object, or pairs if a key is reserved in documents."""
     pair = {"type": "array", "prefixItems": [{"type": "string"}, item], "minItems": 2, "items": False}
     forms = {"$map": {"properties": {"$map": {"type": "array", "items": pair}}}}
     if item == VALUE:

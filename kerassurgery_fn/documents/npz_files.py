@@ -1,4 +1,4 @@
-"""Named arrays in numpy's .npz format, written completely or not at all and read without running anything."""
+"""Named arrays in numpy's .npz format. Files are written completely or not at all, and reading runs no code."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def entries_of_npz(content: bytes, path: Path_, what: str) -> dict[str, np.ndarr
     Args:
         content: the content of the file.
         path: the path of the file, for errors.
-        what: what the file should have, for errors.
+        what: the expected content of the file in words, for errors.
 
     Raises:
-        BadDocument: the content is not in the .npz format, or has Python objects.
+        BadDocument: the content is not in the .npz format, or contains Python objects.
     """
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except Exception as error:  # zipfile and numpy raise many kinds of errors on broken files
-        raise BadDocument(f"{path} is no .npz file of {what} ({type(error).__name__}: {error})") from error
+        raise BadDocument(f"{path} is not an .npz file of {what} ({type(error).__name__}: {error})") from error

@@ -55,9 +55,9 @@ def steps(plan: Edit) -> Iterator[Edit]:
 def simplify(plan: Edit, snapshot: Snapshot) -> Edit:
     """A shorter plan with the same result on a snapshot.
 
-    Two steps. Edits, and runs of edits, that leave the model unchanged are removed. Consecutive deletions become one,
-    which names each group of channels at one layer only; it is tried on the snapshot, and used only if the result is
-    equal. A plan that was made for one model keeps its fingerprint.
+    First, edits and runs of edits that leave the model unchanged are removed. Then, consecutive deletions become a
+    single deletion, which names each group of channels at one layer only. It is tried on the snapshot, and only used if
+    the result is equal. A plan that was made for one model keeps its fingerprint.
     """
     if isinstance(plan, MadeFor):
         return MadeFor(simplify(plan.plan, plan.checked(snapshot)), plan.fingerprint, plan.measured)
@@ -117,7 +117,7 @@ def diff_plans(old: Edit, new: Edit, snapshot: Snapshot | None = None) -> PlanDi
     Args:
         old: the plan before.
         new: the plan after.
-        snapshot: the model of both plans, to compare the deleted channels, too. Different edits may delete the same
+        snapshot: the model of both plans, to also compare the deleted channels: different edits can delete the same
             channels.
 
     >>> diff_plans(Plan(DeleteChannels("a", [0])), Plan(DeleteChannels("a", [0]), DeleteChannels("b", [1]))).added
@@ -150,7 +150,7 @@ def _needed(states: Sequence[Snapshot]) -> Iterator[int]:
 
         states   s0 -a-> s1 -b-> s2 -c-> s1 -d-> s3        b and c cancel out: a and d are needed
 
-    From each state the walk jumps to the last equal state, so that it always moves forward.
+    From each state, the walk jumps to the last equal state, so it always moves forward.
     """
     outlines = [*map(_outline, states)]
     by_outline = groupby(outlines.__getitem__, range(len(states)))
@@ -164,12 +164,12 @@ def _needed(states: Sequence[Snapshot]) -> Iterator[int]:
 
 
 def _outline(snapshot: Snapshot) -> Any:
-    """The shapes of all weights: a cheap key for equal snapshots, so that only few pairs are compared in full."""
+    """The shapes of all weights. Equal snapshots have equal shapes, so only a few pairs must be compared in full."""
     return tuple(sorted((path, tuple(a.shape for a in arrays)) for path, arrays in snapshot.weights.items()))
 
 
 def _runs(edits: Sequence[Edit], states: Sequence[Snapshot]) -> Iterator[tuple[list[Edit], Snapshot, Snapshot]]:
-    """Runs of consecutive deletions, and every other edit alone, with the model before and after."""
+    """Runs of consecutive deletions, and each other edit on its own, with the model before and after."""
     start = 0
     for stop in range(1, len(edits) + 1):
         if stop == len(edits) or not (_is_deletion(edits[stop - 1]) and _is_deletion(edits[stop])):
@@ -197,8 +197,8 @@ def _merged(edits: list[Edit], before: Snapshot, after: Snapshot) -> list[Edit]:
 def _one_layer_per_group(flow: Flow, remaining: Mapping[ProducerKey, np.ndarray]) -> dict[str, list[int]]:
     """The deleted channels by address. Channels that are deleted together are named at one layer only.
 
-    Layers with one id per channel come first: these ids name a group exactly, and the channels of grids (heads) then
-    mostly follow from them.
+    Layers with one id for each channel come first, because these ids name a group exactly. The channels of grids
+    (heads) then mostly follow from them.
     """
     named: set[int] = set()
     deleted: dict[str, list[int]] = {}
@@ -224,7 +224,7 @@ def address_of(flow: Flow, producer: Producer) -> str:
 
 
 def _allowed(edits: Sequence[Edit]) -> Allowed:
-    """Whether deletions among some edits may change the outputs and the inputs of a model."""
+    """Whether the deletions among some edits can change the outputs and the inputs of a model."""
     return Allowed.by([deletion for edit in edits for deletion in deletions_of(edit)])
 
 
@@ -240,7 +240,8 @@ class _RemainingChannels:
         if _is_deletion(edit):
             self._delete(edit, state)
         else:
-            # Nothing is known about the other edits. A layer that they resize cannot be tracked any further.
+            # The effect of other edits on channels is not known. A layer that they resize cannot be tracked any
+            # further.
             widths = {key: size(producer.axis) for key, producer in analyse(edited).producers.items()}
             self.positions = {key: kept for key, kept in self.positions.items() if widths.get(key) == len(kept)}
         return edited

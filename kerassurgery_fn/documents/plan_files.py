@@ -1,4 +1,4 @@
-"""Plans as documents: encoded, checked, written to files and read from them."""
+"""Plans as documents: encodes them, checks them, writes them to files and reads them from files."""
 
 from __future__ import annotations
 
@@ -74,14 +74,14 @@ def from_document(data: Any, kind: Kind, beside: Mapping[str, np.ndarray] | None
 
 
 def _check_edits(data: Any, place: str) -> None:
-    """Raises UnknownEdit where the data names an edit that is not registered."""
+    """Raises UnknownEdit if the data names an edit that is not registered."""
     for edit_place, name in _edits_in(data, place):
         if name not in edit_classes():
             raise UnknownEdit(f"{edit_place}: {_unknown(name)}")
 
 
 def _unknown(name: str) -> str:
-    """What to do about an edit that is not registered."""
+    """The message for an edit that is not registered."""
     if not is_library_name(name):
         package, _, class_name = name.rpartition(">")
         return (
@@ -90,15 +90,17 @@ def _unknown(name: str) -> str:
             "nothing"
         )
     known = sorted(library_edits())
-    return f"unknown edit {name!r}; {meant(name, known, len(known))}. It may need a newer version of the library"
+    return (
+        f"unknown edit {name!r}; {meant(name, known, len(known))}. It may be an edit of a newer version of the library"
+    )
 
 
 @takes(path=as_file)
 def save_plan(plan: Edit, path: Path_) -> None:
     """Writes a plan to a file. The same plan gives the same bytes; the channels of a layer are in one line.
 
-    The file is written under another name first and then renamed, so that it is never incomplete. Arrays are written in
-    the same file: a plan is one file to send and to review.
+    The file is written under another name first and then renamed, so it is never incomplete. Arrays are in the same
+    file, so a plan is one file to send and to review.
 
     Raises:
         NotEncodable: see `encode`.
@@ -113,9 +115,9 @@ def load_plan(path: Path_, *, check: bool = True, max_bytes: int = MAX_BYTES) ->
 
     Args:
         path: a file from `save_plan`.
-        check: whether a plan that was made for one model keeps its check of the model. If not, the plan is returned
-            without its fingerprint.
-        max_bytes: larger files are not read.
+        check: whether a plan that was made for one model still checks the model. If False, the plan is returned without
+            its fingerprint.
+        max_bytes: the largest size of the file.
 
     Raises:
         BadFile: the file does not exist or cannot be read.
@@ -129,7 +131,7 @@ def load_plan(path: Path_, *, check: bool = True, max_bytes: int = MAX_BYTES) ->
 
 
 def dumps(data: Any) -> str:
-    """JSON as text for line-by-line comparison: short values and lists of plain values are in one line.
+    """JSON as text that is easy to compare line by line: short values and lists of plain values are in one line.
 
     >>> print(dumps({"a": list(range(3)), "b": {}}), end="")
     {"a": [0, 1, 2], "b": {}}
@@ -170,7 +172,7 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """The object of key-value pairs; a second value must not silently replace the first."""
+    """The object of key-value pairs. A repeated key raises an error, so that no value silently replaces another."""
     unique = dict(pairs)
     if len(unique) < len(pairs):
         repeated = next(key for i, (key, _) in enumerate(pairs) if key in dict(pairs[:i]))
@@ -182,7 +184,7 @@ def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def checked(data: Any) -> Any:
-    """The data, checked.
+    """The data, if it is a valid JSON document.
 
     Raises:
         NotEncodable: the document could not be read again.
@@ -195,9 +197,10 @@ def checked(data: Any) -> Any:
 
 
 def check_tree(data: Any) -> None:
-    """Raises BadDocument where data is not JSON: nested too deeply, a type that JSON lacks, or NaN or infinity.
+    """Raises BadDocument if data is not JSON: it is nested too deeply, or contains a type that JSON does not have, NaN
+    or infinity.
 
-    The loop takes each node once. It is not recursive, because hostile data may be nested deeper than Python recurses.
+    The function is not recursive, because hostile data can be nested more deeply than Python can recurse.
     """
     waiting = [(data, 0)]
     while waiting:
@@ -219,7 +222,7 @@ def _finite(node: Any) -> bool:
 
 
 def check_head(data: Any, kind: Kind) -> None:
-    """Raises BadDocument or UnknownVersion where the data has another format or version than a kind of document."""
+    """Raises BadDocument or UnknownVersion if the data has another format or version than a kind of document."""
     if not isinstance(data, dict) or data.get("format") != kind.form:
         form = data.get("format") if isinstance(data, dict) else None
         raise BadDocument(f'$.format: expected an object with "format": {kind.form!r}, found {form!r}')
@@ -231,7 +234,7 @@ def check_head(data: Any, kind: Kind) -> None:
 
 
 def _edits_in(node: Any, place: str) -> Iterator[tuple[str, Any]]:
-    """The place and the name of every edit in a document. Plain JSON under `$json` has none."""
+    """The place and the name of every edit in a document. Plain JSON under `$json` contains no edits."""
     if isinstance(node, dict) and "$json" not in node:
         if "edit" in node:
             yield f"{place}.edit", node["edit"] if isinstance(node["edit"], str) else repr(node["edit"])
@@ -244,7 +247,7 @@ def _edits_in(node: Any, place: str) -> Iterator[tuple[str, Any]]:
 
 
 def check_schema(data: Any, validator: Any) -> None:
-    """Raises BadDocument where data does not match a JSON Schema; the message names the place."""
+    """Raises BadDocument if data does not match a JSON Schema; the message names the place."""
     if validator.is_valid(_shortened(data)):
         return
     error = best_match(validator.iter_errors(data))

@@ -1,4 +1,4 @@
-"""Fingerprints of models: a plan that was made for one model refuses other models."""
+"""Fingerprints of models, so that a plan that was made for one model raises an error on other models."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ LayerFingerprint = tuple[str, Mapping[str, int], str]  # class, number of channe
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """The architecture of a model in short: for each layer its class, the number of channels of each kind, and a digest
-    of its config and of its inputs. `weights` has a digest of the weights of each layer, if they have to match, too.
+    """The architecture of a model in short form: for each layer its class, the number of channels of each kind, and a
+    digest of its config and inputs. `weights` has a digest of each layer's weights, if the weights must match, too.
 
     Models with the same architecture have the same fingerprint; model names, initializers and training do not matter.
     """
@@ -44,10 +44,10 @@ class Fingerprint:
 
 @dataclass(frozen=True)
 class MadeFor(Edit):
-    """A plan that raises an error on any model except the one it was made for. Its `plan` accepts every model.
+    """A plan that raises an error on any model except the model for which it was made. Its `plan` accepts every model.
 
-    `measured` has what `capture` measured on the layers of that model, by path. The plan needs it on a snapshot that
-    was read from a file, where nothing could be measured.
+    `measured` is the result of measurements by `capture`, for each layer path of that model. It is needed for a
+    snapshot from a file, because a file has no code that could be run for measurements.
     """
 
     plan: Edit
@@ -59,7 +59,7 @@ class MadeFor(Edit):
         return self.plan(self.checked(snapshot))
 
     def checked(self, snapshot: Snapshot) -> Snapshot:
-        """The snapshot, with what was measured in the records of its layers.
+        """The snapshot, with the results of measurements in the records of its layers.
 
         Raises:
             OtherModel: the plan was made for another model.
@@ -71,24 +71,25 @@ class MadeFor(Edit):
 
 @takes(plan=as_edit, snapshot=as_snapshot, weights=as_flag)
 def made_for(plan: Edit, snapshot: Snapshot, *, weights: bool = False) -> MadeFor:
-    """A plan that accepts only models with the fingerprint of a snapshot, and that knows what was measured on it.
+    """A plan that only accepts models with the fingerprint of a snapshot. It includes the results of measurements on
+    the snapshot.
 
     Args:
         plan: an edit.
-        snapshot: the model that the plan is for.
-        weights: whether the weights have to be equal, too, and not only the architecture.
+        snapshot: the model of the plan.
+        weights: whether the weights must be equal, too, and not only the architecture.
     """
     return MadeFor(plan, fingerprint(snapshot, weights=weights), FrozenDict(measured_in(snapshot)))
 
 
 def measured_in(snapshot: Snapshot) -> dict[str, Mapping[str, Any]]:
-    """What was measured on the layers of a snapshot, by path."""
+    """Path of a layer -> the result of measurements on it, for the measured layers of a snapshot."""
     records = read_graph(snapshot).records
     return {path: record[MEASURED] for path, record in records.items() if MEASURED in record}
 
 
 def with_measured(snapshot: Snapshot, measured: Mapping[str, Mapping[str, Any]]) -> Snapshot:
-    """A snapshot with what was measured elsewhere, for layers on which nothing was measured."""
+    """A snapshot with results of measurements for layers that were not measured themselves."""
     graph = read_graph(snapshot)
     record = snapshot.record
     for path, finding in measured.items():
@@ -127,8 +128,8 @@ def check(expected: Fingerprint, snapshot: Snapshot) -> None:
 
 
 def differences(expected: Fingerprint, actual: Fingerprint) -> Iterator[str]:
-    """The differences between two fingerprints in words. Channels come first: the other differences often follow from
-    them.
+    """The differences between two fingerprints in words. Differences in channels come first, because they are often the
+    cause of the other differences.
 
     >>> conv = lambda n: Fingerprint({"conv_3": ("Conv2D", {"filters": n}, "")})
     >>> list(differences(conv(128), conv(64)))
@@ -192,7 +193,7 @@ def _is_ignored(key: str) -> bool:
 
 
 def _with_histories(tree: Any) -> Any:
-    """The arguments of calls with the Keras history in place of every tensor; shapes and dtypes follow from it."""
+    """The arguments of calls with the Keras history in place of every tensor, without the derived shapes and dtypes."""
     if isinstance(tree, Mapping):
         if tree.get("class_name") == "__keras_tensor__":
             return leaves(tree["config"]["keras_history"])

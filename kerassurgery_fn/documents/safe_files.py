@@ -15,7 +15,7 @@ Path_ = str | os.PathLike[str]
 
 
 def write_atomically(path: Path_, content: bytes) -> None:
-    """Writes a file under another name in the same folder and renames it, so that the file is never incomplete."""
+    """Writes a file under another name in the same folder and renames it, so the file is never incomplete."""
     path = Path(path)
     write_with(path, lambda name: name.write_bytes(content))
 
@@ -29,7 +29,7 @@ def write_with(path: Path, write: Callable[[Path], Any]) -> None:
         temporary = Path(folder) / path.name
         write(temporary)
         with temporary.open("rb") as file:
-            os.fsync(file.fileno())  # a crash of the machine must not leave a renamed file without content
+            os.fsync(file.fileno())  # so that a crash of the machine cannot leave a renamed file without content
         os.replace(temporary, path)
 
 

@@ -1,1 +1,1 @@
-"""Live Keras models: capture, rebuild, and conversion of layers into values."""
+"""Reads and creates live Keras models: capture, rebuild, and conversion of layers into values."""

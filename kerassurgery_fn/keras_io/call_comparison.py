@@ -1,7 +1,7 @@
-"""Comparison of a recorded call with the live layer on data: a recording is kept only if it computes the same.
+"""Compares a recorded call with the live layer on data. A recording is only used if both compute the same outputs.
 
-Code may take another way for symbolic tensors than for real ones, and numbers that it reads off a shape become part of
-the recording. So both run on random data, of several batch sizes and of several sizes along open axes.
+Code can behave differently for symbolic tensors, and numbers that it reads from a shape become constants of the
+recording. So both run on random data, with several batch sizes and several sizes along axes of variable size.
 """
 
 from __future__ import annotations
@@ -17,10 +17,13 @@ import numpy as np
 from kerassurgery_fn.errors import NotAGraph
 from kerassurgery_fn.keras_io.call_faults import described
 
-OPEN_SIZES = (16, 8, 32, 64, 128, 256)  # for axes of variable size: the first two for which the layer can be run
-BATCHES = (5, 7)  # rarely a number of channels: see `edits/steps/additions.py` for what Keras does with equal ones
-RUNS = 3  # comparisons that are made
-TOLERANCE = 1e-4  # relative to the largest value: the same operations in the same order differ by rounding at most
+OPEN_SIZES = (16, 8, 32, 64, 128, 256)  # the sizes to try for axes of variable size
+BATCHES = (
+    5,
+    7,
+)  # rarely a number of channels; Keras can add tensors wrongly if both are equal, see edits/steps/additions
+RUNS = 3  # the number of comparisons
+TOLERANCE = 1e-4  # relative to the largest value; the same operations in the same order only differ by rounding
 
 
 class RecordableCall(Protocol):
@@ -31,18 +34,18 @@ class RecordableCall(Protocol):
         """The symbolic inputs, in the structure that the graph takes."""
 
     def arguments(self, values: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments of the layer, given values of the inputs, symbolic or not."""
+        """The arguments of the layer for some values of the inputs, symbolic or not."""
 
     def prepared(self, values: Any) -> Any:
         """Values of the inputs with the masks that they have in the model."""
 
 
 class Run(NamedTuple):
-    """What a layer computes in one call.
+    """The results of one call of a layer.
 
-    - `outputs`: its outputs;
+    - `outputs`: the outputs of the call;
     - `loss`: the sum of the losses that the call adds;
-    - `state`: the values of its variables afterwards, by `id(variable)`.
+    - `state`: the values of the layer's variables after the call, by `id(variable)`.
     """
 
     outputs: Any
@@ -53,19 +56,20 @@ class Run(NamedTuple):
 def refuse_other_values(
     layer: keras.layers.Layer, graph: keras.Model, call: RecordableCall, examples: Any = None
 ) -> bool:
-    """Raises NotAGraph if a recorded graph computes something else than its layer; returns whether training is equal.
+    """Raises NotAGraph if a recorded graph computes different outputs than its layer. Returns whether both also compute
+    the same in training.
 
     Args:
         layer: the live layer; its state is not changed.
         graph: the recorded graph.
         call: how the layer is called with the inputs of the graph.
-        examples: arrays to compare on; random ones by default.
+        examples: the input arrays for the comparison; by default random arrays.
     """
     compared = list(islice(_comparable(layer, graph, call, examples), RUNS))
     if not compared:
         shapes = [tuple(tensor.shape) for tensor in graph.inputs]
         raise NotAGraph(
-            f"{described(layer)} cannot be compared with its recording: on random inputs of the shapes {shapes}, it "
+            f"{described(layer)} cannot be compared with its recording: for random inputs of the shapes {shapes}, it "
             f"{_failure(layer, graph, call)}; pass example arrays: capture(model, inputs=arrays)"
         )
     for inputs, live in compared:
@@ -85,25 +89,26 @@ def _failure(layer: keras.layers.Layer, graph: keras.Model, call: RecordableCall
         _live_run(layer, call, keras.tree.map_structure(_as_tensor, next(_random_inputs(graph))))
     except Exception as error:
         return f"raises {type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:200]}"
-    return "gives NaN or infinity"
+    return "computes NaN or infinity"
 
 
 def _comparable(
     layer: keras.layers.Layer, graph: keras.Model, call: RecordableCall, examples: Any
 ) -> Iterator[tuple[Any, Run]]:
-    """Inputs that the layer can be run on, and what it computes; the numbers are finite for the most part."""
+    """Inputs on which the layer can be run, and its results, of which most values are finite."""
     for arrays in [examples] if examples is not None else _random_inputs(graph):
         inputs = keras.tree.map_structure(_as_tensor, arrays)
         try:
             run = _live_run(layer, call, inputs)
-        except Exception:  # another size or range may do
+        except Exception:  # the layer may run with another size or range of values
             continue
         if examples is not None or _is_mostly_finite(run.outputs):
             yield inputs, run
 
 
 def _random_inputs(graph: keras.Model) -> Iterator[Any]:
-    """Random inputs of a graph: normal ones first, then numbers between 0 and 2, which are also valid indices."""
+    """Random inputs of a graph: first normally distributed numbers, then numbers between 0 and 2, which are also valid
+    indices."""
     rng = np.random.default_rng(0)
     has_open_axes = any(size is None for tensor in graph.inputs for size in tensor.shape[1:])
     sizes = OPEN_SIZES if has_open_axes else OPEN_SIZES[: len(BATCHES)]
@@ -114,7 +119,8 @@ def _random_inputs(graph: keras.Model) -> Iterator[Any]:
 
 
 def _random_array(spec: Any, *, batch: int, size: int, draw: Any, rng: np.random.Generator) -> np.ndarray:
-    """An array for an input; `size` is that of open axes, and integers are 0 and 1, valid indices nearly everywhere."""
+    """A random array for an input. `size` is the size of axes of variable size. Integers are 0 or 1, because these are
+    nearly always valid indices."""
     shape = (spec.shape[0] or batch, *(n or size for n in spec.shape[1:]))
     if "float" in spec.dtype:
         return draw(shape).astype("float32")
@@ -122,7 +128,7 @@ def _random_array(spec: Any, *, batch: int, size: int, draw: Any, rng: np.random
 
 
 def _run(layer: keras.layers.Layer, args: Any, kwargs: Any, training: bool) -> Run:
-    """One call of a layer that leaves its variables as they are."""
+    """One call of a layer that does not change its variables."""
     with keras.StatelessScope(collect_losses=True) as scope:
         outputs = layer(*args, **{**kwargs, "training": training})
         state = {id(variable): variable.value for variable in layer.non_trainable_variables}
@@ -135,7 +141,7 @@ def _live_run(layer: keras.layers.Layer, call: RecordableCall, inputs: Any, trai
 
 
 def _recorded_run(graph: keras.Model, call: RecordableCall, inputs: Any, training: bool = False) -> Run | Exception:
-    """What a graph computes, or the error that it raises."""
+    """The results of a graph, or the error that it raises."""
     try:
         return _run(graph, (call.prepared(inputs),), {}, training)
     except Exception as error:
@@ -147,10 +153,11 @@ def _as_tensor(value: Any) -> Any:
 
 
 def _trains_alike(layer: keras.layers.Layer, graph: keras.Model, call: RecordableCall, inputs: Any) -> bool:
-    """Whether both compute the same in training: outputs with dropout, losses, updates of statistics."""
+    """Whether a layer and its recorded graph compute the same in training: outputs with dropout, losses, updates of
+    statistics."""
     try:
         live = _live_run(layer, call, inputs, training=True)
-    except Exception:  # code that needs something else in training cannot be compared
+    except Exception:  # code that needs other inputs in training cannot be compared
         return False
     recorded = _recorded_run(graph, call, inputs, training=True)
     if _difference(live, recorded) is not None or isinstance(recorded, Exception):
@@ -165,7 +172,7 @@ def _repeats(first: Run, second: Run) -> bool:
 
 
 def _difference(live: Run, recorded: Run | Exception) -> str | None:
-    """How the outputs of two runs differ, in words."""
+    """How the outputs of two runs differ, in words; None if they are equal."""
     if isinstance(recorded, Exception):
         first_line = (str(recorded).strip().splitlines() or [""])[0]
         return f"the recorded graph cannot be run ({type(recorded).__name__}: {first_line[:200]})"

@@ -1,4 +1,4 @@
-"""Why a `call` cannot be recorded: the place in the user's code, and the function of Keras that would work there."""
+"""Explains why a `call` cannot be recorded: the place in the user's code, and a function of Keras to use there."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kerassurgery_fn.errors import NotAGraph
 # Packages whose frames in a traceback are not the user's code.
 LIBRARIES = {"keras", "tensorflow", "numpy", "kerassurgery_fn", "optree", "contextlib"}
 
-# TensorFlow function -> the function of keras.ops for it, where the names differ. Prefixes such as `math.` are dropped.
+# TensorFlow function -> the function of keras.ops, if their names differ. Prefixes such as `math.` are removed.
 COUNTERPARTS = {
     "add_n": "sum", "avg_pool": "average_pool", "avg_pool2d": "average_pool", "bias_add": "add",
     "clip_by_value": "clip", "concat": "concatenate", "conv1d": "conv", "conv2d": "conv", "conv3d": "conv",
@@ -33,7 +33,8 @@ VALUES = ("boolean", "to an int", "to a float", "NumPy array", "Iterating over",
 
 
 class Place(NamedTuple):
-    """A place in the user's code: file, line, the expression that failed, and what its names stand for."""
+    """A place in the user's code: file, line, the expression that failed, and the frame with the values of its
+    names."""
 
     file: str
     line: int
@@ -52,7 +53,7 @@ def fault_of_call(layer: Any, error: Exception, inputs: Any, variables: str) -> 
 
     Args:
         layer: the layer or model.
-        error: what its code raised.
+        error: the exception of its code.
         inputs: the symbolic inputs of the call.
         variables: the names of the variables that the code had read before it failed.
     """
@@ -71,20 +72,20 @@ def _remedy(error: Exception, place: Place | None, inputs: Any, variables: str) 
     function = tensorflow_function(place) if place else None
     if function is not None:
         counterpart = counterpart_of(function)
-        advice = f"use keras.ops.{counterpart} in place of it" if counterpart else "keras.ops has no such function"
-        return f"(tf.{function} is a function of TensorFlow, which takes no symbolic tensors; {advice})"
+        advice = f"use keras.ops.{counterpart} instead" if counterpart else "keras.ops has no such function"
+        return f"(tf.{function} is a function of TensorFlow, which does not take symbolic tensors; {advice})"
     if any(words in text for words in VALUES):
         return "(the code depends on the values of tensors; use keras.ops.where, keras.ops.cond or keras.ops.max)"
     has_open_sizes = any(None in tensor.shape for tensor in keras.tree.flatten(inputs))
     if has_open_sizes and ("NoneType" in text or "(None" in text):
         return (
-            f"(the code computes with sizes, and these are open: {_shapes(inputs)}; record it for fixed sizes, such as "
-            "capture(model, inputs=(None, 128)), and the snapshot then holds for these sizes)"
+            f"(the code computes with sizes, and some are variable: {_shapes(inputs)}; record it for fixed sizes, such "
+            "as capture(model, inputs=(None, 128)); then the snapshot is only valid for these sizes)"
         )
     if variables and "KerasTensor" in text:
-        return f"(the code computes with the variables {variables} directly; move them into a layer of their own)"
+        return f"(the code computes with the variables {variables} directly; move them into a separate layer)"
     return (
-        "(use keras.ops for all that is done to tensors; if the inputs are of another dtype or shape, pass them: "
+        "(use keras.ops for all operations on tensors; if the inputs have another dtype or shape, pass them: "
         "capture(model, inputs=keras.Input((16,), dtype='int32')))"
     )
 
@@ -94,7 +95,7 @@ def _shapes(inputs: Any) -> str:
 
 
 def place_of(error: Exception) -> Place | None:
-    """The innermost place of a traceback that is in no library."""
+    """The innermost place of a traceback that is not in a library."""
     places = [(frame, line) for frame, line in walk_tb(error.__traceback__) if _is_users(frame)]
     if not places:
         return None
@@ -107,7 +108,7 @@ def _is_users(frame: FrameType) -> bool:
 
 
 def _expression(traceback: TracebackType | None, frame: FrameType, line: int) -> str:
-    """The source of the expression that failed; the whole line where Python does not know its columns."""
+    """The source of the expression that failed; the whole line if Python does not know its columns."""
     lines = linecache.getlines(frame.f_code.co_filename, frame.f_globals)
     for first, last, start, end in _positions(traceback, frame):
         if None not in (first, last, start, end) and last <= len(lines):
@@ -119,7 +120,7 @@ def _expression(traceback: TracebackType | None, frame: FrameType, line: int) ->
 
 
 def _positions(traceback: TracebackType | None, frame: FrameType) -> Iterator[tuple[Any, ...]]:
-    """The first and last line and column of what a frame of a traceback was computing."""
+    """The first and last line and column of the expression that a frame of a traceback was computing."""
     while traceback is not None:
         if traceback.tb_frame is frame:
             yield list(frame.f_code.co_positions())[traceback.tb_lasti // 2]
@@ -147,7 +148,7 @@ def _tensorflow_name(dotted: str, frame: FrameType) -> str | None:
 
 
 def counterpart_of(function: str) -> str | None:
-    """The function of `keras.ops` that does what a TensorFlow function does; None if there is none.
+    """The function of `keras.ops` that is equivalent to a TensorFlow function; None if there is none.
 
     >>> counterpart_of("image.resize"), counterpart_of("math.reduce_mean"), counterpart_of("shape")
     ('image.resize', 'mean', 'shape')

@@ -1,6 +1,6 @@
 """The symbolic inputs on which the call of a subclassed model is recorded.
 
-Keras keeps no record of the inputs of a subclassed model except the shapes for which it was built.
+Keras does not store the inputs of a subclassed model, only the shapes for which it was built.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from kerassurgery_fn.keras_io.sublayers import is_graph
 class CallInputs(NamedTuple):
     """The inputs of a recorded call.
 
-    - `inputs`: the symbolic inputs, in the structure that the recorded model takes: that of the first argument of
-      `call`, or a dict by the names of the arguments;
-    - `by_name`: whether the dict has the arguments of `call`.
+    - `inputs`: the symbolic inputs, in the structure of the recorded model's inputs: the structure of the first
+      argument of `call`, or a dict by the names of the arguments;
+    - `by_name`: whether `inputs` is such a dict.
     """
 
     inputs: Any
     by_name: bool
 
     def arguments(self, values: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments of the call, given values in the structure of `inputs`."""
+        """The arguments of the call for values in the structure of `inputs`."""
         return ((), dict(values)) if self.by_name else ((values,), {})
 
     def prepared(self, values: Any) -> Any:
-        """The values as they are: the inputs of a model have no masks."""
+        """The values unchanged, because the inputs of a model have no masks."""
         return values
 
 
@@ -44,11 +44,11 @@ def inputs_of(model: keras.Model, given: Any, taken: set[str]) -> CallInputs:
 
     Args:
         model: a subclassed model.
-        given: what the user passes as `inputs`, or None.
-        taken: the names that inputs must not have.
+        given: the argument `inputs` of the user, or None.
+        taken: names that cannot be names of inputs.
 
     Raises:
-        NotAGraph: the model does not tell its inputs, and none are given.
+        NotAGraph: the inputs of the model are not known, and the user passes none.
     """
     specs = _known_specs(model) if given is None else _specs(given)
     if is_graph(model):
@@ -61,14 +61,14 @@ def inputs_of(model: keras.Model, given: Any, taken: set[str]) -> CallInputs:
 
 
 def example_arrays(given: Any) -> Any:
-    """The arrays among the inputs that a user passes, in their structure; None unless all are arrays."""
+    """The inputs from the user if all of them are arrays; otherwise None."""
     leaves = keras.tree.flatten(given)
     are_arrays = leaves and all(isinstance(leaf, np.ndarray) or keras.ops.is_tensor(leaf) for leaf in leaves)
     return given if are_arrays and not any(isinstance(leaf, keras.KerasTensor) for leaf in leaves) else None
 
 
 def _known_specs(model: keras.Model) -> Any:
-    """The shapes for which a model was built, as symbolic tensors with an open batch axis."""
+    """The shapes for which a model was built, as symbolic tensors with a batch axis of variable size."""
     if is_graph(model) and model.built:
         return _inputs_of_graph(model)
     shapes = dict(model._build_shapes_dict or {}) if model.built else {}
@@ -88,20 +88,20 @@ def _known_specs(model: keras.Model) -> Any:
 
 
 def _as_inputs_of(graph: keras.Model, specs: Any) -> Any:
-    """Symbolic tensors with other shapes for the inputs of a graph, which keep their names and dtypes.
+    """Symbolic tensors with new shapes for the inputs of a graph, which keep their names and dtypes.
 
     Raises:
-        WrongShape: there are more or fewer than the graph has inputs, or others.
+        WrongShape: the number or the keys of the shapes differ from those of the inputs.
     """
     structure = _inputs_of_graph(graph)
-    own, others = keras.tree.flatten(structure), keras.tree.flatten(specs)
+    old, new = keras.tree.flatten(structure), keras.tree.flatten(specs)
     has_other_keys = isinstance(structure, dict) and isinstance(specs, dict) and structure.keys() != specs.keys()
-    if len(own) != len(others) or has_other_keys:
+    if len(old) != len(new) or has_other_keys:
         raise WrongShape(
-            f"inputs: model {graph.name!r} has {counted(len(own), 'input')} ({', '.join(map(_name_of, own))}); pass a "
+            f"inputs: model {graph.name!r} has {counted(len(old), 'input')} ({', '.join(map(_name_of, old))}); pass a "
             "shape for each, in the same structure"
         )
-    tensors = [keras.KerasTensor(b.shape, a.dtype, name=_name_of(a)) for a, b in zip(own, others, strict=True)]
+    tensors = [keras.KerasTensor(b.shape, a.dtype, name=_name_of(a)) for a, b in zip(old, new, strict=True)]
     return keras.tree.pack_sequence_as(structure, tensors)
 
 
@@ -114,10 +114,10 @@ def _open_batch(shape: Any) -> keras.KerasTensor:
 
 
 def _specs(given: Any) -> Any:
-    """What a user passes as inputs, with a symbolic tensor for each shape, array, InputLayer and tensor.
+    """The inputs from the user, with a symbolic tensor for each shape, array, InputLayer and tensor.
 
     Raises:
-        WrongShape: it is none of these.
+        WrongShape: a part is something else.
     """
     match given:
         case keras.KerasTensor():
@@ -136,17 +136,17 @@ def _specs(given: Any) -> Any:
             return keras.KerasTensor((None, *shape[1:]), keras.backend.standardize_dtype(dtype))
     raise WrongShape(
         f"inputs must be shapes such as (None, 32, 32, 3), keras.Input(...) or example arrays, or lists and dicts of "
-        f"these in the structure that the model takes, not {shortened(given)}"
+        f"these in the structure of the model's inputs, not {shortened(given)}"
     )
 
 
 def _name_of(tensor: keras.KerasTensor) -> str:
-    """The name of the InputLayer that made a tensor, or its own name."""
+    """The name of the InputLayer that created a tensor, or the name of the tensor."""
     return tensor._keras_history.operation.name if hasattr(tensor, "_keras_history") else tensor.name
 
 
 def _dtype_of(array: np.ndarray) -> str:
-    """The dtype in which Keras takes an array: it converts floats to its default."""
+    """The dtype to which Keras converts an array: floats become the default float dtype."""
     return keras.config.floatx() if array.dtype.kind == "f" else array.dtype.name
 
 
@@ -158,9 +158,12 @@ def _parameters(model: keras.Model) -> list[str]:
 
 
 def _names(specs: Any, by_name: bool, first: str) -> list[str]:
-    """A name for each input: that which the user gave, its key in a dict, or the argument's with a number.
+    """A name for each input: the name from the user, the key in a dict, or the name of the argument with a number.
 
-    The arguments are `specs`, whether they are the arguments of `call`, and the name of its first parameter.
+    Args:
+        specs: the specs of the inputs, in their structure.
+        by_name: whether `specs` is a dict by the names of the arguments of `call`.
+        first: the name of the first parameter of `call`.
     """
     names = []
     for path, spec in keras.tree.flatten_with_path(specs):

@@ -1,4 +1,4 @@
-"""Recording of a layer's `call`: Python code on symbolic tensors becomes a Functional model.
+"""Records a layer's `call`: Python code that runs on symbolic tensors becomes a Functional model.
 
     def call(self, x):                   x ---- dense_1 ---- relu ---- add      a graph that Keras can save
         y = self.dense_1(x)               \\_________________________/
@@ -25,15 +25,15 @@ from kerassurgery_fn.keras_io.call_faults import described, fault_of_call
 from kerassurgery_fn.keras_io.graph_copies import connected, reopened, with_plain_calls
 from kerassurgery_fn.keras_io.sublayers import Functional, is_graph, operations_of
 
-NAME_COUNTS = "object_name_uids"  # the global attribute in which Keras counts the names that it has given
+NAME_COUNTS = "object_name_uids"  # the global attribute in which Keras counts the names of objects
 
 
 class Recording(NamedTuple):
     """A recorded call.
 
-    - `graph`: a Functional model that computes what the call computes;
+    - `graph`: a Functional model that computes the same as the call;
     - `outputs`: the symbolic outputs of the call, with the masks that the layer gives them;
-    - `trains_alike`: whether the graph also computes the same in training.
+    - `trains_alike`: whether the graph and the call also compute the same in training.
     """
 
     graph: keras.Model
@@ -49,17 +49,17 @@ def record_call(layer: keras.layers.Layer, call: RecordableCall, examples: Any =
     Args:
         layer: a built layer or model; it is called as Keras calls it: with masks, in its dtype.
         call: the symbolic inputs of the graph, and how the layer is called with them.
-        examples: arrays to compare on; random ones by default.
+        examples: the input arrays for the comparison; by default random arrays.
 
     Raises:
-        NotAGraph: the code fails on symbolic tensors, returns something else than tensors, uses weights that belong to
-            no layer that it calls, or computes something else on data.
+        NotAGraph: the code fails on symbolic tensors, returns something other than tensors, uses weights that do not
+            belong to a layer that it calls, or computes other outputs on data.
     """
     try:
         return _recorded(layer, call, call.inputs, examples, copy_of=with_plain_calls)
     except NotAGraph as error:
-        # Code that computes with the batch size cannot take an open one. It is recorded for a batch of one sample, and
-        # the comparison, with other batch sizes, says whether the graph is right for them.
+        # Code that computes with the batch size fails if the size is unknown. It is recorded for a batch of one sample.
+        # The comparison with other batch sizes shows whether the graph is right for them.
         single = keras.tree.map_structure(_with_one_sample, call.inputs)
         reopen = partial(reopened, inputs=call.inputs)
         try:
@@ -67,20 +67,20 @@ def record_call(layer: keras.layers.Layer, call: RecordableCall, examples: Any =
         except NotAGraph as second:
             fails_in_code = second.__cause__ is not None
             raise second if fails_in_code else error from error.__cause__
-        except Exception:  # the copy with an open batch axis does not fit together
+        except Exception:  # the copy with a batch axis of variable size cannot be built
             raise error from error.__cause__
 
 
 def _recorded(
     layer: keras.layers.Layer, call: RecordableCall, inputs: Any, examples: Any, copy_of: Callable[..., keras.Model]
 ) -> Recording:
-    """One attempt to record a call; `copy_of` makes the final graph from the recorded one."""
+    """One attempt to record a call. `copy_of` returns the final graph for the recorded graph."""
     with _RecordingScope() as scope, _without_traceback_filter():
         try:
             returned, marked = _called_symbolically(layer, *call.arguments(call.prepared(inputs)))
         except NotAGraph:
             raise
-        except Exception as error:  # the user's code may raise anything
+        except Exception as error:  # the user's code can raise any exception
             raise fault_of_call(layer, error, inputs, _names(scope.variables.values())) from error
         graph = copy_of(_functional(layer, inputs, returned))
     graph._trainable = layer.trainable  # the setter would set the flag of every layer, too
@@ -92,19 +92,19 @@ def _functional(layer: keras.layers.Layer, inputs: Any, outputs: Any) -> keras.M
     """The Functional model between symbolic tensors.
 
     Raises:
-        NotAGraph: layers of one name are called, as when the code calls layers inside two layers of the same class.
+        NotAGraph: several layers have the same name, as if the code calls layers inside two layers of the same class.
     """
     try:
         return _first_functional([inputs, connected(inputs, outputs)], outputs, layer.name)
     except ValueError as error:
         raise NotAGraph(
-            f"{described(layer)} cannot be recorded: Keras makes no graph of its calls ({str(error).splitlines()[0]}). "
-            "In a graph, all layers have names of their own"
+            f"{described(layer)} cannot be recorded: Keras cannot create a graph from its calls "
+            f"({str(error).splitlines()[0]}). In a graph, all layers must have different names"
         ) from error
 
 
 def _first_functional(candidates: list[Any], outputs: Any, name: str) -> keras.Model:
-    """The Functional model on the first of several inputs that Keras takes."""
+    """The Functional model on the first of several candidates for the inputs that Keras accepts."""
     *first, last = candidates
     for inputs in first:
         with suppress(ValueError):
@@ -118,10 +118,9 @@ def _with_one_sample(tensor: keras.KerasTensor) -> Any:
 
 
 class _RecordingScope(keras.StatelessScope):
-    """A scope in which code changes no variables, and that notes which variables the code reads itself.
+    """A scope in which code does not change variables, and which lists the variables that the code reads directly.
 
-    Layers that the code calls read their weights in scopes of their own, so that only variables that the code uses
-    directly are noted.
+    Layers that the code calls read their weights in their own scopes, so these weights are not listed.
     """
 
     def __init__(self) -> None:
@@ -134,11 +133,11 @@ class _RecordingScope(keras.StatelessScope):
 
 
 def _called_symbolically(layer: keras.layers.Layer, args: Any, kwargs: Any) -> tuple[Any, Any]:
-    """What `call` returns for symbolic tensors, and copies of these tensors with the masks that the layer sets.
+    """The result of `call` for symbolic tensors, and copies of these tensors with the masks that the layer sets.
 
-    `Layer.__call__` converts dtypes and finds masks, then calls `symbolic_call`, which only computes output shapes. For
-    one call, `symbolic_call` is `call` itself. Keras afterwards notes the layer as the origin of the tensors that it
-    gets, so it gets copies. With `training=None`, the recorded layers follow the flag of whoever calls the graph.
+    `Layer.__call__` converts dtypes and finds masks. Then it calls `symbolic_call`, which only computes output shapes.
+    For one call, `symbolic_call` is replaced by `call` itself. It returns copies, because Keras then sets the layer as
+    the origin of the returned tensors. With `training=None`, the recorded layers use the flag of the call of the graph.
     """
     flags = {"training": None} if layer._call_has_training_arg else {}
     returned: list[Any] = []
@@ -161,24 +160,24 @@ def _copy_of_tensor(value: Any) -> Any:
 
 
 def _refuse_other_outputs(layer: keras.layers.Layer, outputs: Any) -> None:
-    """Raises NotAGraph for outputs that are no symbolic tensors, or that depend on no input."""
+    """Raises NotAGraph for outputs that are not symbolic tensors, or that do not depend on an input."""
     for value in keras.tree.flatten(outputs):
         if not isinstance(value, keras.KerasTensor):
             raise NotAGraph(
-                f"{described(layer)} cannot be recorded: its call() returns a value that depends on no input "
-                f"({type(value).__name__}); return tensors that are computed from the inputs only"
+                f"{described(layer)} cannot be recorded: its call() returns a value that does not depend on an input "
+                f"({type(value).__name__}); only return tensors that are computed from the inputs"
             )
 
 
 def _refuse_loose_weights(layer: keras.layers.Layer, graph: keras.Model, scope: _RecordingScope) -> None:
-    """Raises NotAGraph if the call uses weights that no layer of the graph has, or layers that are new."""
+    """Raises NotAGraph if the call uses weights that do not belong to a layer of the graph, or creates layers."""
     leaves = [leaf for argument in arguments_of(graph) for leaf in keras.tree.flatten(argument)]
     in_arguments = [leaf for leaf in leaves if isinstance(leaf, keras.Variable)]
     if used := _names([*scope.variables.values(), *in_arguments]):
         raise NotAGraph(
-            f"{described(layer)} cannot be recorded: its call() uses the variables {used} directly, not by calling a "
-            "layer, and a graph has no place for them; use them in a layer of their own, such as keras.layers.Dense, "
-            "EinsumDense, ReversibleEmbedding, or a small class of yours, and call that layer"
+            f"{described(layer)} cannot be recorded: its call() uses the variables {used} directly, and in a graph, "
+            "only layers have variables; use them in a separate layer, such as keras.layers.Dense, EinsumDense, "
+            "ReversibleEmbedding, or a small class of your own, and call that layer"
         )
     known = {id(variable) for variable in layer.variables}
     if new := _names(variable for variable in graph.variables if id(variable) not in known):
@@ -204,7 +203,7 @@ def _names(variables: Any) -> str:
 
 @contextmanager
 def without_new_nodes(model: keras.Model) -> Iterator[None]:
-    """A scope after which the layers of a model have the calls that they had before: recording adds some."""
+    """A scope that removes the calls of a model's layers that recording adds."""
     lists = [nodes for operation in _operations(model) for nodes in _node_lists(operation)]
     lengths = [len(nodes) for nodes in lists]
     try:
@@ -227,9 +226,9 @@ def _node_lists(operation: Any) -> tuple[list[Any], list[Any]]:
 
 @contextmanager
 def numbered_names(taken: Any) -> Iterator[None]:
-    """A scope in which Keras names operations `add`, `add_1`, ... from the first free number on.
+    """A scope in which Keras names operations `add`, `add_1`, ... from the first free number.
 
-    Keras counts in the whole process: the same model would get other names at every recording.
+    Without the scope, Keras counts names in the whole process, so each recording of a model would have other names.
     """
     counts: defaultdict[str, int] = defaultdict(int)
     for name in taken:
@@ -247,7 +246,7 @@ def numbered_names(taken: Any) -> Iterator[None]:
 
 @contextmanager
 def _without_traceback_filter() -> Iterator[None]:
-    """A scope in which Keras leaves exceptions as they are raised, with the place in the user's code."""
+    """A scope in which Keras does not shorten tracebacks, so that they contain the place in the user's code."""
     is_enabled: Callable[[], bool] = keras.config.is_traceback_filtering_enabled
     was_enabled = is_enabled()
     keras.config.disable_traceback_filtering()

@@ -24,7 +24,7 @@ from kerassurgery_fn.values.warning_origin import warn
 
 
 def as_selection(value: Any, name: str) -> Selection:
-    """Which layers to expand: True, or selectors as a tuple."""
+    """The argument `expand`: True, or selectors as a tuple."""
     if isinstance(value, bool):
         return value
     return () if value is None else selectors(value)
@@ -41,19 +41,19 @@ def capture(model: keras.Model, *, inputs: Any = None, expand: Any = (), measure
 
     The model is not changed, and later training does not change the snapshot.
 
-    A **subclassed model** computes by Python code. Its `call` is recorded on symbolic inputs, and the recorded graph is
-    kept if it computes what the model computes, on random data and for several batch sizes. `rebuild` makes a
-    Functional model of it: names and weights are kept, the class and its methods are not, and a warning
-    `ClassNotKept` says so.
+    A **subclassed model** computes by Python code. Its `call` is recorded on symbolic inputs. The recorded graph is
+    used if it computes the same as the model on random data, for several batch sizes. `rebuild` then returns a
+    Functional model with the same names and weights, but without the class and its methods. A warning `ClassNotKept`
+    says so.
 
-    A **layer that is made of layers**, such as a transformer block of a class of yours, is one layer to the library: it
-    knows nothing about its code. With `expand`, the `call` of such a layer is recorded in the same way, and it becomes
-    a nested Functional model of its name: `transformer_layer_0/self_attention_layer` is then an ordinary layer. It must
-    use no weights but those of the layers that it calls.
+    A **layer that consists of layers**, such as your own class of transformer blocks, is a single layer for the
+    library, which does not know its code. With `expand`, the `call` of such a layer is recorded in the same way. The
+    layer becomes a nested Functional model of the same name, so `transformer_layer_0/self_attention_layer` is then an
+    ordinary layer. The `call` must only use weights of the layers that it calls.
 
-    What the library has no rule for is **measured** on the live layers, and stands in their records as "measured":
-    custom activation functions that are elementwise, classes derived from a class of Keras that compute what their
-    parent computes, and, with `measure`, layers that compute each channel separately.
+    Layers without a rule are **measured**, and the results are stored in their records as "measured": custom activation
+    functions that are elementwise, classes derived from a class of Keras that compute the same as their parent, and,
+    with `measure`, layers that compute each channel separately.
 
     A registered subclass of Functional or Sequential keeps its class if its config is its graph. Other subclasses, such
     as a backbone whose `get_config` returns constructor arguments, are captured as plain Functional or Sequential
@@ -61,23 +61,23 @@ def capture(model: keras.Model, *, inputs: Any = None, expand: Any = (), measure
 
     Args:
         model: a Sequential, Functional or subclassed model.
-        inputs: the inputs of a subclassed model, in the structure that it is called with: shapes with the batch axis
+        inputs: the inputs of a subclassed model, in the structure with which it is called: shapes with the batch axis
             first, such as (None, 32, 32, 3), `keras.Input` tensors, or example arrays, which are then used for the
-            comparison. A dict by the names of the arguments of `call` stands for several arguments. By default, the
-            shapes for which the model was built. For a Functional model with `expand`, other shapes than its own: code
-            that computes with sizes needs fixed ones, and the snapshot then holds for these sizes.
+            comparison. If `call` has several arguments, pass a dict by their names. By default, the shapes for which
+            the model was built. For a Functional model with `expand`, other shapes for its inputs: code that computes
+            with sizes needs fixed sizes, and the snapshot is then only valid for these sizes.
         expand: selectors of layers to expand, such as "transformer_layer_*" or "*@TransformerEncoder", or True for all
-            that can be expanded; a warning then names those that cannot.
+            layers that can be expanded; a warning then names the layers that cannot.
         measure: selectors of layers without a rule, such as "*@LearnableAffine", or "*". Copies of them are run on
-            random data as `probe_rule` does. Where each output channel depends on its own input channel only, channels
-            can be cut. Where a layer mixes its channels but treats them alike, as a normalisation does, a cut is
-            inexact. Other layers stay as they are.
+            random data, as by `probe_rule`. If each output channel only depends on one input channel, channels can be
+            cut. If a layer mixes its channels but treats them alike, as a normalisation does, a cut is inexact. Other
+            layers stay opaque.
 
     Raises:
         NotAGraph: the model is not built, or a call() cannot be recorded; the message has the place in the code.
-        UnknownLayer: `expand` names no layer that is made of layers, or `measure` none without a rule.
+        UnknownLayer: `expand` selects no layer that consists of layers, or `measure` selects no layer without a rule.
         NotIndependent: a layer that `measure` names does not treat its channels alike.
-        WrongShape: `inputs` has something else than shapes, tensors and arrays.
+        WrongShape: `inputs` contains something other than shapes, tensors and arrays.
         HiddenState: a layer has state that neither its config nor its weights contain.
     """
     with graph_of(model, inputs, expand) as graph:
@@ -87,7 +87,7 @@ def capture(model: keras.Model, *, inputs: Any = None, expand: Any = (), measure
 
 
 def capture_graph(model: keras.Model) -> Snapshot:
-    """The snapshot of a model without its compile config, which Keras may not be able to save."""
+    """The snapshot of a model without its compile config, because Keras cannot save every compile config."""
     with uncompiled(model):
         record = _complete_record(model)
     record.pop("compile_config", None)
@@ -95,7 +95,8 @@ def capture_graph(model: keras.Model) -> Snapshot:
 
 
 def _complete_record(model: keras.Model, is_recorded: bool = False, measure: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The record of a model, checked for hidden state, with the indices of trained weights and what was measured."""
+    """The record of a model with the indices of trained weights and the results of measurements. Layers are checked for
+    hidden state."""
     record = stable_record(model, is_recorded=is_recorded)
     for path, layer, layer_record in layers_of(model, record, ""):
         refuse_hidden_state(path, layer, layer_record)
@@ -107,7 +108,7 @@ def _complete_record(model: keras.Model, is_recorded: bool = False, measure: tup
 
 
 def _add_trained_weights(model: keras.Model, record: dict[str, Any]) -> None:
-    """Adds to the records of layers which weights are trained, and which never are, where the config does not tell."""
+    """Adds to the records of layers which weights are trained, and which never are, if the config does not say it."""
     layer_record: Any
     for _, layer, layer_record in layers_of(model, record, ""):
         if (trained := trained_weights(layer, layer_record)) is not None:
@@ -129,7 +130,7 @@ def _warn_of_shared_layers(model: keras.Model, record: Record) -> None:
 
 
 def _warn_of_weights_outside(model: keras.Model, record: Record) -> None:
-    """Warns of weights that belong to a model but to no layer of its graph, as a subclass may add them."""
+    """Warns of weights that belong to a model but not to a layer of its graph. A subclass can add such weights."""
     captured = {id(weight) for _, layer, _ in layers_of(model, record, "") for weight in layer.weights}
     if outside := [weight.path for weight in model.weights if id(weight) not in captured]:
         warn(

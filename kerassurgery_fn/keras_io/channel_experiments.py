@@ -1,14 +1,14 @@
-"""Experiments on a layer: whether it computes each channel separately.
+"""Tests by experiments whether a layer computes each channel separately.
 
 The experiment, for a layer that scales each channel:
 
     x      7 channels   a b c d e f g   -> layer         -> A B C D E F G
     part   channels     c a f           -> smaller copy  -> must be C A F
 
-The smaller copy has the weights of the kept channels. If the outputs agree for several selections, in other orders too,
-each output channel depends on its own input channel only, and channels can be cut.
+The smaller copy has the weights of the kept channels. If the outputs agree for several selections, also in other
+orders, each output channel only depends on one input channel, and channels can be cut.
 
-If the outputs agree for all channels in other orders, but not for some of the channels, the layer mixes its channels
+If the outputs agree for all channels in other orders, but not for a part of the channels, the layer mixes its channels
 and treats them alike, as a normalisation does. Then a cut is well-defined, but not exact.
 """
 
@@ -43,7 +43,7 @@ class Independent(NamedTuple):
     mixes: bool = False
 
     def as_data(self) -> dict[str, Any]:
-        """What the rule of such a layer needs, see `rules/measured.py`."""
+        """The data for the rule of such a layer, see `rules/measured.py`."""
         weights = [[name, list(shape)] for name, shape in self.weights]
         return {"rank": len(self.input_shape), "output_rank": len(self.output_shape), "weights": weights}
 
@@ -84,12 +84,13 @@ def measure_independence(
 
 
 def _check_agreement(layer: keras.layers.Layer, kept: list[int], agrees: bool, may_mix: bool) -> None:
-    """Raises NotIndependent if a copy for some channels gives other values, or one for all in another order."""
+    """Raises NotIndependent if a copy for some channels, or for all channels in another order, computes other
+    values."""
     if agrees or (may_mix and len(kept) < CHANNELS):
         return
     if len(kept) == CHANNELS:
-        raise _refusal(layer, f"gives other values for its channels in the order {kept}")
-    raise _refusal(layer, f"gives other values for channels {kept} alone than for the same channels among {CHANNELS}")
+        raise _refusal(layer, f"computes other values for its channels in the order {kept}")
+    raise _refusal(layer, f"computes other values for channels {kept} alone than among all {CHANNELS} channels")
 
 
 def _weight_shape(layer: keras.layers.Layer, whole: keras.Variable, fewer: keras.Variable) -> WeightShape:
@@ -103,7 +104,8 @@ def _weight_shape(layer: keras.layers.Layer, whole: keras.Variable, fewer: keras
 
 
 def _randomize_weights(layer: keras.layers.Layer, rng: np.random.Generator) -> None:
-    """Random values away from zero: zeros and ones, the usual initial values, would hide what a weight does."""
+    """Assigns random values away from zero. Zeros and ones, the usual initial values, would hide the effect of a
+    weight."""
     for weight in layer.weights:
         if "float" in str(weight.dtype):
             signs = rng.choice([-1, 1] if weight.trainable else [1], weight.shape)  # a variance must stay positive

@@ -1,4 +1,4 @@
-"""Models that are Python code, as graphs: subclassed models, and models with layers that are made of layers."""
+"""Converts models with Python code to graphs: subclassed models, and models with layers that consist of layers."""
 
 from __future__ import annotations
 
@@ -22,19 +22,20 @@ from kerassurgery_fn.values.warning_origin import warn
 
 
 def has_graph(model: keras.Model) -> bool:
-    """Whether a model computes what its graph says: it is Sequential or Functional and has no `call` of its own."""
+    """Whether the graph of a model describes its computation: it is Sequential or Functional and does not override
+    `call`."""
     return is_graph(model) and not overrides_call(model)
 
 
 @contextmanager
 def graph_of(model: keras.Model, inputs: Any = None, expand: Selection = ()) -> Iterator[keras.Model]:
-    """A scope with the graph of a model: the model itself if it is one, else the graph that its `call` records.
+    """A scope with the graph of a model: the model itself if it is a graph, otherwise the recorded graph of its `call`.
 
-    The graph has the layers of the model. Its calls of these layers are taken back at the end of the scope.
+    The graph has the layers of the model. Its calls of these layers are removed at the end of the scope.
 
     Raises:
         NotAGraph: a call cannot be recorded.
-        UnknownLayer: `expand` names no layer that could be expanded.
+        UnknownLayer: `expand` selects no layer that can be expanded.
     """
     is_graphic = has_graph(model)
     if is_graphic and inputs is None and not expand and not any(map(is_unsaved_model, operations_of(model))):
@@ -48,7 +49,7 @@ def graph_of(model: keras.Model, inputs: Any = None, expand: Selection = ()) -> 
 
 
 def recorded_model(model: keras.Model, inputs: Any = None) -> keras.Model:
-    """The Functional model that a subclassed model's `call` records, compared with the model on data."""
+    """The Functional model of a subclassed model's recorded `call`. It is compared with the model on data."""
     names = {layer.name for layer in model._flatten_layers(include_self=False)}
     with numbered_names(names):
         symbolic = inputs_of(model, inputs, names)
@@ -59,7 +60,8 @@ def recorded_model(model: keras.Model, inputs: Any = None) -> keras.Model:
 
 
 def expanded_model(model: keras.Model, inputs: Any, selection: Selection) -> keras.Model:
-    """A Functional model with nested models in place of layers that are made of layers, compared with the model."""
+    """A Functional model with nested models in place of layers that consist of layers. It is compared with the model on
+    data."""
     symbolic = None if inputs is None else inputs_of(model, inputs, set())
     expansion = Expansion(selection, fixed_sizes=symbolic is not None)
     try:
@@ -82,7 +84,7 @@ def expanded_model(model: keras.Model, inputs: Any, selection: Selection) -> ker
 
 
 def compiled_like(model: keras.Model, graph: keras.Model) -> keras.Model:
-    """A graph that Keras takes for compiled as a model is, with the optimizer of the model."""
+    """A graph with the compile state and the optimizer of a model."""
     if model.compiled and graph is not model:
         names = ("compiled", "optimizer", "_compile_config")
         vars(graph).update({name: vars(model)[name] for name in names if name in vars(model)})
@@ -106,7 +108,7 @@ def _warn_of_lost_class(model: keras.Model, trains_alike: bool) -> None:
 
 
 def _in_training(trains_alike: bool) -> str:
-    return "" if trains_alike else ". In training, the graph computes something else than the class does"
+    return "" if trains_alike else ". In training, the graph computes other values than the class"
 
 
 def _warn_of_expanded_layers(expansion: Expansion, trains_alike: bool) -> None:
@@ -122,12 +124,12 @@ def _warn_of_expanded_layers(expansion: Expansion, trains_alike: bool) -> None:
 
 
 def _warn_of_fixed_sizes(model: keras.Model, expanded: keras.Model) -> None:
-    """Warns of axes of inputs that were open and now have a size."""
+    """Warns if axes of inputs had variable sizes and now have fixed sizes."""
     before, after = ([tuple(tensor.shape) for tensor in graph.inputs] for graph in (model, expanded))
     if before != after:
         warn(
-            f"model {model.name!r} is captured for inputs of the shapes {after}, and holds for these sizes only: the "
-            f"shapes were {before}",
+            f"model {model.name!r} is captured for inputs of the shapes {after}, and is only valid for these sizes: "
+            f"the shapes were {before}",
             ClassNotKept,
         )
 

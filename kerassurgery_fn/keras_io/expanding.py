@@ -1,11 +1,11 @@
-"""Layers made of layers, as nested models: `capture(model, expand=...)`.
+"""Converts layers that consist of layers to nested models: `capture(model, expand=...)`.
 
     transformer_layer_0 (TransformerEncoder)            transformer_layer_0 (Functional)
-      one layer, of which only the code            ->      self_attention_layer (MultiHeadAttention)
-      knows what it does with its weights                  feedforward_intermediate_dense (Dense), ...
+      one layer; only its code says                ->      self_attention_layer (MultiHeadAttention)
+      how it uses its weights                              feedforward_intermediate_dense (Dense), ...
 
-The `call` of the layer is recorded, as that of a subclassed model is, and the recorded graph takes the place and the
-name of the layer.
+The `call` of the layer is recorded, like the `call` of a subclassed model. The recorded graph replaces the layer and
+has its name.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class Nested(NamedTuple):
     """A layer as a nested model.
 
     - `graph`: the model;
-    - `used`: which inputs of the recorded call it takes;
-    - `signature`: what the recording depends on, see `LayerCall.signature`;
-    - `trains_alike`: whether it also computes the same in training.
+    - `used`: the indices of the inputs of the recorded call that the model takes;
+    - `signature`: everything that the recording depends on, see `LayerCall.signature`;
+    - `trains_alike`: whether the model and the layer also compute the same in training.
     """
 
     graph: keras.Model
@@ -49,11 +49,11 @@ class Nested(NamedTuple):
 class Expansion:
     """The expansion of the layers of one model.
 
-    - `selection`: which layers are expanded;
-    - `nested`: path -> the nested model in place of a layer. A layer without weights has one for each kind of calls;
+    - `selection`: the layers to expand;
+    - `nested`: path -> the nested models in place of a layer. A layer without weights has one for each kind of calls;
     - `failures`: path -> why a layer cannot be expanded;
-    - `matched`: the selectors that some layer fits;
-    - `fixed_sizes`: whether the inputs of the model have other sizes than they had, which hold in nested models, too.
+    - `matched`: the selectors that match a layer;
+    - `fixed_sizes`: whether the inputs of the model get other sizes, which then also apply to nested models.
     """
 
     def __init__(self, selection: Selection, fixed_sizes: bool = False) -> None:
@@ -68,9 +68,9 @@ class Expansion:
         """A Functional model with nested models in place of layers; the model itself if none of its layers is expanded.
 
         Args:
-            model: a Sequential or Functional model. Its layers have more nodes afterwards.
+            model: a Sequential or Functional model. Its layers get more nodes.
             scope: the path of the model.
-            inputs: other inputs for it, in the structure of its own.
+            inputs: other inputs for the model, in the structure of its inputs.
         """
         if id(model) not in self._models:
             copy = self._copied(model, scope, inputs)
@@ -80,7 +80,7 @@ class Expansion:
     def _copied(self, model: keras.Model, scope: str, inputs: Any) -> keras.Model | None:
         """A copy of a model with nested models in place of layers; None if nothing is replaced.
 
-        It starts again where a second call of a layer shows that the layer has to stay.
+        It starts again if a second call of a layer shows that the layer cannot be expanded.
         """
         graph = model._functional if isinstance(model, keras.Sequential) else model
         calls = _Calls(self, graph, scope)
@@ -109,7 +109,8 @@ class Expansion:
         return bool(fitting) or is_unsaved_model(layer)
 
     def note_failure(self, path: str, error: NotAGraph) -> None:
-        """Notes why a layer stays one layer, if all layers are to be expanded as far as that goes; raises it if not."""
+        """Stores why a layer cannot be expanded if the selection is True (all layers that can be expanded); otherwise
+        raises the error."""
         if self.selection is not True:
             raise error
         self.failures[path] = error
@@ -117,19 +118,19 @@ class Expansion:
             raise _LayerStays
 
     def refuse_unmatched(self) -> None:
-        """Raises UnknownLayer for selectors that no layer fits which could be expanded."""
+        """Raises UnknownLayer for selectors that match no layer that can be expanded."""
         unmatched = set(self.selection if isinstance(self.selection, tuple) else ()) - self.matched
         if unmatched:
             raise UnknownLayer(
-                f"expand={sorted(unmatched)}: no layer that fits is of a class outside of Keras; expand= takes names, "
-                "paths and patterns of layers of your own that call other layers, or True for all of them"
+                f"expand={sorted(unmatched)}: no matching layer has a class outside of Keras; expand= takes names, "
+                "paths and patterns of your own layers that call other layers, or True for all of them"
             )
 
     def called(self, path: str, layer: keras.layers.Layer, args: Any, kwargs: Any) -> Any:
-        """What the nested model in place of a layer makes of the tensors of a call.
+        """The outputs of the nested model in place of a layer, for the tensors of a call.
 
         Raises:
-            NotAGraph: the call cannot be recorded, or differs from an earlier one of the same layer.
+            NotAGraph: the call cannot be recorded, or differs from an earlier call of the same layer.
         """
         call = LayerCall(layer, args, kwargs)
         known = self.nested.get(path, [])
@@ -142,7 +143,7 @@ class Expansion:
         return nested.graph(call.nested_inputs(nested.used))
 
     def recorded(self, path: str, layer: keras.layers.Layer, call: LayerCall) -> Nested:
-        """The nested model in place of a layer, with its own layers expanded where they are selected."""
+        """The nested model in place of a layer. Its own layers are expanded, too, if they are selected."""
         number = len(self.nested.get(path, []))
         name = f"{layer.name}_call_{number}" if number else layer.name
         with numbered_names(sublayer.name for sublayer in layer._flatten_layers(include_self=False)):
@@ -154,13 +155,13 @@ class Expansion:
 
 
 class _LayerStays(Exception):
-    """A layer that is expanded in earlier calls cannot be expanded in all of its calls."""
+    """A layer that was expanded in earlier calls cannot be expanded in a later call, so it must stay a layer."""
 
 
 class _Calls:
-    """The calls of a copied model: those of expanded layers go to the nested models in their place.
+    """The calls of a copied model. Calls of expanded layers become calls of the nested models that replace them.
 
-    `replaced` says whether any call was replaced.
+    `replaced`: whether any call was replaced.
     """
 
     def __init__(self, expansion: Expansion, graph: keras.Model, scope: str) -> None:
@@ -186,38 +187,38 @@ class _Calls:
 
 
 def resized_inputs(model: keras.Model, args: tuple[Any, ...]) -> Any:
-    """Inputs for a nested model with the sizes of the tensors that it is called on; None if it has these sizes."""
+    """Inputs for a nested model with the sizes of the tensors on which it is called; None if it has these sizes."""
     graph = model._functional if isinstance(model, keras.Sequential) else model
-    own, given = graph.inputs, keras.tree.flatten(args)
-    if [tensor.shape for tensor in own] == [tensor.shape for tensor in given]:
+    inputs_of_model, tensors = graph.inputs, keras.tree.flatten(args)
+    if [tensor.shape for tensor in inputs_of_model] == [tensor.shape for tensor in tensors]:
         return None
     inputs = [
         keras.Input(batch_shape=tensor.shape, dtype=old.dtype, name=old._keras_history.operation.name)
-        for old, tensor in zip(own, given, strict=True)
+        for old, tensor in zip(inputs_of_model, tensors, strict=True)
     ]
     return keras.tree.pack_sequence_as(graph._inputs_struct, inputs)
 
 
 def _refuse_lost_masks(layer: keras.layers.Layer, outputs: Any, graph: keras.Model) -> None:
-    """Raises NotAGraph if a layer passes a mask on that its recorded graph does not, or the other way round."""
+    """Raises NotAGraph if only one of a layer and its recorded graph passes on a mask."""
     pairs = zip(keras.tree.flatten(outputs), keras.tree.flatten(graph.outputs), strict=True)
     if any((get_keras_mask(live) is None) != (get_keras_mask(recorded) is None) for live, recorded in pairs):
         raise NotAGraph(
-            f"{described(layer)} cannot be expanded: the mask that it gives to its output is not that of a graph of "
-            "its layers"
+            f"{described(layer)} cannot be expanded: the mask of its output differs from the mask of a graph of its "
+            "layers; keep it as one layer"
         )
 
 
 def record_of_class(cls: type) -> dict[str, Any]:
-    """What a record says about the class of its layer."""
+    """The fields of a record for the class of a layer."""
     name = keras.saving.get_registered_name(cls)
     return {"module": cls.__module__, "class_name": cls.__name__, "registered_name": name}
 
 
 def _is_unknown_composite(layer: keras.layers.Layer) -> bool:
-    """Whether a layer is made of layers, or of operations only, and the library has no rule for its class.
+    """Whether a layer consists of layers, or of operations only, and the library has no rule for its class.
 
-    A class that is derived from one of Keras and computes what that computes has the rule of its parent.
+    A class that is derived from a class of Keras and computes the same has the rule of its parent.
     """
     is_composite = bool(layer._layers) or not layer.weights
     is_unknown = rule_for(record_of_class(type(layer))).channels is None
@@ -232,6 +233,6 @@ def is_unsaved_model(layer: keras.layers.Layer) -> bool:
 def _can_be_saved(layer: keras.layers.Layer) -> bool:
     try:
         json.dumps(keras.saving.serialize_keras_object(layer))
-    except Exception:  # get_config() of the user's class may raise anything
+    except Exception:  # get_config() of the user's class can raise any exception
         return False
     return True

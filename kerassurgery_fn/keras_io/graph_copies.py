@@ -1,4 +1,4 @@
-"""Copies of a Functional model with the same layers: on other inputs, or with other operations and layers in it."""
+"""Copies a Functional model with the same layers: on other inputs, or with other operations and layers in it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ Call = Callable[..., Any]  # (operation, *args, **kwargs) -> outputs
 
 
 def copied(graph: keras.Model, inputs: Any, call: Call) -> keras.Model:
-    """A Functional model that makes the calls of a graph again, each by `call(operation, *args, **kwargs)`.
+    """A Functional model that repeats the calls of a graph, each by `call(operation, *args, **kwargs)`.
 
     Args:
-        graph: the model. Its layers are called again, so that they have more nodes afterwards.
-        inputs: the inputs of the copy, in the structure of those of the graph.
-        call: what is done in place of a call.
+        graph: the model. Its layers are called again, so they get more nodes.
+        inputs: the inputs of the copy, in the structure of the inputs of the graph.
+        call: the function that computes the outputs of each call.
     """
     outputs = graph._run_through_graph(inputs, operation_fn=lambda operation: operation, call_fn=call)
     copy: keras.Model = Functional(inputs, outputs, name=graph.name)
@@ -27,10 +27,10 @@ def copied(graph: keras.Model, inputs: Any, call: Call) -> keras.Model:
 
 
 def with_plain_calls(graph: keras.Model) -> keras.Model:
-    """The graph, or a copy with calls that Keras can revive from a config, where it has others.
+    """The graph, or a copy of it in which Keras can revive all calls from a config.
 
-    - Reshapes to an open size infer it: Keras records `(None, 8)`, but cannot run it.
-    - Arguments of layers of the user's classes are left out where they are the defaults.
+    - In reshapes, an unknown size becomes -1: Keras records `(None, 8)`, but cannot run it.
+    - Arguments of custom layers that are the defaults are left out.
     """
     nodes = [node for nodes in graph._nodes_by_depth.values() for node in nodes if not node.is_input]
     if not any(is_open_reshape(node.operation) or _has_defaults(node) for node in nodes):
@@ -45,9 +45,9 @@ def with_plain_calls(graph: keras.Model) -> keras.Model:
 
 
 def reopened(graph: keras.Model, inputs: Any) -> keras.Model:
-    """A copy of a graph that was recorded for one sample, on inputs with an open batch axis.
+    """A copy of a graph that was recorded for one sample, on inputs with a batch axis of variable size.
 
-    Reshapes that keep the batch axis get an open one, too: `(1, 16, 8)` becomes `(-1, 16, 8)`.
+    In reshapes that keep the batch axis, its size becomes variable, too: `(1, 16, 8)` becomes `(-1, 16, 8)`.
     """
 
     def call(operation: Any, *args: Any, **kwargs: Any) -> Any:
@@ -59,10 +59,10 @@ def reopened(graph: keras.Model, inputs: Any) -> keras.Model:
 
 
 def without_defaults(operation: Any, arguments: dict[str, Any]) -> dict[str, Any]:
-    """The keyword arguments of a call without those that a layer of a user's class has as defaults.
+    """The keyword arguments of a call, without arguments that are defaults of a custom layer.
 
-    A class that is derived from one of Keras may add arguments, such as `cache=None`, which the parent's way of
-    computing output shapes does not know.
+    A class that is derived from a class of Keras can add arguments, such as `cache=None`. The parent's method that
+    computes output shapes does not take them.
     """
     if not isinstance(operation, keras.layers.Layer) or type(operation).__module__.startswith("keras."):
         return arguments
@@ -82,12 +82,13 @@ def _keeps_one_sample(shape: tuple[int | None, ...], new_shape: list[int]) -> bo
 
 
 def is_open_reshape(operation: Any) -> bool:
-    """Whether an operation reshapes to a shape with one open size, which Keras writes as None."""
+    """Whether an operation reshapes to a shape with one unknown size, which Keras writes as None."""
     return is_reshape(operation) and tuple(operation.newshape).count(None) == 1 and -1 not in operation.newshape
 
 
 def connected(inputs: Any, outputs: Any) -> Any:
-    """The inputs of a list up to the last that an output depends on: Keras before 3.12 takes no others."""
+    """The inputs of a list up to the last input on which an output depends. Keras before 3.12 does not accept inputs
+    after it."""
     needed = origins(keras.tree.flatten(outputs))
     if not isinstance(inputs, list):
         return inputs
@@ -103,7 +104,7 @@ def is_reshape(operation: Any) -> bool:
 def reshaped(operation: Any, x: Any, shape: list[int]) -> Any:
     """A tensor after a reshape to another shape, by an operation of the same name."""
     reshape = RESHAPE(newshape=shape)
-    reshape.name = operation.name  # operations of Keras before 3.12 take no name
+    reshape.name = operation.name  # the constructors of operations before Keras 3.12 take no name
     return reshape(x)
 
 
@@ -112,12 +113,12 @@ RESHAPE: Any = type(keras.ops.reshape(keras.Input((1,)), (-1, 1))._keras_history
 
 def origins(outputs: list[Any]) -> set[int]:
     """The ids of all tensors on which the outputs of a graph depend."""
-    found: set[int] = set()
+    ids: set[int] = set()
     tensors = list(outputs)
     while tensors:
         tensor = tensors.pop()
-        if id(tensor) not in found:
-            found.add(id(tensor))
+        if id(tensor) not in ids:
+            ids.add(id(tensor))
             operation, node_index, _ = tensor._keras_history
             tensors.extend(operation._inbound_nodes[node_index].input_tensors)
-    return found
+    return ids

@@ -1,6 +1,6 @@
-"""Layer state that the config does not contain.
+"""Finds layer state that the config does not contain.
 
-It is added to the config if Keras reads it from there. Otherwise the layer is refused.
+The state is added to the config if Keras reads it from there. Otherwise, an error is raised.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ def with_vocabulary(layer: Any, config: dict[str, Any]) -> dict[str, Any]:
         return config
     idf = getattr(lookup, "idf_weights", None)
     special_tokens = lookup.vocabulary_size() - len(tokens)  # padding and out-of-vocabulary tokens come first
-    # Zeros for padding (pad_to_max_tokens) may follow.
+    # Zeros for padding (pad_to_max_tokens) can follow.
     idf_of_tokens = None if idf is None else idf.numpy()[special_tokens : special_tokens + len(tokens)].tolist()
     return {**config, "vocabulary": tokens, "idf_weights": idf_of_tokens}
 
 
 def with_policy(layer: Any, config: dict[str, Any]) -> dict[str, Any]:
-    """The config of a layer with its dtype policy, where the class writes only the dtype of the weights.
+    """The config of a layer with its dtype policy, if the class only writes the dtype of the weights.
 
     SpatialDropout does so. Under mixed precision, weights are float32 and computation is float16: rebuilt from its own
     config, the layer would compute in float32.
@@ -58,7 +58,7 @@ def _policy_record(name: str) -> dict[str, Any]:
     return {"module": "keras", "class_name": "DTypePolicy", "config": {"name": name}, "registered_name": None}
 
 
-# --- state that is refused
+# --- state that raises an error
 
 
 def refuse_hidden_state(path: str, layer: Any, record: Record) -> None:
@@ -75,11 +75,11 @@ def refuse_hidden_state(path: str, layer: Any, record: Record) -> None:
 
 
 def refuse_function(path: str, field: str, value: Any, function: FunctionType) -> None:
-    """Raises HiddenState for a user's function that Keras would not find again by what it writes into the config."""
+    """Raises HiddenState for a user's function that Keras cannot find by the name in the config."""
     if isinstance(value, str) and not function.__module__.startswith("keras."):
         raise HiddenState(
-            f"the {field} of layer {path!r} is the function {value!r} of {function.__module__!r}, but its config has "
-            f"the name {value!r} only, which Keras takes for its own {field}; register the function with "
+            f"the {field} of layer {path!r} is the function {value!r} of {function.__module__!r}, but its config only "
+            f"has the name {value!r}, which is the name of a function of Keras; register the function with "
             "keras.saving.register_keras_serializable, or rename it"
         )
     if isinstance(value, dict) and "class_name" not in value:
@@ -93,13 +93,13 @@ def refuse_float8(path: str, sublayer: Any) -> None:
     """Raises HiddenState for a layer quantized to float8: `build` and `quantize` give it different weights."""
     if getattr(sublayer, "quantization_mode", None) == "float8":
         raise HiddenState(
-            f"layer {path!r} is quantized to float8, and built from its config it would have other weights; capture "
-            "the model before quantize('float8')"
+            f"layer {path!r} is quantized to float8, and a layer built from its config has other weights; capture the "
+            "model before quantize('float8')"
         )
 
 
 def refuse_negative_attention_axes(path: str, sublayer: Any) -> None:
-    """Raises HiddenState for negative attention axes, which Keras before 3.12 keeps but rebuilds as other axes."""
+    """Raises HiddenState for negative attention axes. Keras before 3.12 writes them, but rebuilds other axes."""
     if any(axis < 0 for axis in getattr(sublayer, "_attention_axes", None) or ()):
         raise HiddenState(
             f"layer {path!r} ({type(sublayer).__name__}) attends over axes that are counted from the end, and Keras "
@@ -108,7 +108,7 @@ def refuse_negative_attention_axes(path: str, sublayer: Any) -> None:
 
 
 def refuse_asset_files(path: str, sublayer: Any, record: Record) -> None:
-    """Raises HiddenState for a layer that saves files beside its config and its weights."""
+    """Raises HiddenState for a layer that saves files in addition to its config and its weights."""
     if saves_files(sublayer) and not record["config"].get("vocabulary"):
         raise HiddenState(
             f"layer {path!r} ({type(sublayer).__name__}) saves files of its own (save_assets), which a snapshot does "
@@ -117,7 +117,7 @@ def refuse_asset_files(path: str, sublayer: Any, record: Record) -> None:
 
 
 def saves_files(layer: Any) -> bool:
-    """Whether a layer saves any files: layers of Keras have `save_assets` also when they have nothing to save."""
+    """Whether a layer saves any files. Layers of Keras have `save_assets` even if they have nothing to save."""
     if not hasattr(layer, "save_assets"):
         return False
     with TemporaryDirectory() as folder:
@@ -149,8 +149,8 @@ def refuse_adapters(path: str, layer: Any, record: Record) -> None:
 def count_in_config(layer: Any, record: Record, field: str) -> int:
     """The number of layers that have LoRA (`lora_rank`) or are quantized (`mode`) according to a layer's config.
 
-    Only `lora_rank` of Keras' own layers and `mode` of quantized dtype policies count: a user's class, or an operation,
-    may have a field of the same name with another meaning.
+    Only `lora_rank` of Keras' own layers and `mode` of quantized dtype policies count, because a custom class or an
+    operation can have a field of the same name with another meaning.
     """
     records = [inner for inner in records_in(record) if inner["config"].get(field)]
     if field == "mode":

@@ -1,4 +1,4 @@
-"""One call of a layer inside a Functional model, as a call that can be recorded on inputs of its own."""
+"""One call of a layer inside a Functional model, as a call that can be recorded on separate inputs."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 class LayerCall:
     """A call of a layer with tensors of an outer graph.
 
-    The recorded graph takes a list: the tensors of the call, each of them once, then the masks that Keras has attached
-    to these tensors.
+    The inputs of the recorded graph are a list: the tensors of the call, each of them once, then the masks that Keras
+    has attached to these tensors.
 
         attend(x, x, attention_mask=m)    tensors [x, m]; if x has a mask from an Embedding: [x, m, mask of x]
     """
@@ -25,7 +25,7 @@ class LayerCall:
     def __init__(self, layer: keras.layers.Layer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.layer, self.call_arguments = layer, (args, kwargs)
         self.tensors, names = _tensors_by_name(layer, args, kwargs)
-        known = {id(tensor) for tensor in self.tensors}  # Keras may pass a mask both by its tensor and as an argument
+        known = {id(tensor) for tensor in self.tensors}  # a mask can be both attached to a tensor and an argument
         masks = [get_keras_mask(tensor) for tensor in self.tensors]
         self.masked = [i for i, mask in enumerate(masks) if mask is not None and id(mask) not in known]
         self.masks = [masks[i] for i in self.masked]
@@ -38,7 +38,7 @@ class LayerCall:
         ]
 
     def prepared(self, values: list[Any]) -> list[Any]:
-        """Values of the inputs, with the values of the masks attached to those of the tensors."""
+        """The values of the inputs; the values of masks are attached to the values of their tensors."""
         for index, mask in zip(self.masked, values[len(self.tensors) :], strict=False):
             set_keras_mask(values[index], mask)
         return values
@@ -49,16 +49,16 @@ class LayerCall:
         return keras.tree.map_structure(lambda leaf: by_tensor.get(id(leaf), leaf), self.call_arguments)
 
     def signature(self) -> list[Any]:
-        """All that a recording depends on: the arguments, with the places and the shapes of the tensors among them."""
+        """Everything that a recording depends on: the arguments, with the places and shapes of the tensors."""
         places = {id(tensor): ("tensor", i) for i, tensor in enumerate(self.tensors)}
         leaves = keras.tree.flatten_with_path(self.call_arguments)
         shapes = [tuple(tensor.shape) for tensor in self.tensors]
         return [*((path, places.get(id(leaf), leaf)) for path, leaf in leaves), tuple(self.masked), shapes]
 
     def nested_graph(self, graph: keras.Model, name: str) -> tuple[keras.Model, list[int]]:
-        """The recorded graph as a model that is nested in the outer graph by a name, and which inputs it takes.
+        """The recorded graph as a nested model with a name, and the indices of the inputs that it takes.
 
-        Masks that the graph does not compute with are left out: Keras passes them on with their tensors.
+        Masks that the graph does not use are left out, because Keras passes them on with their tensors.
         """
         needed = origins(graph.outputs)
         inputs = graph.inputs
@@ -75,7 +75,7 @@ class LayerCall:
 
 
 def _tensors_by_name(layer: keras.layers.Layer, args: Any, kwargs: Any) -> tuple[list[keras.KerasTensor], list[str]]:
-    """The tensors of a call, each once, and a name for each: that of the parameter that takes it."""
+    """The tensors of a call, each once, and a name for each: the name of its parameter."""
     parameters = layer._call_signature.bind(*args, **kwargs).arguments
     names: dict[int, str] = {}
     tensors = {}

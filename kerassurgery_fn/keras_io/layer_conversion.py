@@ -1,6 +1,6 @@
-"""Conversion of Keras layers, functions and records into plain values, and questions that only Keras can answer.
+"""Converts Keras layers, functions and records into plain values, and asks Keras about layers without a rule.
 
-Edits accept a Keras layer, a record or a snapshot; all become snapshots. For classes without a rule, Keras is asked for
+Edits accept a Keras layer, a record or a snapshot; all become snapshots. For classes without a rule, Keras computes
 output shapes and masks. Keras is imported inside functions, so that edits of plain data do not load it.
 """
 
@@ -36,7 +36,8 @@ COMPLETE = {"module", "class_name", "config", "registered_name"}
 
 
 class InferredCall(NamedTuple):
-    """What Keras finds out when it calls a layer: its outputs, its record once built, its weights' names and shapes."""
+    """The results of a call of a layer by Keras: the specs of the outputs, the record of the built layer, and the names
+    and shapes of its weights."""
 
     outputs: list[Spec]
     record: Record
@@ -83,9 +84,9 @@ def as_layer(value: Any) -> Snapshot:
 
 
 def _with_complete_inputs(record: Record) -> Record:
-    """The record in which the inputs of a model in the layer state whether they are optional, as after a capture.
+    """The record in which the inputs of a model in the layer have the field `optional`, as after a capture.
 
-    Keras before 3.11 does not write that.
+    Keras before 3.11 does not write this field.
     """
     inner = model_in(record)
     if inner is None:
@@ -103,16 +104,16 @@ def _with_complete_inputs(record: Record) -> Record:
 
 
 def _built(record: Record) -> Any:
-    """The layer of a record that is, or wraps, a model: Keras builds the model as it revives it."""
+    """The layer of a record that is a model or wraps a model. Keras builds the model when it revives it."""
     check_record(record, "the record of the layer")
     refuse_unbuilt(record)
     return revive_layer(record)
 
 
 def _weights_of(layer: Any, record: Record) -> Weights:
-    """The weights of a layer under the path "", those of a model or of a model inside a wrapper by the paths in it.
+    """The weights of a layer under the path "". For a model, or a wrapper of a model, the paths are those in the model.
 
-    A wrapper of a model may have no weights yet where the model has: Keras tracks them once the wrapper is built.
+    A wrapper that is not built has no weights, even if the model in it has weights.
     """
     if model_in(record) is None:
         arrays = {"": layer.get_weights()} if layer.built else {}
@@ -186,7 +187,8 @@ def _serialize(layer: Any) -> Record:
 
 
 def _weight_lists(layer: Any, record: Record) -> dict[str, list[int]]:
-    """What `capture` writes beside the config of a built layer: which weights are trained, and which never are."""
+    """The lists that `capture` adds to the record of a built layer: the weights that are trained, and those that never
+    are."""
     if not layer.built or model_in(record):
         return {}
     from kerassurgery_fn.keras_io.restoring import state_weights, trained_weights
@@ -196,7 +198,7 @@ def _weight_lists(layer: Any, record: Record) -> dict[str, list[int]]:
 
 
 def _measured_activations(record: Record) -> dict[str, Any]:
-    """What `capture` writes beside the config of a layer whose activation function is the user's and elementwise."""
+    """The entry that `capture` adds to the record of a layer with a custom activation function that is elementwise."""
     from kerassurgery_fn.keras_io.measuring import elementwise_activations
 
     names = elementwise_activations(record)
@@ -204,7 +206,7 @@ def _measured_activations(record: Record) -> dict[str, Any]:
 
 
 def _without_compile_config(record: Any) -> Any:
-    """A record whose model inside, if it wraps one, says nothing of training: `capture` writes the record so, too."""
+    """A record without the compile config of the model that it wraps, if any, as `capture` writes it."""
     inner, place = model_in(record) or (record, ())
     return set_in(record, place, dissoc(inner, "compile_config")) if place else record
 
@@ -219,9 +221,9 @@ def revive_layer(record: Record) -> Any:
 
 
 def infer_call(path: str, record: Record, args: Any, kwargs: Any, *, reason: str) -> InferredCall:
-    """What Keras finds out about a layer without a rule by calling it on symbolic tensors.
+    """The results of a call of a layer without a rule on symbolic tensors, by Keras.
 
-    The layer is built from scratch: many classes check their input only in `build`.
+    The layer is built from scratch, because many classes only check their input in `build`.
 
     Args:
         path: the layer's path.
@@ -239,7 +241,7 @@ def infer_call(path: str, record: Record, args: Any, kwargs: Any, *, reason: str
             layer = revive_layer(_unbuilt(record))
             outputs = keras.tree.flatten(layer(*_symbolic(args), **_symbolic(kwargs)))
             built_record = _serialize(layer)
-            # Keras revives a layer without the flags of its weights, so that the list of trained ones stays.
+            # Keras revives a layer without the flags of its weights, so the old list of trained weights is kept.
             flags = keyfilter(TRAINED.__eq__, record)
             state = keyfilter(STATE_WEIGHTS.__eq__, _weight_lists(layer, built_record))
         weights = [(variable.name, tuple(variable.shape)) for variable in layer.weights]

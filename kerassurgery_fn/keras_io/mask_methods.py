@@ -1,4 +1,4 @@
-"""The methods of live layers that concern masks."""
+"""Asks Keras how the classes of live layers treat masks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from kerassurgery_fn.keras_io.layer_conversion import revive_layer
 
 
 def passes_masks_on(record: Record) -> bool:
-    """Whether the output of a layer has the mask of its input, according to Keras; False if Keras cannot say."""
+    """Whether the output of a layer has the mask of its input, according to Keras; False if Keras cannot tell."""
     try:
         from keras.src import utils
 
@@ -18,7 +18,7 @@ def passes_masks_on(record: Record) -> bool:
 
 
 def computes_masks(record: Record) -> bool:
-    """Whether the class of a layer overrides `compute_mask`, according to Keras; False if Keras cannot say."""
+    """Whether the class of a layer overrides `compute_mask`, according to Keras; False if Keras cannot tell."""
     try:
         from keras.src import utils
 

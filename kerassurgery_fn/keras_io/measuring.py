@@ -1,4 +1,4 @@
-"""What running the code of a layer shows, written into its record when a model is captured; see `rules/measured.py`."""
+"""Measures layers by running their code, and writes the results into their records, see `rules/measured.py`."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from kerassurgery_fn.rules.measured import CHANNELS_ALIKE, EACH_CHANNEL
 from kerassurgery_fn.rules.registry import RULES, class_key, rule_for
 from kerassurgery_fn.values.frozen import thaw
 
-# Methods that a class may override and still compute what its parent computes: data tells whether `call` does.
+# Methods that a class can override and still compute the same as its parent. Whether `call` does is tested on data.
 COMPARED = {"__init__", "call", "get_config", "from_config"}
 
 
 def add_measured(model: keras.Model, record: Record, selection: tuple[str, ...]) -> None:
-    """Measures layers of a model that the library has no rule for, and writes what was found into their records.
+    """Measures layers of a model for which the library has no rule, and writes the results into their records.
 
-    Activation functions and layers that are derived from a class of Keras are always measured, other layers if they are
-    selected.
+    Activation functions and layers that are derived from a class of Keras are always measured; other layers are only
+    measured if they are selected.
 
     Raises:
-        UnknownLayer: a selector names no layer without a rule.
+        UnknownLayer: a selector selects no layer without a rule.
         NotIndependent: a layer that is selected by its name does not compute each channel separately.
     """
     matched: set[str] = set()
@@ -52,12 +52,13 @@ def add_measured(model: keras.Model, record: Record, selection: tuple[str, ...])
                 layer_record[MEASURED] = measured
     if unmatched := set(selection) - matched - {"*"}:
         raise UnknownLayer(
-            f"measure={sorted(unmatched)}: no layer without a rule fits; measure= is for layers of your own"
+            f"measure={sorted(unmatched)}: no layer without a rule matches; measure= is for your own layers"
         )
 
 
 def _measured(layer: keras.layers.Layer, record: Record, parents: dict[str, str | None]) -> dict[str, Any]:
-    """What is always measured on a layer; `parents` keeps what was measured on layers of one class and config."""
+    """The results of the measurements that are always made on a layer. `parents` has the results for each class and
+    config so far."""
     names = elementwise_activations(record)
     parent = None
     if rule_for(record).channels is None:
@@ -68,7 +69,8 @@ def _measured(layer: keras.layers.Layer, record: Record, parents: dict[str, str 
 
 
 def _measured_channels(layer: keras.layers.Layer, is_named: bool) -> dict[str, Any]:
-    """What an experiment on a layer shows; nothing if a pattern selects it and it does not treat its channels alike."""
+    """The result of an experiment on a layer. It is empty if a pattern selects the layer, and the layer does not treat
+    its channels alike."""
     try:
         finding = measure_independence(layer, None, np.random.default_rng(0), may_mix=True)
     except (NotIndependent, WrongShape):
@@ -82,13 +84,13 @@ def _measured_channels(layer: keras.layers.Layer, is_named: bool) -> dict[str, A
 
 
 def elementwise_activations(record: Record) -> list[str]:
-    """The names of the user's activation functions in a record that are elementwise, by experiments."""
+    """The names of the user's activation functions in a record that are elementwise according to experiments."""
     functions = custom_activations(record)
     return sorted(name for name, function in functions.items() if is_elementwise(_revived(function)))
 
 
 def custom_activations(record: Record) -> dict[str, Record]:
-    """The user's activation functions in a record that the library has no rule for: their records by name."""
+    """Name -> record of the user's activation functions in a record for which the library has no rule."""
     values = [value for inner in records_in(record) for key, value in inner["config"].items() if "activation" in key]
     functions = [value for value in values if isinstance(value, dict) and value["class_name"] == "function"]
     return {
@@ -107,14 +109,15 @@ def _revived(function: Record) -> Any:
 
 
 def is_elementwise(function: Any) -> bool:
-    """Whether each element of what a function computes depends on the same element of its argument alone.
+    """Whether each element of a function's result only depends on the same element of its argument.
 
-    Parts of a tensor, in other orders, must give the same parts of the result.
+    If the function is applied to a part of a tensor, also in another order, the result must be the same part of the
+    whole result.
     """
     rng = np.random.default_rng(0)
     try:
         return all(_parts_agree(function, scale * rng.standard_normal((4, 6, 5)), rng) for scale in (0.5, 3, 30))
-    except Exception:  # the user's function may raise anything
+    except Exception:  # the user's function can raise any exception
         return False
 
 
@@ -142,7 +145,7 @@ def _applied(function: Any, x: np.ndarray) -> np.ndarray:
 def equivalent_parent(layer: keras.layers.Layer) -> str | None:
     """The class of Keras from which the class of a layer is derived, if both compute the same on random data.
 
-    The class may override `call`, such as for a cache, but nothing that creates weights or computes shapes.
+    The class can override `call`, such as for a cache, but no method that creates weights or computes shapes.
     """
     parent = next(cls for cls in type(layer).__mro__ if cls.__module__.startswith("keras."))
     has_rule = parent.__name__ in RULES and RULES[parent.__name__].channels is not None
@@ -166,7 +169,7 @@ def _is_method(value: Any) -> bool:
 
 
 def _compare_with_parent(layer: keras.layers.Layer, parent: Any) -> None:
-    """Raises an error if a layer of the parent class with the same weights computes something else."""
+    """Raises an error if a layer of the parent class with the same weights computes different outputs."""
     arguments = layer._inbound_nodes[-1].arguments
     call = LayerCall(layer, arguments.args, without_defaults(layer, arguments.kwargs))
     twin = parent.from_config(_config_of_parent(layer, parent))
@@ -177,7 +180,7 @@ def _compare_with_parent(layer: keras.layers.Layer, parent: Any) -> None:
 
 
 def _config_of_parent(layer: keras.layers.Layer, parent: Any) -> dict[str, Any]:
-    """The config of a layer without the fields that its class adds: those that a layer of the parent does not write."""
+    """The config of a layer without the fields that its class adds to the config of the parent class."""
     config = layer.get_config()
     known = parent.get_config(layer).keys()
     return {key: thaw(value) for key, value in config.items() if key in known}

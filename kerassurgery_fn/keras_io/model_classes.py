@@ -1,4 +1,4 @@
-"""Subclasses of Functional and Sequential: whether a snapshot keeps the class, and which methods are lost otherwise."""
+"""Checks whether a snapshot can keep a subclass of Functional or Sequential, and warns of lost methods otherwise."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ def base_of(model: keras.Model) -> Any:
 
 
 def overrides_call(model: keras.Model) -> bool:
-    """Whether the class of a model defines `call`, so that the model may compute something else than its graph."""
+    """Whether the class of a model defines `call`, so that the model can compute something other than its graph."""
     return type(model).call is not base_of(model).call
 
 
 def keeps_class(model: keras.Model) -> bool:
     """Whether Keras can create a model of this class from the model's graph, as `keras.models.load_model` would.
 
-    Three conditions: Keras finds the class by name, `get_config` returns the graph, and `from_config` accepts it.
+    There are three conditions: Keras finds the class by its name, `get_config` returns the graph, and `from_config`
+    accepts it.
     """
     cls = type(model)
     if cls is base_of(model):
@@ -65,7 +66,7 @@ def _accepts_layers(model: keras.Model) -> bool:
     try:
         with without_weights():
             return not cls(name=model.name).layers
-    except Exception:  # the constructor is the user's code and may raise anything
+    except Exception:  # the constructor is the user's code and can raise any exception
         return False
 
 
@@ -79,12 +80,12 @@ def warn_of_lost_methods(model: keras.Model) -> None:
         return
     if is_registered(type(model)):
         reason = (
-            "get_config() of the class does not return the graph; inherit get_config and from_config, and let the "
-            "constructor take (*args, **kwargs), to keep the class"
+            "get_config() of the class does not return the graph; to keep the class, inherit get_config and "
+            "from_config, and let the constructor take (*args, **kwargs)"
         )
     else:
         reason = (
-            "the class is not registered; register it with keras.saving.register_keras_serializable to keep the class"
+            "the class is not registered; to keep the class, register it with keras.saving.register_keras_serializable"
         )
     warn_of_plain_model(model, base_of(model).__name__, reason)
 

@@ -1,4 +1,4 @@
-"""The serialised record of a live model, and the reasons why a model has none."""
+"""Serialises a live model to a record, and raises errors for models that have none."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def stable_record(model: keras.Model, *, is_recorded: bool = False) -> dict[str,
 
     Args:
         model: a Sequential or Functional model.
-        is_recorded: whether the model is the recorded call of another one. Its layers were then built by the code of
-            that model, for other batch sizes or one by one, and their `build_config` is not that of the graph.
+        is_recorded: whether the model is the recorded call of another model. Then its layers were built by the code of
+            that model, for other batch sizes or one by one, so their `build_config` is not that of the graph.
 
     Raises:
         NotAGraph: the model has no graph, or Keras cannot save it.
@@ -40,21 +40,23 @@ def stable_record(model: keras.Model, *, is_recorded: bool = False) -> dict[str,
 
 
 def as_json(record: dict[str, Any]) -> dict[str, Any]:
-    """A record as JSON gives it back: Keras mixes tuples and lists, which would make equal models unequal."""
+    """A record after a round trip through JSON. Keras mixes tuples and lists, so records of equal models could
+    differ."""
     return json.loads(json.dumps(record))
 
 
 def _revived_record(model: keras.Model, record: dict[str, Any]) -> dict[str, Any] | None:
     """The record that Keras writes for the model that it revives from a record; None if Keras cannot revive it.
 
-    For calls with NumPy scalars the two differ. A record has the value of `np.sqrt(8)`, but not its dtype, float64:
+    For calls with NumPy scalars, the two records differ. A record has the value of `np.sqrt(8)`, but not its dtype,
+    float64:
 
         the model           x * np.float64(2.83)   float64, and so is every tensor after it
         its record          x * 2.83               the shapes and dtypes of the tensors above: float64
         the revived model   x * 2.83               float32
         its record          x * 2.83               float32
 
-    One round is enough: the revived model has Python numbers only.
+    One round is enough, because the revived model only has Python numbers.
     """
     classes = {type(operation).__name__: type(operation) for operation in operations_of(model)}
     custom = {name: cls for name, cls in classes.items() if not cls.__module__.startswith("keras.")}
@@ -70,7 +72,7 @@ def _revived_record(model: keras.Model, record: dict[str, Any]) -> dict[str, Any
 
 
 def _without_build_config(tree: Any) -> Any:
-    """A record without the shapes for which its layers were built: Keras builds them when it calls them."""
+    """A record without the shapes for which its layers were built. Keras then builds the layers when it calls them."""
     if isinstance(tree, list):
         return [_without_build_config(item) for item in tree]
     if not isinstance(tree, dict):
@@ -108,7 +110,7 @@ def _write_nested_graph(layer: keras.layers.Layer, layer_record: dict[str, Any])
 
 
 def refuse_without_graph(model: Any) -> None:
-    """Raises NotAGraph for a model that has no graph, or that may compute something else than its graph."""
+    """Raises NotAGraph for a model that has no graph, or that can compute something other than its graph."""
     if isinstance(model, keras.Sequential):
         _refuse_unusable_sequential(model)
     elif not isinstance(model, Functional):
@@ -119,8 +121,8 @@ def refuse_without_graph(model: Any) -> None:
     if overrides_call(model):
         raise NotAGraph(
             f"model {model.name!r} ({type(model).__name__}) is {base_of(model).__name__} but overrides call(), so it "
-            "may not compute what its graph says; capture it alone, or capture its graph, keras.Model(model.inputs, "
-            "model.outputs)"
+            "may compute something other than its graph; capture it alone, or capture its graph, "
+            "keras.Model(model.inputs, model.outputs)"
         )
 
 
@@ -129,8 +131,8 @@ def _refuse_unusable_sequential(model: Any) -> None:
         raise NotAGraph(f"Sequential model {model.name!r} is not built; call model.build(input_shape) first")
     if len({id(layer) for layer in model._layers}) < len(model._layers):
         raise NotAGraph(
-            f"Sequential model {model.name!r} has a layer several times, and Keras writes it into the config once; "
-            "capture keras.Model(model.inputs, model.outputs)"
+            f"Sequential model {model.name!r} has a layer several times, and Keras only writes it once into the "
+            "config; capture keras.Model(model.inputs, model.outputs)"
         )
 
 
@@ -140,9 +142,9 @@ def _serialize(model: keras.Model) -> dict[str, Any]:
     try:
         with with_operation_configs(model), uncompiled(*filter(is_graph, operations_of(model))):
             record = serialize(model)
-        json.dumps(record)  # Keras does not check that get_config() returns what JSON can hold
+        json.dumps(record)  # Keras does not check that the result of get_config() can be written as JSON
         return record
-    except Exception as error:  # get_config() of a user's class may raise anything
+    except Exception as error:  # get_config() of a user's class can raise any exception
         if not _can_be_saved(model.get_compile_config):
             raise NotAGraph(
                 f"model {model.name!r} is compiled with something that Keras cannot save: {root_cause(error)}; compile "
@@ -159,7 +161,7 @@ def _serialize(model: keras.Model) -> dict[str, Any]:
 def _can_be_saved(compile_config: Callable[[], Any]) -> bool:
     try:
         json.dumps(keras.saving.serialize_keras_object(compile_config()))
-    except Exception:  # get_config() of the user's optimizer, loss or metric may raise anything
+    except Exception:  # get_config() of the user's optimizer, loss or metric can raise any exception
         return False
     return True
 

@@ -1,6 +1,6 @@
-"""NumPy scalars among the arguments of operations, which Keras writes into a config only in part, or not at all.
+"""Handles NumPy scalars among the arguments of operations. Keras writes them only in part into a config, or not at all.
 
-Two cases, both common in hand-written models:
+There are two cases. Both are common in hand-written models:
 
     x * np.sqrt(8)                         the call has a float64 scalar, which makes the product float64; the config
                                            says 2.83, a Python number, with which the product stays float32
@@ -22,7 +22,7 @@ import numpy as np
 from kerassurgery_fn.keras_io.sublayers import is_graph, members_of, operations_of
 
 LAYER: Any = keras.layers.Layer
-BASE_FIELDS = ("trainable", "dtype")  # which the base class of layers writes
+BASE_FIELDS = ("trainable", "dtype")  # the fields that the base class of layers writes
 VARIADIC = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 
 
@@ -34,7 +34,7 @@ def has_numpy_scalars(model: keras.Model) -> bool:
 def _arguments(model: keras.Model) -> Iterator[Any]:
     """All arguments of all calls in a model and in its nested models."""
     for operation in members_of(model):
-        # The layers of a Sequential model are called with one tensor each, and with nothing else.
+        # Each layer of a Sequential model is called with one tensor and no other arguments.
         nodes = () if isinstance(model, keras.Sequential) else operation._inbound_nodes
         for node in nodes:
             yield from keras.tree.flatten((node.arguments.args, node.arguments.kwargs))
@@ -49,8 +49,9 @@ def with_operation_configs(model: keras.Model) -> Iterator[None]:
     """A scope in which operations that were constructed with NumPy integers have a config.
 
     Keras records the constructor arguments of an operation in `_auto_config` if they are plain Python values. With a
-    NumPy integer among them (`np.prod(shape)` returns one) it records nothing: `_auto_config` is None, and `get_config`
-    raises NotImplementedError. The same happens to a user's layer without a `get_config` that got a dtype policy.
+    NumPy integer among them (`np.prod(shape)` returns one), Keras records nothing: `_auto_config` is None, and
+    `get_config` raises NotImplementedError. The same happens for a custom layer without a `get_config` that gets a
+    dtype policy.
     """
     operations = [operation for operation in operations_of(model) if _lacks_config(operation)]
     for operation in operations:
@@ -72,9 +73,8 @@ def _lacks_config(operation: keras.Operation) -> bool:
 def _constructor_config(operation: keras.Operation) -> SimpleNamespace | None:
     """The constructor arguments of an operation as plain Python values; None if its attributes do not contain them.
 
-    Operations of Keras store the argument `axis` as the attribute `axis`, but some convert the value first. A second
-    operation, constructed from the attributes, must have the same attributes: otherwise the attributes are not the
-    arguments.
+    Operations of Keras store the argument `axis` as the attribute `axis`, but some convert the value first. So a second
+    operation is constructed from the attributes. If its attributes are not the same, they are not the arguments.
     """
     parameters = inspect.signature(type(operation).__init__).parameters
     kinds = {name: parameter.kind for name, parameter in parameters.items()}
@@ -97,7 +97,7 @@ def _to_python(value: Any) -> Any:
 
     Raises:
         TypeError: the value contains anything but numbers, strings, None, and lists and tuples of these. NumPy floats
-            are refused, too: a Python float would not promote dtypes as they do.
+            raise an error, too, because a Python float does not promote dtypes as they do.
     """
     match value:
         case None | bool() | int() | str():

@@ -1,6 +1,6 @@
-"""Configs that older releases of Keras write or read differently.
+"""Converts configs that older releases of Keras write or read differently.
 
-`capture` and `rebuild` convert them to and from the form of the current release. The rest of the library sees only that
+`capture` and `rebuild` convert them to and from the form of the current release. The rest of the library only sees this
 form.
 """
 
@@ -20,13 +20,13 @@ STRUCTURES = {"input_layers": "_inputs_struct", "output_layers": "_outputs_struc
 def add_missing_fields(operation: keras.Operation, record: dict[str, Any]) -> None:
     """Adds to the record of a layer or operation the fields that its class does not write."""
     if "name" not in record and "name" not in record["config"]:
-        record["name"] = operation.name  # a layer without get_config(): Keras writes its constructor's arguments only
+        record["name"] = operation.name  # for a layer without get_config(), Keras only writes constructor arguments
     if isinstance(operation, keras.layers.InputLayer):
         record["config"].setdefault("optional", operation.optional)  # Keras before 3.11 does not write it
 
 
 def with_single_tensors(model: keras.Model, record: dict[str, Any]) -> dict[str, Any]:
-    """The record of a Functional model, with single inputs and outputs written as such.
+    """The record of a Functional model in which a single input or output is not in a list.
 
     Keras before 3.11 writes a list for `Model(x, y)` as well as for `Model([x], [y])`. The two models are called
     differently, so a snapshot distinguishes them.
@@ -48,7 +48,7 @@ def restore_tensor_lists(model: keras.Model, record: Record) -> None:
     for field, attribute in STRUCTURES.items():
         tensor = getattr(model, attribute, None)
         if isinstance(tensor, keras.KerasTensor) and len(record["config"][field]) == 1:
-            # Model.__setattr__ would replace the list by a tracked list, which is not equal to a plain one.
+            # Model.__setattr__ would replace the list by a tracked list, which is not equal to a plain list.
             object.__setattr__(model, attribute, [tensor])
     for layer, layer_record in zip(members_of(model), record["config"]["layers"], strict=True):
         inner, inner_record = unwrap(layer, layer_record)

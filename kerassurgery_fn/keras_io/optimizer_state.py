@@ -1,4 +1,4 @@
-"""The state of a model's optimizer: which variable belongs to which weight.
+"""Reads and restores the state of a model's optimizer, and finds the weight of each of its variables.
 
 Keras keeps the variables of an optimizer in one list and links them to weights by name only:
 
@@ -27,13 +27,14 @@ Values = tuple[np.ndarray, ...]
 
 
 def training_of(model: keras.Model, record: Record, weights: Weights) -> Training | None:
-    """The state of a model's optimizer; None before its first step, or if a variable cannot be cut with any weight."""
+    """The state of a model's optimizer. It is None before the first step, or if a variable does not have the shape of
+    its weight."""
     optimizer = getattr(model, "optimizer", None)
     if optimizer is None or not _has_started(optimizer):
         return None
     values = tuple(without_shared_memory(keras.ops.convert_to_numpy(variable)) for variable in optimizer.variables)
     slots, values = _without_frozen(model, record, values)
-    # A variable of another shape cannot be cut with its weight: Adafactor keeps averages over rows and columns.
+    # A variable of another shape cannot be cut with its weight. Adafactor, for example, stores averages over rows.
     for owner, value in zip(slots, values, strict=True):
         if value.ndim and (owner is None or value.shape != weights[owner[0]][owner[1]].shape):
             warn(
@@ -69,7 +70,7 @@ def _trainable(layer: keras.layers.Layer) -> list[int]:
 
 
 def owners_of_variables(model: keras.Model, record: Record, include_frozen: bool = False) -> Slots:
-    """The weight that each variable of the optimizer belongs to, None for variables such as the learning rate.
+    """The weight to which each variable of the optimizer belongs, None for variables such as the learning rate.
 
     The optimizer names a variable after the path of its weight, `dense/kernel` -> `dense_kernel_momentum`. Two cases
     are ambiguous:
@@ -96,7 +97,7 @@ def owners_of_variables(model: keras.Model, record: Record, include_frozen: bool
 
 def restore_training(model: keras.Model, snapshot: Snapshot) -> None:
     """Gives the optimizer of a rebuilt model the state that the snapshot contains."""
-    # A class with a compile() of its own may leave the rebuilt model without an optimizer.
+    # If a class overrides compile(), the rebuilt model can be without an optimizer.
     if snapshot.training is None or getattr(model, "optimizer", None) is None:
         return
     if not model.optimizer.built:  # otherwise Keras creates the variables at the first training step
@@ -117,6 +118,6 @@ def restore_training(model: keras.Model, snapshot: Snapshot) -> None:
 
 
 def without_shared_memory(array: np.ndarray) -> np.ndarray:
-    """The array, copied if it shares its memory: some backends return the memory that training writes to."""
+    """The array, copied if it does not own its memory. Some backends return memory that training changes."""
     array = np.asarray(array)  # get_weights() returns a scalar weight as a NumPy scalar
     return array if array.flags.owndata else array.copy()

@@ -1,4 +1,4 @@
-"""Output shapes of layers that are called on symbolic tensors, where Keras' own way to compute them is not enough."""
+"""Output shapes of layers on symbolic tensors, for layers whose own method does not compute exact shapes."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ BASES: tuple[Any, ...] = (keras.layers.Layer, keras.Model)
 def exact_output_shapes(model: keras.Model) -> Iterator[None]:
     """A scope in which some layers of a model compute the shapes of their outputs by their `call`.
 
-    - EinsumDense leaves sizes open that its config leaves open, also where its input has them.
-    - A class that is derived from one of Keras may add arguments to `call` that the parent's way does not know.
+    - EinsumDense returns None for sizes that are None in its config, even if its input has these sizes.
+    - A class that is derived from a class of Keras can add arguments to `call` that the parent's method does not take.
     """
     layers = [layer for layer in model._flatten_layers() if _has_inexact_shapes(layer)]
     for layer in layers:
@@ -30,7 +30,7 @@ def exact_output_shapes(model: keras.Model) -> Iterator[None]:
 
 
 def _spec_by_call(layer: keras.layers.Layer, *args: Any, **kwargs: Any) -> Any:
-    """The outputs of a layer, by its `call`, or by the way of its class where TensorFlow cannot infer shapes."""
+    """The outputs of a layer by its `call`, or by the method of its class if TensorFlow cannot infer shapes."""
     try:
         return keras.Operation.compute_output_spec(layer, *args, **kwargs)
     except Exception:

@@ -43,7 +43,7 @@ def rebuild(
     Args:
         snapshot: the model as a value; it is not changed.
         custom_objects: classes and functions by name, as in `keras.models.load_model`.
-        safe_mode: refuse to revive Python lambdas, as in `keras.models.load_model`.
+        safe_mode: whether Python lambdas raise an error, as in `keras.models.load_model`.
         compile: whether to compile the model, as in `keras.models.load_model`.
 
     Raises:
@@ -63,7 +63,7 @@ def _compile(model: keras.Model, snapshot: Snapshot, custom_objects: Any, safe_m
         BrokenSnapshot: the compile config has a lambda, or a class or function that Keras does not know.
     """
     scope = in_safe_mode()
-    is_safe = safe_mode if scope is None else scope  # Keras lets a SafeModeScope override the argument, for layers too
+    is_safe = safe_mode if scope is None else scope  # a SafeModeScope of the caller overrides the argument, as in Keras
     try:
         with keras.saving.custom_object_scope(dict(custom_objects or {})), SafeModeScope(is_safe):
             model.compile_from_config(thaw(snapshot.record["compile_config"]))
@@ -90,7 +90,7 @@ def _with_weights(snapshot: Snapshot, custom_objects: Any, safe_mode: bool) -> k
         with without_weights() as variables:
             model = _revive_and_fill(snapshot, custom_objects, safe_mode, _set_initializer)
         _initialize(model, variables)
-    except BrokenSnapshot:  # the arrays do not fit: a second attempt would fail, too
+    except BrokenSnapshot:  # the arrays have the wrong shapes, so a second attempt would fail, too
         raise
     except Exception:  # a layer that cannot be built in a stateless scope, or an error of the user's class
         try:
@@ -105,7 +105,7 @@ def _with_weights(snapshot: Snapshot, custom_objects: Any, safe_mode: bool) -> k
 
 def _revive_and_fill(snapshot: Snapshot, custom_objects: Any, safe_mode: bool, set_value: SetValue) -> keras.Model:
     """The model of a snapshot, with each weight set by `set_value`."""
-    # An edit writes () for a layer without weights yet: Keras draws them with the layer's initializers.
+    # An edit writes () for a layer whose weights are not drawn yet. Keras draws them with the layer's initializers.
     new_layers = {path for path, arrays in snapshot.weights.items() if not arrays}
     model = revive(snapshot, custom_objects, safe_mode)
     restore(model, snapshot.record)
@@ -121,9 +121,9 @@ def _revive_and_fill(snapshot: Snapshot, custom_objects: Any, safe_mode: bool, s
 def _initialize(model: keras.Model, variables: Sequence[keras.Variable]) -> None:
     """Initializes variables that were created in a stateless scope.
 
-    Some of them belong to no layer of the model: Bidirectional copies its layer twice, and the original stays behind.
-    If the initializer of such a variable fails, that does no harm; orthogonal weights, for example, cannot be drawn in
-    bfloat16.
+    Some of them do not belong to a layer of the model: Bidirectional copies its layer twice and does not use the
+    original. If the initializer of such a variable fails, the error is ignored. Orthogonal weights, for example, cannot
+    be drawn in bfloat16.
     """
     if in_stateless_scope():  # a scope of the caller: variables get their values when it ends
         for variable in variables:
@@ -145,7 +145,7 @@ def revive(snapshot: Snapshot, custom_objects: Any, safe_mode: bool) -> keras.Mo
 
 
 def _with_tuples(record: Any) -> Any:
-    """A record whose build shapes are tuples: layers compare these shapes with tuples.
+    """A record in which build shapes are tuples, because layers compare these shapes with tuples.
 
     >>> _with_tuples({"config": {"axes": [1, 2]}, "build_config": {"input_shape": [[None, 8], [None, 4]]}})
     {'config': {'axes': [1, 2]}, 'build_config': {'input_shape': [(None, 8), (None, 4)]}}
@@ -207,11 +207,11 @@ def _rule_to_check(record: Record, shapes: Shapes, arrays: tuple[np.ndarray, ...
     misfits = [f" {name!r} of shape {array.shape}" for (name, shape), array in pairs if shape != array.shape]
     weight = misfits[0] if misfits else "s"
     source = source_of(rule_for(record).channels)
-    return f"If an edit made it so, check which axes the layer's rule gives to the weight{weight}: {source}"
+    return f"If an edit caused this, check the axes that the layer's rule states for the weight{weight}: {source}"
 
 
 def root_cause(error: BaseException) -> str:
-    """The first error of a chain in one line: Keras raises further errors on the way up, with the whole config."""
+    """The first error of a chain, in one line. The later errors, which Keras raises, contain the whole config."""
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
     first_line = (str(error).strip().splitlines() or [""])[0]

@@ -1,4 +1,4 @@
-"""Layer state that Keras loses when it revives a model from its config, restored from the record."""
+"""Restores layer state that Keras loses when it revives a model from its config."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from kerassurgery_fn.rules.measured import EXPERIMENTS
 from kerassurgery_fn.rules.registry import class_key
 from kerassurgery_fn.values.frozen import thaw
 
-NOTE = "_kerassurgery_measured"  # the attribute of a layer for what was measured on it
+NOTE = "_kerassurgery_measured"  # the attribute of a layer for the results of measurements
 
 
 def restore(model: keras.Model, record: Record) -> None:
-    """Restores, in a model that Keras has revived from a record, what Keras does not restore itself."""
-    restore_names(model, record)  # first: layers_of looks layers up by name
+    """Restores state from the record in a model that Keras has revived from this record."""
+    restore_names(model, record)  # comes first, because layers_of finds layers by their names
     restore_sequential(model, record)
     restore_tensor_lists(model, record)
     for _, layer, layer_record in layers_of(model, record, ""):
@@ -77,7 +77,7 @@ def restore_trainable(layer: keras.layers.Layer, record: Record) -> None:
 
 
 def restore_measured(layer: keras.layers.Layer, record: Record) -> None:
-    """Notes on a layer what `capture` was asked to measure, so that the next capture has it, too."""
+    """Stores the results of measurements on a layer, so that the next capture has them, too."""
     if (measured := record.get(MEASURED)) is not None and measured.get("as") in EXPERIMENTS:
         vars(layer)[NOTE] = thaw(measured)
 
@@ -85,7 +85,7 @@ def restore_measured(layer: keras.layers.Layer, record: Record) -> None:
 def trained_weights(layer: keras.layers.Layer, record: Record) -> list[int] | None:
     """The indices of the weights of a layer that training changes; None if the config implies them.
 
-    `capture` writes them into the record only in the first case, so that records of ordinary layers are as Keras writes
+    `capture` only writes them into the record if they are not None, so records of ordinary layers are as Keras writes
     them.
     """
     is_trainable = record["config"].get("trainable", True)
@@ -101,7 +101,7 @@ def _trainable_by_config(layer: keras.layers.Layer, record: Record) -> set[int]:
     weights: set[int] = set()
     for sublayer in layer._flatten_layers():
         weights |= {id(weight) for weight in sublayer._trainable_variables} - _frozen_by_lora(sublayer)
-    # Where the config of a sublayer says trainable=False, `restore_trainable` freezes its weights.
+    # If the config of a sublayer has trainable=False, `restore_trainable` freezes its weights.
     for sublayer in layer._flatten_layers():
         if sublayer is not layer and sublayer.name in frozen_names:
             weights -= {id(weight) for weight in sublayer.weights}
@@ -109,10 +109,10 @@ def _trainable_by_config(layer: keras.layers.Layer, record: Record) -> set[int]:
 
 
 def state_weights(layer: keras.layers.Layer, record: Record) -> list[int] | None:
-    """The indices of the weights of a user's layer that training never changes; None if no weight looks like state.
+    """The indices of the weights of a custom layer that training never changes; None if the list is not needed.
 
-    Without the list, the library takes weights for state whose names are those of states in Keras, such as `mean`, or
-    whose numbers are integers where it does not know the names.
+    Without the list, the library assumes that a weight is state if its name is that of a state in Keras, such as
+    `mean`, or, if it does not know the names, if its elements are integers. The list is needed if this would be wrong.
     """
     if ">" not in class_key(record):  # registered names are "package>Class"
         return None

@@ -15,7 +15,7 @@ def without_weights() -> Iterator[list[Any]]:
 
     Keras has one global list for all scopes, and initializes every variable in it when a scope ends. If an initializer
     raises an error, the variable stays in that list, and every later scope of the process fails with the same error.
-    Therefore the global list is set aside, and nothing is left for Keras to initialize:
+    Therefore, the global list is replaced in the scope, and it is empty at the end, so Keras initializes nothing:
 
         before the scope      in the scope              after the scope
         global list: [a]      global list: [b, c]       global list: [a]; b and c have no values
@@ -33,7 +33,7 @@ def without_weights() -> Iterator[list[Any]]:
             try:
                 yield variables
             finally:
-                # The end of the stateless scope initializes what is in the list: it must be empty by then.
+                # The end of the stateless scope initializes all variables in the list, so it must be empty then.
                 global_state.set_global_attribute(UNINITIALIZED, [])
     finally:
         global_state.set_global_attribute(UNINITIALIZED, outer_variables or [])

@@ -1,4 +1,4 @@
-"""The layers and operations of a live model, paired with their records."""
+"""Pairs the layers and operations of a live model with their records."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def is_graph(operation: Any) -> bool:
 
 
 def operations_of(model: keras.Model) -> Iterator[keras.Operation]:
-    """All layers and operations of a model, those of nested models included."""
+    """All layers and operations of a model and of its nested models."""
     for operation in members_of(model):
         yield operation
         if is_graph(operation):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Surgeon:
-    """Collects jobs for a model and does them all at once. Every job refers to the original model.
+    """Collects jobs for a model and runs all of them at once. Every job refers to the original model.
 
     ```python
     surgeon = Surgeon(model)

@@ -1,7 +1,7 @@
-"""Jobs on a live model, and their translation into edits of its snapshot.
+"""Translates jobs on a live model into edits of its snapshot.
 
-All jobs refer to the original model. The edits of layers run first, in one traversal, then all channels are cut at
-once: so inserted layers are cut, too, and deleted layers do not pin any channels.
+All jobs refer to the original model. The edits of layers run first, in one traversal. Then all channels are cut at
+once, so inserted layers are cut, too, and deleted layers do not pin channels.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ JOBS = {"delete_layer": None, "insert_layer": "new_layer", "replace_layer": "new
 
 @dataclass(frozen=True)
 class Job:
-    """An operation on some calls of a layer. `argument`: the channels, the new layer, or the name of a new layer."""
+    """An operation on some calls of a layer. `argument` is the channels, the new layer, or the name of a new layer."""
 
     kind: str
     calls: Calls
@@ -47,7 +47,7 @@ def job_of(kind: str, calls: Calls, channels: Any = None, new_layer: Any = None)
         UnknownJob: the kind is unknown, or the required argument is missing.
         ChannelOutOfRange: the channels are neither indices nor a mask.
     """
-    if kind not in [*JOBS]:  # a list: `kind` may be unhashable
+    if kind not in [*JOBS]:  # a list, because `kind` can be unhashable
         raise UnknownJob(f"{kind!r} is not a job; the jobs are {', '.join(JOBS)}")
     argument = {"channels": channels, "new_layer": new_layer, None: ()}[JOBS[kind]]
     if argument is None:
@@ -127,9 +127,9 @@ def is_layer(value: Any) -> bool:
 
 
 def unshare_edits(jobs: Iterable[Job], replace_jobs: Iterable[Job]) -> Iterator[Edit]:
-    """The edits that give some calls of a shared layer a layer of their own, with a new name.
+    """The edits that give some calls of a shared layer a separate layer with a new name.
 
-    If other jobs take all other calls, the last ones need no copy of the layer: the layer itself is renamed.
+    If other jobs change all other calls, the last calls do not need a copy of the layer; the layer is renamed instead.
     """
     taken: Counter[str] = Counter()  # path -> the number of calls that no longer use the layer
     for job in replace_jobs:
@@ -143,7 +143,7 @@ def unshare_edits(jobs: Iterable[Job], replace_jobs: Iterable[Job]) -> Iterator[
 
 
 def group_by_channels(jobs: Sequence[Job], paths: Iterable[str]) -> tuple[dict[str, tuple[int, ...]], list[Job]]:
-    """The channels to delete from each layer, and the jobs that must give calls a layer of their own first.
+    """The channels to delete from each layer, and the jobs that must first give calls a separate layer.
 
     Calls that lose the same channels keep sharing a layer. If a shared layer has other calls, they get a new layer:
 
@@ -155,7 +155,7 @@ def group_by_channels(jobs: Sequence[Job], paths: Iterable[str]) -> tuple[dict[s
         if channels := tuple(sorted(set(job.argument))):
             calls = groups.get((job.calls.path, channels), replace(job.calls, numbers=()))
             groups[job.calls.path, channels] = replace(calls, numbers=(*calls.numbers, *job.calls.numbers))
-    # A boolean mask is kept as such: its length is checked against the layer when it is cut.
+    # A boolean mask stays a mask, because its length is checked when the layer is cut.
     masks = {(job.calls.path, *job.argument): job.argument for job in jobs if isinstance(job.argument, Masked)}
     channels_by_layer: dict[str, tuple[int, ...]] = {}
     unshare_jobs: list[Job] = []

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 def get_apoz(model: keras.Model, layer: Any, x_val: Any, node_indices: Iterable[int] | None = None) -> np.ndarray:
     """The Average Percentage of Zeros (APoZ) of each channel of a layer, as a fraction.
 
-    Zeros are counted after the first nonlinear activation that follows the layer, or in the layer's own activation.
-    Normalisation, pooling, dropout and merges may lie between. Memory holds one batch at a time.
+    Zeros are counted after the layer's own activation, or after the first nonlinear activation that follows the layer.
+    Normalisation, pooling, dropout and merges can be in between. Only one batch is in memory at a time.
 
     Args:
         model: a Sequential or Functional model; it is not changed.

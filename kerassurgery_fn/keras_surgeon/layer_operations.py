@@ -65,7 +65,7 @@ def replace_layer(
 
     Args:
         model: a Sequential or Functional model.
-        layer: the layer to replace, its name or its path; it may merge several tensors.
+        layer: the layer to replace, its name or its path; it can merge several tensors.
         new_layer: the new layer; its weights are copied if it is built.
         node_indices: indices into `layer._inbound_nodes`: the calls to change; by default all calls in the model.
         copy: has no effect: the model is never changed.

@@ -1,4 +1,4 @@
-"""Layers and nodes of a live model, translated into the paths and call numbers of its snapshot.
+"""Translates layers and nodes of a live model into the paths and call numbers of its snapshot.
 
 Keras numbers the calls of a layer over all models that use it (`layer._inbound_nodes`). A snapshot numbers the calls in
 one model.
@@ -36,7 +36,7 @@ class Calls:
 
     @property
     def selection(self) -> tuple[int, ...] | None:
-        """The numbers in the form that edits take: None for all calls."""
+        """The numbers of the calls for the argument of an edit: None for all calls."""
         return None if self.are_all else self.numbers
 
     def overlap(self, other: Calls) -> bool:
@@ -91,7 +91,7 @@ def path_of(model: keras.Model, layer: Any) -> str:
     ):
         if len(candidates) == 1:
             return candidates[0]
-    # The graph also has the layers inside wrappers, and find_layer raises the error with suggestions.
+    # The graph also has the layers inside wrappers, and find_layer raises an error with suggestions.
     return find_layer(read_graph(capture_graph(model)), name)
 
 

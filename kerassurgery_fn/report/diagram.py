@@ -1,4 +1,4 @@
-"""The diagram of a model as data: layers, boxes, the lines between them, and the channels that a difference deletes."""
+"""The diagram of a model as data: layers, boxes, lines between boxes, and the channels that a difference deletes."""
 
 from __future__ import annotations
 
@@ -85,8 +85,8 @@ def first_output(flow: Flow, path: str) -> Ref:
 def _first_layers_of_boxes(flow: Flow, layers: Mapping[str, DiagramLayer], edges: Sequence[Edge]) -> dict[str, str]:
     """Layer -> the first layer of its box.
 
-    A layer joins the box of the layer before it if the graph is a chain there (one input, one consumer), it produces no
-    channels, and neither an input nor an output of the model lies between them.
+    A layer joins the box of the layer before it if the graph is a chain there (one input, one consumer), if it creates
+    no channels, and if there is neither an input nor an output of the model between them.
     """
     inputs_of, consumers_of = defaultdict(list), defaultdict(list)
     for source, target in edges:
@@ -113,10 +113,10 @@ def _first_layers_of_boxes(flow: Flow, layers: Mapping[str, DiagramLayer], edges
 
 
 def lost_channels_by_layer(flow: Flow, difference: Diff) -> dict[str, list[int]]:
-    """Layer of the old model -> the channels of its output that the new model lacks.
+    """Layer of the old model -> the channels of its output that the new model does not have.
 
-    A difference lists the lost channels of producers. Their ids, looked up in the channel flow of the old model, give
-    the lost channels of all layers that pass them on.
+    A difference lists the lost channels of producers. The channel flow of the old model has their ids, and these ids
+    determine the lost channels of all layers that pass them on.
     """
     dead = flow.solution.none_dead()
     old_to_new = {old: new for new, old in difference.sources.items()}
@@ -127,7 +127,7 @@ def lost_channels_by_layer(flow: Flow, difference: Diff) -> dict[str, list[int]]
         if picks_index is not None and difference.pick(picks_index).of == size(producer.axis):
             lost = difference.pick(picks_index).lost
             dead[flow.solution.resolve(producer.axis)[:, lost]] = True  # type: ignore[arg-type]
-    dead[-1] = False  # the last entry stands for positions without an id, which nothing deletes
+    dead[-1] = False  # the last entry is for positions without an id, which are never deleted
     channels = {}
     for path in dict.fromkeys(call.path for call in flow.trace.all_calls):
         axis = channel_axis(flow, path)
@@ -137,8 +137,8 @@ def lost_channels_by_layer(flow: Flow, difference: Diff) -> dict[str, list[int]]
 
 
 def lost_kinds_by_layer(flow: Flow, difference: Diff) -> dict[str, str]:
-    """Layer of the old model -> what it loses of each kind of channels: `num_heads: 1 of 4, key_dim: 2 of 8`."""
-    first_kinds = dict(reversed([*flow.producers]))  # of several entries of a path, the first one wins
+    """Layer of the old model -> the number of lost channels of each kind: `num_heads: 1 of 4, key_dim: 2 of 8`."""
+    first_kinds = dict(reversed([*flow.producers]))  # if a path has several kinds, the first kind is used
     losses: dict[str, list[str]] = defaultdict(list)
     for address, picks_index in difference.channels.items():
         path, _, kind = address.rpartition(":")

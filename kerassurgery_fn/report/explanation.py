@@ -1,4 +1,4 @@
-"""`explain`: what an edit would do to a model and why, as data."""
+"""`explain`: returns what an edit would do to a model and why, as data."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Explanation:
     - `difference`: all other changes of layers and config, and new values of weights;
     - `before`, `after`: the cost of the model;
     - `warnings`: the layers after which the remaining channels are not computed as before;
-    - `measured`: the layers that are cut by what was measured on them, not by what is known of their classes;
+    - `measured`: the layers that are cut by measurements on them, not by the rules of their classes;
     - `steps`: one explanation for each edit of a plan, each on the result of the edit before it.
     """
 
@@ -140,7 +140,7 @@ def _explained(edit: Edit, snapshot: Snapshot) -> tuple[Explanation, Snapshot]:
 
 
 def _explain_plan(plan: Plan, snapshot: Snapshot) -> tuple[Explanation, Snapshot]:
-    """The explanations of the edits of a plan, and their sum."""
+    """The explanation of a plan, with an explanation of each edit."""
     steps: list[Explanation] = []
     state = snapshot
     for edit in plan.edits:
@@ -169,7 +169,7 @@ def _explain_edit(edit: Edit, snapshot: Snapshot) -> tuple[Explanation, Snapshot
         selected = np.logical_or.reduce([deletion.ids_to_delete(state, flow) for deletion in deletions])
         dead = removed(flow, selected).dead
     chains = Chains(flow, dead, _selected_ids(state, flow, deletions))
-    # The cuts of a pure deletion say what happens to its arrays: comparing records is enough, and fast.
+    # The cuts of a pure deletion show the changes of arrays, so only the records are compared, which is fast.
     only_deletes = deletions and state is snapshot
     compared = map(_without_arrays, (snapshot, after)) if only_deletes else (snapshot, after)
     explanation = Explanation(
@@ -287,7 +287,7 @@ def _warnings(flow: Flow, dead: np.ndarray) -> Iterator[str]:
 
 
 def _measured(flow: Flow, dead: np.ndarray) -> Iterator[str]:
-    """One sentence for each layer that is cut by what was measured on it."""
+    """One sentence for each layer that is cut by measurements on it."""
     cut = {ref.path for ref, axes in flow.tensors.items() if any(_loses(flow, axis, dead) for axis in axes or ())}
     for path, record in flow.graph.records.items():
         if MEASURED in record and path in cut:

@@ -17,7 +17,7 @@ FIGURES = {"parameters": "parameters", "macs": "MACs", "bytes": "bytes of weight
 
 
 def loss_table(losses: Iterable[Loss]) -> Table:
-    """The deleted channels of each layer, one row for each cause; the layer is named in its first row only."""
+    """The deleted channels of each layer, with one row for each cause. Only the first row of a layer has its name."""
     rows = []
     for loss in losses:
         heading = (loss.path, f"{len(loss.channels)} of {loss.total} {loss.kind}")
@@ -28,7 +28,7 @@ def loss_table(losses: Iterable[Loss]) -> Table:
 
 
 def cut_table(cuts: Iterable[Cut]) -> Table:
-    """The cut weights; one row for all axes of a layer's weights that lose the same positions."""
+    """The cut weights, with one row for all axes of a layer's weights that lose the same positions."""
     similar = groupby(lambda cut: (cut.path, cut.positions, cut.total, cut.producers), cuts)
     rows = [
         (path, _weights_text(group), f"{len(positions)} of {total}", _producers_text(path, producers))
@@ -55,7 +55,7 @@ def difference_tables(explanation: Explanation) -> list[Table]:
 
 
 def cost_table(explanation: Explanation) -> Table:
-    """Parameters, MACs and bytes before and after. The warnings and what was measured are its notes."""
+    """Parameters, MACs and bytes before and after. The warnings and measurements are notes below the table."""
     rows = tuple(
         (label, change(getattr(explanation.before, name), getattr(explanation.after, name)))
         for name, label in FIGURES.items()

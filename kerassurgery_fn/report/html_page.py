@@ -31,7 +31,8 @@ FIGURES = {
 
 
 class Losses(NamedTuple):
-    """What each layer of the old model loses: channels of its output, and in words each kind of channels."""
+    """The lost channels of each layer of the old model: by their positions in its output, and in words for each
+    kind."""
 
     channels: Mapping[str, list[int]]
     kinds: Mapping[str, str]
@@ -42,7 +43,7 @@ NO_LOSSES = Losses({}, {})
 
 @takes(before=as_snapshot, after=as_snapshot, path=as_file, title=optional(as_string))
 def report_html(before: Snapshot, after: Snapshot, path: str | os.PathLike[str], *, title: str | None = None) -> None:
-    """Writes a page that compares two models: one file, which any browser shows without a network.
+    """Writes a page that compares two models. It is one file, which every browser can show without a network.
 
     The page has both graphs with layer widths to scale and deleted channels in colour, shapes and weights on hover, the
     cost of each layer, and a sortable table.

@@ -1,11 +1,11 @@
-"""Why channels are deleted: chains of ties that lead back to a selected channel.
+"""Finds out why channels are deleted: chains of ties that lead back to a selected channel.
 
 The final ids of a solution say which channels are deleted together, but not why. The reason is a path in the graph of
 ties. With a selected, b tied to a by the layer `sum_1`, and c tied to b by `sum_2`:
 
     a --- sum_1 --- b --- sum_2 --- c       the chain of c: "sum_2 ties it to b", "sum_1 ties it to a"
 
-A breadth-first search from the selected ids finds a shortest chain for every id.
+A breadth-first search from the selected ids finds the shortest chain for every id.
 """
 
 from __future__ import annotations

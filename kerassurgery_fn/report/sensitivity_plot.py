@@ -1,4 +1,4 @@
-"""`plot_sensitivity`: how the metric of a model falls with the part of each coupled group that is cut."""
+"""`plot_sensitivity`: plots the metric of a model against the part of each coupled group that is cut."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from kerassurgery_fn.arguments import kind_of
 from kerassurgery_fn.errors import BadValue
 from kerassurgery_fn.pruning.channel_sensitivity import Sensitivity
 
-LABELLED = 12  # groups with a label of their own
+LABELLED = 12  # the number of groups with a label
 
 
 def plot_sensitivity(sensitivity: Sensitivity, ax: Any = None) -> Any:
-    """Plots a line for each group: the metric by the ratio that is cut. The most sensitive groups have a label.
+    """Plots a line for each group: the metric against the ratio that is cut. The most sensitive groups have a label.
 
     Args:
         sensitivity: the result of `sensitivity`.
@@ -27,7 +27,7 @@ def plot_sensitivity(sensitivity: Sensitivity, ax: Any = None) -> Any:
     import matplotlib.pyplot as plt
 
     if not isinstance(sensitivity, Sensitivity):
-        raise BadValue(f"sensitivity must be what sensitivity(model, evaluate) returns, not {kind_of(sensitivity)}")
+        raise BadValue(f"sensitivity must be the result of sensitivity(model, evaluate), not {kind_of(sensitivity)}")
     if ax is not None and not hasattr(ax, "plot"):
         raise BadValue(f"ax must be the axes of a matplotlib figure, not {kind_of(ax)}")
     if ax is None:

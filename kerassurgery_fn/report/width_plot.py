@@ -1,4 +1,4 @@
-"""`plot_widths`: the number of channels of each layer before and after, as a matplotlib plot."""
+"""`plot_widths`: plots the number of channels of each layer before and after with matplotlib."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def plot_widths(before: Snapshot, after: Snapshot, ax: Any = None) -> Any:
     Args:
         before: the old model.
         after: the new model.
-        ax: matplotlib axes to draw on; by default new axes, whose height follows from the number of layers.
+        ax: matplotlib axes to draw on; by default new axes, whose height depends on the number of layers.
 
     Returns:
         The axes.

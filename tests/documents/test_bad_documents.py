@@ -183,8 +183,8 @@ PICKS = {
     "out of range": ([99, 98, 97], BadDocument, r"\$\.diff\.picks\[0\].*positions must be from 0 to 3"),
     "negative": ([-2, 1, 2], BadDocument, "positions must be from 0"),
     "from nowhere": ([-1, 2, 3], OtherModel, "has new positions without values"),
-    "twice": ([1, 1, 2], OtherModel, "is not the model that the difference was made for"),
-    "in another order": ([3, 2, 1], OtherModel, "is not the model that the difference was made for"),
+    "twice": ([1, 1, 2], OtherModel, "is not the new model of the difference"),
+    "in another order": ([3, 2, 1], OtherModel, "is not the new model of the difference"),
     "bits that are too few": ("", BadDocument, "has bits for 0 positions instead of 4"),
     "floats": ([0.5, 1, 2], BadDocument, r"\$\.diff\.picks\[0\]\.kept"),
 }

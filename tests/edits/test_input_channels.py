@@ -117,7 +117,7 @@ REFUSED = {
     "none that is there": (DeleteChannels("x", [3], **ALLOWED), image(), ChannelOutOfRange, "'x' has 3 channels"),
     "all of them": (KeepChannels("x", [], **ALLOWED), image(), NothingLeft, "would be left without"),
     "fewer by widening": (WidenChannels("x", 2, **ALLOWED), image(), BadValue, "has 3 channels already"),
-    "like none": (WidenChannels("x", 4, fill=[3], **ALLOWED), image(), ChannelOutOfRange, "there is no 3"),
+    "no channel": (WidenChannels("x", 4, fill=[3], **ALLOWED), image(), ChannelOutOfRange, "cannot name channel 3"),
 }  # fmt: skip
 
 

@@ -243,7 +243,7 @@ def test_a_rule_without_summed_axes_is_refused(monkeypatch):
 
 def test_widths_are_validated():
     for wrong in (0, 2.5, "4", True, [5]):
-        with pytest.raises(BadValue, match="to a number of channels"):
+        with pytest.raises(BadValue, match="number of channels of a layer is an integer"):
             WidenChannels("a", wrong)
     with pytest.raises(SurgeryError, match="takes a layer and its width"):
         WidenChannels({"a": 5}, 3)

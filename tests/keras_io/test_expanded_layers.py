@@ -261,7 +261,7 @@ def test_a_lost_mask_is_refused():
             return ops.relu(self.dense(x))
 
     model = keras.Model(tokens, L.LSTM(2)(Passing(name="passing")(x)))
-    with pytest.raises(NotAGraph, match="the mask that it gives to its output is not that of a graph of its layers"):
+    with pytest.raises(NotAGraph, match="the mask of its output differs from the mask of a graph of its layers"):
         capture(model, expand="passing")
 
 
@@ -288,7 +288,7 @@ def test_sizes_that_the_code_computes_with():
         capture(model, expand="causal")
     snapshot = check_expanded(model, SEQUENCES, "causal", inputs=(None, 5, 8))
     assert "causal/attention" in snapshot.weights
-    with pytest.warns(ClassNotKept, match=r"holds for these sizes only: the shapes were \[\(None, None, 8\)\]"):
+    with pytest.warns(ClassNotKept, match=r"is only valid for these sizes: the shapes were \[\(None, None, 8\)\]"):
         capture(model, expand="causal", inputs=(None, 5, 8))
 
 
@@ -387,7 +387,7 @@ def test_a_loss_that_the_layer_adds_to_its_output_is_named():
     x = keras.Input((5, 8))
     block = Block(name="block", activity_regularizer="l2")
     model = keras.Model(x, L.Dense(2)(block(x)))
-    with pytest.warns(ClassNotKept, match="In training, the graph computes something else"):
+    with pytest.warns(ClassNotKept, match="In training, the graph computes other values"):
         capture(model, expand="block")
 
 

@@ -254,7 +254,7 @@ def test_a_layer_that_mixes_its_channels_and_treats_them_alike_is_cut_inexactly(
 
 @pytest.mark.parametrize("measure", ["nowhere", "*@Dense"])
 def test_what_names_no_layer_without_a_rule_is_refused(measure):
-    with pytest.raises(UnknownLayer, match="no layer without a rule fits"):
+    with pytest.raises(UnknownLayer, match="no layer without a rule matches"):
         capture(two_layers(), measure=measure)
 
 

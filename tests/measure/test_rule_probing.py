@@ -210,15 +210,15 @@ def test_an_unregistered_class_can_be_probed():
 
 
 TOGETHER = {
-    "mean": (lambda x: x - ops.mean(x, axis=-1, keepdims=True), "alone than for the same"),
-    "mirror": (lambda x: ops.flip(x, axis=-1), "alone than for the same"),
-    "order": (lambda x: x * ops.arange(x.shape[-1], dtype="float32"), "alone than for the same"),
-    "neighbours": (lambda x: x + ops.roll(x, 1, axis=-1), "alone than for the same"),
-    "the last channel": (lambda x: x + 0.01 * x[..., -1:], "alone than for the same"),
-    "the largest": (lambda x: ops.where(ops.max(x, axis=-1, keepdims=True) > 2, 0.0, x), "alone than for the same"),
-    "how many": (lambda x: x * x.shape[-1], "alone than for the same"),
-    "norm": (lambda x: x / ops.norm(x, axis=-1, keepdims=True), "alone than for the same"),
-    "softmax": (lambda x: ops.softmax(x), "alone than for the same"),
+    "mean": (lambda x: x - ops.mean(x, axis=-1, keepdims=True), "alone than among all"),
+    "mirror": (lambda x: ops.flip(x, axis=-1), "alone than among all"),
+    "order": (lambda x: x * ops.arange(x.shape[-1], dtype="float32"), "alone than among all"),
+    "neighbours": (lambda x: x + ops.roll(x, 1, axis=-1), "alone than among all"),
+    "the last channel": (lambda x: x + 0.01 * x[..., -1:], "alone than among all"),
+    "the largest": (lambda x: ops.where(ops.max(x, axis=-1, keepdims=True) > 2, 0.0, x), "alone than among all"),
+    "how many": (lambda x: x * x.shape[-1], "alone than among all"),
+    "norm": (lambda x: x / ops.norm(x, axis=-1, keepdims=True), "alone than among all"),
+    "softmax": (lambda x: ops.softmax(x), "alone than among all"),
     "fewer": (lambda x: x[..., :3], r"outputs a tensor of shape \(2, 6, 6, 3\) for 7 channels"),
     "twice as many": (lambda x: ops.concatenate([x, x], -1), "outputs a tensor of shape"),
     "two tensors": (lambda x: [x, x], "outputs 2 tensors"),
@@ -255,7 +255,7 @@ class Pairs(Plain):
 
 
 def test_weights_that_mix_channels_are_refused():
-    with pytest.raises(NotIndependent, match="alone than for the same channels among 7"):
+    with pytest.raises(NotIndependent, match="alone than among all 7 channels"):
         probe_rule(Kernel(), (None, 8))
     with pytest.raises(NotIndependent, match=r"a weight 'scale' of shape \(14,\) for 7 channels and \(10,\) for 5"):
         probe_rule(Pairs(), (None, 8))

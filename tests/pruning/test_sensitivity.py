@@ -110,7 +110,7 @@ def test_it_is_plotted():
     assert [line.get_label() for line in ax.lines] == ["conv_0", "conv_1"]
     assert ax.lines[0].get_xdata().tolist() == [0, 0.25, 0.5, 0.75]
     assert ax.lines[0].get_ydata().tolist() == [0.9, 0.9, 0.88, 0.3]
-    with pytest.raises(BadValue, match="must be what sensitivity"):
+    with pytest.raises(BadValue, match="must be the result of sensitivity"):
         plot_sensitivity({"a": 1})
 
 
