@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from kerassurgery_fn.arguments import as_flag, as_snapshot, takes
+from kerassurgery_fn.arguments import as_flag, as_snapshot, counted, takes
 from kerassurgery_fn.differences.changes import Changes, Piece, Stored, as_diff
 from kerassurgery_fn.differences.layer_records import LayerRecords, join_records, layers_of, layers_place, split_record
 from kerassurgery_fn.differences.matching import default_source, old_values
@@ -185,8 +185,8 @@ def with_elements(array: np.ndarray, mask: np.ndarray, values: np.ndarray) -> np
     """
     if values.shape != (np.count_nonzero(mask),) or values.dtype != array.dtype:
         raise OtherModel(
-            f"the difference has {values.size} elements of dtype {values.dtype} for {np.count_nonzero(mask)} elements "
-            f"of dtype {array.dtype}"
+            f"the difference has {counted(values.size, 'element')} of dtype {values.dtype} for "
+            f"{counted(int(np.count_nonzero(mask)), 'element')} of dtype {array.dtype}"
         )
     replaced = array.copy()
     replaced[mask] = values

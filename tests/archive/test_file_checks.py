@@ -109,7 +109,7 @@ def test_a_config_that_does_not_fit_together(path):
     with strict_rules(False):
         (problem,) = find_problems(str(path))
     assert problem[:2] == (WARNING, "c")
-    assert "makes a tensor of shape (None, 4)" in problem.message
+    assert "has an output of shape (None, 4)" in problem.message
 
 
 def test_a_file_that_is_none(tmp_path):

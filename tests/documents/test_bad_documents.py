@@ -204,5 +204,5 @@ def test_new_elements_of_another_dtype_raise():
     place = ("diff", "weights", "d", 0, "values", "$array")
     assert data["diff"]["weights"]["d"][0]["values"]["$array"]["shape"] == [1]
     other = {"dtype": "int32", "shape": [1], "base64": "AAAAAA=="}
-    with pytest.raises(OtherModel, match="1 elements of int32 for 1 of float32"):
+    with pytest.raises(OtherModel, match="1 element of dtype int32 for 1 element of dtype float32"):
         patch(NET, decode_diff(changed(data, place, other)))
