@@ -8,6 +8,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from kerassurgery_fn.measure.backend_functions import singular_values
+
 # Statistics by name: of shape (channels,), or one number for all channels. "has NaN" says whether the tensor has NaN,
 # where the statistics do not show it.
 Reduced = dict[str, Any]
@@ -46,8 +48,9 @@ def map_ranks(tensor: Any, axis: int) -> Reduced:
     """The fields of `MapRanks`. All axes of a map but its last are its rows; without such axes, a map is a number."""
     values = ops.moveaxis(ops.cast(tensor, "float32"), axis, 1)  # batch, channels, axes of the map
     samples, channels, *sizes = ops.shape(values)
-    maps = ops.reshape(values, (samples, channels, -1, sizes[-1] if len(sizes) > 1 else 1))
-    return {"maps": samples, "ranks": ops.sum(rank(maps), axis=0), HAS_NAN: has_nan(tensor)}
+    if len(sizes) != 2:  # otherwise the number of rows stays known
+        values = ops.reshape(values, (samples, channels, -1, sizes[-1] if len(sizes) > 1 else 1))
+    return {"maps": samples, "ranks": ops.sum(rank(values), axis=0), HAS_NAN: has_nan(tensor)}
 
 
 def rank(maps: Any) -> Any:
@@ -56,8 +59,8 @@ def rank(maps: Any) -> Any:
     rows, columns = ops.shape(maps)[-2:]
     if maps.shape[-1] == 1:
         return ops.cast(ops.any(ops.not_equal(maps, 0), axis=(-2, -1)), "int32")
-    sizes = ops.svd(maps, compute_uv=False)
-    rounding = ops.cast(ops.maximum(rows, columns), "float32") * np.finfo("float32").eps
+    sizes = singular_values(maps)
+    rounding = ops.cast(ops.maximum(rows, columns), sizes.dtype) * np.finfo("float32").eps
     return ops.sum(ops.cast(sizes > rounding * ops.max(sizes, axis=-1, keepdims=True), "int32"), axis=-1)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from keras import layers
+from keras import layers, ops
 
 from kerassurgery_fn import (
     BadData,
@@ -21,6 +21,8 @@ from kerassurgery_fn import (
     measure_statistics,
     prune,
 )
+from kerassurgery_fn.measure.activation_reductions import rank
+from kerassurgery_fn.measure.backend_functions import singular_values
 from kerassurgery_fn.pruning.criterion_registry import CRITERIA, Criterion, criterion
 from measure.test_apoz import forked, images, randomised
 
@@ -217,6 +219,26 @@ def test_ranks_of_maps_of_other_dimensions(shape, kind):
     maps = np.moveaxis(values, -1, 1).reshape(len(values), 4, -1, values.shape[-2] if len(shape) > 1 else 1)
     expected = np.linalg.matrix_rank(maps).mean(axis=0)
     np.testing.assert_allclose(importance(model, "hrank", data=data, normalisation="none")["a"], expected)
+
+
+@pytest.mark.parametrize("rows, columns", [(5, 9), (9, 5), (40, 40)])
+def test_singular_values_and_ranks_are_those_of_numpy(rows, columns):
+    """Ranks of all sizes, and singular values down to the rounding of float32."""
+    rng = np.random.default_rng(0)
+    factors = rng.normal(size=(6, rows, 4)), rng.normal(size=(6, 4, columns))
+    maps = np.float32(factors[0][..., :3] @ factors[1][:, :3])
+    maps[0], maps[1] = 0, np.outer(np.arange(rows), np.arange(columns))
+    maps[2] += np.float32(1e-4 * rng.normal(size=(rows, columns)))
+    maps[3] *= 1e-20
+    maps[4] = rng.normal(size=(rows, columns))
+    not_finite = maps[4].copy()
+    not_finite[1, 2] = np.inf
+    sizes = np.linalg.svd(maps.astype(float), compute_uv=False)[:, ::-1]
+    np.testing.assert_allclose(singular_values(ops.convert_to_tensor(maps)), sizes, rtol=1e-5, atol=1e-6 * sizes.max())
+    ranks = np.asarray(rank(ops.convert_to_tensor(maps[None])))[0]
+    np.testing.assert_array_equal(ranks, np.linalg.matrix_rank(maps))
+    assert ranks[[0, 1, 3, 4]].tolist() == [0, 1, 3, min(rows, columns)]
+    assert int(rank(ops.convert_to_tensor(not_finite))) == 0
 
 
 # --- through the front door
