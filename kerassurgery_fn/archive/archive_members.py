@@ -1,4 +1,4 @@
-"""The members of a `.keras` file: a zip archive that may be broken or hostile."""
+"""Reads the members of a `.keras` file, a zip archive that can be broken or hostile."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Members:
             yield Region(unpacked, 0, info.file_size)
 
     def _stored(self, info: zipfile.ZipInfo) -> Region:
-        """The place of a member that is not compressed: it follows a header of its own in the archive."""
+        """The place of a member that is not compressed. In the archive, it comes after its own header."""
         file = self._archive.fp
         assert file is not None  # the archive is open
         file.seek(info.header_offset)
@@ -119,7 +119,7 @@ def open_archive(path: str) -> Iterator[Members]:
 
 @contextmanager
 def _readable(path: str, name: str) -> Iterator[None]:
-    """Turns what zipfile raises for damaged, encrypted or unknown kinds of members into BadFile."""
+    """Turns the errors of zipfile for damaged, encrypted or unknown members into BadFile."""
     try:
         yield
     except BadFile:
@@ -140,7 +140,7 @@ def _check(infos: list[zipfile.ZipInfo], path: str) -> None:
 
 
 def _fault(info: zipfile.ZipInfo, counts: Counter[str]) -> str:
-    """What is wrong with a member, in words; empty if nothing is."""
+    """The problem of a member, in words; empty if there is none."""
     name = info.filename.replace("\\", "/")
     if name.startswith("/") or ":" in name.split("/")[0] or ".." in PurePosixPath(name).parts:
         return "has a name that leaves the archive"

@@ -37,9 +37,9 @@ AT_FAULT = (LookupError, TypeError, ValueError, AttributeError)  # what a config
 class Problem(NamedTuple):
     """A problem of a model file.
 
-    - `severity`: "error" if the file cannot be loaded as it is, else "warning";
+    - `severity`: "error" if the file cannot be loaded, otherwise "warning";
     - `place`: a layer path, a group of the weights, or a member of the archive;
-    - `message`: what is wrong.
+    - `message`: the problem, in words.
     """
 
     severity: str
@@ -134,7 +134,7 @@ def _of_layer(layer: LayerGroup, expected: list[Weight], arrays: Arrays) -> Iter
 
 
 def _of_dtype(path: str, name: str, found: str, wanted: str) -> Iterator[Problem]:
-    """A wrong dtype: floats of another precision are converted by Keras, other numbers are not what was trained."""
+    """A wrong dtype. It is a warning for floats of another precision, which Keras converts, and otherwise an error."""
     if found != wanted and is_float(wanted):
         message = f"{name} is {found}, and by the config it is {wanted}"
         yield (

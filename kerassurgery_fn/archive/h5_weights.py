@@ -29,7 +29,7 @@ BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
 
 class WeightFile:
-    """The groups and arrays of an open weight file, which may be split into several HDF5 files.
+    """The groups and arrays of an open weight file, which can be split into several HDF5 files.
 
     Each file comes with a function that has the bytes of an array at an offset of the file.
     """
@@ -52,7 +52,8 @@ class WeightFile:
         """One array of the file.
 
         Raises:
-            BadFile: it is no array of numbers, it is in another file, or it is larger than what the file has of it.
+            BadFile: the dataset is not an array of numbers, it is in another file, or it is larger than its data in the
+            file.
         """
         dataset, load = next(self._found(name), (None, None))
         if not isinstance(dataset, h5py.Dataset) or load is None:
@@ -102,7 +103,7 @@ class WeightFile:
 
     @contextmanager
     def _readable(self, name: str) -> Iterator[None]:
-        """Turns what h5py raises for damaged files into BadFile: OSError, KeyError, RuntimeError, ValueError, ..."""
+        """Turns the errors of h5py for damaged files into BadFile: OSError, KeyError, RuntimeError, ValueError, ..."""
         try:
             yield
         except BadFile:
@@ -112,7 +113,7 @@ class WeightFile:
             raise BadFile(f"{self._source}: {name} cannot be read: {message}") from error
 
 
-MAX_GROUPS = 100  # levels of groups; a group may contain itself
+MAX_GROUPS = 100  # levels of groups; a group can contain itself
 
 
 @contextmanager
@@ -157,7 +158,7 @@ def write_arrays(file: h5py.File, group: str, arrays: Sequence[np.ndarray]) -> N
 
 
 def read_ahead(items: Iterator[Item]) -> Iterator[Item]:
-    """The items, each made by another thread while the one before it is used.
+    """The items; another thread computes each item while the item before it is used.
 
     >>> list(read_ahead(iter("abc")))
     ['a', 'b', 'c']
@@ -188,7 +189,7 @@ def _is_bfloat16(dataset: h5py.Dataset) -> bool:
 
 
 def _native(array: np.ndarray, dtype: Any) -> np.ndarray:
-    """An array as NumPy works with it: bfloat16 as such, and the bytes in the order of the machine."""
+    """An array in a form for NumPy: with the dtype bfloat16, and with the byte order of the machine."""
     if dtype == "bfloat16":
         return array.view(BFLOAT16) if array.dtype.itemsize == 2 else array.astype(BFLOAT16)
     return array.astype(array.dtype.newbyteorder("="), copy=False)

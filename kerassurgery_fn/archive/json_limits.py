@@ -30,7 +30,7 @@ def parse_json(text: bytes, source: str) -> Any:
 
 
 def _check_depth(value: Any, source: str) -> None:
-    """Raises BadFile where a value is nested too deeply for functions that call themselves."""
+    """Raises BadFile if a value is nested too deeply for recursive functions."""
     level = [value]
     for _ in range(MAX_DEPTH):
         level = [inner for item in level for inner in _items(item)]

@@ -69,7 +69,7 @@ def members(model: Record, group: str) -> list[tuple[Record, str]]:
 
 
 def groups_of_members(model: Record, group: str = "") -> Iterator[tuple[str, Record]]:
-    """The group and the record of a model, of all its layers and of those of the models in it."""
+    """The group and the record of a model, of all its layers, and of the layers of nested models."""
     yield group, model
     for layer, layer_group in members(model, f"{group}/layers".lstrip("/")):
         inner, location = model_in(layer) or (None, ())
@@ -80,7 +80,7 @@ def groups_of_members(model: Record, group: str = "") -> Iterator[tuple[str, Rec
 
 
 def split_arrays(layer: LayerGroup, arrays: Arrays) -> Iterator[tuple[LayerGroup, Arrays]]:
-    """The arrays of a layer by group: those of the layer itself, and those of each of its sublayers.
+    """The arrays of a layer by group: a group for the layer itself, and a group for each of its sublayers.
 
     Raises:
         BrokenSnapshot: the layer cannot have so many weights.

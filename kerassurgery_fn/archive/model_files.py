@@ -106,7 +106,8 @@ def _as_keras_writes(path: Path_) -> Iterator[None]:
 
 @takes(path=as_file)
 def read_metadata(path: Path_) -> Mapping[str, Any]:
-    """What a `.keras` file says of itself: the version of Keras, the date, and what `write_model` was given.
+    """The metadata of a `.keras` file: the version of Keras, the date, and the metadata that were passed to
+    `write_model`.
 
     Raises:
         BadFile: the file cannot be read or is no `.keras` file.
@@ -205,14 +206,14 @@ def _target(path: Path, overwrite: bool, ending: str = ".keras") -> Path:
 
 
 def _metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """The metadata of a new file: what is given, and who wrote the file."""
+    """The metadata of a new file: those from the user, the version of Keras, and the library that wrote the file."""
     by = metadata.get(PACKAGE)
     written_by = {**(by if isinstance(by, Mapping) else {}), "version": __version__}
     return {"keras_version": _keras_version(), **metadata, PACKAGE: written_by}
 
 
 def _keras_version() -> str:
-    """The version of Keras that is installed, or else the one from which the rules were written."""
+    """The version of the installed Keras; if Keras is not installed, the version for which the rules were written."""
     try:
         return version("keras")
     except PackageNotFoundError:

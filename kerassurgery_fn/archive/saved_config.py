@@ -1,4 +1,4 @@
-"""`config.json` of a `.keras` file and the record of a snapshot: what the two have that the other has not."""
+"""Converts between `config.json` of a `.keras` file and the record of a snapshot."""
 
 from __future__ import annotations
 

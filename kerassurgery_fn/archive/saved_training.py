@@ -19,7 +19,8 @@ GROUP, INNER = "optimizer", "optimizer/inner_optimizer"
 
 
 def read_training(snapshot: Snapshot, weights: WeightFile) -> Training | None:
-    """The state of the optimizer of a model; None before its first step, or if it is not known what belongs to what."""
+    """The state of the optimizer of a model; None before its first step, or if the weights of its variables are
+    unknown."""
     values = weights.arrays(GROUP)
     optimizer = _optimizer(snapshot)
     if optimizer is None or not _has_started(values):

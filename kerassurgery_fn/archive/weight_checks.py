@@ -1,4 +1,4 @@
-"""Whether the weights of a file are those of its config."""
+"""Checks that the weights of a file match its config."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kerassurgery_fn.values.snapshot import Snapshot
 
 
 def check_weights(snapshot: Snapshot, source: str) -> None:
-    """Raises BadFile if a layer has other weights than its config says."""
+    """Raises BadFile if the weights of a layer do not match its config."""
     if faults := list(weight_faults(snapshot)):
         more = f"; {len(faults) - 1} more layers differ" if len(faults) > 1 else ""
         raise BadFile(f"{source} does not fit together: {faults[0]}{more}")

@@ -110,7 +110,7 @@ def compare(
 
 @command("Look", "check model.keras")
 def check(source: FILE, as_json: JSON = False) -> None:
-    """Every problem of a file: damage, and weights that are not those of its config. The exit code is 1 for errors."""
+    """Every problem of a file: damage, and weights that do not match its config. The exit code is 1 for errors."""
     with working(f"checking {source}"):
         problems = find_problems(str(source))
     errors = sum(problem.severity == ERROR for problem in problems)
@@ -183,7 +183,7 @@ def convert(
     write(model, model, source, target, overwrite, as_json)
 
 
-Budget = Annotated[float | None, typer.Option(help="what may be left: a fraction, or a number above 1")]
+Budget = Annotated[float | None, typer.Option(help="the budget: a fraction of the model, or a number above 1")]
 
 
 @command("Change", "prune model.keras --macs 0.5 -o small.keras")
@@ -202,8 +202,8 @@ def prune(
     scope: Annotated[str, typer.Option(help="global, local or isomorphic")] = "global",
     depth: Annotated[str, typer.Option(help="the fraction of residual blocks to delete first, or 'only'")] = "0",
     round_to: Annotated[int, typer.Option(help="widths become multiples of it")] = 1,
-    min_channels: Annotated[int, typer.Option(help="what a group keeps at least")] = 1,
-    ignore: Annotated[list[str] | None, typer.Option(help="a pattern of layers that are left alone")] = None,
+    min_channels: Annotated[int, typer.Option(help="the smallest number of channels of a group")] = 1,
+    ignore: Annotated[list[str] | None, typer.Option(help="a pattern of layers that are not changed")] = None,
     inexact: Annotated[bool, typer.Option("--inexact", help="cut across normalisations and softmax, too")] = False,
     closest: Annotated[bool, typer.Option("--closest", help="come as close as possible to the budget")] = False,
     plan: Annotated[Path | None, typer.Option(help="write the plan, tied to the model")] = None,

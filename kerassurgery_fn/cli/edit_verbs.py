@@ -58,7 +58,7 @@ def add_verbs(app: typer.Typer, edits: Mapping[str, type]) -> None:
 
 
 def _command(cls: type[Any]) -> Callable[..., Any]:
-    """The command of a class of edits, with a signature from which typer makes its arguments and options."""
+    """The command of a class of edits. Typer reads its arguments and options from its signature."""
     hints = field_hints(cls)
 
     def command(source: Path, target: Path, overwrite: bool, as_json: bool, **values: Any) -> None:
@@ -85,7 +85,7 @@ def _parameter(name: str, annotation: Any, default: Any = inspect.Parameter.empt
 
 
 def _field_parameter(field: Field[Any], hint: Any) -> inspect.Parameter:
-    """The argument or the option of a field. A mapping is given as words NAME=VALUE, anything else as one word."""
+    """The argument or the option of a field. A mapping is passed as words NAME=VALUE, any other value as one word."""
     many = get_origin(hint) is not None and issubclass(_origin(hint), Mapping)
     metavar = "NAME=VALUE" if many else field.name.upper()
     if _is_required(field):
@@ -108,7 +108,8 @@ def _is_required(field: Field[Any]) -> bool:
 
 
 def _value(hint: Any, value: Any) -> Any:
-    """The value of a field. A name stays text, even if it looks like a number, and a number may stand for a list."""
+    """The value of a field. A name stays text, even if it looks like a number. A number can be used for a list of
+    one."""
     if isinstance(value, list):
         return parse_pairs(value, str if get_args(hint)[0] is str else parse)
     kinds = {hint, *get_args(hint)} - {NoneType}

@@ -42,7 +42,7 @@ def _read_by_keras(path: Path) -> Snapshot:
 
 
 def refuse_existing(target: Path, overwrite: bool) -> None:
-    """Raises BadFile before any work is done for a file that may not be written."""
+    """Raises BadFile if a file cannot be written, before any work is done."""
     if target.exists() and not overwrite:
         raise BadFile(f"{target} exists; pass --overwrite to replace it")
 
@@ -61,7 +61,7 @@ def apply(
 def write(
     before: Snapshot, after: Snapshot, source: Path, target: Path, overwrite: bool, as_json: bool, edit: Any = None
 ) -> None:
-    """Writes a changed model, and prints what the change costs and saves."""
+    """Writes a changed model, and prints its cost before and after the change."""
     with working(f"writing {target}"):
         if target.name.endswith(".weights.h5"):
             write_weights(after, target, overwrite=overwrite)
@@ -101,7 +101,7 @@ def write_tflite(model: Snapshot, target: Path, quantize: str | None, as_json: b
 
 
 def _metadata(source: Path, edit: Any) -> Mapping[str, Any]:
-    """The metadata of the source, with the edit added to those that have been made before."""
+    """The metadata of the source, with the edit added to the list of earlier edits."""
     metadata = {} if source.suffix in LEGACY else dict(read_metadata(source))
     ours = metadata.get(PACKAGE)
     ours = dict(ours) if isinstance(ours, Mapping) else {}

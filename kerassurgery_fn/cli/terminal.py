@@ -17,7 +17,7 @@ from kerassurgery_fn.errors import SurgeryError
 from kerassurgery_fn.values.tables import Table
 
 DEBUG: ContextVar[bool] = ContextVar("debug", default=False)
-REFUSED = 1  # the exit code of a refusal; 2 is that of wrong usage
+REFUSED = 1  # the exit code for an error of the library; 2 is the code for wrong usage
 
 
 def print_tables(tables: Iterable[Table], as_json: bool) -> None:
@@ -63,7 +63,7 @@ def working(what: str) -> Iterator[None]:
 
 
 def refusing(command: Callable[..., Any]) -> Callable[..., Any]:
-    """A command whose errors are one line on the standard error and the exit code 1, unless `--debug` is given."""
+    """A command whose errors become one line on standard error and the exit code 1, unless `--debug` is passed."""
 
     @wraps(command)
     def refused(*args: Any, **kwargs: Any) -> None:

@@ -78,7 +78,7 @@ def _fit(specs: Any, arguments: Any) -> bool:
 
 
 def _widened(known: Any, new: Any) -> Any:
-    """What a graph takes that takes the arguments of a known graph, and new ones."""
+    """The arguments of a graph that takes the arguments of a known graph and new arguments."""
     import tensorflow as tf
 
     def wider(a: Any, b: Any) -> Any:
@@ -120,7 +120,7 @@ def singular_values(matrices: Any) -> Any:
 
 
 def value_and_gradients(function: Callable[[Watch], tuple[Any, Any, Sequence[Any]]]) -> tuple[Any, list[Any]]:
-    """Gradients of a number, zero where it does not depend on a tensor.
+    """Gradients of a number with respect to tensors; zero for tensors on which it does not depend.
 
     Args:
         function: a function that is given `watch`, calls it for each tensor of interest as soon as there is one, and
@@ -138,7 +138,7 @@ def value_and_gradients(function: Callable[[Watch], tuple[Any, Any, Sequence[Any
 
 
 def signs(seeds: Any, shape: Any) -> Any:
-    """Random signs, -1.0 or 1.0, that depend on the seed of each sample and the index alone.
+    """Random signs, -1.0 or 1.0, that only depend on the seed of each sample and the index.
 
     Args:
         seeds: uint32, shape (samples,).

@@ -1,4 +1,4 @@
-"""What the batch normalisations of a model are given, measured while they normalise by the statistics of each batch."""
+"""Measures the inputs of the batch normalisations of a model while they normalise by the statistics of each batch."""
 
 from __future__ import annotations
 
@@ -63,7 +63,8 @@ def norms_of(model: keras.Model, record: Record) -> dict[str, Norm]:
 
 
 def _norms_in(layer: keras.layers.Layer) -> Iterator[keras.layers.BatchNormalization]:
-    """The batch normalisation itself, or those inside of a wrapper or of a layer that is made of layers."""
+    """The batch normalisation itself, or the batch normalisations inside a wrapper or a layer that consists of
+    layers."""
     yield from (part for part in layer._flatten_layers() if isinstance(part, keras.layers.BatchNormalization))
 
 
@@ -83,7 +84,7 @@ class Seen(NamedTuple):
 
 
 class NormReader(keras.Model):
-    """A model that runs a copy of another model and returns the moments of what its batch normalisations are given.
+    """A model that runs a copy of another model and returns the moments of the inputs of its batch normalisations.
 
     The copy belongs to the reader, which changes how its batch normalisations are called: they normalise by the
     statistics of the batch, whether they are frozen or not.
@@ -99,7 +100,7 @@ class NormReader(keras.Model):
         self.jit_compile = False
 
     def build(self, *_: Any) -> None:
-        """Does nothing: the layers of the copy are built."""
+        """Does nothing, because the layers of the copy are already built."""
 
     def call(self, x: Any, training: bool = False) -> tuple[list[Any], dict[str, list[Reduced]]]:
         """Whether each input has NaN, and the moments for each batch normalisation and call."""

@@ -131,7 +131,7 @@ def is_within(path: str, outer: str) -> bool:
 
 
 def refuse_single_values(moments: ChannelStatistics) -> None:
-    """Raises BadData if a layer was given one value for each channel in each batch: all channels are constant then."""
+    """Raises BadData if each batch of a layer had only one value for each channel, so that all variances are zero."""
     for name, ((total,),) in moments.items():
         if not total.deviations.any() and total.values.max() <= moments.samples:
             raise BadData(
@@ -141,7 +141,7 @@ def refuse_single_values(moments: ChannelStatistics) -> None:
 
 
 def with_moving_statistics(snapshot: Snapshot, norms: Mapping[str, Norm], moments: ChannelStatistics) -> Snapshot:
-    """The snapshot with other moving statistics of some batch normalisations; those that were not called keep theirs.
+    """The snapshot with new moving statistics of some batch normalisations. Layers that were not called keep theirs.
 
     Args:
         snapshot: the model.

@@ -59,7 +59,7 @@ def ends_of(flow: Flow, block: ResidualBlock) -> Iterator[tuple[Ref, Ref]]:
 
 
 def channel_axis(flow: Flow, ref: Ref) -> int:
-    """The number of the axis of the channels of a tensor; the last one if none or several have channels."""
+    """The number of the channel axis of a tensor; the last axis if no axis or several axes have channels."""
     axes = [number for number, axis in enumerate(flow.tensors.get(ref) or ()) if has_ids(axis)]
     return axes[0] if len(axes) == 1 else -1
 

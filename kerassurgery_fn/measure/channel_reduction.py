@@ -44,7 +44,7 @@ class ChannelReducer(keras.Model):
         self.jit_compile = keras.backend.backend() == "jax"  # with TensorFlow, XLA compiles longer than the model runs
 
     def build(self, *_: Any) -> None:
-        """Does nothing: the layers of the source model are built."""
+        """Does nothing, because the layers of the source model are already built."""
 
     def call(self, x: Any, training: bool = False) -> tuple[list[Any], list[Any]]:
         """The statistics of a batch: whether each input has NaN, and all reductions."""

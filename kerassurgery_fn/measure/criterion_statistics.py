@@ -1,4 +1,4 @@
-"""Statistics of data for criteria: what a criterion needs -> how it is measured on a model. Keras is imported late."""
+"""The statistics that criteria need, each with the function that measures it on a model. Keras is imported late."""
 
 from __future__ import annotations
 

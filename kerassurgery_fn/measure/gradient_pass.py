@@ -48,7 +48,8 @@ class ModelRun:
         self.run_graph = graph_runner(model, snapshot, self.flow.trace)
 
     def __call__(self, x: Any, watched: frozenset[Ref] = frozenset(), watch: Any = None) -> tuple[Any, dict[Ref, Any]]:
-        """The outputs of the model in their structure, and its tensors; `watch` is called for those of `watched`."""
+        """The outputs of the model in their structure, and its tensors; `watch` is called for the tensors in
+        `watched`."""
 
         def seen(ref: Ref, tensor: Any) -> None:
             if ref in watched:
@@ -234,7 +235,7 @@ def _as_tensors(part: Any) -> Any:
 
 
 def seeds_of(inputs: Any) -> np.ndarray:
-    """A number for each sample that depends on its content alone, so that it is the same however data is split.
+    """A number for each sample that only depends on its content, so it does not depend on how the data is split.
 
     Shape (samples,), uint32.
     """

@@ -1,4 +1,4 @@
-"""Running the graph of a live model call by call, so that every tensor is available.
+"""Runs the graph of a live model call by call, so that every tensor is available.
 
 `model.predict` returns outputs only, and the tensors inside nested models belong to other graphs. Therefore the calls
 of the snapshot's graph, which lists nested calls by path, are executed with the live layers.

@@ -1,4 +1,4 @@
-"""A live model in which channels of one coupled group at a time are set to zero, to measure what the cut would do."""
+"""A live model in which channels of one coupled group are set to zero, to measure the effect of a cut."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Cut(NamedTuple):
 
 
 def start_masking(snapshot: Snapshot, evaluate: Evaluate) -> Callable[[Cut | None], float]:
-    """A function from a cut to the metric of the model with that cut; from None to that of the whole model.
+    """A function: cut -> the metric of the model with this cut; None -> the metric of the whole model.
 
     Args:
         snapshot: the model.

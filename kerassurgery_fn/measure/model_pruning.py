@@ -158,7 +158,7 @@ def prune(
 
 
 def refuse_influence_alone(depth: float | str) -> None:
-    """Raises BadValue if blocks are scored and none may be deleted."""
+    """Raises BadValue if there is a criterion for blocks, but blocks cannot be deleted."""
     if not depth:
         raise BadValue(
             "by='block_influence' scores residual blocks: give depth='only', or the fraction of them to delete"
@@ -192,7 +192,7 @@ def scores_of_blocks(
 def products_for(
     criterion: Criterion | Scores, model: Any, data: Any, statistics: Any, reading: Mapping[str, Any]
 ) -> Any:
-    """The statistics that a reconstruction needs: those of the criterion, or measured on data.
+    """The statistics for a reconstruction: the statistics of the criterion, or new ones that are measured on data.
 
     Raises:
         MissingData: there is no data.

@@ -115,13 +115,13 @@ def importance(
 
 
 def statistics_for(criterion: Criterion, model: Any, data: Any, statistics: Any = None, **reading: Any) -> Any:
-    """What a criterion reads besides the weights: as given, or measured on data; None if it reads weights only.
+    """The statistics for a criterion: from the caller, or measured on data; None if the criterion only reads weights.
 
     Args:
         criterion: the criterion.
         model: a Keras model or a snapshot.
         data: what `fit` takes.
-        statistics: what the caller has.
+        statistics: the statistics from the caller, if any.
         **reading: how data is read.
 
     Raises:
@@ -139,7 +139,7 @@ def statistics_for(criterion: Criterion, model: Any, data: Any, statistics: Any 
 
 
 def refuse_other_statistics(criterion: Criterion, statistics: Any) -> None:
-    """Raises MissingData if statistics are of another kind than those that a criterion needs."""
+    """Raises MissingData if statistics are not of the kind that a criterion needs."""
     if isinstance(statistics, ChannelStatistics | SummedArrays) and statistics.kind != criterion.needs:
         raise MissingData(
             f"the criterion {criterion.name!r} needs {criterion.needs}, and these are {statistics!r}: call "

@@ -54,7 +54,7 @@ def selected_groups(flow: Flow, views: ViewsByLayer) -> dict[str, Group]:
 
 
 def key_of(reader: ConsumerInput) -> Hashable:
-    """What is measured: several layers may read one tensor, whose products are computed once."""
+    """The tensors to measure. Several layers can read one tensor, and its products are only computed once."""
     return reader.tensor, reader.axis, reader.positions.tobytes()
 
 

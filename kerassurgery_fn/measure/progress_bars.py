@@ -18,7 +18,7 @@ def as_progress(value: Any, name: str = "progress") -> bool | Progress | None:
     """The value itself: None, True, False, or a function.
 
     Raises:
-        BadValue: it is none of these.
+        BadValue: the value is something else.
     """
     if value is None or isinstance(value, bool) or callable(value):
         return value
@@ -31,7 +31,7 @@ def as_progress(value: Any, name: str = "progress") -> bool | Progress | None:
 def with_progress(
     batches: Iterable[Any], total: int | None, progress: bool | Progress | None, unit: str = "batch"
 ) -> Iterable[Any]:
-    """The batches, with a progress bar of Keras, wrapped by a function, or as they are.
+    """The batches, with a progress bar of Keras, wrapped by a function, or unchanged.
 
     Args:
         batches: an iterable, of batches or of other steps.

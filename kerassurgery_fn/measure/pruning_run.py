@@ -39,7 +39,7 @@ def planned(snapshot: Snapshot, arguments: Mapping[str, Any]) -> PrunableModel:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A run of iterative pruning: all that it needs."""
+    """The settings and functions of a run of iterative pruning."""
 
     first: Snapshot
     targets: RoundTargets
@@ -50,7 +50,7 @@ class Run:
     arguments: Mapping[str, Any]
 
     def through(self, model: Any) -> tuple[list[Round], Callable[[int], Snapshot]]:
-        """All rounds, those of an earlier run included, and a function from the number of a round to its model.
+        """All rounds, including the rounds of an earlier run, and a function: number of a round -> its model.
 
         Args:
             model: the model that the caller gave.

@@ -110,7 +110,7 @@ def round_folder(folder: str, first: Snapshot, settings: Mapping[str, Any]) -> R
 
 
 def refuse_other_version(data: Any, source: str) -> None:
-    """Raises BadDocument or UnknownVersion if data is not that of a run."""
+    """Raises BadDocument or UnknownVersion if data is not the data of a run."""
     match data:
         case {"format": str(form), "version": version} if form == FORMAT:
             if version != VERSION:

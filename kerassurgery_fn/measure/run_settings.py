@@ -1,4 +1,4 @@
-"""What a run on a model is written for: its settings and its model. A run is resumed with the same ones only."""
+"""The settings and the model of a run, which are stored with it. A run can only be resumed with the same ones."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def refuse_other_run(data: Any, what: str, model: Snapshot, settings: Mapping[st
 
     Args:
         data: what `run_data` returned.
-        what: where the data stands, for errors.
+        what: the place of the data in words, for errors.
         model: the model.
         settings: the settings.
 

@@ -43,7 +43,7 @@ class Objective:
 
 
 def objective_of(model: keras.Model | Snapshot, loss: Any = None) -> Objective:
-    """A loss that the caller gives, or that of a compiled model.
+    """The loss from the caller, or the loss of a compiled model.
 
     Raises:
         BadValue: Keras does not know the loss.
@@ -76,7 +76,7 @@ def loss_of_samples(objective: Objective, model: keras.Model, y: Any) -> Callabl
 
 
 def _compiled(model: keras.Model | Snapshot) -> tuple[Any, Any]:
-    """The losses of a compiled model and their weights, None if there are none."""
+    """The losses of a compiled model and their weights; None if it has none."""
     if isinstance(model, Snapshot):
         config = keras.saving.deserialize_keras_object(thaw(model.record.get("compile_config")) or {})
         return config.get("loss"), config.get("loss_weights")

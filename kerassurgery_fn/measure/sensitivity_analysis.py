@@ -46,7 +46,7 @@ def as_ratios(value: Any, name: str = "ratios") -> tuple[float, ...]:
     """Ratios of channels, in ascending order.
 
     Raises:
-        BadValue: one of them is not between 0 and 1, or there are none.
+        BadValue: a ratio is not between 0 and 1, or there are no ratios.
     """
     listed = [value] if isinstance(value, int | float) else items_of(value) or []
     ratios = sorted({as_ratio(ratio, name) for ratio in listed})
@@ -217,6 +217,6 @@ def read_cache(path: str, snapshot: Snapshot, settings: Mapping[str, Any]) -> Se
 
 
 def write_cache(path: str, found: Sensitivity, snapshot: Snapshot, settings: Mapping[str, Any]) -> None:
-    """Writes the metrics, and what they are of."""
+    """Writes the metrics, with the model and the settings of the run."""
     document = {**encode_sensitivity(found), **run_data(snapshot, settings)}
     write_atomically(path, dumps(document).encode("utf-8"))

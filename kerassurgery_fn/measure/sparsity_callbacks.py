@@ -117,7 +117,7 @@ class SparsityTraining(keras.callbacks.Callback):
             logs["zero_channels"] = int(self._zeros)
 
     def _chosen(self, snapshot: Snapshot) -> list[ChannelGroup]:
-        """The groups that may be shrunk."""
+        """The groups whose channels can be shrunk."""
         flow = analyse(snapshot)
         named, selected = named_groups(groups_of(flow)), self.selected(snapshot)
         ignored = fitting(flow, named, as_patterns(self.ignore))

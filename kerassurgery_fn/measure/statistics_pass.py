@@ -1,4 +1,4 @@
-"""`measure_statistics`: what criteria read besides the weights, measured in one pass over data."""
+"""`measure_statistics`: measures statistics for criteria in one pass over data."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def with_a_graph(model: keras.Model | Snapshot) -> keras.Model | Snapshot:
 
 
 def capture_silently(model: keras.Model) -> Snapshot:
-    """The snapshot of a live model, without warnings: they concern the rebuilt model, and none is built."""
+    """The snapshot of a live model. Warnings about the rebuilt model are hidden, because no model is rebuilt."""
     with without_warnings():
         return capture_graph(model)
 

@@ -73,7 +73,7 @@ class MapRanks:
 
 
 def ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """a / b, 0 where b is 0: a channel without values."""
+    """a / b; 0 for channels without values, whose b is 0."""
     return np.divide(a, b, out=np.zeros(np.shape(b)), where=b != 0)
 
 

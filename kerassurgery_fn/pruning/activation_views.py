@@ -113,7 +113,7 @@ class _Walk:
         return list(ends) or output
 
     def after(self, call: Call, view: View) -> list[View]:
-        """The views of the channels behind a call that reads them; none if the call does not pass them on."""
+        """The views of the channels after a call that reads them; empty if the call does not pass them on."""
         channels = self.axis(view)[:, view.starts[0] :][:, : self.final.shape[1]]
         if np.isin(self.ids_of(call.path), channels).any():
             return []  # the layer is called on its own output, where its channels are other channels
@@ -131,7 +131,7 @@ class _Walk:
         return [View(ref, i, indices) for ref, i, axis in axes if (indices := starts(axis, channels))]
 
     def tied_occurrences(self, call: Call, outputs: Iterable[Ref]) -> list[View]:
-        """The views of the channels behind a merge whose output has the map of another input.
+        """The views of the channels after a merge whose output has the channel map of another input.
 
         An Add of tied channels has the map of its first input. The final ids of both inputs are equal, so that they
         show the channels of the second input, too.

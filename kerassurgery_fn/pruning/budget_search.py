@@ -1,4 +1,4 @@
-"""The search for widths that meet budgets: along the order of removal, by arithmetic on widths alone."""
+"""Searches for widths that meet budgets, along the order of removal. It only computes with widths."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kerassurgery_fn.pruning.removal_order import Steps
 
 @dataclass(frozen=True, eq=False)
 class Figures:
-    """The figures that budgets are given for, as functions of the widths of groups.
+    """The figures for which there are budgets, as functions of the widths of groups.
 
     - `costs`: parameters, MACs and bytes;
     - `free`: which groups count for the number of channels, boolean, shape (groups,).
@@ -75,7 +75,7 @@ def given_back(steps: Steps, counts: np.ndarray, figures: Figures, budgets: Sequ
 
 
 def _fitting(growth: np.ndarray, widths: np.ndarray, figures: Figures, budgets: Sequence[Budget]) -> np.ndarray:
-    """Which groups may grow on their own without a budget being missed, by the slopes of the figures."""
+    """Whether each group can grow alone without missing a budget, by the slopes of the figures."""
     now, slopes = figures(widths), figures.slopes(widths)
     each = [growth * slopes[budget.figure] <= budget.target - now[budget.figure] for budget in budgets]
     return np.logical_and.reduce([np.ones(len(growth), bool), *each])

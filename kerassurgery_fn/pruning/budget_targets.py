@@ -1,4 +1,4 @@
-"""Budgets: how many channels, parameters, MACs or bytes a pruned model may have."""
+"""Budgets: the largest number of channels, parameters, MACs or bytes of a pruned model."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ BUDGETS = ("channels", "parameters", "macs", "bytes")
 
 @dataclass(frozen=True)
 class Budget:
-    """The most that a pruned model may have of a figure, as an absolute number.
+    """The largest value of a figure of a pruned model, as an absolute number.
 
     - `figure`: `channels`, `parameters`, `macs` or `bytes`;
-    - `before`: the figure of the model as it is; `target`: the most that may be left.
+    - `before`: the figure of the model before pruning; `target`: its largest value after pruning.
     """
 
     figure: str

@@ -1,4 +1,4 @@
-"""The inputs of the layers that sum over the channels of coupled groups: where the channels are in which tensor."""
+"""Finds the inputs of the layers that sum over the channels of coupled groups, and where the channels are in them."""
 
 from __future__ import annotations
 
@@ -52,13 +52,14 @@ def consumer_inputs(flow: Flow, named: Mapping[str, Group]) -> list[ConsumerInpu
 
 
 def _mixes(flow: Flow, producer: Producer, path: str) -> bool:
-    """Whether a layer sums over channels as they come."""
+    """Whether a layer sums over its input channels directly, without a weight for each channel before the sum."""
     axes = axes_with(flow, producer, path)
     return any(axis.summed for axis in axes) and not weight_by_channel(flow, producer, path, axes)
 
 
 def _places(flow: Flow, producer: Producer, call: Call) -> Iterator[tuple[Ref, int, np.ndarray]]:
-    """The tensors that a call reads and that have all channels of a layer, the axis, and where the channels are."""
+    """The tensors that a call reads and that have all channels of a layer; the axis; and the positions of the
+    channels."""
     for ref in dict.fromkeys(refs([call.args, call.kwargs])):
         for number, axis in enumerate(flow.tensors[ref] or ()):
             if (positions := positions_of(flow, producer, axis)) is not None:

@@ -35,7 +35,7 @@ class Criterion:
 
     @property
     def options(self) -> list[str]:
-        """The names of the options of the function; none where Python does not know them."""
+        """The names of the options of the function; empty if Python does not know them."""
         try:
             return [*inspect.signature(self.function).parameters][1:]
         except (TypeError, ValueError):

@@ -59,7 +59,7 @@ class WithoutBlocks:
 
 
 def deletable_blocks(model: PrunableModel, scores: BlockScores, ignored: Mapping[str, str]) -> list[str]:
-    """The names of the blocks that may be deleted, those with the lowest scores first.
+    """The names of the blocks that can be deleted; the blocks with the lowest scores come first.
 
     Blocks without a score are left alone, and blocks with channels that the caller leaves alone.
 
@@ -83,7 +83,7 @@ def _is_ignored(model: PrunableModel, block: ResidualBlock, ignored: Mapping[str
 
 
 def refuse_other_blocks(snapshot: Snapshot, scores: BlockScores, blocks: Sequence[ResidualBlock]) -> None:
-    """Raises BadScores if the scores are not those of the blocks of a model."""
+    """Raises BadScores if the scores do not belong to the blocks of a model."""
     known = {block.merge for block in blocks}
     if unknown := [name for name in scores if name not in known]:
         raise BadScores(
@@ -175,7 +175,7 @@ def scores_after(scores: Scores, names: Mapping[str, tuple[str, np.ndarray]]) ->
 
 
 def options_after(options: GroupOptions, names: Mapping[str, tuple[str, np.ndarray]]) -> GroupOptions:
-    """What the caller says of the groups that a model has after a deletion of blocks."""
+    """The options of the caller for the groups that a model has after a deletion of blocks."""
 
     def renamed(values: Mapping[str, Any]) -> dict[str, Any]:
         former = keyfilter(lambda new: names[new][0] in values, names)

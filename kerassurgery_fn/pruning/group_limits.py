@@ -1,4 +1,4 @@
-"""How narrow each group may become: what is left alone, ratios, minima and multiples."""
+"""The smallest width of each group: by ignored groups, ratios, minima and multiples."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HEADS = {"num_heads", "num_query_heads", "num_key_value_heads"}
 
 @dataclass(frozen=True, eq=False)
 class Limits:
-    """The widths that a group may have.
+    """The widths that a group can have.
 
     - `widths`: from the present width down, int, shape (n,);
     - `mandatory`: how many of them after the first must be taken, because the caller gives a ratio for the group;
@@ -43,7 +43,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class GroupOptions:
-    """What the caller says of groups, by name of the group."""
+    """The options of the caller for groups, by the name of the group."""
 
     ignored: Mapping[str, str]
     ratios: Mapping[str, float]
@@ -55,7 +55,7 @@ class GroupOptions:
 
 @dataclass(frozen=True)
 class Layout:
-    """How the groups lie on the layers that create their channels.
+    """The groups of each layer that creates channels.
 
     - `positions`: address of a layer's channels -> how many positions all groups together have there: more than the
       layer has channels behind a grid, where each position belongs to several groups;
@@ -67,7 +67,7 @@ class Layout:
 
 
 def layout_of(flow: Flow, groups: Iterable[Group]) -> Layout:
-    """How groups lie on the layers that create their channels."""
+    """The layout of some groups, see `Layout`."""
     totals: dict[str, int] = defaultdict(int)
     for group in groups:
         for address, positions in group.made.items():
@@ -77,12 +77,12 @@ def layout_of(flow: Flow, groups: Iterable[Group]) -> Layout:
 
 
 def group_limits(name: str, group: Group, options: GroupOptions, layout: Layout) -> Limits:
-    """The widths that a group may have.
+    """The widths that a group can have.
 
     Args:
         name: the name of the group.
         group: the group, which can be cut.
-        options: what the caller says.
+        options: the options of the caller.
         layout: how all groups lie on the layers.
 
     Raises:
@@ -170,7 +170,7 @@ def refuse_narrow(free: Mapping[str, Group], multiple: int, layout: Layout) -> N
 
 
 class ByGroup(FrozenDict):
-    """Values by the exact name of a group, as in `Scores`, where other mappings have patterns of layers.
+    """Values by the exact name of a group, as in `Scores`. The keys of other mappings are patterns of layers.
 
     >>> ByGroup({"conv_1": 0.5, "conv_1#2": 0.25})["conv_1"]
     0.5
@@ -182,10 +182,10 @@ class ByGroup(FrozenDict):
 def by_pattern(
     flow: Flow, named: Mapping[str, Group], value: Any, check: Callable[[Any, str], Any], argument: str
 ) -> dict[str, Any]:
-    """What the caller says of each group: one value for all of them, a mapping from patterns to values, or `ByGroup`.
+    """The option of the caller for each group, from one value for all, a mapping of patterns to values, or `ByGroup`.
 
     Raises:
-        UnknownLayer, NoChannels: a pattern fits nothing.
+        UnknownLayer, NoChannels: a pattern matches nothing.
         UnknownGroup: there is no group of a name.
         BadValue: a value is not valid, or two patterns say different things of a group.
     """
@@ -214,7 +214,7 @@ def fitting(flow: Flow, named: Mapping[str, Group], selector: Any) -> dict[str, 
     layer. The name of a second group of an address, `conv#2`, means that group alone.
 
     Raises:
-        UnknownLayer, NoChannels: a pattern fits nothing.
+        UnknownLayer, NoChannels: a pattern matches nothing.
     """
     found: dict[str, str] = {}
     addresses = producers_by_address(flow)

@@ -1,4 +1,4 @@
-"""The weights of coupled groups as criteria see them: for each channel, all values that are deleted with it."""
+"""The weights of coupled groups for criteria: for each channel, all values that are deleted with it."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Member:
     - `axis`: the number of the axis;
     - `array`: the whole weight;
     - `positions`: where on the axis each channel is, shape (channels, n);
-    - `role`: "output" if the axis has what the weight makes, "input" if the weight sums over it;
-    - `produces`: whether the layer is one of those that create the channels of the group.
+    - `role`: "output" if the axis has the output channels of the weight, "input" if the weight sums over it;
+    - `produces`: whether the layer creates channels of the group.
     """
 
     path: str
@@ -79,7 +79,7 @@ class Member:
 
 @dataclass(frozen=True, eq=False)
 class GroupWeights:
-    """A coupled group with its weights: what a criterion is a function of.
+    """A coupled group with its weights: the argument of a criterion.
 
     - `name`: the address of the first layer that creates the channels, `conv_1`, and `conv_1#2` for a second group
       of that address;

@@ -80,13 +80,13 @@ def refuse_options(criterion: Criterion, options: Collection[str], caller: str, 
 def _scored(
     criterion: Criterion, weights: GroupWeights, options: Mapping[str, Any], reduction: str
 ) -> np.ndarray | None:
-    """The scores of the channels of a group, shape (channels,); None where the criterion has none.
+    """The scores of the channels of a group, shape (channels,); None if the criterion has no score for the group.
 
     Raises:
         BadScores: the criterion fails, or its result has another shape.
     """
     try:
-        with np.errstate(all="ignore"):  # what is not finite is refused by name
+        with np.errstate(all="ignore"):  # scores that are not finite raise an error with the name of the group
             result = criterion.function(weights, **options)
         array = np.asarray(result)
     except SurgeryError:

@@ -1,4 +1,4 @@
-"""Weights with channels of a coupled group set to zero: the model then computes what the cut model would."""
+"""Sets channels of a coupled group to zero in the weights, so that the model computes the same as the cut model."""
 
 from __future__ import annotations
 

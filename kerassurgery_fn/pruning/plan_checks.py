@@ -1,4 +1,4 @@
-"""Whether a cut to some widths is possible and costs what the plan says."""
+"""Checks that a cut to some widths is possible, and that the smaller model has the planned cost."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def deletions(model: PrunableModel, removed: Removed) -> dict[int, DeleteChannel
 
 
 def refused_widths(model: PrunableModel, removed: Removed, widths: np.ndarray) -> dict[int, str]:
-    """Groups that must be left alone because a cut to these widths is refused, or costs something else than planned.
+    """Groups that cannot be cut to these widths, because the cut raises an error or the cost differs from the plan.
 
     Returns:
         Number of the group -> the reason. Only groups that are cut.
@@ -80,12 +80,12 @@ def misplaced_additions(model: PrunableModel, sources: Sources) -> dict[int, str
 
 
 def emptied_tensors(model: PrunableModel, sources: Sources) -> dict[int, str]:
-    """Groups whose cut would leave a tensor without any channel, so that a branch of the model would go."""
+    """Groups whose cut would leave a tensor without channels, so that a branch of the model would be removed."""
     found: dict[int, str] = {}
     for ref, axes in model.flow.tensors.items():
         for axis in axes or ():
             if (kept := sources(axis)) is not None and not len(kept):
-                reason = f"a tensor that {ref.path!r} makes would lose all its channels"
+                reason = f"a tensor that {ref.path!r} computes would lose all its channels"
                 found |= dict.fromkeys(groups_on(model, [axis]), reason)
     return found
 

@@ -90,7 +90,7 @@ def plan_pruning(
     Args:
         snapshot: the model.
         scores: the importance of its channels; groups without scores are left alone.
-        channels, parameters, macs, bytes: budgets, several may be given. A number between 0 and 1 is the fraction that
+        channels, parameters, macs, bytes: one or several budgets. A number between 0 and 1 is the fraction that
             may be left, a whole number is absolute. `channels` counts the channels of this snapshot that can be
             cut, coupled ones once.
         ratios: the fraction of channels to remove from each group, or a mapping from patterns to fractions. Groups with
@@ -169,7 +169,7 @@ def _plan_channels(
 
 
 def refuse_idle_depth(block_scores: BlockScores | None) -> None:
-    """Raises BadValue if blocks are to be deleted, and nothing says which."""
+    """Raises BadValue if blocks are to be deleted, and there are no scores to choose them."""
     if block_scores is None:
         raise BadValue(
             "depth deletes the residual blocks with the lowest scores: give block_scores=score_blocks(model)"
@@ -177,14 +177,14 @@ def refuse_idle_depth(block_scores: BlockScores | None) -> None:
 
 
 def is_reached(model: PrunableModel, wanted: Sequence[Budget], options: GroupOptions) -> bool:
-    """Whether a model meets all budgets as it is, and no ratio asks for more."""
+    """Whether a model already meets all budgets, and no ratio asks for a cut."""
     return not any(options.ratios.values()) and met(model.figures(model.costs.full), wanted)
 
 
 def _group_options(
     model: PrunableModel, ratios: Any, max_ratio: Any, min_channels: Any, round_to: int, ignore: Any, inexact: bool
 ) -> GroupOptions:
-    """What the caller says of each group, by name.
+    """The options of the caller for each group, by name.
 
     Raises:
         BadValue: a value is not valid, or two patterns contradict each other.
@@ -206,7 +206,7 @@ def _group_options(
 
 
 def refuse_idle(model: PrunableModel, wanted: Sequence[Budget], options: GroupOptions) -> None:
-    """Raises BadValue if nothing is asked for, or the model is within all budgets as it is."""
+    """Raises BadValue if there are no budgets and no ratios, or if the model already meets all budgets."""
     if not wanted and not any(options.ratios.values()):
         raise BadValue(
             "nothing would be cut: give a budget, such as macs=0.5, or ratios=0.5; budgets are channels, parameters, "

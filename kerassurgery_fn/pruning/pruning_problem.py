@@ -67,7 +67,7 @@ def prunable_model(snapshot: Snapshot) -> PrunableModel:
 
 
 def refuse_other_scores(model: PrunableModel, scores: Scores) -> None:
-    """Raises BadScores if the scores are not those of the groups of the model."""
+    """Raises BadScores if the scores do not belong to the groups of the model."""
     for name, values in scores.items():
         if name not in model.named:
             raise BadScores(
@@ -101,7 +101,7 @@ def refuse_idle_ratios(model: PrunableModel, scores: Scores, options: GroupOptio
     Args:
         model: the model.
         scores: the scores of its channels.
-        options: what the caller says of each group.
+        options: the options of the caller for each group.
         ratios: the argument of the caller; only mappings from patterns are checked.
     """
     if not isinstance(ratios, Mapping) or isinstance(ratios, ByGroup):
@@ -119,7 +119,7 @@ def refuse_idle_ratios(model: PrunableModel, scores: Scores, options: GroupOptio
 
 
 def limits_of(model: PrunableModel, scores: Scores, options: GroupOptions, frozen: Mapping[int, str]) -> list[Limits]:
-    """The widths that each group may have.
+    """The widths that each group can have.
 
     Raises:
         BadValue: the options contradict each other, or a layer has fewer channels than the multiple.

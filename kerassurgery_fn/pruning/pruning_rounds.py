@@ -1,4 +1,4 @@
-"""The rounds of iterative pruning: what each of them left, as a value that prints as a table."""
+"""The rounds of iterative pruning with their results, as a value that prints as a table."""
 
 from __future__ import annotations
 

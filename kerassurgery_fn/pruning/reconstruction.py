@@ -1,4 +1,4 @@
-"""`reconstructed`: a pruning plan that first makes layers replace the channels which are going to be deleted."""
+"""`reconstructed`: adds edits to a pruning plan, so that layers first replace the channels that will be deleted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Criteria that read what layers are given: which channels can be replaced, or left out, with the smallest error.
+"""Criteria on the inputs of layers: the channels that can be replaced or left out with the smallest error score low.
 
 The error is that of the outputs of the layers that sum over the channels. With A the mean products of the channels in a
 layer's input, shape (channels, channels), and W the layer's values for each channel, leaving out the channels T costs
@@ -124,7 +124,7 @@ def errors_replaced(pairs: Pairs) -> np.ndarray:
 
 
 class Elimination:
-    """The channels that one layer reads, replaced one after the other by combinations of those that are left.
+    """The channels that one layer reads. They are replaced one by one by combinations of the remaining channels.
 
     With P the inverse of A, and D = W @ W.T, replacing channel c adds D[c, c] / P[c, c] to the error. W[c] is spread
     over the others by s = P[c] / P[c, c], and P loses the row and column of c:
@@ -151,7 +151,7 @@ class Elimination:
         self.collected = 0
 
     def costs(self) -> np.ndarray:
-        """What replacing each channel would add to the error; infinite for those that are replaced already."""
+        """The error that the replacement of each channel would add; infinite for channels that are already replaced."""
         costs, channels = np.full(self.width, np.inf), self.channels[self.left]
         costs[channels] = self.diagonal_d[self.left] / self.diagonal_p[self.left]
         return costs

@@ -32,7 +32,7 @@ class Steps:
 
     @cached_property
     def _by_group(self) -> np.ndarray:
-        """The numbers of all steps, those of the first group first."""
+        """The numbers of all steps; the steps of the first group come first."""
         return np.argsort(self.groups, kind="stable")
 
     @cached_property
@@ -89,12 +89,13 @@ def priorities(scores: Mapping[str, np.ndarray], scope: str, kind: Callable[[str
 
 
 def structure(group: Group, classes: Mapping[str, str]) -> tuple[tuple[str, str, int], ...]:
-    """What makes groups isomorphic: the classes of layers, the weights and the axes that carry the channels."""
+    """The structure of a group, equal for isomorphic groups: the classes of layers, and the weights and axes that carry
+    the channels."""
     return tuple(sorted((classes.get(c.path, ""), c.name, c.axis) for c in group.carried))
 
 
 def removal_steps(order: Sequence[np.ndarray], limits: Sequence[Limits]) -> Steps:
-    """All steps that groups may take, mandatory ones first, then by priority.
+    """All possible steps of groups: first the mandatory steps, then by priority.
 
     A step has the mean priority of the channels that it removes, and at least that of the step before it in its group.
 

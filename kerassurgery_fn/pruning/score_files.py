@@ -1,4 +1,4 @@
-"""Scores in files: JSON for people, .npz for large models."""
+"""Writes scores to files: JSON to read and review, .npz for large models."""
 
 from __future__ import annotations
 

@@ -23,8 +23,8 @@ def report_unreachable(
 
     Args:
         model: the model.
-        budgets: what was asked for.
-        widths: the smallest widths that the groups may have.
+        budgets: the budgets of the caller.
+        widths: the smallest widths that the groups can have.
         limits: why they cannot be smaller.
         closest: whether to warn.
 
