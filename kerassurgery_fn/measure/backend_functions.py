@@ -1,4 +1,4 @@
-"""Compiled functions, gradients and singular values. All that depends on the backend of Keras stands here."""
+"""Compiled functions, gradients and singular values. All code that depends on the backend of Keras is here."""
 
 from __future__ import annotations
 
