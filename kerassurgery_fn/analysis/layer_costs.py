@@ -226,12 +226,13 @@ def _row(
 def _measure(flow: Flow, dead: np.ndarray | None) -> Measure:
     """A function: axis -> the number of kept positions, 1 if the number is unknown."""
     known: dict[int, int] = {}
+    kept_ids = None if dead is None else flow.solution.kept_ids(dead)
 
     def measure(axis: Axis) -> int:
-        if dead is None or not isinstance(axis, np.ndarray):
+        if kept_ids is None or not isinstance(axis, np.ndarray):
             return 1 if (n := size(axis)) is None else n
         if id(axis) not in known:
-            known[id(axis)] = len(flow.solution.kept(axis, dead))
+            known[id(axis)] = int(kept_ids[axis].all(axis=0).sum())
         return known[id(axis)]
 
     return measure

@@ -67,6 +67,7 @@ class Solution:
     table: np.ndarray
     reasons: dict[int, list[Pin]]
     ties: list[Tie] = field(default_factory=list, repr=False)
+    _pinned: dict[tuple[bool, bool], np.ndarray] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def ids(self) -> int:
@@ -85,22 +86,29 @@ class Solution:
         """
         return np.flatnonzero(~dead[self.resolve(axis)].any(axis=0))
 
+    def kept_ids(self, dead: np.ndarray) -> np.ndarray:
+        """The boolean mask of the ids, not only the final ones, that stay when some final ids are deleted, shape
+        (ids + 1,)."""
+        return ~dead[self.table].any(axis=0)
+
     def none_dead(self) -> np.ndarray:
         """The boolean mask over the final ids that deletes nothing, shape (ids + 1,)."""
         return np.zeros(self.table.shape[1], bool)
 
     def pinned(self, *, output: bool = True, input: bool = True) -> np.ndarray:
-        """The boolean mask of the pinned final ids, shape (ids + 1,).
+        """The boolean mask of the pinned final ids, shape (ids + 1,), read-only.
 
         Args:
             output, input: whether ids also count as pinned if the only reason is that an output, or an input, of the
                 model would change.
         """
-        held = [
-            final
-            for final, pins in self.reasons.items()
-            if (output and input) or any(pin.holds(output=output, input=input) for pin in pins)
-        ]
-        mask = self.none_dead()
-        mask[held] = True
-        return mask
+        if (output, input) not in self._pinned:
+            mask = self.none_dead()
+            mask[[final for final, pins in self.reasons.items() if _any_holds(pins, output, input)]] = True
+            mask.flags.writeable = False
+            self._pinned[output, input] = mask
+        return self._pinned[output, input]
+
+
+def _any_holds(pins: list[Pin], output: bool, input: bool) -> bool:
+    return (output and input) or any(pin.holds(output=output, input=input) for pin in pins)

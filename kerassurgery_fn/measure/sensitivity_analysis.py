@@ -167,7 +167,7 @@ def cut_of(model: PrunableModel, scores: Scores, number: int, ratio: float) -> C
     widths = model.costs.full.copy()
     widths[number] = left_by(ratio, int(widths[number]))
     removed = removed_ids(model, scores, widths)
-    if refused_widths(model, removed, widths):
+    if refused_widths(model, removed, widths, with_costs=True):
         return None
     return Cut(model.names[number], ratio, removed.get(number, np.zeros(0, int)))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -118,18 +119,35 @@ def _is_regular(ids: np.ndarray, owners: np.ndarray, widths: Sequence[int]) -> b
 
 
 class CostByWidth:
-    """The cost of a model as a function of the widths of its groups, shape (groups,).
+    """The cost of a model as a function of the widths of its groups, shape (groups,). It is worked out when it is used.
 
     - `full`: the widths as they are.
     """
 
     def __init__(self, snapshot: Snapshot, flow: Flow, groups: Sequence[Group]) -> None:
+        self.full = np.array([len(group) for group in groups], np.int64)
+        self._model = snapshot, flow, groups
+
+    @cached_property
+    def _layers_and_joined(self) -> tuple[list[list[Terms]], Polynomials]:
+        """For each figure, the polynomial of each layer; and the polynomials of joined axes."""
+        snapshot, flow, groups = self._model
         sizes = AxisSizes(flow, groups)
         rows = cost_by(snapshot, flow, sizes).layers
-        self.full = np.array([len(group) for group in groups], np.int64)
-        self._layers = [[terms_of(getattr(row, figure)) for row in rows] for figure in FIGURES]
-        self._joined = Polynomials([terms for _, terms in sizes.joined.values()])
-        self._totals = Polynomials([sum_of(layers) for layers in self._layers])
+        layers = [[terms_of(getattr(row, figure)) for row in rows] for figure in FIGURES]
+        return layers, Polynomials([terms for _, terms in sizes.joined.values()])
+
+    @property
+    def _layers(self) -> list[list[Terms]]:
+        return self._layers_and_joined[0]
+
+    @property
+    def _joined(self) -> Polynomials:
+        return self._layers_and_joined[1]
+
+    @cached_property
+    def _totals(self) -> Polynomials:
+        return Polynomials([sum_of(layers) for layers in self._layers])
 
     def __call__(self, widths: np.ndarray) -> dict[str, int]:
         """The parameters, MACs and bytes for some widths."""

@@ -31,8 +31,14 @@ def deletions(model: PrunableModel, removed: Removed) -> dict[int, DeleteChannel
     return edits
 
 
-def refused_widths(model: PrunableModel, removed: Removed, widths: np.ndarray) -> dict[int, str]:
+def refused_widths(model: PrunableModel, removed: Removed, widths: np.ndarray, with_costs: bool) -> dict[int, str]:
     """Groups that cannot be cut to these widths, because the cut raises an error or the cost differs from the plan.
+
+    Args:
+        model: the model.
+        removed: the channels that go.
+        widths: the widths that are left.
+        with_costs: whether costs count. They do not where a plan has no budget.
 
     Returns:
         Number of the group -> the reason. Only groups that are cut.
@@ -45,7 +51,7 @@ def refused_widths(model: PrunableModel, removed: Removed, widths: np.ndarray) -
         inseparable(model, removed),
         misplaced_additions(model, sources),
         emptied_tensors(model, sources),
-        other_costs(model, dead, widths),
+        other_costs(model, dead, widths) if with_costs else {},
     )
     return {number: reason for number, reason in found.items() if number in removed}
 

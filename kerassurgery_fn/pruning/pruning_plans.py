@@ -130,7 +130,8 @@ def plan_pruning(
     model = prunable_model(snapshot if shapes is None else with_shapes(snapshot, shapes))
     refuse_other_scores(model, scores)
     values = dict(zip(BUDGETS, (channels, parameters, macs, bytes), strict=True))
-    wanted = budgets(values, model.figures(model.costs.full))
+    has_budget = any(value is not None for value in values.values())
+    wanted = budgets(values, model.figures(model.costs.full)) if has_budget else []
     options = _group_options(model, ratios, max_ratio, min_channels, round_to, ignore, inexact)
     refuse_idle_ratios(model, scores, options, ratios)
     if not depth:
@@ -158,7 +159,7 @@ def _plan_channels(
         counts = search(steps, model.figures, wanted)
         widths = steps.widths_at(steps.counts(len(steps)) if counts is None else counts)
         removed = removed_ids(model, scores, widths)
-        if not (refused := refused_widths(model, removed, widths)):
+        if not (refused := refused_widths(model, removed, widths, with_costs=bool(wanted))):
             break
         frozen |= refused
     if counts is None:

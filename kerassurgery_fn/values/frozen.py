@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from toolz import valmap
 
@@ -120,13 +120,29 @@ def set_all(value: Any, changes: Mapping[Location, Any]) -> Any:
     >>> new, new["b"] is old["b"], set_all(old, {("a", 1): 2}) is old
     ({'a': [1, 5], 'b': {'c': 3}}, True, True)
     """
-    if () in changes:
-        return value if _same(value, changes[()]) else freeze(changes[()])
-    below: dict[str | int, dict[Location, Any]] = {}
+    tree: dict[str | int, Any] = {}  # key -> the changes below it, or the replacement of the whole part
     for location, new in changes.items():
-        below.setdefault(location[0], {})[location[1:]] = new
-    parts = {key: set_all(value[key], inner) for key, inner in below.items()}
-    if all(part is value[key] for key, part in parts.items()):
+        below = tree
+        *above, last = ("", *location)
+        for key in above:
+            below = below.setdefault(key, {})
+            if isinstance(below, _Replacement):
+                break
+        else:
+            below[last] = _Replacement(new)
+    return _changed(value, tree[""]) if tree else value
+
+
+class _Replacement(NamedTuple):
+    value: Any
+
+
+def _changed(value: Any, changes: dict[str | int, Any] | _Replacement) -> Any:
+    """The nested value after changes, see `set_all`."""
+    if isinstance(changes, _Replacement):
+        return value if _same(value, changes.value) else freeze(changes.value)
+    parts = {key: part for key, inner in changes.items() if (part := _changed(value[key], inner)) is not value[key]}
+    if not parts:
         return value
     if isinstance(value, dict):
         return FrozenDict(value | parts)

@@ -20,7 +20,7 @@ from toolz import keyfilter
 from kerassurgery_fn.analysis.channel_flow import Flow
 from kerassurgery_fn.channels import FIXED, Axis, has_ids, size
 from kerassurgery_fn.edits.steps.compile_config import following_outputs
-from kerassurgery_fn.edits.steps.cutting import cut, keeper
+from kerassurgery_fn.edits.steps.cutting import Sources, copied, keeper
 from kerassurgery_fn.errors import NothingLeft, SurgeryError
 from kerassurgery_fn.graph import (
     Arguments,
@@ -45,11 +45,13 @@ class Removal:
     """What is removed when ids are deleted.
 
     - `dead`: boolean mask over the final ids, shape (ids + 1,);
+    - `keep`: axis -> the positions that are kept;
     - `gone`: the tensors that no longer exist;
     - `lost`: call of a merge layer that stays -> the indices of the operands that it loses.
     """
 
     dead: np.ndarray
+    keep: Sources
     gone: set[Ref] = field(default_factory=set)
     lost: dict[tuple[str, tuple[int, ...]], set[int]] = field(default_factory=dict)
 
@@ -67,7 +69,7 @@ def cut_branches(snapshot: Snapshot, flow: Flow, removal: Removal) -> Snapshot:
                 "least one channel of each layer on the way to it"
             )
     rewiring = rewiring_of(flow, removal)
-    smaller = cut(snapshot, flow, removal.dead)
+    smaller = copied(snapshot, flow, removal.keep)
     record = rewire(smaller.record, rewiring)
     paths = flow.graph.places.keys() if record is smaller.record else read_graph(Snapshot(record, {})).places.keys()
     refuse_hollow(flow, removal.dead, paths)
@@ -84,8 +86,8 @@ def removed(flow: Flow, dead: np.ndarray) -> Removal:
     their ids can leave further layers without channels. Each round adds dead ids or is the last one, so the rounds end.
     """
     while True:
-        removal = Removal(dead.copy())
-        empty = _Emptiness(flow, removal.dead)
+        removal = Removal(dead.copy(), keeper(flow, dead))
+        empty = _Emptiness(flow, removal.keep)
         for call in flow.trace.calls:
             _follow(flow, call, removal, empty)
         if (removal.dead == dead).all():
@@ -154,8 +156,8 @@ def operands(call: Call | Arguments) -> list[Any]:
 class _Emptiness:
     """Whether some axis of a tensor has no positions left. `outputs` has the outputs of every call."""
 
-    def __init__(self, flow: Flow, dead: np.ndarray) -> None:
-        self.tensors, self.weights, self.keep = flow.tensors, flow.weights, keeper(flow, dead.copy())
+    def __init__(self, flow: Flow, keep: Sources) -> None:
+        self.tensors, self.weights, self.keep = flow.tensors, flow.weights, keep
         self.outputs: dict[tuple[str, tuple[int, ...]], list[Ref]] = defaultdict(list)
         for ref in flow.tensors:
             self.outputs[ref.path, ref.node].append(ref)

@@ -13,7 +13,6 @@ from kerassurgery_fn.arguments import counted
 from kerassurgery_fn.channels import FIXED, Pin, Solution, size
 from kerassurgery_fn.edits.steps.additions import refuse_misplaced
 from kerassurgery_fn.edits.steps.branches import cut_branches, removed
-from kerassurgery_fn.edits.steps.cutting import keeper
 from kerassurgery_fn.edits.steps.indices import Masked
 from kerassurgery_fn.edits.steps.inexact_cuts import warn_inexact
 from kerassurgery_fn.errors import ChannelOutOfRange, PartialGroup, PinnedChannels
@@ -121,7 +120,7 @@ def delete(snapshot: Snapshot, flow: Flow, dead: np.ndarray, allowed: Allowed | 
     refuse_pinned(flow, dead, allowed)
     removal = removed(flow, dead)
     refuse_pinned(flow, removal.dead, allowed)
-    refuse_misplaced(flow, keeper(flow, removal.dead))
+    refuse_misplaced(flow, removal.keep)
     smaller = cut_branches(snapshot, flow, removal)
     warn_inexact(flow, removal.dead)
     return smaller

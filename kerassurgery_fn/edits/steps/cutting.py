@@ -13,7 +13,9 @@ with other sources, see `channel_sources`.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -24,23 +26,16 @@ from kerassurgery_fn.channels import Axis, has_ids
 from kerassurgery_fn.graph import map_leaves
 from kerassurgery_fn.rules.layer import Tensor, Weight
 from kerassurgery_fn.values.frozen import Location, get_in, set_all
-from kerassurgery_fn.values.mapped_arrays import elementwise, take
+from kerassurgery_fn.values.gathering import gather
+from kerassurgery_fn.values.mapped_arrays import elementwise
 from kerassurgery_fn.values.snapshot import Snapshot, Training, Weights
 
+# Large layers are copied in threads: NumPy copies without the lock of the interpreter, and one core alone does not use
+# all of the bandwidth of the memory.
+LARGE = 1 << 20  # bytes
+THREADS = min(8, os.cpu_count() or 1)
+
 Sources = Callable[[Axis], np.ndarray | None]  # axis -> the old position of each new position; None if nothing changes
-
-
-def cut(snapshot: Snapshot, flow: Flow, dead: np.ndarray) -> Snapshot:
-    """The snapshot without the positions of dead ids.
-
-    Unchanged arrays and parts of the config are shared with the old snapshot.
-
-    Args:
-        snapshot: the model.
-        flow: its channels.
-        dead: boolean mask over the final ids that are deleted, as `flow.solution.none_dead()`.
-    """
-    return copied(snapshot, flow, keeper(flow, dead))
 
 
 def copied(snapshot: Snapshot, flow: Flow, sources: Sources) -> Snapshot:
@@ -54,20 +49,31 @@ def copied(snapshot: Snapshot, flow: Flow, sources: Sources) -> Snapshot:
 
 def copied_arrays(snapshot: Snapshot, flow: Flow, sources: Sources) -> tuple[Weights, Training | None]:
     """The weights and the optimizer's state with positions copied from their sources."""
-    weights = {path: cut_layer(flow, path, arrays, sources) for path, arrays in snapshot.weights.items()}
+    arrays = snapshot.weights
+    in_threads = [path for path in arrays if sum(array.nbytes for array in arrays[path]) >= LARGE]
+    with ThreadPoolExecutor(THREADS) as pool:  # it starts no thread before the first layer
+        cuts = {path: pool.submit(cut_layer, flow, path, arrays[path], sources) for path in in_threads}
+        small = {path: cut_layer(flow, path, arrays[path], sources) for path in arrays if path not in cuts}
+        weights = {path: small[path] if path in small else cuts[path].result() for path in arrays}
     return weights, cut_training(snapshot.training, flow, sources)
 
 
 def keeper(flow: Flow, dead: np.ndarray) -> Sources:
     """The sources of a deletion: axis -> the kept positions, None if all positions are kept. The result is computed
-    once for each axis."""
+    once for each axis.
+
+    Args:
+        flow: the channels of the model.
+        dead: boolean mask over the final ids that are deleted, as `flow.solution.none_dead()`.
+    """
     known: dict[int, tuple[Axis, np.ndarray | None]] = {}
+    kept_ids = flow.solution.kept_ids(dead)
 
     def keep(axis: Axis) -> np.ndarray | None:
         if not isinstance(axis, np.ndarray):
             return None
         if id(axis) not in known:
-            kept = flow.solution.kept(axis, dead)
+            kept = np.flatnonzero(kept_ids[axis].all(axis=0))
             known[id(axis)] = axis, None if len(kept) == axis.shape[1] else kept
         return known[id(axis)][1]
 
@@ -76,11 +82,7 @@ def keeper(flow: Flow, dead: np.ndarray) -> Sources:
 
 def cut_array(array: np.ndarray, axes: Tensor, keep: Sources) -> np.ndarray:
     """An array with the kept positions along each of its axes; the same array if all positions are kept."""
-    for index, axis in enumerate(axes):
-        kept = keep(axis)
-        if kept is not None:
-            array = take(array, kept, index)
-    return array
+    return gather(array, [keep(axis) for axis in axes])
 
 
 def cut_weight(array: np.ndarray, weight: Weight, keep: Sources) -> np.ndarray:

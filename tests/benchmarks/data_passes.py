@@ -1,0 +1,53 @@
+"""Statistics of data, beside what Keras does with the same data."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import tensorflow as tf
+from networks import network
+from timing import Settings, in_turns, markdown, milliseconds, times_as_long
+
+from kerassurgery_fn import capture
+from kerassurgery_fn.measure.channel_views import views_of_free_channels
+from kerassurgery_fn.measure.criterion_statistics import Options
+from kerassurgery_fn.measure.input_batches import batches
+from kerassurgery_fn.measure.sample_losses import objective_of
+from kerassurgery_fn.measure.statistics_pass import added_up, start_pass
+from kerassurgery_fn.pruning.criterion_registry import CRITERIA
+
+OF_ACTIVATIONS, OF_GRADIENTS = ("apoz", "variance"), ("taylor", "snip")
+
+
+def main(settings: Settings, samples: int = 16, batch_size: int = 8) -> Iterator[str]:
+    """The table of this benchmark. All functions are compiled in the turn that does not count."""
+    model = network("ResNet50")
+    model.compile("sgd", "sparse_categorical_crossentropy", jit_compile=False)
+    rng = np.random.default_rng(0)
+    data = rng.random((samples, 224, 224, 3), "float32"), rng.integers(0, 1000, samples)
+    snapshot = capture(model)
+
+    def pass_of(by: str) -> Callable[[], object]:
+        options = Options(views_of_free_channels, objective_of(model))
+        measure = start_pass(CRITERIA[by].needs, snapshot, options, model)
+        return lambda: added_up(map(measure, batches(data, batch_size, None)))
+
+    @tf.function
+    def gradients(x: tf.Tensor, y: tf.Tensor) -> list[tf.Tensor]:
+        with tf.GradientTape() as tape:
+            loss = model.compute_loss(x, y, model(x, training=True))
+        return tape.gradient(loss, [weight.value for weight in model.trainable_weights])
+
+    def epoch() -> None:
+        for batch in batches(data, batch_size, None):
+            gradients(tf.constant(batch.x), tf.constant(batch.y))
+
+    subjects: dict[str, Callable[[], object]] = {by: pass_of(by) for by in (*OF_ACTIVATIONS, *OF_GRADIENTS)}
+    subjects["predict"] = lambda: model.predict(data[0], batch_size=batch_size, verbose=0)
+    subjects["gradients of one epoch"] = epoch
+    times = in_turns(subjects, settings)
+    against = dict.fromkeys(OF_ACTIVATIONS, "predict") | dict.fromkeys(OF_GRADIENTS, "gradients of one epoch")
+    rows = [
+        [by, milliseconds(times[by]), other, milliseconds(times[other]), times_as_long(times[by], times[other])]
+        for by, other in against.items()
+    ]
+    yield markdown([f"one pass over {samples} images", "time", "against", "time", "ratio"], rows)

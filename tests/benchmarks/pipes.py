@@ -1,0 +1,54 @@
+"""Many edits in sequence."""
+
+import random
+from collections.abc import Iterator
+
+from growth import fresh
+from networks import network
+from timing import Settings, in_turns, markdown, milliseconds, times_as_long
+from toolz import pipe
+
+from kerassurgery_fn import DeleteChannels, Plan, Snapshot, capture, groups
+
+EDITS = 50
+DELETIONS = 1000
+
+
+def addresses_of(snapshot: Snapshot) -> list[str]:
+    """One layer of each group of more than two channels that can be cut."""
+    return [next(iter(group.made)) for group in groups(snapshot) if not group.pinned and len(group) > 2]
+
+
+def deletions(snapshot: Snapshot, count: int) -> list[DeleteChannels]:
+    """Deletions of one random channel each. No group loses more than the smallest one has."""
+    rng, addresses = random.Random(0), addresses_of(snapshot)
+    return [DeleteChannels(address, [0]) for address in rng.choices(addresses, k=count)]
+
+
+def main(settings: Settings) -> Iterator[str]:
+    """The table of this benchmark."""
+    snapshot = capture(network("ResNet50"))
+    many = deletions(snapshot, EDITS)
+    times = in_turns(
+        {
+            "one edit": lambda: many[0](fresh(snapshot)),
+            f"a pipe of {EDITS} edits": lambda: pipe(fresh(snapshot), *many),
+            "the same in Plan.at_once": lambda: Plan.at_once(*by_layer(many))(fresh(snapshot)),
+        },
+        settings,
+    )
+    one = times["one edit"]
+    rows = [[what, milliseconds(found), times_as_long(found, one)] for what, found in times.items()]
+    sequence = deletions(snapshot, DELETIONS)
+    long = in_turns({"sequence": lambda: pipe(fresh(snapshot), *sequence)}, settings._replace(turns=1))["sequence"]
+    rows.append([f"{DELETIONS:,} deletions in sequence", milliseconds(long), f"{long[0] / min(one):,.0f} x"])
+    yield markdown(["ResNet50", "time", "against one edit"], rows)
+
+
+def by_layer(edits: list[DeleteChannels]) -> list[DeleteChannels]:
+    """Deletions in sequence as deletions that all refer to the first snapshot."""
+    counts: dict[str, int] = {}
+    for edit in edits:
+        address = next(iter(edit.channels))
+        counts[address] = counts.get(address, 0) + 1
+    return [DeleteChannels(address, range(count)) for address, count in counts.items()]
