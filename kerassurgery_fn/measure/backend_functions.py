@@ -100,15 +100,29 @@ def _same_structure(a: Any, b: Any) -> bool:
 
 
 def singular_values(matrices: Any) -> Any:
-    """The singular values of float32 matrices, largest last, shape (..., rows, columns) -> (..., min(rows, columns)).
+    """The singular values of float32 matrices, largest last.
 
     TensorFlow takes several times longer for them than for the eigenvalues of the symmetric products with the
     transposed matrices. In float64 these are exact to 1e-8 of the largest singular value, where float32 is to 1e-7.
+    The first axis is read one by one, so that the copies in float64 take little memory.
 
     Matrices with numbers that are not finite have singular values of zero, or NaN on other backends.
+
+    Args:
+        matrices: shape (n, ..., rows, columns).
+
+    Returns:
+        Shape (n, ..., min(rows, columns)).
     """
     if keras.backend.backend() != "tensorflow":
         return keras.ops.flip(keras.ops.svd(matrices, compute_uv=False), axis=-1)
+    import tensorflow as tf
+
+    return tf.map_fn(_roots_of_products, matrices, fn_output_signature=tf.float64)
+
+
+def _roots_of_products(matrices: Any) -> Any:
+    """The roots of the eigenvalues of products of matrices with their transposes, of the smaller size, ascending."""
     import tensorflow as tf
 
     rows, columns = matrices.shape[-2:]
