@@ -27,7 +27,7 @@ WISHES = [
 ]
 
 
-def test_every_edit_stands_in_the_table():
+def test_every_edit_is_in_the_table():
     named = {name for _, code in WISHES for name in re.findall(r"(\w+)\(", code)}
     assert set(EDITS) <= named
 

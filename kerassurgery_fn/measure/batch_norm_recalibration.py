@@ -52,25 +52,25 @@ def recalibrate_batch_norm(
         smaller = prune(model, macs=0.5).model
         smaller = recalibrate_batch_norm(smaller, images)
 
-    After a cut, layers get other inputs than those on which their moving statistics were measured. A few hundred
-    samples correct them, without training and without labels.
+    After a cut, the inputs of layers differ from those on which their moving statistics were measured. A few hundred
+    samples are enough to correct the statistics, without training and without labels.
 
     Batch normalisations normalise by the statistics of each batch, as in training; all other layers run as in
-    `predict`, so dropout is off. The old statistics are dropped. The new ones are the exact mean and variance of all
-    values that the layer was given, batches of any size together, and not an average that decays with `momentum`:
+    `predict`, so dropout is off. The old statistics are dropped. The new statistics are the exact mean and variance of
+    all inputs of the layer, over batches of any size, and not an average that decays with `momentum`:
 
         mean = sum over batches of n_b * mean_b / n
         variance = sum over batches of n_b * (variance_b + (mean_b - mean) ** 2) / n
 
-    Layers behind the first batch normalisation depend on how the data is split into batches, as in training: take the
+    Layers after the first batch normalisation depend on how the data is split into batches, as in training. So use the
     batch size of the training, in random order. Masked positions do not count. All calls of a shared layer count
-    together. Frozen layers are recalibrated, too, because a cut changes their inputs as well; `layers` leaves them out.
-    Gamma, beta and all other weights stay as they are.
+    together. Frozen layers are recalibrated, too, because a cut also changes their inputs; use `layers` to leave them
+    out. Gamma, beta and all other weights do not change.
 
     Args:
         model: a Keras model, which is not changed, or a snapshot.
         data: inputs in any form that `fit` takes; labels are not read.
-        layers: a layer, its name or path, a pattern, or several of these; by default all layers. The others normalise
+        layers: a layer, its name or path, a pattern, or several of these; by default all layers. Other layers normalise
             by their old statistics.
         batch_size: samples per batch, for data in arrays.
         steps: maximum number of batches; required for endless data.

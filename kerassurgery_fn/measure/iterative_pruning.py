@@ -76,33 +76,34 @@ def prune_iteratively(
         result = prune_iteratively(model, macs=0.5, rounds=5, fine_tune=fine_tune, folder="pruning")
         result.model, result.plan, result            # the last good model, all edits as one plan, a table of the rounds
 
-    All targets are relative to the first model, however many rounds there are: with `macs=0.5`, half of its MACs are
-    left after the last round. Channels are scored anew in each round, on the fine-tuned model. A round in which nothing
-    is to be cut is left out.
+    All targets are relative to the first model, for any number of rounds: with `macs=0.5`, half of its MACs are left
+    after the last round. Channels are scored again in each round, on the fine-tuned model. A round without a cut is
+    left out.
 
     With `folder`, each round is written to disk when it is done: `plan.json`, `model.keras` and `metrics.json` in
-    `round_1`, `round_2`, .... The same call on the same model resumes a run that was killed. The result is that of an
-    uninterrupted run if `fine_tune` sets its seeds. The settings must be those of the earlier run; functions are
-    compared by their names, and `data`, `fine_tune`, `evaluate` and `tolerance` are not compared.
+    `round_1`, `round_2`, .... The same call on the same model resumes a run that was killed. The result is the same as
+    without the interruption if `fine_tune` sets its seeds. The settings must be the same as in the earlier run;
+    functions are compared by their names, and `data`, `fine_tune`, `evaluate` and `tolerance` are not compared.
 
     Args:
         model: a Keras model, which is not changed, or a snapshot.
         fine_tune: a function that trains a Keras model and returns it. The model is compiled as the first one was, and
-            its optimizer goes on where it stopped. None: no training.
+            its optimizer continues where it stopped. None: no training.
         evaluate: a function from a Keras model to a number, higher is better, such as the accuracy on validation data.
         rounds: the number of rounds.
-        schedule: what is left after each round: `cubic` (much first), `linear`, `geometric` (the same share each time),
-            `one_shot`, or a function of progress, from 0 to 1, and of the fraction that is left in the end.
-        tolerance: the rounds end when the metric is lower than that of the first model by more than this, and the
-            result is the model of the round before; by default they never do. Needs `evaluate`.
-        folder: where rounds are written; created if it does not exist.
-        by: the criterion, as for `prune`; no `Scores`, which are those of one model.
+        schedule: the fraction that is left after each round: `cubic` (most is cut in the first rounds), `linear`,
+            `geometric` (the same share in each round), `one_shot`, or a function (progress from 0 to 1, fraction that
+            is left in the end) -> fraction that is left.
+        tolerance: the rounds end when the metric has fallen by more than this below the metric of the first model. Then
+            the result is the model of the round before. By default, there is no limit. Needs `evaluate`.
+        folder: the folder to which rounds are written; created if it does not exist.
+        by: the criterion, as for `prune`, but not `Scores`, because scores belong to one model.
         data: data for criteria that need it.
         channels, parameters, macs, bytes, ratios, max_ratio, min_channels: as for `prune`, relative to the first model.
         **options: all other options of `prune`, such as `scope`, `round_to`, `ignore`, `reconstruct`, `depth="only"`.
 
     Returns:
-        The last good model, of the kind that was given, with the plan and what each round left.
+        The last good model, of the same kind as `model`, with the plan and the results of each round.
 
     Raises:
         BadValue: `fine_tune` returns no model, `evaluate` no number, `tolerance` is given without `evaluate`, the

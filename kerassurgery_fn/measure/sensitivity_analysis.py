@@ -82,9 +82,9 @@ def sensitivity(
 
     The channels with the lowest scores are cut. Groups that cannot be cut, or not exactly, are left out.
 
-    `evaluate` is called for each group and ratio on one model, in which the channels are set to zero: it computes what
-    the smaller model does, and nothing has to be built or compiled again. Only for cuts that are not exact, a smaller
-    model is built.
+    `evaluate` is called for each group and ratio on one model, in which the channels are set to zero. This model
+    computes the same as the smaller model, so no model must be built or compiled again. A smaller model is only built
+    for cuts that are not exact.
 
     Args:
         model: a Keras model, which is not changed, or a snapshot.
@@ -93,11 +93,11 @@ def sensitivity(
         ratios: the fractions of channels to cut from a group.
         by, data: the criterion and its data, as for `prune`; or `Scores`.
         ignore: patterns of layers whose groups are left out, as for `plan_pruning`.
-        inexact: whether groups are measured, too, that go through a softmax or a normalisation over channels.
-        executor: a `concurrent.futures.Executor`, whose workers evaluate cuts; `evaluate` must be a function of a
-            module where they are processes.
+        inexact: whether groups are also measured if a softmax or a normalisation over channels reads them.
+        executor: a `concurrent.futures.Executor`, whose workers evaluate cuts. If the workers are processes, `evaluate`
+            must be a function of a module.
         cache: the path of a JSON file to which each metric is written at once. The same call resumes from it,
-            also with more ratios. `evaluate` and `data` are not compared with those of the earlier call.
+            also with more ratios. `evaluate` and `data` are not compared with the earlier call.
         progress: as for `measure_statistics`, a step for each cut.
         **options: options of `importance` and of the criterion.
 
@@ -105,11 +105,11 @@ def sensitivity(
         The metrics by group and ratio.
 
     Raises:
-        BadValue: a ratio is not between 0 and 1, `evaluate` returns no number, no group can be cut, or the cache is of
-            other settings.
-        OtherModel: the cache is of another model.
+        BadValue: a ratio is not between 0 and 1, `evaluate` returns no number, no group can be cut, or the cache
+            belongs to other settings.
+        OtherModel: the cache belongs to another model.
         UnknownCriterion, BadScores, MissingData, BadData: see `importance`.
-        UnknownLayer, NoChannels: a pattern fits nothing.
+        UnknownLayer, NoChannels: a pattern matches nothing.
         BadFile, BadDocument: the cache cannot be read or written.
 
     Source:
@@ -144,7 +144,7 @@ def cuts_of(
     Raises:
         BadValue: there are none.
         BadScores: the scores are of another model.
-        UnknownLayer, NoChannels: a pattern fits nothing.
+        UnknownLayer, NoChannels: a pattern matches nothing.
     """
     refuse_other_scores(model, scores)
     ignored = fitting(model.flow, model.named, as_patterns(ignore))

@@ -70,15 +70,16 @@ class Sensitivity(ShownAsTable):
     def ratios(self, tolerance: float) -> ByGroup:
         """The ratio of each group up to which the metric falls by no more than a tolerance.
 
-        Between two ratios that were tried, the metric is taken as linear; beyond the largest, nothing is known, so
-        that it is the largest result. The result is meant for `ratios=` of `plan_pruning` and `prune`: each group is
-        cut as far as it can be alone; together they lose more. As `max_ratio=`, it limits what a budget may take.
+        Between two tried ratios, the metric is assumed to be linear. Beyond the largest tried ratio, the metric is not
+        known, so this is the largest possible result. Use the result as `ratios=` of `plan_pruning` and `prune` to cut
+        each group as far as it can be cut alone; the cuts together lower the metric by more than the tolerance. As
+        `max_ratio=`, the result limits the cuts for a budget.
 
         Li et al. 2017, Pruning Filters for Efficient ConvNets, arXiv:1608.08710, section 3.2; Han et al. 2015, Learning
         both Weights and Connections, arXiv:1506.02626, section 3.
 
         Args:
-            tolerance: how far the metric may fall, absolute.
+            tolerance: the largest accepted fall of the metric, absolute.
 
         Returns:
             Name of each group -> ratio, 0.0 for a group that cannot be cut at all.

@@ -116,19 +116,19 @@ def left_by(ratio: float, channels: int) -> int:
 def fits_multiples(group: Group, widths: np.ndarray, multiple: int, layout: Layout) -> np.ndarray:
     """Which widths of a group give multiples in all layers that create its channels; the present width always does.
 
-    What must be a multiple, for a group of n channels:
+    The number that must be a multiple, for a group of n channels:
 
         the group is the layer                                n
         its channels are places in each line of a grid        n, the width of a line
         its channels are lines of a grid, m channels each     n * m, as the layer of a convolution with fewer groups
-        the group is a part of the layer                      what goes, if the layer is a multiple
-        its channels are heads of attention                   nothing: the size of a head is rounded, not their number
+        the group is a part of the layer                      the deleted channels, if the layer is a multiple
+        its channels are heads of attention                   none: the size of heads is rounded, not their number
 
     Args:
         group: the group.
         widths: int, shape (n,).
-        multiple: what widths are multiples of.
-        layout: how all groups lie on the layers.
+        multiple: the number of which widths must be multiples.
+        layout: the layout of all groups.
     """
     fits = np.ones(len(widths), bool)
     for address, positions in group.made.items():

@@ -84,34 +84,34 @@ def plan_pruning(
     Costs are computed from the widths of the layers and agree exactly with `cost(plan(snapshot))`. No trial model is
     built.
 
-    Groups that cannot be cut, or not exactly, are left alone. Heads of attention and groups of convolutions are deleted
-    as a whole.
+    Groups that cannot be cut, or not exactly, are not changed. Heads of attention and groups of convolutions are
+    deleted as a whole.
 
     Args:
         snapshot: the model.
-        scores: the importance of its channels; groups without scores are left alone.
+        scores: the importance of its channels; groups without scores are not changed.
         channels, parameters, macs, bytes: one or several budgets. A number between 0 and 1 is the fraction that
-            may be left, a whole number is absolute. `channels` counts the channels of this snapshot that can be
-            cut, coupled ones once.
+            to keep, a whole number is absolute. `channels` counts the channels of this snapshot that can be cut;
+            coupled channels count once.
         ratios: the fraction of channels to remove from each group, or a mapping from patterns to fractions. Groups with
-            a ratio of their own lose just that; the budgets are met by the others.
+            a ratio lose exactly this fraction; the other groups meet the budgets.
         scope: `global`: one ranking of all channels; `local`: every group loses the same fraction; `isomorphic`: every
             structure of groups loses the same fraction, with one ranking for all groups of that structure.
         max_ratio: the largest fraction of channels to remove from a group, or a mapping from patterns to fractions.
-        min_channels: the number of channels that a group keeps at least, or a mapping from patterns to numbers.
+        min_channels: the smallest number of channels that a group keeps, or a mapping from patterns to numbers.
         round_to: widths that change become multiples of it: of layers, of the groups of convolutions, and of the size
             of attention heads. Numbers of attention heads are not rounded.
-        ignore: patterns of layers whose groups are left alone.
-        inexact: whether channels may be cut that go through a softmax or a normalisation over channels.
-        closest: whether a budget that cannot be reached gives the closest plan with a warning, in place of an error.
+        ignore: patterns of layers whose groups are not changed.
+        inexact: whether channels can be cut that a softmax or a normalisation over channels reads.
+        closest: whether a budget that cannot be reached gives the closest plan with a warning, instead of an error.
         shapes: the shape of one sample, for models with variable input size, as for `cost`.
-        depth: the fraction of residual blocks to delete, those with the lowest scores first; channels are deleted after
-            them until the budgets are met. `"only"`: as few blocks as meet the budgets, and no channels. Blocks that
-            have no score, or of which `ignore` fits a layer inside, are left alone.
+        depth: the fraction of residual blocks to delete. The blocks with the lowest scores are deleted first, and then
+            channels until the budgets are met. `"only"`: as few blocks as possible to meet the budgets, and no
+            channels. Blocks without a score, or with a layer that `ignore` matches, are not deleted.
         block_scores: the importance of residual blocks, from `score_blocks`; required with `depth`.
 
     Patterns are addresses as in `DeleteChannels`: `block*_conv`, `*@Dense`, `attention:num_heads`, `*:key_dim`; the
-    name of a second group of channels of a layer, `conv#2` in the scores, means that group alone.
+    name of a second group of channels of a layer, `conv#2` in the scores, only means this group.
 
     Returns:
         A plan of one `DeleteChannels` for each group that is cut, whose indices all refer to the snapshot. With
@@ -119,10 +119,10 @@ def plan_pruning(
 
     Raises:
         UnreachableBudget: the budget cannot be reached; the message names the groups that hold most of the cost.
-        BadScores: the scores are of another model.
+        BadScores: the scores belong to another model.
         BadValue: a ratio is outside [0, 1), a budget is not a number, budgets and ratios contradict each other, nothing
-            would be cut, all groups with a ratio of their own are left alone, or `round_to` is larger than a layer.
-        UnknownLayer, NoChannels: a pattern fits nothing.
+            would be cut, all groups with a ratio are ignored, or `round_to` is larger than a layer.
+        UnknownLayer, NoChannels: a pattern matches nothing.
 
     Warns:
         BudgetMissed: the budget cannot be reached and `closest` is True.

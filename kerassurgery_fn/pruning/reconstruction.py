@@ -27,14 +27,14 @@ NEEDS = "products of inputs"
 def reconstructed(snapshot: Snapshot, plan: AtOnce | ChannelEdit, statistics: Statistics) -> Plan:
     """A plan of deletions after which the layers that read deleted channels compute them from the others.
 
-    Each layer that sums over deleted channels reads, in place of a deleted channel, the combination of the channels
-    that stay which is closest to it on the data, by least squares: `MixInputs`, before the deletions. For dense layers
-    and kernels of one position, the outputs of the layer are as close as possible to what they were; at all positions
-    of a larger kernel the channels are combined alike. He et al. 2017, arXiv:1707.06168, and Luo et al. 2017,
+    Each layer that sums over deleted channels reads, in place of a deleted channel, a combination of the remaining
+    channels: the one that is closest to it on the data, by least squares. The plan does this by `MixInputs`, before the
+    deletions. For dense layers and kernels of one position, the outputs of the layer are as close as possible to the
+    old outputs. For larger kernels, the combination is the same at all positions. He et al. 2017, arXiv:1707.06168, and
+    Luo et al. 2017,
     arXiv:1707.06342, reconstruct the weights of pruned layers for the same error.
 
-    A deleted channel that is always zero, or a combination of others, is replaced exactly; so is nothing at all if no
-    channel is deleted.
+    A deleted channel that is always zero, or is a combination of others, is replaced exactly.
 
     Args:
         snapshot: the model.

@@ -469,7 +469,7 @@ def test_a_class_without_a_rule_pins_its_inputs_and_outputs():
     assert pinned(flow, "b") == []
 
 
-def test_an_opaque_layer_is_opaque_wherever_it_stands():
+def test_an_opaque_layer_is_opaque_at_every_place():
     layers = [dense("a"), layer("ReLU", "r"), dense("b"), layer("Dropout", "d"), dense("c"), dense("e")]
     for at in range(1, len(layers)):
         chain = [*layers[:at], gate(), *layers[at:]]
@@ -510,7 +510,7 @@ def test_an_opaque_layer_is_named_through_sums():
         DeleteChannels("b", [0])(snapshot(net, {}))
 
 
-def test_channels_beside_an_opaque_layer_can_be_copied():
+def test_channels_that_do_not_reach_an_opaque_layer_can_be_copied():
     net = functional(
         "net", X, call(gate(), "x", out=(None, 2)), call(dense("a"), "x"),
         call(layer("Concatenate", "r"), ["g", "a"], out=(None, 4)), call(dense("e"), "r"), outputs="e",

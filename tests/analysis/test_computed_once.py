@@ -265,7 +265,7 @@ def test_edits_of_many_layers_read_each_config_once(monkeypatch):
     assert reads[id(snapshot.record)] == 1
 
 
-def test_graphs_of_nested_models_are_those_of_their_own_model():
+def test_graphs_of_nested_models_belong_to_their_model():
     """Graphs that were made of one graph share what has been read of nested models, also in several threads."""
     snapshot, start = nested(), Barrier(8)
     graph = read_graph(snapshot)

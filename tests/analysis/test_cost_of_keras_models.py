@@ -37,13 +37,13 @@ def ours(model):
 
 
 @pytest.mark.slow
-def test_parameters_and_bytes_are_those_of_keras():
+def test_parameters_and_bytes_agree_with_keras():
     assert {name: ours(model) for name, model in small_models().items()} == {
         name: kerass(model) for name, model in small_models().items()
     }
 
 
-def test_the_cost_of_a_cut_is_known_before_it_is_made():
+def test_the_cost_of_a_cut_is_known_before_the_cut():
     for name, model in small_models().items():
         before = capture(model)
         flow = analyse(before)
@@ -145,7 +145,7 @@ LORA = {  # a layer, the shape of its input, its kernel; LoRA of rank 2 adds the
 
 
 @pytest.mark.parametrize("name", LORA)
-def test_macs_of_lora_are_those_of_its_factors_once(name):
+def test_macs_of_lora_are_the_product_of_its_factors_once(name):
     make, shape, kernel = LORA[name]
     x = keras.Input(shape, dtype="int32" if name == "embedding" else "float32")
     layer = make()

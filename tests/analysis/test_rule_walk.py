@@ -46,7 +46,7 @@ def walked(*classes):
     return collector
 
 
-def test_each_call_reads_what_those_before_it_have_made():
+def test_each_call_reads_outputs_of_earlier_calls():
     assert walked("ReLU", "ReLU", "Dropout").depths == {"x": 1, "l0": 2, "l1": 3, "l2": 4}
 
 

@@ -181,7 +181,7 @@ def test_a_missing_member(path, name):
     check_refused(path, BadFile, f"has no member {name}")
 
 
-def test_missing_metadata_does_no_harm_but_to_who_asks_for_it(path):
+def test_missing_metadata_only_raises_when_it_is_read(path):
     rewritten(path, **{METADATA: None})
     assert read_model(path).name == "m"
     with pytest.raises(BadFile, match=r"has no member metadata\.json"):

@@ -459,7 +459,7 @@ def check_next_step(snapshot, path):
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.slow) if name in SELDOM else name for name in OPTIMIZERS]
 )
-def test_training_goes_on(name, tmp_path):
+def test_training_continues(name, tmp_path):
     model = trained(OPTIMIZERS[name]())
     model.save(tmp_path / "model.keras")
     snapshot = read_model(tmp_path / "model.keras")

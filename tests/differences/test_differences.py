@@ -198,7 +198,7 @@ def test_channels_with_unrelated_values_are_not_reported():
     assert check(FROM, with_noise(TO, 30)).channels == {}
 
 
-def test_channels_behind_a_flatten_are_tracked():
+def test_channels_after_a_flatten_are_tracked():
     dense = (layer("Dense", name, units=units) for name, units in {"d": 5, "e": 2}.items())
     record = sequential("net", (None, 4, 4, 2), layer("Conv2D", "conv", filters=6), layer("Flatten", "flat"), *dense)
     rng = np.random.default_rng(5)

@@ -84,7 +84,7 @@ def test_the_edit_of_a_model_written_by_hand(edit, before, after):
     assert result == after
 
 
-def test_the_state_of_the_optimizer_goes_with_the_block():
+def test_the_state_of_the_optimizer_is_deleted_with_the_block():
     calls = ENTRY, d("one", "ent"), d("two", "one"), call(ADD, ["two", "ent"]), TOP
     assert DeleteBlock("one")(net(*calls, training=True)) == net(ENTRY, d("top", "ent"), training=True)
 
@@ -140,7 +140,7 @@ ALL_LAYERS = {
 
 
 @pytest.mark.parametrize("edit, before, after", ALL_LAYERS.values(), ids=ALL_LAYERS)
-def test_a_block_goes_with_all_of_its_layers(edit, before, after):
+def test_a_block_is_deleted_with_all_of_its_layers(edit, before, after):
     result = check_purity(before, edit)
     assert differences(result.record, after.record) == []
     assert result == after
@@ -186,7 +186,7 @@ def test_a_transformer_without_a_block_is_what_keras_builds():
 
 @pytest.mark.keras
 @pytest.mark.parametrize("kind", ["num_heads", "value_dim"])
-def test_attention_without_heads_goes_with_its_block(kind):
+def test_attention_without_heads_is_deleted_with_its_block(kind):
     before = trained(transformer())
     without = DeleteBlock("0_attention")(before)
     check_rebuilt_record(without)

@@ -84,7 +84,7 @@ def evaluated(model, x, y):
 
 
 @pytest.mark.keras
-def test_training_goes_on_with_the_same_losses(trained):
+def test_training_continues_with_the_same_losses(trained):
     model, snapshot, x, y = trained
     edit = Plan(DeepenLayer("a"), UnshareLayer("s", calls=[2]), RenameLayer("t", "total"), FoldBatchNorm())
     made = rebuild(edit(snapshot))

@@ -313,7 +313,7 @@ def check(model, edit):
 
 @pytest.mark.keras
 @pytest.mark.parametrize("make, edit", marked(LIVE, {"channels first": NEEDS_CHANNELS_FIRST}))
-def test_a_deeper_model_computes_what_it_did(make, edit):
+def test_a_deeper_model_has_the_same_outputs(make, edit):
     check(make(), edit)
 
 

@@ -78,7 +78,7 @@ def test_the_classes_of_an_ssd(layer, first):
 @pytest.mark.parametrize(
     "end", [L.Softmax(name="end"), L.Activation("sigmoid", name="end")], ids=["softmax", "sigmoid"]
 )
-def test_the_classes_behind_an_activation(end):
+def test_the_classes_before_an_activation(end):
     old, new = checked(ssd(end=end), ReplaceHead(2, keep=[1, 4], layer="end"))
     kept = old[0][..., [1, 4]]
     wanted = kept / kept.sum(axis=-1, keepdims=True) if isinstance(end, L.Softmax) else kept

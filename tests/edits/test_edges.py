@@ -177,7 +177,7 @@ def test_a_second_input_is_that_of_keras():
 
 
 @pytest.mark.keras
-def test_outputs_are_those_of_keras():
+def test_outputs_agree_with_keras():
     model = network()
     snapshot = trained(model)
     edited = check_purity(snapshot, SetOutputs(["top", "b"]))

@@ -173,7 +173,7 @@ def test_structure_of_inputs_and_outputs_stays():
     assert result.keys() == {"far", "near"}
 
 
-def test_training_goes_on_after_surgery():
+def test_training_continues_after_surgery():
     model = plain()
     model.compile(keras.optimizers.Adam(0.01), "mse", run_eagerly=True)
     x, y = np.random.default_rng(0).normal(size=(8, 8, 8, 3)), np.zeros((8, 3))

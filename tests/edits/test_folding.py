@@ -187,7 +187,7 @@ LIVE = {
 
 @pytest.mark.keras
 @pytest.mark.parametrize("make", marked(LIVE, {"channels first": NEEDS_CHANNELS_FIRST}))
-def test_the_model_computes_what_it_did(make):
+def test_the_model_has_the_same_outputs(make):
     model = make()
     randomise(model)
     before, inputs = captured(model), random_inputs(model)
@@ -213,7 +213,7 @@ def distance(results, truths):
 
 
 @pytest.mark.keras
-def test_folding_goes_on_after_other_edits():
+def test_folding_works_after_other_edits():
     model = LIVE["Conv2D"]()
     randomise(model)
     plan = Plan(FoldBatchNorm("bn"), FoldBatchNorm())

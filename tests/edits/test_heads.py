@@ -228,7 +228,7 @@ CERTAIN = ("Zeros", "Ones", "Constant")
 
 @pytest.mark.keras
 @pytest.mark.parametrize("name", DRAWS)
-def test_initial_values_are_those_of_keras(name):
+def test_initial_values_agree_with_keras(name):
     options = {
         "Constant": {"value": 0.3},
         "VarianceScaling": {"scale": 0.7, "mode": "fan_out", "distribution": "uniform"},
@@ -320,7 +320,7 @@ of_live = pytest.mark.parametrize("make, layer", LIVE.values(), ids=LIVE)
 @pytest.mark.keras
 @of_live
 @pytest.mark.parametrize("units, keep", [(7, KEPT), (2, {1: 3})], ids=["more", "fewer"])
-def test_old_classes_compute_what_they_did(make, layer, units, keep):
+def test_outputs_of_old_classes_stay_the_same(make, layer, units, keep):
     model = make()
     randomise(model)
     before, inputs = captured(model), random_inputs(model)

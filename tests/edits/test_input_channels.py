@@ -94,7 +94,7 @@ def test_the_edit_of_a_model_written_by_hand(edit, before, after):
     assert check_purity(before, edit) == after
 
 
-def test_new_bands_are_worth_nothing_or_the_mean():
+def test_weights_of_new_bands_are_zero_or_the_mean():
     kernel = image().weights["a"][0]
     nothing = WidenChannels("x", 5, **ALLOWED)(image()).weights["a"][0]
     mean = WidenChannels("x", 4, fill="mean", **ALLOWED)(image()).weights["a"][0]

@@ -263,7 +263,7 @@ def test_a_dissolved_backbone_computes_the_same(calls, frozen):
 
 
 @pytest.mark.keras
-def test_maps_of_a_backbone_and_the_classes_behind_it():
+def test_maps_of_a_backbone_and_the_classes_after_it():
     before = classifier()
     part = check_purity(before, ExtractModel(["bb/relu", "top"]))
     check_rebuilt_record(part)

@@ -153,7 +153,7 @@ FOLDED = {
 
 
 @pytest.mark.parametrize("stays, undone", FOLDED.values(), ids=FOLDED)
-def test_a_constraint_that_would_undo_a_folding_is_refused_whatever_names_the_layer(stays, undone):
+def test_a_constraint_that_would_undo_a_folding_raises_for_names_and_patterns(stays, undone):
     assert "n" not in FoldBatchNorm()(stays).weights
     for edit in (FoldBatchNorm(), FoldBatchNorm("n")):
         with pytest.raises(NotFoldable, match=r"'n' cannot be folded: .* of layer 'd' .* SetConfig\('d', \w+=None\)"):
@@ -209,7 +209,7 @@ CONSTRAINTS = {
 
 @pytest.mark.keras
 @pytest.mark.parametrize("theirs, ours", CONSTRAINTS.values(), ids=CONSTRAINTS)
-def test_constraints_do_what_those_of_keras_do(theirs, ours):
+def test_constraints_agree_with_keras(theirs, ours):
     record = keras.saving.serialize_keras_object(theirs)
     assert ours is None or {**record, "config": {**record["config"]}} == {**ours, "config": {**record["config"]}}
     array = numbers(4, 3) - 5

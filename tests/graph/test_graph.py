@@ -80,7 +80,7 @@ def test_calls_are_sorted_after_their_inputs():
     assert picture(net) == ["x", "a <- x", "b <- a", "c <- b"]
 
 
-def test_calls_are_sorted_in_linear_time_in_whatever_order_they_are_listed():
+def test_calls_are_sorted_in_linear_time_in_any_order():
     names = [f"l{i}" for i in range(1500)]
     chain = [call(dense(name, 6), below) for name, below in zip(names, ["x", *names], strict=False)]
     net = functional("net", X, *chain, call(layer("Concatenate", "all"), names), outputs="all")
@@ -248,7 +248,7 @@ def test_outputs_that_are_calls_of_functional_models_are_counted_from_one():
     assert ends(tail) == (["x"], ["tail/s"])
 
 
-def test_every_call_of_a_nested_model_is_noted_with_what_it_reads_and_makes():
+def test_every_call_of_a_nested_model_is_listed_with_its_inputs_and_outputs():
     middle = functional("middle", {"m": (None, 4)}, call(inner(), "m"), call(dense("d"), "inner"), outputs="d")
     net = functional("net", X, call(dense("p"), "x"), call(middle, "p"), outputs="middle")
     models = [(m.path, m.node, [*map(written, m.inputs)], [*map(written, m.outputs)]) for m in read(net).models]
@@ -335,7 +335,7 @@ def test_an_array_without_axes_is_a_number():
     assert read(net).calls[1].args[1] == 3.0
 
 
-def test_other_serialised_objects_stay_as_they_are():
+def test_other_serialised_objects_do_not_change():
     policy = {"class_name": "DTypePolicy", "config": {"name": "float32"}}
     net = functional("net", X, call(layer("Gate", "gate"), "x", policy=policy, out=(None, 6)), outputs="gate")
     assert read(net).calls[1].kwargs == {"policy": policy}
@@ -356,7 +356,7 @@ def test_every_place_that_states_a_shape_is_known():
     }  # fmt: skip
 
 
-def test_the_shapes_of_a_sequential_model_are_those_its_layers_were_built_on():
+def test_a_sequential_model_states_the_shapes_for_which_its_layers_were_built():
     net = sequential("net", (None, 6), dense("a"), layer("ReLU", "r"), dense("b", 2))
     graph = read(net)
     assert {written(ref): shape for ref, shape in graph.recorded.items()} == {"net_input": (None, 6), "r": (None, 4)}

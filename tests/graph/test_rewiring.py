@@ -226,7 +226,7 @@ def test_the_rewired_record_can_be_read(net):
 # --- names
 
 
-def test_free_names_are_those_that_a_search_from_the_start_would_find():
+def test_free_names_are_the_first_that_a_search_finds():
     taken = ["a", "a_1", "a_3", "b_2"]
     names = FreeNames(taken)
     for name in ["a", "a", "b", "b", "b_2", "a", "a_1", "b"]:

@@ -360,7 +360,7 @@ def trained(request):
     return model, capture(model)
 
 
-def test_training_goes_on_where_it_stopped(trained):
+def test_training_continues_where_it_stopped(trained):
     """One more step of the model and of its rebuilt twin, after an edit that changes nothing, are the same."""
     model, snapshot = trained
     same = KeepChannels("hidden", range(8))(snapshot)

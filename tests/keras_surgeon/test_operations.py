@@ -229,7 +229,7 @@ def built(layer, *shape, seed=5):
 
 
 @pytest.mark.parametrize("make", [chain, sequential])
-def test_insert_layer_goes_before_the_layer(make):
+def test_insert_layer_inserts_before_the_layer(make):
     model, new = make(), built(layers.Dense(6, name="new"), 6)
     x = keras.Input((5,))
     y = called(model.get_layer("a"), x)

@@ -222,7 +222,7 @@ def test_ranks_of_maps_of_other_dimensions(shape, kind):
 
 
 @pytest.mark.parametrize("rows, columns", [(5, 9), (9, 5), (40, 40)])
-def test_singular_values_and_ranks_are_those_of_numpy(rows, columns):
+def test_singular_values_and_ranks_agree_with_numpy(rows, columns):
     """Ranks of all sizes, and singular values down to the rounding of float32."""
     rng = np.random.default_rng(0)
     factors = rng.normal(size=(6, rows, 4)), rng.normal(size=(6, 4, columns))

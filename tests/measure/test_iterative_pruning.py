@@ -248,7 +248,7 @@ def test_the_folder_has_the_plan_the_metrics_and_the_model_of_each_round(uninter
 
 
 @keras_only
-def test_fine_tuning_goes_on_where_the_optimizer_stopped(uninterrupted):
+def test_fine_tuning_continues_where_the_optimizer_stopped(uninterrupted):
     result, _ = uninterrupted
     assert int(result.model.optimizer.iterations) == 3 * 2
 

@@ -35,7 +35,7 @@ def by_channel(x, channels):
     return x.reshape(-1, channels).astype(float)
 
 
-def test_products_are_those_of_what_layers_read():
+def test_products_are_products_of_the_inputs_of_layers():
     model = net()
     statistics = measure_statistics(model, images(), "least_squares", batch_size=8)
     assert {*statistics} == {input_name("b", "a"), input_name("hidden", "b"), input_name("top", "hidden")}
@@ -73,7 +73,7 @@ def test_all_calls_of_a_shared_layer_count():
     np.testing.assert_allclose(sums, read.T @ read, rtol=1e-4)
 
 
-def test_the_weights_of_a_kernel_of_one_position_are_those_of_least_squares():
+def test_the_weights_of_a_kernel_of_one_position_agree_with_least_squares():
     keras.utils.set_random_seed(0)
     x = keras.Input((6, 6, 3))
     y = layers.Conv2D(5, 1, name="b", use_bias=False)(layers.Conv2D(8, 3, activation="relu", name="a")(x))

@@ -73,7 +73,7 @@ def test_each_metric_is_that_of_the_cut_model(model, found):
     assert len(metrics) > 6  # cuts differ, so that a wrong one would be seen
 
 
-def test_an_inexact_cut_is_made(model, found):
+def test_an_inexact_cut_is_applied(model, found):
     with pytest.warns(UserWarning, match="norm"):
         cut = prune(model, ratios=ByGroup({"mixed": 0.6}), inexact=True)
     assert found.metrics["mixed"][0.6] == pytest.approx(outputs(cut.model), rel=1e-5)
@@ -98,7 +98,7 @@ def test_threads_give_the_same(model):
         assert sensitivity(model, outputs, executor=executor, **options) == alone
 
 
-def test_a_stopped_call_goes_on_from_its_cache(model, tmp_path):
+def test_a_stopped_call_resumes_from_its_cache(model, tmp_path):
     path, calls = tmp_path / "cache.json", []
 
     def stopped(live, after=3):

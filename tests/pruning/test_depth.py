@@ -74,7 +74,7 @@ def test_a_block_with_larger_weights_is_more_important():
 
 
 @pytest.mark.parametrize("scores, deleted, kept", [(A_FIRST, "a_1", "b_1"), (B_FIRST, "b_1", "a_1")])
-def test_the_block_with_the_lowest_score_goes_first(scores, deleted, kept):
+def test_the_block_with_the_lowest_score_is_deleted_first(scores, deleted, kept):
     plan = plan_pruning(NET, SCORES, depth=0.5, block_scores=scores)
     after = plan(NET)
     assert deleted not in after.weights

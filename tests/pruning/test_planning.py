@@ -155,7 +155,7 @@ def test_a_plan_is_data():
     assert decode(encode(plan))(snapshot) == plan(snapshot)
 
 
-def test_a_plan_deletes_just_what_it_says():
+def test_a_plan_deletes_exactly_its_channels():
     for record in (residual(12, 10), grouped(), halves_joined()):
         snapshot = filled(record)
         flow = analyse(snapshot)
@@ -204,7 +204,7 @@ def test_a_ratio_holds_for_those_groups_of_a_pattern_that_can_be_cut():
     assert (cut["conv_0"], cut["conv_1"], cut["top"]) == (10, 10, 4)
 
 
-def test_the_rest_meets_the_budget_beside_groups_with_a_ratio():
+def test_other_groups_meet_the_budget_if_some_have_a_ratio():
     snapshot = filled(vgg(10, 20, 30))
     plan = plan_pruning(snapshot, importance(snapshot), ratios={"conv_0": 0.5, "conv_1": 0.0}, channels=0.6)
     cut = widths(plan(snapshot))

@@ -90,7 +90,7 @@ def test_scores_are_the_errors_of_a_greedy_choice(by, error, seed):
     assert np.argsort(scores).tolist() == removed
 
 
-def test_changes_are_collected_and_made_at_once():
+def test_changes_are_collected_and_applied_at_once():
     """More channels than are collected, against the plain formulas."""
     x = activations(n=150, samples=400)
     products, dots = x.T @ x / 400, np.cov(activations(1, n=150).T)
@@ -248,7 +248,7 @@ def test_bad_input_is_refused():
         SummedArrays("products of input", {}, 0)
 
 
-def test_layers_without_statistics_are_left_as_they_are():
+def test_layers_without_statistics_do_not_change():
     snapshot = filled(sequential("net", (None, 8, 8, 3), conv("a", 4), conv("b", 5), conv("c", 2)))
     plan = reconstructed(snapshot, DeleteChannels({"a": [1], "b": [2]}), statistics_of({("b", "a"): activations(n=4)}))
     assert [type(edit) for edit in plan.edits] == [MixInputs, DeleteChannels]

@@ -72,7 +72,7 @@ def widths(snapshot):
     return {name: len(group) for name, group in named_groups(groups(snapshot)).items()}
 
 
-def test_ratios_are_those_of_the_first_model():
+def test_ratios_are_relative_to_the_first_model():
     snapshot = filled(residual(12, 10))
     wanted, widths_by_round = targets(snapshot, ratios={"stem": 0.5, "b_1": 0.3}), [widths(snapshot)]
     for number in range(1, 5):
@@ -84,7 +84,7 @@ def test_ratios_are_those_of_the_first_model():
 
 
 @pytest.mark.filterwarnings("ignore::kerassurgery_fn.errors.BudgetMissed")
-def test_limits_are_those_of_the_first_model():
+def test_limits_are_relative_to_the_first_model():
     snapshot = filled(residual(12, 10))
     wanted = targets(snapshot, channels=10, max_ratio={"stem": 0.25}, min_channels={"a_1": 8})
     for number in range(1, 5):

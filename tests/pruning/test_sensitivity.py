@@ -49,7 +49,7 @@ def test_reached_against_a_fine_grid(seed):
     assert found == pytest.approx(expected, abs=2e-3)
 
 
-def test_ratios_are_those_of_a_plan():
+def test_ratios_agree_with_a_plan():
     snapshot = filled(vgg(12, 16))
     assert prune(snapshot, ratios=FOUND.ratios(0.02)).widths == {"conv_0": (12, 6), "conv_1": (16, 12)}
     limited = prune(snapshot, macs=0.6, max_ratio=FOUND.ratios(0.02))

@@ -99,7 +99,7 @@ def test_the_comparison_fails_where_samples_are_lost():
 
 
 @pytest.mark.parametrize("offset", [0.0, 1e6])
-def test_moments_are_those_of_numpy(offset):
+def test_moments_agree_with_numpy(offset):
     activations = data(offset=offset)
     moments = reduce(add, map(moments_of, np.split(activations, 6)))
     np.testing.assert_allclose(moments.variance, activations.var(axis=(0, 1, 2)), rtol=1e-9)

@@ -22,7 +22,7 @@ CASES = {
 
 @pytest.mark.parametrize("block", [1, 64, 1 << 18])
 @pytest.mark.parametrize("shape, positions", CASES.values(), ids=CASES)
-def test_positions_along_all_axes_are_those_of_one_axis_after_the_other(monkeypatch, shape, positions, block):
+def test_positions_along_all_axes_agree_with_one_axis_after_the_other(monkeypatch, shape, positions, block):
     monkeypatch.setattr(gathering, "BLOCK", block)
     array = RNG.random(shape, np.float32)
     kept = [None if p is None else np.array(p, np.intp) for p in positions]
