@@ -180,7 +180,7 @@ REFUSED = {
     "several layers in one output": (ReplaceHead(3), joined(), AmbiguousLayer, "'a', 'b' create channels of one"),
     "no such layer": (ReplaceHead(3, layer="cc"), chain(), UnknownLayer, "did you mean 'c'"),
     "no last layer": (ReplaceHead(3, layer="a"), chain(), NoHead, "the output of 'a' is not an output"),
-    "a layer that is read, too": (ReplaceHead(3, layer="a"), read(), NoHead, "'b' reads the output of 'a', so that"),
+    "a layer that is read, too": (ReplaceHead(3, layer="a"), read(), NoHead, "'b' reads the output of 'a', so"),
     "a constant for each class": (ReplaceHead(3), weighed(), NoHead, "an array with a number for each class of 'a'"),
     "classes that are held": (ReplaceHead(3), picked(), PinnedChannels, "of 'a' cannot be replaced: 'sort'"),
     "an unknown layer": (ReplaceHead(3), odd(), NoHead, "the output of 'odd' .*: 'odd' is of the class mine>Odd"),

@@ -164,7 +164,7 @@ def sabotage(snapshot: Snapshot) -> Snapshot:
 
 def free_ids(flow: Flow, *, inexact: bool = True) -> np.ndarray:
     """The final ids of all channels that can be cut; if not `inexact`, without those whose cut the rules call so."""
-    held = flow.solution.pinned()
+    held = flow.solution.pinned().copy()
     for each in () if inexact else flow.inexact:
         held[flow.solution.resolve(each.axis)] = True
     ids = np.unique(
@@ -203,7 +203,7 @@ def random_cut(snapshot: Snapshot, seed: int, share: float | None = None, *, ine
 
 def prunable(flow: Flow) -> float:
     """The share of the channels that can be cut, of all that the layers make."""
-    held = flow.solution.pinned()
+    held = flow.solution.pinned().copy()
     cuttable = [cuttable_positions(flow.solution.resolve(producer.axis), held) for producer in flow.producers.values()]
     return float(np.concatenate(cuttable).mean()) if cuttable else 0.0
 

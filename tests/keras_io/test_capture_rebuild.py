@@ -454,7 +454,7 @@ def relu(x):
 @pytest.mark.parametrize(
     "function, words",
     [
-        (relu, "function 'relu' of '.*test_capture_rebuild', but its config has the name"),
+        (relu, "function 'relu' of '.*test_capture_rebuild', but its config only has the name"),
         (lambda x: x * x, "is a lambda"),
     ],
     ids=["namesake", "lambda"],

@@ -163,7 +163,7 @@ def changed(statistics, **entries):
 
 
 BAD_FILES = {
-    "text": (lambda path: path.write_text("no file"), BadDocument, "is no .npz file of statistics"),
+    "text": (lambda path: path.write_text("no file"), BadDocument, "is not an .npz file of statistics"),
     "an array": (lambda path: np.savez(path, a=np.zeros(3)), BadDocument, "the file has no statistics"),
     "a later version": (changed(statistics_of("zeros of activations", data()), version=7), UnknownVersion, "version 7"),
     "another kind": (changed(statistics_of("zeros of activations", data()), kind="x"), UnknownVersion, "'x'"),
