@@ -835,7 +835,7 @@ def test_functions_and_classes_of_the_user_are_revived():
     assert type(result.get_layer("s").kernel_constraint) is Noisy
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_every_convolution_of_a_mobile_net_can_be_cut():
     model = keras.applications.MobileNetV2((32, 32, 3), alpha=0.35, weights=None, classes=5)
     randomise(model)
