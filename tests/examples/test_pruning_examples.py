@@ -70,7 +70,7 @@ def test_criteria_are_compared_with_the_baseline_seed_by_seed(comparison):
     assert cells == {"best": "+4.0 ± 1.0 *", "close": "+1.0 ± 2.0  ", "random": "", "worst": "-19.0 ± 0.0 *"}
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_criteria_are_compared_and_an_interrupted_run_continues(comparison, folder):
     out = folder / "made"
     options = ("--quick", "--data-dir", folder, "--out", out, "--criterion", "magnitude")
@@ -109,7 +109,7 @@ def test_the_compression_of_the_networks_of_the_paper_follows_from_their_widths(
     assert compressions == ["1.00", "1.41", "2.23", "3.11", "3.85"]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_lenet_is_trimmed_in_rounds(trimming, folder):
     few = ("--rounds", 1, "--epochs", 1, "--tune-epochs", 1, "--data-dir", folder, "--out", folder / "made")
     rows, output = run(trimming, *few)
