@@ -167,6 +167,16 @@ def loads(text: bytes, source: str) -> Any:
         raise BadDocument(f"{source} is not valid JSON: {error}") from None
 
 
+def refuse_other_version(data: Any, form: str, version: int, documents: str, source: str) -> None:
+    """Raises UnknownVersion if a document of a format states another version than the one that the library reads.
+
+    >>> refuse_other_version({"format": "scores", "version": 1}, "scores", 1, "scores", "$")
+    """
+    match data:
+        case {"format": str(stated), "version": other} if stated == form and other != version:
+            raise UnknownVersion(f"{source}: this library reads version {version} of {documents}, not {other}")
+
+
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"it contains {name}, which is not a JSON number")
 

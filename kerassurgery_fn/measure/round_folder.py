@@ -19,10 +19,10 @@ from typing import Any
 
 from kerassurgery_fn.archive import read_model, write_model
 from kerassurgery_fn.arguments import shortened
-from kerassurgery_fn.documents.plan_files import MAX_BYTES, dumps, load_plan, loads, save_plan
+from kerassurgery_fn.documents.plan_files import MAX_BYTES, dumps, load_plan, loads, refuse_other_version, save_plan
 from kerassurgery_fn.documents.preconditions import measured_in, with_measured
 from kerassurgery_fn.documents.safe_files import on_disk, read_limited, write_atomically
-from kerassurgery_fn.errors import BadDocument, UnknownVersion
+from kerassurgery_fn.errors import BadDocument
 from kerassurgery_fn.measure.run_settings import refuse_other_run, run_data
 from kerassurgery_fn.pruning.pruning_rounds import Round, decode_round, encode_round
 from kerassurgery_fn.values.snapshot import Snapshot
@@ -99,7 +99,7 @@ def round_folder(folder: str, first: Snapshot, settings: Mapping[str, Any]) -> R
     path = Path(folder) / "run.json"
     if path.exists():
         data = loads(read_limited(path, MAX_BYTES), str(path))
-        refuse_other_version(data, str(path))
+        refuse_no_run(data, str(path))
         refuse_other_run(data, f"the folder {folder!r}", first, settings)
     else:
         with on_disk(path.parent, "written"):
@@ -109,11 +109,10 @@ def round_folder(folder: str, first: Snapshot, settings: Mapping[str, Any]) -> R
     return RoundFolder(Path(folder), first)
 
 
-def refuse_other_version(data: Any, source: str) -> None:
+def refuse_no_run(data: Any, source: str) -> None:
     """Raises BadDocument or UnknownVersion if data is not the data of a run."""
+    refuse_other_version(data, FORMAT, VERSION, "runs", source)
     match data:
-        case {"format": str(form), "version": version} if form == FORMAT:
-            if version != VERSION:
-                raise UnknownVersion(f"{source}: this library reads version {VERSION} of runs, not {version}")
-        case _:
-            raise BadDocument(f"{source}: expected a run of iterative pruning, got {shortened(data)}")
+        case {"format": str(form), "version": _} if form == FORMAT:
+            return
+    raise BadDocument(f"{source}: expected a run of iterative pruning, got {shortened(data)}")

@@ -12,9 +12,9 @@ import numpy as np
 from toolz import valmap
 
 from kerassurgery_fn.arguments import as_file, as_string, shortened, takes
-from kerassurgery_fn.documents.plan_files import MAX_BYTES, dumps, loads
+from kerassurgery_fn.documents.plan_files import MAX_BYTES, dumps, loads, refuse_other_version
 from kerassurgery_fn.documents.safe_files import read_limited, write_atomically
-from kerassurgery_fn.errors import BadDocument, BadValue, UnknownVersion
+from kerassurgery_fn.errors import BadDocument, BadValue
 from kerassurgery_fn.pruning.group_limits import ByGroup
 from kerassurgery_fn.values.frozen import FrozenDict
 from kerassurgery_fn.values.tables import ShownAsTable, Table
@@ -143,9 +143,8 @@ def decode_sensitivity(data: Any, source: str = "$") -> Sensitivity:
         BadDocument: the data is not that of a sensitivity; the message names `source`.
         UnknownVersion: it has another version.
     """
+    refuse_other_version(data, FORMAT, VERSION, "sensitivities", source)
     match data:
-        case {"format": str(form), "version": version} if form == FORMAT and version != VERSION:
-            raise UnknownVersion(f"{source}: this library reads version {VERSION} of sensitivities, not {version}")
         case {"format": str(form), "criterion": str(criterion), "baseline": baseline, "metrics": dict(metrics)}:
             if form == FORMAT:
                 try:

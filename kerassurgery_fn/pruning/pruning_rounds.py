@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from kerassurgery_fn.arguments import shortened
+from kerassurgery_fn.documents.plan_files import refuse_other_version
 from kerassurgery_fn.edits.base import Edit
 from kerassurgery_fn.edits.plan import Plan
-from kerassurgery_fn.errors import BadDocument, UnknownVersion
+from kerassurgery_fn.errors import BadDocument
 from kerassurgery_fn.values.frozen import FrozenDict
 from kerassurgery_fn.values.tables import ShownAsTable, Table
 
@@ -111,9 +112,8 @@ def decode_round(data: Any, source: str, plan: Edit | None = None) -> Round:
         BadDocument: the data is not that of a round; the message names `source`.
         UnknownVersion: it has another version.
     """
+    refuse_other_version(data, FORMAT, VERSION, "rounds", source)
     match data:
-        case {"format": str(form), "version": version} if form == FORMAT and version != VERSION:
-            raise UnknownVersion(f"{source}: this library reads version {VERSION} of rounds, not {version}")
         case {
             "format": str(form), "number": int(number), "metric": None | int() | float() | "nan" | "inf" | "-inf",
             "cost": dict(cost), "widths": dict(widths),

@@ -9,7 +9,8 @@ tensor before it, behind a first convolution `stem`:
                   `BLOCK` units, a convolution `shrink_i` with few filters starts the next block
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 
@@ -44,34 +45,31 @@ def chain_calls(units: int) -> Iterator[tuple]:
     yield from head(f"relu_{units - 1}")
 
 
-def tower_calls(units: int) -> Iterator[tuple]:
+def joined_calls(units: int, join: str, block: int | None = None) -> Iterator[tuple]:
+    """Units whose output a layer joins with their input; a convolution restores the width after each block of units."""
     yield call(convolution("stem", WIDTH), "x")
     before = "stem"
     for i in range(units):
         yield from unit(i, before, WIDTH)
-        yield call(layer("Add", f"join_{i}"), [before, f"relu_{i}"])
+        yield call(layer(join, f"join_{i}"), [before, f"relu_{i}"])
         before = f"join_{i}"
-    yield from head(before)
-
-
-def dense_calls(units: int) -> Iterator[tuple]:
-    yield call(convolution("stem", WIDTH), "x")
-    before = "stem"
-    for i in range(units):
-        yield from unit(i, before, WIDTH)
-        yield call(layer("Concatenate", f"join_{i}"), [before, f"relu_{i}"])
-        before = f"join_{i}"
-        if i % BLOCK == BLOCK - 1:
+        if block and i % block == block - 1:
             yield call(convolution(f"shrink_{i}", WIDTH), before)
             before = f"shrink_{i}"
     yield from head(before)
 
 
+CALLS: dict[str, Callable[[int], Iterator[tuple]]] = {
+    "chain": chain_calls,
+    "tower": partial(joined_calls, join="Add"),
+    "dense blocks": partial(joined_calls, join="Concatenate", block=BLOCK),
+}
+
+
 def deep(kind: str, layers: int) -> Snapshot:
     """A chain, a tower or dense blocks with about this number of layers."""
-    calls = {"chain": chain_calls, "tower": tower_calls, "dense blocks": dense_calls}[kind]
     units = max(2, layers // (3 if kind == "chain" else 4))
-    return filled(functional(kind, {"x": (*SPACE, WIDTH)}, *calls(units), outputs="head"))
+    return filled(functional(kind, {"x": (*SPACE, WIDTH)}, *CALLS[kind](units), outputs="head"))
 
 
 def wide(channels: int) -> Snapshot:
