@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from kerassurgery_fn.analysis.input_shapes import Shapes, as_shapes, with_shapes
-from kerassurgery_fn.arguments import as_count, as_flag, as_snapshot, one_of, optional, shortened, takes
+from kerassurgery_fn.arguments import as_count, as_flag, as_snapshot, counted, one_of, optional, shortened, takes
 from kerassurgery_fn.edits.plan import AtOnce, Plan
 from kerassurgery_fn.errors import BadScores, BadValue, UnreachableBudget
 from kerassurgery_fn.pruning.block_scores import BlockScores, as_block_scores
@@ -142,6 +142,8 @@ def plan_pruning(
     shorter = without_blocks(model, order, depth, wanted, closest)
     blocks = () if shorter.edit is None else (shorter.edit,)
     if depth == ONLY or is_reached(shorter.model, wanted, options):
+        if not blocks:
+            raise BadValue(_no_block_cut(model, wanted, len(order)))
         return Plan(*blocks)
     names = former_names(model, shorter.model)
     rest = scores_after(scores, names), wanted, options_after(options, names), scope, closest
@@ -214,10 +216,22 @@ def refuse_idle(model: PrunableModel, wanted: Sequence[Budget], options: GroupOp
             "macs and bytes"
         )
     if wanted and not options.ratios and all(budget.before <= budget.target for budget in wanted):
-        says = " and ".join(budget.says(budget.before) for budget in wanted)
-        raise BadValue(
-            f"nothing would be cut: {model.snapshot.name!r} has {says}, within the budget; give a smaller one"
-        )
+        raise BadValue(_within_budgets(model, wanted))
+
+
+def _no_block_cut(model: PrunableModel, wanted: Sequence[Budget], blocks: int) -> str:
+    if wanted:
+        return _within_budgets(model, wanted)
+    enough = f"{np.ceil(1000 / blocks) / 1000:g}"
+    return (
+        f"nothing would be cut: depth is less than one of the {counted(blocks, 'block')} of "
+        f"{model.snapshot.name!r} that can be deleted; give depth={enough}, or a budget, such as macs=0.5"
+    )
+
+
+def _within_budgets(model: PrunableModel, wanted: Sequence[Budget]) -> str:
+    says = " and ".join(budget.says(budget.before) for budget in wanted)
+    return f"nothing would be cut: {model.snapshot.name!r} has {says}, within the budget; give a smaller one"
 
 
 def _nothing_cut(model: PrunableModel, limits: Sequence[Limits]) -> str:

@@ -155,6 +155,17 @@ def test_a_snapshot_is_pruned_by_its_blocks():
         ({"depth": 0.5, "block_scores": {"sum_1": 1}}, BadScores, "expected BlockScores"),
         ({"depth": 0.5, "block_scores": BlockScores({"add": 1})}, BadScores, "no residual block 'add'"),
         ({"depth": 0.5, "block_scores": BlockScores({})}, BadValue, "8 blocks, 0 of them with a score"),
+        (
+            {"depth": 0.12, "block_scores": ORDER},
+            BadValue,
+            "less than one of the 8 blocks of 'tower'.*give depth=0.125,",
+        ),
+        ({"depth": 0.12, "macs": 10**9, "block_scores": ORDER}, BadValue, "nothing would be cut: 'tower' has .* MACs"),
+        (
+            {"depth": "only", "macs": 10**9, "block_scores": ORDER},
+            BadValue,
+            "nothing would be cut: 'tower' has .* MACs",
+        ),
         ({"depth": "only", "macs": 0.01, "block_scores": ORDER}, UnreachableBudget, "without all 8 blocks it has"),
     ],
 )
