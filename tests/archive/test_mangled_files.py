@@ -23,7 +23,7 @@ from kerassurgery_fn.archive.model_files import read_model, write_model
 from kerassurgery_fn.errors import SurgeryError
 from kerassurgery_fn.rules.strictness import strict_rules
 
-CASES = 300
+CASES = 150
 VALUES = [
     None, True, 0, -1, 10**9, 10**30, 1.5, float("nan"), "", "x", "two\nlines", "a" * 500, [], [[]], [1, 2], {},
     {"class_name": "Dense"}, {"class_name": "Dense", "config": {}}, {"class_name": "__keras_tensor__", "config": {}},

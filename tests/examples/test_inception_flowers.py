@@ -11,7 +11,7 @@ pytestmark = pytest.mark.keras
 FEW = ("--each", 4, "--epochs", 1)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_tuned_network_is_pruned_in_rounds(tmp_path):
     run(example("inception_flowers_tune"), "--out", tmp_path, "--top-epochs", 1, *FEW)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["flowers.keras", "tune.png"]

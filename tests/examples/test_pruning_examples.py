@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from helpers.trials import example, run, typer
+from helpers.trials import example, run_apart, typer
 
 pytestmark = pytest.mark.keras
 
@@ -74,12 +74,12 @@ def test_criteria_are_compared_with_the_baseline_seed_by_seed(comparison):
 def test_criteria_are_compared_and_an_interrupted_run_continues(comparison, folder):
     out = folder / "made"
     options = ("--quick", "--data-dir", folder, "--out", out, "--criterion", "magnitude")
-    run(comparison, *options)
+    run_apart("compare_criteria", *options)
     first = json.loads((out / "log.json").read_text())["entries"]
     assert [(entry["seed"], entry["criterion"]) for entry in first] == [
         (seed, name) for seed in (0, 1) for name in ("not pruned", "random", "magnitude")
     ]
-    rows, output = run(comparison, *options, "--criterion", "thinet", "--criterion", "reconstructed")
+    rows, output = run_apart("compare_criteria", *options, "--criterion", "thinet", "--criterion", "reconstructed")
     names = {"not pruned", "random", "magnitude", "thinet", "reconstructed"}
     assert {row[0] for row in rows} == names
     assert len(re.findall("^seed", output, re.MULTILINE)) == 4
@@ -96,11 +96,8 @@ def test_criteria_are_compared_and_an_interrupted_run_continues(comparison, fold
 
 
 @pytest.fixture
-def trimming(monkeypatch):
-    """Once it is on, TensorFlow's determinism cannot be turned off for the tests that follow."""
-    module = example("network_trimming")
-    monkeypatch.setattr(module.tf.config.experimental, "enable_op_determinism", lambda: None)
-    return module
+def trimming():
+    return example("network_trimming")
 
 
 def test_the_compression_of_the_networks_of_the_paper_follows_from_their_widths(trimming):
@@ -109,10 +106,10 @@ def test_the_compression_of_the_networks_of_the_paper_follows_from_their_widths(
     assert compressions == ["1.00", "1.41", "2.23", "3.11", "3.85"]
 
 
-@pytest.mark.exhaustive
+@pytest.mark.slow
 def test_lenet_is_trimmed_in_rounds(trimming, folder):
     few = ("--rounds", 1, "--epochs", 1, "--tune-epochs", 1, "--data-dir", folder, "--out", folder / "made")
-    rows, output = run(trimming, *few)
+    rows, output = run_apart("network_trimming", *few)
     assert [row[:3] for row in rows[:1]] == [["0", "20-50-500-10", "1.00"]]
     assert [cell == "-" for cell in rows[0][4:7]] == [True, False, True]
     widths = [int(width) for width in rows[1][1].split("-")]

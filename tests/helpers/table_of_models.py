@@ -1,4 +1,4 @@
-"""Every small model of the tests of the laws, by name: each is built once in a session."""
+"""Every small model of the tests of the laws, by name: each is built once in a process."""
 
 from functools import cache
 
@@ -12,6 +12,9 @@ TABLES = (
 )  # fmt: skip
 
 
+SMALL_MODELS = {name: build for table in TABLES for name, build in table.items()}
+
+
 @cache
-def small_models() -> dict[str, keras.Model]:
-    return {name: build() for table in TABLES for name, build in table.items()}
+def small_model(name: str) -> keras.Model:
+    return SMALL_MODELS[name]()

@@ -1,5 +1,7 @@
 """What the tests of the examples share."""
 
+import os
+import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -28,5 +30,22 @@ def run(module, *options):
     app.command()(module.main)
     done = testing.CliRunner().invoke(app, [str(option) for option in options], env={"COLUMNS": "120"})
     assert done.exit_code == 0, done.output
-    lines = [line for line in done.output.splitlines() if line.startswith("│")]
-    return [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines], done.output
+    return rows(done.output), done.output
+
+
+def run_apart(name, *options):
+    """What `run` returns, of an example in a process of its own that has the settings of a user.
+
+    Training where oneDNN is forced on corrupts the memory of TensorFlow on processors without AVX-512.
+    """
+    settings = {name: value for name, value in os.environ.items() if name != "TF_ENABLE_ONEDNN_OPTS"}
+    command = [sys.executable, f"{FOLDER}/{name}.py", *map(str, options)]
+    done = subprocess.run(command, env={**settings, "COLUMNS": "120"}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return rows(done.stdout), done.stdout
+
+
+def rows(output):
+    """The rows of the tables in what an example prints, cell by cell."""
+    lines = [line for line in output.splitlines() if line.startswith("│")]
+    return [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines]
