@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
@@ -13,21 +13,22 @@ from toolz import valmap
 from kerassurgery_fn.analysis.channel_flow import Flow
 from kerassurgery_fn.analysis.coupled_groups import Group
 from kerassurgery_fn.analysis.residual_blocks import ResidualBlock
-from kerassurgery_fn.arguments import as_string, meant, shortened
-from kerassurgery_fn.errors import BadScores, BadValue, UnknownGroup
+from kerassurgery_fn.arguments import as_string, shortened
+from kerassurgery_fn.errors import BadScores, BadValue
 from kerassurgery_fn.pruning.channel_scores import Scores
 from kerassurgery_fn.pruning.criterion_registry import Criterion, as_criterion
 from kerassurgery_fn.pruning.group_weights import producers_by_address
+from kerassurgery_fn.pruning.named_scores import NamedScores
 from kerassurgery_fn.pruning.summed_arrays import SummedArrays
 from kerassurgery_fn.values.frozen import FrozenDict
-from kerassurgery_fn.values.tables import ShownAsTable, Table
+from kerassurgery_fn.values.tables import Table
 
 BLOCK_INFLUENCE = "block_influence"
 COSINES = "cosines of blocks"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class BlockScores(ShownAsTable, Mapping[str, float]):
+class BlockScores(NamedScores[float]):
     """The importance of each residual block. Low means that the block can be deleted.
 
     It is a mapping: name of a block -> score. The name of a block is the path of the sum that closes it.
@@ -47,8 +48,7 @@ class BlockScores(ShownAsTable, Mapping[str, float]):
     add_2      2
     """
 
-    scores: Mapping[str, float]
-    criterion: str = "a criterion"
+    unknown = "no block {} has a score"
 
     def __post_init__(self) -> None:
         if not isinstance(self.scores, Mapping) or not all(isinstance(score, Real) for score in self.scores.values()):
@@ -58,25 +58,6 @@ class BlockScores(ShownAsTable, Mapping[str, float]):
             raise BadScores(f"the score of the block {wrong[0]!r} by {self.criterion} is {scores[wrong[0]]}")
         object.__setattr__(self, "scores", FrozenDict(scores))
         object.__setattr__(self, "criterion", as_string(self.criterion, "criterion"))
-
-    def __getitem__(self, name: str) -> float:
-        try:
-            return self.scores[name]
-        except KeyError:
-            raise UnknownGroup(f"no block {shortened(name)} has a score; {meant(name, self.scores)}") from None
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.scores)
-
-    def __len__(self) -> int:
-        return len(self.scores)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, BlockScores):
-            return NotImplemented
-        return self.criterion == other.criterion and dict(self.scores) == dict(other.scores)
-
-    __hash__ = None  # type: ignore[assignment]
 
     def table(self) -> Table:
         """A row for each block."""

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from kerassurgery_fn.arguments import as_string, meant, shortened
-from kerassurgery_fn.errors import BadScores, BadValue, UnknownGroup
+from kerassurgery_fn.arguments import as_string, shortened
+from kerassurgery_fn.errors import BadScores, BadValue
 from kerassurgery_fn.pruning.group_limits import ByGroup
+from kerassurgery_fn.pruning.named_scores import NamedScores
 from kerassurgery_fn.values.frozen import FrozenDict
-from kerassurgery_fn.values.tables import ShownAsTable, Table, spans
+from kerassurgery_fn.values.tables import Table, spans
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Scores(ShownAsTable, Mapping[str, np.ndarray]):
+class Scores(NamedScores[np.ndarray]):
     """The importance of each channel of each coupled group. Low means that the channel can be deleted.
 
     It is a mapping: name of a group -> float64 scores of shape (channels,), read-only, in the order of the group's
@@ -40,8 +41,7 @@ class Scores(ShownAsTable, Mapping[str, np.ndarray]):
     conv_1         2     0.5  1.25        2
     """
 
-    scores: Mapping[str, np.ndarray]
-    criterion: str = "a criterion"
+    unknown = "no group {} has scores"
 
     def __post_init__(self) -> None:
         if not isinstance(self.scores, Mapping):
@@ -50,29 +50,6 @@ class Scores(ShownAsTable, Mapping[str, np.ndarray]):
         refuse_not_finite(arrays, self.criterion)
         object.__setattr__(self, "scores", FrozenDict(arrays))
         object.__setattr__(self, "criterion", as_string(self.criterion, "criterion"))
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        try:
-            return self.scores[name]
-        except KeyError:
-            raise UnknownGroup(f"no group {shortened(name)} has scores; {meant(name, self.scores)}") from None
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.scores)
-
-    def __len__(self) -> int:
-        return len(self.scores)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Scores):
-            return NotImplemented
-        return (
-            self.criterion == other.criterion
-            and self.scores.keys() == other.scores.keys()
-            and all(np.array_equal(values, other.scores[name]) for name, values in self.scores.items())
-        )
-
-    __hash__ = None  # type: ignore[assignment]
 
     def ratios(self, below: float) -> ByGroup:
         """The share of each group's channels with a score below a threshold, for `ratios=` of `plan_pruning`.

@@ -7,9 +7,9 @@ from typing import Any
 
 from kerassurgery_fn.arguments import as_file, shortened, takes
 from kerassurgery_fn.documents.npz_files import entries_of_npz, write_npz
-from kerassurgery_fn.documents.plan_files import MAX_BYTES, dumps, loads
+from kerassurgery_fn.documents.plan_files import MAX_BYTES, dumps, loads, refuse_other_version
 from kerassurgery_fn.documents.safe_files import read_limited, write_atomically
-from kerassurgery_fn.errors import BadDocument, BadValue, UnknownVersion
+from kerassurgery_fn.errors import BadDocument, BadValue
 from kerassurgery_fn.pruning.channel_scores import Scores
 
 FORMAT, VERSION = "kerassurgery_fn scores", 1
@@ -33,12 +33,10 @@ def decode_scores(data: Any) -> Scores:
         BadDocument: the data is not a document of scores.
         UnknownVersion: it has another version.
     """
+    refuse_other_version(data, FORMAT, VERSION, "scores", "$.version")
     match data:
-        case {"format": str(form), "version": version, "criterion": str(criterion), "scores": dict(scores)}:
-            if form == FORMAT and version == VERSION:
-                return _checked(scores, criterion)
-            if form == FORMAT:
-                raise UnknownVersion(f"$.version: this library reads version {VERSION} of scores, not {version}")
+        case {"format": str(form), "criterion": str(criterion), "scores": dict(scores)} if form == FORMAT:
+            return _checked(scores, criterion)
     raise BadDocument(f"$: expected scores, a document with the format {FORMAT!r}, got {shortened(data)}")
 
 
