@@ -81,7 +81,7 @@ def capture(model: keras.Model, *, inputs: Any = None, expand: Any = (), measure
         HiddenState: a layer has state that neither its config nor its weights contain.
     """
     with graph_of(model, inputs, expand) as graph:
-        record = _complete_record(graph, is_recorded=graph is not model, measure=measure)
+        record = complete_record(graph, is_recorded=graph is not model, measure=measure)
         weights = dict(_weights(graph, record))
         return Snapshot(record, weights, training_of(graph, record, weights))
 
@@ -89,12 +89,12 @@ def capture(model: keras.Model, *, inputs: Any = None, expand: Any = (), measure
 def capture_graph(model: keras.Model) -> Snapshot:
     """The snapshot of a model without its compile config, because Keras cannot save every compile config."""
     with uncompiled(model):
-        record = _complete_record(model)
+        record = complete_record(model)
     record.pop("compile_config", None)
     return Snapshot(record, dict(_weights(model, record)))
 
 
-def _complete_record(model: keras.Model, is_recorded: bool = False, measure: tuple[str, ...] = ()) -> dict[str, Any]:
+def complete_record(model: keras.Model, is_recorded: bool = False, measure: tuple[str, ...] = ()) -> dict[str, Any]:
     """The record of a model with the indices of trained weights and the results of measurements. Layers are checked for
     hidden state."""
     record = stable_record(model, is_recorded=is_recorded)

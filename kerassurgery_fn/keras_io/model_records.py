@@ -15,8 +15,8 @@ from kerassurgery_fn.keras_io.hidden_state import with_policy, with_vocabulary
 from kerassurgery_fn.keras_io.model_classes import base_of, keeps_class, overrides_call, warn_of_lost_methods
 from kerassurgery_fn.keras_io.numpy_arguments import has_numpy_scalars, with_operation_configs
 from kerassurgery_fn.keras_io.older_keras import add_missing_fields, with_single_tensors
-from kerassurgery_fn.keras_io.rebuilding import revive, root_cause
 from kerassurgery_fn.keras_io.restoring import restore
+from kerassurgery_fn.keras_io.reviving import revive, root_cause
 from kerassurgery_fn.keras_io.scopes import without_weights
 from kerassurgery_fn.keras_io.sublayers import Functional, is_graph, members_of, operations_of
 from kerassurgery_fn.values.snapshot import Snapshot

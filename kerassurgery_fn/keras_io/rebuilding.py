@@ -9,13 +9,16 @@ import keras
 import numpy as np
 from keras.src.backend.common.stateless_scope import in_stateless_scope
 from keras.src.backend.common.variables import register_uninitialized_variable
-from keras.src.saving.serialization_lib import SafeModeScope, in_safe_mode
+from keras.src.saving.serialization_lib import SafeModeScope
 
-from kerassurgery_fn.arguments import as_flag, as_mapping, as_snapshot, optional, takes
+from kerassurgery_fn.arguments import as_flag, as_mapping, as_model, as_snapshot, optional, takes
 from kerassurgery_fn.errors import BrokenSnapshot
 from kerassurgery_fn.graph import Record
 from kerassurgery_fn.keras_io.optimizer_state import restore_training
 from kerassurgery_fn.keras_io.restoring import restore
+from kerassurgery_fn.keras_io.reused_calls import Live
+from kerassurgery_fn.keras_io.reusing import Revived, live, revive_reusing
+from kerassurgery_fn.keras_io.reviving import is_in_safe_mode, revive, root_cause
 from kerassurgery_fn.keras_io.scopes import without_weights
 from kerassurgery_fn.keras_io.sublayers import layers_of
 from kerassurgery_fn.rules.registry import rule_for
@@ -27,29 +30,40 @@ SetValue = Callable[[keras.Variable, np.ndarray], None]
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-@takes(snapshot=as_snapshot, custom_objects=optional(as_mapping), safe_mode=as_flag, compile=as_flag)
+@takes(
+    snapshot=as_snapshot, custom_objects=optional(as_mapping), safe_mode=as_flag, compile=as_flag,
+    reuse=optional(as_model),
+)  # fmt: skip
 def rebuild(
     snapshot: Snapshot,
     *,
     custom_objects: Mapping[str, Any] | None = None,
     safe_mode: bool = True,
     compile: bool = True,
+    reuse: keras.Model | None = None,
 ) -> keras.Model:
     """A new Keras model with the config and the weights of a snapshot, ready for `predict`, `fit` and `save`.
 
     It is compiled as the captured model was, and its optimizer continues where that optimizer stopped. `save` writes an
     ordinary Keras file.
 
+    With `reuse=model`, only what the snapshot changes is created. All layers of that model whose config, weights and
+    trainable flags are those of the snapshot are taken over: they belong to both models then, so training one of the
+    models changes the weights of the other, and both draw from the same random state. `reuse` pays if a late part of a
+    large model is changed. It computes the same as a model that is created from nothing.
+
     Args:
         snapshot: the model as a value; it is not changed.
         custom_objects: classes and functions by name, as in `keras.models.load_model`.
         safe_mode: whether Python lambdas raise an error, as in `keras.models.load_model`.
         compile: whether to compile the model, as in `keras.models.load_model`.
+        reuse: a live model, such as the one that was captured; its predictions, config and optimizer stay as they are.
 
     Raises:
+        NotAGraph: `reuse` is no model, or a subclassed model.
         BrokenSnapshot: Keras cannot create or compile the model, or the weights do not fit the config.
     """
-    model = _with_weights(snapshot, custom_objects, safe_mode)
+    model = _with_weights(snapshot, custom_objects, safe_mode, None if reuse is None else live(reuse))
     if compile and snapshot.record.get("compile_config"):
         _compile(model, snapshot, custom_objects, safe_mode)
         restore_training(model, snapshot)
@@ -62,8 +76,7 @@ def _compile(model: keras.Model, snapshot: Snapshot, custom_objects: Any, safe_m
     Raises:
         BrokenSnapshot: the compile config has a lambda, or a class or function that Keras does not know.
     """
-    scope = in_safe_mode()
-    is_safe = safe_mode if scope is None else scope  # a SafeModeScope of the caller overrides the argument, as in Keras
+    is_safe = is_in_safe_mode(safe_mode)
     try:
         with keras.saving.custom_object_scope(dict(custom_objects or {})), SafeModeScope(is_safe):
             model.compile_from_config(thaw(snapshot.record["compile_config"]))
@@ -77,7 +90,7 @@ def _compile(model: keras.Model, snapshot: Snapshot, custom_objects: Any, safe_m
         ) from error
 
 
-def _with_weights(snapshot: Snapshot, custom_objects: Any, safe_mode: bool) -> keras.Model:
+def _with_weights(snapshot: Snapshot, custom_objects: Any, safe_mode: bool, source: Live | None) -> keras.Model:
     """The model of a snapshot with its weights, not compiled.
 
     The model is built in a stateless scope, where variables have no values yet. Each variable gets an initializer that
@@ -88,34 +101,40 @@ def _with_weights(snapshot: Snapshot, custom_objects: Any, safe_mode: bool) -> k
     """
     try:
         with without_weights() as variables:
-            model = _revive_and_fill(snapshot, custom_objects, safe_mode, _set_initializer)
+            model, shared = _revive_and_fill(snapshot, custom_objects, safe_mode, source, _set_initializer)
         _initialize(model, variables)
     except BrokenSnapshot:  # the arrays have the wrong shapes, so a second attempt would fail, too
         raise
     except Exception:  # a layer that cannot be built in a stateless scope, or an error of the user's class
         try:
-            model = _revive_and_fill(snapshot, custom_objects, safe_mode, _assign)
+            model, shared = _revive_and_fill(snapshot, custom_objects, safe_mode, source, _assign)
         except Exception as error:
             raise BrokenSnapshot(f"Keras cannot rebuild {snapshot.name!r}: {root_cause(error)}") from error
-    for _, layer, _ in layers_of(model, snapshot.record, ""):
-        if layer.weights and hasattr(layer, "finalize_state"):  # Normalization computes its mean from its weights
+    for path, layer, _ in layers_of(model, snapshot.record, ""):
+        # Normalization computes its mean from its weights.
+        if path not in shared and layer.weights and hasattr(layer, "finalize_state"):
             layer.finalize_state()
     return model
 
 
-def _revive_and_fill(snapshot: Snapshot, custom_objects: Any, safe_mode: bool, set_value: SetValue) -> keras.Model:
-    """The model of a snapshot, with each weight set by `set_value`."""
+def _revive_and_fill(
+    snapshot: Snapshot, custom_objects: Any, safe_mode: bool, source: Live | None, set_value: SetValue
+) -> Revived:
+    """The model of a snapshot, with each weight of a new layer set by `set_value`."""
     # An edit writes () for a layer whose weights are not drawn yet. Keras draws them with the layer's initializers.
     new_layers = {path for path, arrays in snapshot.weights.items() if not arrays}
-    model = revive(snapshot, custom_objects, safe_mode)
+    if source is None:
+        model, shared = revive(snapshot, custom_objects, safe_mode), frozenset[str]()
+    else:
+        model, shared = revive_reusing(snapshot, source, custom_objects, safe_mode)
     restore(model, snapshot.record)
     for path, layer, record in layers_of(model, snapshot.record, ""):
-        if path not in new_layers:
+        if path not in new_layers and path not in shared:
             arrays = snapshot.weights.get(path, ())
             _refuse_other_shapes(path, layer, record, arrays)
             for variable, array in zip(layer.weights, arrays, strict=True):
                 set_value(variable, array)
-    return model
+    return Revived(model, shared)
 
 
 def _initialize(model: keras.Model, variables: Sequence[keras.Variable]) -> None:
@@ -136,40 +155,6 @@ def _initialize(model: keras.Model, variables: Sequence[keras.Variable]) -> None
         except Exception:
             if id(variable) in required:
                 raise
-
-
-def revive(snapshot: Snapshot, custom_objects: Any, safe_mode: bool) -> keras.Model:
-    """The model that Keras creates from a snapshot's record, without the snapshot's weights, not compiled."""
-    record = {key: _with_tuples(thaw(value)) for key, value in snapshot.record.items() if key != "compile_config"}
-    return keras.saving.deserialize_keras_object(record, custom_objects=dict(custom_objects or {}), safe_mode=safe_mode)
-
-
-def _with_tuples(record: Any) -> Any:
-    """A record in which build shapes are tuples, because layers compare these shapes with tuples.
-
-    >>> _with_tuples({"config": {"axes": [1, 2]}, "build_config": {"input_shape": [[None, 8], [None, 4]]}})
-    {'config': {'axes': [1, 2]}, 'build_config': {'input_shape': [(None, 8), (None, 4)]}}
-    """
-    match record:
-        case dict():
-            return {
-                key: _shapes_as_tuples(item) if key == "build_config" else _with_tuples(item)
-                for key, item in record.items()
-            }
-        case list():
-            return [_with_tuples(item) for item in record]
-    return record
-
-
-def _shapes_as_tuples(shapes: Any) -> Any:
-    match shapes:
-        case dict():
-            return {key: _shapes_as_tuples(item) for key, item in shapes.items()}
-        case list() if any(isinstance(item, (list, dict)) for item in shapes):
-            return [_shapes_as_tuples(item) for item in shapes]
-        case list():
-            return tuple(shapes)
-    return shapes
 
 
 class _ArrayInitializer:
@@ -208,11 +193,3 @@ def _rule_to_check(record: Record, shapes: Shapes, arrays: tuple[np.ndarray, ...
     weight = misfits[0] if misfits else "s"
     source = source_of(rule_for(record).channels)
     return f"If an edit caused this, check the axes that the layer's rule states for the weight{weight}: {source}"
-
-
-def root_cause(error: BaseException) -> str:
-    """The first error of a chain, in one line. The later errors, which Keras raises, contain the whole config."""
-    while (cause := error.__cause__ or error.__context__) is not None:
-        error = cause
-    first_line = (str(error).strip().splitlines() or [""])[0]
-    return f"{type(error).__name__}: {first_line[:300]}"

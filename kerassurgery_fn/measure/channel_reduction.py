@@ -11,7 +11,7 @@ from toolz import valmap
 
 from kerassurgery_fn.errors import BadData
 from kerassurgery_fn.graph import Ref, Trace
-from kerassurgery_fn.keras_io.rebuilding import root_cause
+from kerassurgery_fn.keras_io.reviving import root_cause
 from kerassurgery_fn.measure.activation_reductions import HAS_NAN, has_nan
 from kerassurgery_fn.measure.backend_functions import compiled_call
 from kerassurgery_fn.measure.graph_execution import graph_runner

@@ -14,7 +14,7 @@ from kerassurgery_fn.analysis.channel_flow import Flow, analyse
 from kerassurgery_fn.channels import size
 from kerassurgery_fn.errors import BadData, MissingData, SurgeryError
 from kerassurgery_fn.graph import Ref
-from kerassurgery_fn.keras_io.rebuilding import root_cause
+from kerassurgery_fn.keras_io.reviving import root_cause
 from kerassurgery_fn.keras_io.sublayers import layers_of
 from kerassurgery_fn.measure.backend_functions import (
     compiled,

@@ -47,6 +47,7 @@ def subjects_of(model: keras.Model) -> dict[str, Callable[[], object]]:
         "edit, with its analysis": lambda: edit(fresh(snapshot)),
         "rebuild": lambda: rebuild(smaller),
         "rebuild after a cut of the last block": lambda: rebuild(last),
+        "the same with reuse=model": lambda: rebuild(last, reuse=model),
         "clone_model and set_weights": lambda: copied(model),
     }
 
