@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -10,12 +11,20 @@ import numpy as np
 
 from kerassurgery_fn.archive.h5_weights import WeightFile, write_arrays
 from kerassurgery_fn.archive.layer_groups import Arrays
-from kerassurgery_fn.archive.optimizer_variables import SCALE_VARIABLES, Owner, Variable, variables_of
-from kerassurgery_fn.archive.trained_weights import trained_owners
+from kerassurgery_fn.archive.optimizer_variables import (
+    SCALE_VARIABLES,
+    OptimizerVariables,
+    Owner,
+    TrainedWeight,
+    Variable,
+    variables_of,
+)
+from kerassurgery_fn.archive.trained_weights import trained_weights
 from kerassurgery_fn.values.snapshot import Snapshot, Training
 from kerassurgery_fn.values.warning_origin import warn
 
 GROUP, INNER = "optimizer", "optimizer/inner_optimizer"
+NOT_CUT = {"Adafactor": "it has averages over rows and columns of weights, which cannot be cut with the weights"}
 
 
 def read_training(snapshot: Snapshot, weights: WeightFile) -> Training | None:
@@ -25,17 +34,29 @@ def read_training(snapshot: Snapshot, weights: WeightFile) -> Training | None:
     optimizer = _optimizer(snapshot)
     if optimizer is None or not _has_started(values):
         return None
-    owners = trained_owners(snapshot)
-    training = _matched(snapshot, optimizer, owners, values)
+    weights_now = trained_weights(snapshot)
+    training = _matched(snapshot, optimizer, weights_now, values)
     if training is None:  # layers may have been frozen after the optimizer was built
-        training = _matched(snapshot, optimizer, trained_owners(snapshot, include_frozen=True), values)
+        training = _matched(snapshot, optimizer, trained_weights(snapshot, include_frozen=True), values)
     if training is None:
-        warn(
-            f"the state of the optimizer ({optimizer['class_name']}) is not read: its {len(values)} variables are not "
-            "those that the class has for the weights of the model; training starts from zero"
-        )
+        warn(f"the state of the optimizer ({optimizer['class_name']}) is not read: {_why(optimizer, values)}")
         return None
-    return _only(training, {None, *owners})
+    return _only(training, {None, *(weight.owner for weight in weights_now)})
+
+
+def _why(optimizer: Any, values: Arrays) -> str:
+    """Why the state of an optimizer is not read, in words."""
+    if optimizer["class_name"] in NOT_CUT:
+        return f"{NOT_CUT[optimizer['class_name']]}; training starts from zero"
+    if not variables_of(optimizer, []):
+        return (
+            "the class is not known, and a file does not say which variable belongs to which weight; load the file "
+            "with Keras and capture the model, or training starts from zero"
+        )
+    return (
+        f"its {len(values)} variables are not those that the class has for the weights of the model; training starts "
+        "from zero"
+    )
 
 
 def _optimizer(snapshot: Snapshot) -> Any:
@@ -51,10 +72,10 @@ def _has_started(values: Arrays) -> bool:
     return any(value.any() for value in values[: SCALE_VARIABLES + 1] if value.ndim == 0 and value.dtype.kind == "i")
 
 
-def _matched(snapshot: Snapshot, optimizer: Any, owners: Sequence[Owner], values: Arrays) -> Training | None:
+def _matched(snapshot: Snapshot, optimizer: Any, weights: Sequence[TrainedWeight], values: Arrays) -> Training | None:
     """The values with their weights, if they are as many as the optimizer has for these weights, in their shapes."""
-    for variables in variables_of(optimizer, owners):
-        slots = tuple(variable.owner for variable in variables)
+    for variables in variables_of(optimizer, weights):
+        slots = tuple(variable.owner for variable in variables.all)
         if len(slots) == len(values) and all(map(_fits, slots, values, [snapshot] * len(values))):
             return Training(slots, values)
     return None
@@ -78,22 +99,36 @@ def write_training(file: h5py.File, snapshot: Snapshot) -> None:
     optimizer = _optimizer(snapshot)
     if snapshot.training is None or optimizer is None:
         return
-    values, scaled = snapshot.training.values, optimizer["class_name"] == "LossScaleOptimizer"
-    for variables in variables_of(optimizer, trained_owners(snapshot)):
-        if (filled := _filled(snapshot, snapshot.training, variables)) is not None:
-            values, scaled = filled, len(variables) > 4 and not any(v.owner for v in variables[:SCALE_VARIABLES])
-            break
-    write_arrays(file, GROUP, values)
-    if scaled:
-        write_arrays(file, INNER, values[SCALE_VARIABLES:])
+    for variables in variables_of(optimizer, trained_weights(snapshot)):
+        if (values := _filled(snapshot, snapshot.training, variables.all)) is not None:
+            _write_groups(file, GROUP, variables, values)
+            return
+    write_arrays(file, GROUP, snapshot.training.values)
+    if optimizer["class_name"] == "LossScaleOptimizer":
+        write_arrays(file, INNER, snapshot.training.values[SCALE_VARIABLES:])
+
+
+def _write_groups(file: h5py.File, group: str, variables: OptimizerVariables, values: Arrays) -> None:
+    """Writes the values of an optimizer, and those of the optimizers in it once more in groups of their own."""
+    write_arrays(file, group, values)
+    start = len(variables.own)
+    for name, inner in variables.inner:
+        end = start + len(inner.all)
+        _write_groups(file, f"{group}/{name}", inner, values[start:end])
+        start = end
 
 
 def _filled(snapshot: Snapshot, training: Training, variables: Sequence[Variable]) -> Arrays | None:
-    """The values of variables; None if the state has others for a weight, or for no weight."""
-    remaining = {owner: iter(values) for owner, values in training.by_owner().items()}
-    numbers = sum(slot is None for slot in training.slots)
-    if numbers != sum(variable.owner is None for variable in variables):
+    """The values of variables; None if the state has another number of them for a weight, or for no weight.
+
+    A weight that is new has none, and its variables get the values that they start with.
+    """
+    wanted, known = Counter(variable.owner for variable in variables), training.by_owner()
+    if any(owner in wanted and len(values) != wanted[owner] for owner, values in known.items()):
         return None
+    if len(known.get(None, ())) != wanted[None]:
+        return None
+    remaining = {owner: iter(values) for owner, values in known.items()}
     return tuple(_values(snapshot, remaining, variables))
 
 

@@ -1,7 +1,5 @@
 """`read_model` gives what `capture` gives, and Keras loads what `write_model` writes."""
 
-import warnings
-
 import keras
 import numpy as np
 import pytest
@@ -11,6 +9,7 @@ from helpers.law_models import law_models
 from helpers.needs import slow_network
 from helpers.older import IS_OLDER
 from helpers.table_of_models import SMALL_MODELS, small_model
+from helpers.trained_models import trained
 from kerassurgery_fn import capture, rebuild
 from kerassurgery_fn.archive.model_files import read_metadata, read_model, read_weights, write_model, write_weights
 from kerassurgery_fn.errors import BadFile, BrokenSnapshot, NotAGraph
@@ -394,112 +393,3 @@ def test_weights_that_keras_is_still_to_draw(tmp_path):
     with pytest.raises(BrokenSnapshot, match=f"layer '{path}' has no weights yet"):
         write_model(unfinished, tmp_path / "m.keras")
     assert list(tmp_path.iterdir()) == []
-
-
-# --- the state of the optimizer
-
-OPTIMIZERS = {
-    "Adam": lambda: keras.optimizers.Adam(),
-    "amsgrad and averages": lambda: keras.optimizers.Adam(amsgrad=True, use_ema=True),
-    "SGD": lambda: keras.optimizers.SGD(0.1),
-    "momentum": lambda: keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True),
-    "RMSprop": lambda: keras.optimizers.RMSprop(),
-    "centered": lambda: keras.optimizers.RMSprop(momentum=0.5, centered=True),
-    "AdamW on a schedule": lambda: keras.optimizers.AdamW(keras.optimizers.schedules.CosineDecay(0.01, 10)),
-    "Nadam": lambda: keras.optimizers.Nadam(),
-    "Adagrad": lambda: keras.optimizers.Adagrad(),
-    "Adadelta": lambda: keras.optimizers.Adadelta(),
-    "Adamax": lambda: keras.optimizers.Adamax(),
-    "Ftrl": lambda: keras.optimizers.Ftrl(),
-    "Lion": lambda: keras.optimizers.Lion(),
-    "Lamb": lambda: keras.optimizers.Lamb(),
-    "accumulated gradients": lambda: keras.optimizers.Adam(gradient_accumulation_steps=2),
-    "scaled loss": lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam()),
-}
-SELDOM = {"SGD", "Adadelta", "Adamax", "Ftrl", "Lion", "Lamb", "accumulated gradients"}
-X = np.random.default_rng(0).random((8, 6, 6, 3), dtype="float32")
-Y = np.random.default_rng(1).random((8, 2), dtype="float32")
-
-
-def trained(optimizer, frozen=()):
-    x = keras.Input((6, 6, 3))
-    y = L.BatchNormalization(name="norm")(L.Conv2D(3, 3, name="conv")(x))
-    model = keras.Model(x, L.Dense(2, name="dense")(L.Flatten()(y)))
-    for name in frozen:
-        model.get_layer(name).trainable = False
-    model.compile(optimizer, "mse", metrics=["mae"], run_eagerly=True)
-    step(model)
-    return model
-
-
-def step(model):
-    model.fit(X, Y, batch_size=8, shuffle=False, verbose=0)
-    return model.get_weights()
-
-
-def check_next_step(snapshot, path):
-    """The next training step of the file is that of the rebuilt model."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("error", "Skipping variable loading")
-        loaded = check_written(snapshot, path)
-    for a, b in zip(step(loaded), step(rebuild(snapshot)), strict=True):
-        np.testing.assert_array_equal(a, b)
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SELDOM else name for name in OPTIMIZERS]
-)
-def test_training_continues(name, tmp_path):
-    model = trained(OPTIMIZERS[name]())
-    model.save(tmp_path / "model.keras")
-    snapshot = read_model(tmp_path / "model.keras")
-    assert snapshot.training is not None
-    assert snapshot == capture(model)
-    check_next_step(snapshot, tmp_path / "written.keras")
-
-
-def test_training_with_frozen_layers(tmp_path):
-    model = trained("adam", frozen=["conv"])
-    model.save(tmp_path / "model.keras")
-    assert read_model(tmp_path / "model.keras") == capture(model)
-    check_next_step(capture(model), tmp_path / "written.keras")
-
-
-def test_layers_frozen_after_training(tmp_path):
-    model = trained("adam")
-    model.get_layer("conv").trainable = False
-    model.save(tmp_path / "model.keras")
-    snapshot = read_model(tmp_path / "model.keras")
-    assert snapshot == capture(model)
-    check_next_step(snapshot, tmp_path / "written.keras")
-
-
-@pytest.mark.parametrize("name", ["Adam", "Adagrad", "Nadam"])
-def test_new_layers_start_as_the_optimizer_starts_them(name, tmp_path):
-    from kerassurgery_fn import InsertLayer
-
-    snapshot = InsertLayer(L.Dense(2, name="new"), after="dense")(capture(trained(OPTIMIZERS[name]())))
-    snapshot = capture(rebuild(snapshot))
-    assert ("new", 0) in snapshot.training.by_owner()
-    bare = [i for i, slot in enumerate(snapshot.training.slots) if slot is None or slot[0] != "new"]
-    training = type(snapshot.training)(
-        tuple(snapshot.training.slots[i] for i in bare), tuple(snapshot.training.values[i] for i in bare)
-    )
-    write_model(type(snapshot)(snapshot.record, snapshot.weights, training), tmp_path / "model.keras")
-    assert read_model(tmp_path / "model.keras") == snapshot
-
-
-def test_an_optimizer_without_a_step_has_no_state(tmp_path):
-    model = dense_model("m")
-    model.compile("adam", "mse")
-    model.save(tmp_path / "model.keras")
-    assert read_model(tmp_path / "model.keras") == capture(model)
-
-
-@pytest.mark.filterwarnings("ignore:the state of the optimizer .* is not captured")
-def test_the_state_of_adafactor_is_not_read(tmp_path):
-    model = trained(keras.optimizers.Adafactor())
-    model.save(tmp_path / "model.keras")
-    with pytest.warns(UserWarning, match=r"the state of the optimizer \(Adafactor\) is not read"):
-        snapshot = read_model(tmp_path / "model.keras")
-    assert snapshot == capture(model)
