@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from kerassurgery_fn.archive.check_sums import check_sum
 from kerassurgery_fn.archive.file_regions import GrowingWindow, growing_window
+from kerassurgery_fn.archive.known_sums import KnownSums
 
 LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the time of all members, so that equal snapshots give equal bytes
 
@@ -31,11 +32,12 @@ def new_member(archive: zipfile.ZipFile, name: str) -> Iterator[GrowingWindow]:
     info.CRC = info.compress_size = info.file_size = 0
     info.header_offset = file.seek(archive.start_dir)
     file.write(info.FileHeader(zip64=True))
-    with growing_window(file) as window:
+    known = KnownSums()
+    with growing_window(file, known) as window:
         yield window
     region = window.region
     info.file_size = info.compress_size = region.size
-    info.CRC = check_sum(region)
+    info.CRC = check_sum(region, known.pieces)
     file.seek(info.header_offset)
     file.write(info.FileHeader(zip64=True))
     archive.start_dir = file.seek(region.start + region.size)

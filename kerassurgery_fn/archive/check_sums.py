@@ -11,9 +11,12 @@ from __future__ import annotations
 
 import os
 import zlib
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
 from kerassurgery_fn.archive.file_regions import Region
+from kerassurgery_fn.archive.known_sums import Piece
 
 POLYNOMIAL = 0xEDB88320
 ONE, X = 1 << 31, 1 << 30
@@ -22,18 +25,29 @@ PART = 1 << 24  # bytes that are worth a thread
 MAX_THREADS = 4
 
 
-def check_sum(region: Region) -> int:
-    """The CRC-32 of a region."""
-    threads = min(MAX_THREADS, os.cpu_count() or 1, region.size // PART) if hasattr(os, "pread") else 1
+def check_sum(region: Region, known: Sequence[Piece] = ()) -> int:
+    """The CRC-32 of a region. Pieces of which it is known are not read."""
+    total = position = 0
+    for piece in (*known, Piece(region.size, region.size, 0)):
+        between = _sum_of_region(region, position, piece.start)
+        for start, end, part in ((position, piece.start, between), piece):
+            total = combined(total, part, end - start)
+        position = piece.end
+    return total
+
+
+def _sum_of_region(region: Region, start: int, end: int) -> int:
+    """The CRC-32 of a part of a region, of which several threads read a part each if it is large."""
+    threads = min(MAX_THREADS, os.cpu_count() or 1, (end - start) // PART) if hasattr(os, "pread") else 1
     if threads < 2:
-        return _sum_of(region, 0, region.size)
-    bounds = [region.size * index // threads for index in range(threads + 1)]
+        return _sum_of(region, start, end)
+    bounds = [start + (end - start) * index // threads for index in range(threads + 1)]
     region.file.flush()  # the threads read the file past its buffer
     with ThreadPoolExecutor(threads) as pool:
         sums = list(pool.map(_sum_of_descriptor, [region] * threads, bounds, bounds[1:]))
     total = 0
-    for start, end, part in zip(bounds, bounds[1:], sums, strict=False):
-        total = combined(total, part, end - start)
+    for first, last, part in zip(bounds, bounds[1:], sums, strict=False):
+        total = combined(total, part, last - first)
     return total
 
 
@@ -43,7 +57,7 @@ def combined(first: int, second: int, length: int) -> int:
     >>> combined(zlib.crc32(b"one"), zlib.crc32(b"two"), 3) == zlib.crc32(b"onetwo")
     True
     """
-    return _product(_power(8 * length), first) ^ second
+    return _product(_power(8 * length), first) ^ second if length else first
 
 
 def _product(a: int, b: int) -> int:
@@ -58,11 +72,16 @@ def _product(a: int, b: int) -> int:
 
 def _power(exponent: int) -> int:
     """x ** exponent."""
-    result, square = ONE, X
-    while exponent:
-        result = _product(result, square) if exponent & 1 else result
-        square, exponent = _product(square, square), exponent >> 1
+    result = ONE
+    for bit in range(exponent.bit_length()):
+        result = _product(result, _square(bit)) if exponent >> bit & 1 else result
     return result
+
+
+@cache
+def _square(times: int) -> int:
+    """x, squared a number of times."""
+    return X if times == 0 else _product(_square(times - 1), _square(times - 1))
 
 
 def _sum_of(region: Region, start: int, end: int) -> int:

@@ -9,6 +9,7 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
+from kerassurgery_fn.archive.known_sums import KnownSums
 from kerassurgery_fn.errors import BadFile
 from kerassurgery_fn.values.mapped_arrays import map_bytes
 
@@ -78,19 +79,25 @@ class Window(io.RawIOBase):
 
 
 class GrowingWindow(Window):
-    """The end of a file as a file of its own, to write.
+    """The end of a file as a file of its own, to write. `sums` gets the check sums of what is written.
 
     HDF5 calls `write` and `truncate`, and does not get over an exception of theirs, such as that of a full disk or of
     Ctrl-C. So `failure` keeps the first one, nothing is written after it, and `growing_window` raises it at the end.
     """
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: IO[bytes], sums: KnownSums | None = None) -> None:
         super().__init__(Region(file, file.tell(), 0))
         self.failure: BaseException | None = None
+        self._sums = sums
 
     @property
     def region(self) -> Region:
         return self._region
+
+    def check(self) -> None:
+        """Raises what a write has raised."""
+        if self.failure is not None:
+            raise self.failure
 
     def writable(self) -> bool:
         return True
@@ -101,6 +108,8 @@ class GrowingWindow(Window):
             try:
                 self._region.file.seek(self._region.start + self._position)
                 self._region.file.write(view)
+                if self._sums is not None:
+                    self._sums.written(self._position, view)
             except BaseException as error:
                 self.failure = error
         self._position += len(view)
@@ -115,6 +124,8 @@ class GrowingWindow(Window):
             except BaseException as error:
                 self.failure = error
         self._region = self._region._replace(size=size)
+        if self._sums is not None:
+            self._sums.forget(size)
         return size
 
     def _grow(self, size: int) -> None:
@@ -122,13 +133,12 @@ class GrowingWindow(Window):
 
 
 @contextmanager
-def growing_window(file: IO[bytes]) -> Iterator[GrowingWindow]:
+def growing_window(file: IO[bytes], sums: KnownSums | None = None) -> Iterator[GrowingWindow]:
     """A window to write at the end of a file. It raises at the end what a write has raised."""
-    window = GrowingWindow(file)
+    window = GrowingWindow(file, sums)
     try:
         yield window
     except Exception:
         if window.failure is None:
             raise
-    if window.failure is not None:
-        raise window.failure
+    window.check()

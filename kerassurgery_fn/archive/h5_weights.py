@@ -16,13 +16,15 @@ import h5py
 import ml_dtypes
 import numpy as np
 
-from kerassurgery_fn.archive.file_regions import Region, Window
+from kerassurgery_fn.archive.file_regions import GrowingWindow, Region, Window
 from kerassurgery_fn.archive.layer_groups import Arrays
 from kerassurgery_fn.errors import BadFile
 from kerassurgery_fn.values.mapped_arrays import BLOCK, blocks, is_read_lazily
+from kerassurgery_fn.values.scratch import Scratch
 
 MAX_RATIO = 100  # of the bytes of an array to its bytes in the file
 RATIO_FLOOR = 1 << 26  # bytes; smaller arrays may have any ratio
+LARGE = 1 << 16  # bytes; smaller arrays are written by HDF5
 Item = TypeVar("Item")
 Load = Callable[[int, int], np.ndarray]  # offset, number of bytes -> the bytes
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
@@ -145,16 +147,37 @@ def _content(dataset: h5py.Dataset, load: Load) -> np.ndarray:
     return load(offset, count).view(dataset.dtype).reshape(dataset.shape)
 
 
-def write_arrays(file: h5py.File, group: str, arrays: Sequence[np.ndarray]) -> None:
-    """Writes the arrays of a group, block by block: an array that stays in a file takes the memory of a few blocks."""
-    written = file.require_group(f"{group}/vars")
-    for index, array in enumerate(arrays):
-        dataset = written.create_dataset(str(index), array.shape, array.dtype)
-        parts = blocks(array)
-        for place, block in read_ahead(parts) if is_read_lazily(array) and array.nbytes > BLOCK else parts:
-            dataset[place] = block
-        if array.dtype == BFLOAT16:
-            dataset.attrs["dtype"] = "bfloat16"
+class WeightWriter:
+    """A new weight file. An array that stays in another file takes the memory of a few blocks while it is written."""
+
+    def __init__(self, file: h5py.File, window: GrowingWindow) -> None:
+        self.file, self._window, self._scratches = file, window, (Scratch(), Scratch())
+        self._at_once = h5py.h5p.create(h5py.h5p.DATASET_CREATE)  # a dataset has its place when it is created
+        self._at_once.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+        self._at_once.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+
+    def write(self, group: str, arrays: Sequence[np.ndarray]) -> None:
+        """Writes the numbered arrays of a group."""
+        written = self.file.require_group(f"{group}/vars")
+        for index, array in enumerate(arrays):
+            if array.nbytes < LARGE:
+                dataset = written.create_dataset(str(index), data=np.asarray(array))
+            else:
+                dataset = written.create_dataset(str(index), array.shape, array.dtype, dcpl=self._at_once)
+                self._write_content(dataset.id.get_offset(), array)
+            if array.dtype == BFLOAT16:
+                dataset.attrs["dtype"] = "bfloat16"
+
+    def _write_content(self, offset: int, array: np.ndarray) -> None:
+        """Writes an array to its place in the file, block by block. HDF5 need not see the content.
+
+        A thread reads the next block while one is written, each in a scratch of its own.
+        """
+        parts = blocks(array, self._scratches)
+        self._window.seek(offset)
+        for _, block in read_ahead(parts) if is_read_lazily(array) and array.nbytes > BLOCK else parts:
+            self._window.write(np.ascontiguousarray(block).reshape(-1).view(np.uint8).data)
+            self._window.check()
 
 
 def read_ahead(items: Iterator[Item]) -> Iterator[Item]:

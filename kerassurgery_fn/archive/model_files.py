@@ -17,7 +17,7 @@ from kerassurgery_fn import __version__
 from kerassurgery_fn.archive.archive_members import CONFIG, METADATA, WEIGHTS
 from kerassurgery_fn.archive.archive_writing import new_member, write_text
 from kerassurgery_fn.archive.file_regions import growing_window
-from kerassurgery_fn.archive.h5_weights import WeightFile, open_weights
+from kerassurgery_fn.archive.h5_weights import WeightFile, WeightWriter, open_weights
 from kerassurgery_fn.archive.json_limits import parse_json
 from kerassurgery_fn.archive.model_sources import open_members, open_weight_file
 from kerassurgery_fn.archive.saved_config import to_record
@@ -149,7 +149,7 @@ def write_model(
             for name, text in texts.items():
                 write_text(archive, name, text)
             with new_member(archive, WEIGHTS) as member, h5py.File(member, "w") as file:
-                _write_state(file, snapshot)
+                _write_state(WeightWriter(file, member), snapshot)
 
     write_with(target, write)
 
@@ -171,20 +171,20 @@ def write_weights(snapshot: Snapshot, path: Path_, *, overwrite: bool = False) -
         with (
             temporary.open("w+b") as whole, growing_window(whole) as window, h5py.File(window, "w") as file,
         ):  # fmt: skip
-            _write_state(file, snapshot)
+            _write_state(WeightWriter(file, window), snapshot)
 
     write_with(_target(Path(path), overwrite, ".weights.h5"), write)
 
 
-def _write_state(file: h5py.File, snapshot: Snapshot) -> None:
+def _write_state(writer: WeightWriter, snapshot: Snapshot) -> None:
     """Writes the weights and the state of the optimizer.
 
     Raises:
         BrokenSnapshot: the config has values that Keras does not write.
     """
     try:
-        write_layers(file, snapshot)
-        write_training(file, snapshot)
+        write_layers(writer, snapshot)
+        write_training(writer, snapshot)
     except SurgeryError:
         raise
     except (LookupError, TypeError, ValueError, AttributeError) as error:

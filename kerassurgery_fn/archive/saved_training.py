@@ -6,10 +6,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import h5py
 import numpy as np
 
-from kerassurgery_fn.archive.h5_weights import WeightFile, write_arrays
+from kerassurgery_fn.archive.h5_weights import WeightFile, WeightWriter
 from kerassurgery_fn.archive.layer_groups import Arrays
 from kerassurgery_fn.archive.optimizer_variables import (
     SCALE_VARIABLES,
@@ -90,7 +89,7 @@ def _only(training: Training, kept: set[Owner | None]) -> Training:
     return Training(tuple(slot for slot, _ in pairs), tuple(value for _, value in pairs))
 
 
-def write_training(file: h5py.File, snapshot: Snapshot) -> None:
+def write_training(writer: WeightWriter, snapshot: Snapshot) -> None:
     """Writes the state of the optimizer, with the variables that Keras will have for the trained weights.
 
     The variables of new weights get the values that they start with. For optimizers that are not known, the values are
@@ -101,20 +100,20 @@ def write_training(file: h5py.File, snapshot: Snapshot) -> None:
         return
     for variables in variables_of(optimizer, trained_weights(snapshot)):
         if (values := _filled(snapshot, snapshot.training, variables.all)) is not None:
-            _write_groups(file, GROUP, variables, values)
+            _write_groups(writer, GROUP, variables, values)
             return
-    write_arrays(file, GROUP, snapshot.training.values)
+    writer.write(GROUP, snapshot.training.values)
     if optimizer["class_name"] == "LossScaleOptimizer":
-        write_arrays(file, INNER, snapshot.training.values[SCALE_VARIABLES:])
+        writer.write(INNER, snapshot.training.values[SCALE_VARIABLES:])
 
 
-def _write_groups(file: h5py.File, group: str, variables: OptimizerVariables, values: Arrays) -> None:
+def _write_groups(writer: WeightWriter, group: str, variables: OptimizerVariables, values: Arrays) -> None:
     """Writes the values of an optimizer, and those of the optimizers in it once more in groups of their own."""
-    write_arrays(file, group, values)
+    writer.write(group, values)
     start = len(variables.own)
     for name, inner in variables.inner:
         end = start + len(inner.all)
-        _write_groups(file, f"{group}/{name}", inner, values[start:end])
+        _write_groups(writer, f"{group}/{name}", inner, values[start:end])
         start = end
 
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import h5py
-
 from kerassurgery_fn.archive.adapted_layers import from_saved, to_saved
 from kerassurgery_fn.archive.archive_members import ASSETS, Members
 from kerassurgery_fn.archive.folder_members import FolderMembers
-from kerassurgery_fn.archive.h5_weights import WeightFile, write_arrays
+from kerassurgery_fn.archive.h5_weights import WeightFile, WeightWriter
 from kerassurgery_fn.archive.layer_groups import Arrays, LayerGroup, groups_of_members, layer_groups, split_arrays
 from kerassurgery_fn.archive.saved_vocabularies import has_vocabulary, lookup_groups, saved_idf_weights, with_vocabulary
 from kerassurgery_fn.errors import BadFile, BrokenSnapshot
@@ -80,7 +78,7 @@ def add_vocabularies(record: Any, members: Members | FolderMembers, weights: Wei
         layer.record["config"] = config  # type: ignore[index]
 
 
-def write_layers(file: h5py.File, snapshot: Snapshot) -> None:
+def write_layers(writer: WeightWriter, snapshot: Snapshot) -> None:
     """Writes the arrays of all layers of a snapshot, and the names of layers as Keras does.
 
     Raises:
@@ -89,14 +87,14 @@ def write_layers(file: h5py.File, snapshot: Snapshot) -> None:
     written = set()
     for layer in layer_groups(snapshot.record):
         written.add(layer.path)
-        _write_layer(file, layer, snapshot)
+        _write_layer(writer, layer, snapshot)
     for group, record in groups_of_members(snapshot.record):
-        file.require_group(f"{group}/vars".lstrip("/")).attrs["name"] = name_of(record)
+        writer.file.require_group(f"{group}/vars".lstrip("/")).attrs["name"] = name_of(record)
     if unknown := snapshot.weights.keys() - written:
         raise BrokenSnapshot(f"the snapshot has weights of {min(unknown)!r}, and its config has no such layer")
 
 
-def _write_layer(file: h5py.File, layer: LayerGroup, snapshot: Snapshot) -> None:
+def _write_layer(writer: WeightWriter, layer: LayerGroup, snapshot: Snapshot) -> None:
     arrays = snapshot.weights.get(layer.path)
     if arrays == ():
         raise BrokenSnapshot(
@@ -104,7 +102,7 @@ def _write_layer(file: h5py.File, layer: LayerGroup, snapshot: Snapshot) -> None
         )
     for part, part_arrays in split_arrays(layer, arrays) if arrays else ():
         if part_arrays:
-            write_arrays(file, part.group, to_saved(part, part_arrays))
+            writer.write(part.group, to_saved(part, part_arrays))
     if has_vocabulary(layer.record) and (idf_weights := saved_idf_weights(layer.record)) is not None:
         for group in lookup_groups(layer):
-            file[f"{group}/{IDF_WEIGHTS}"] = idf_weights
+            writer.file[f"{group}/{IDF_WEIGHTS}"] = idf_weights

@@ -11,16 +11,20 @@ from __future__ import annotations
 import math
 import mmap
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import cycle, pairwise
 from typing import IO, Any
 
 import numpy as np
 from toolz import pipe
 
+from kerassurgery_fn.values.scratch import Scratch
+
 Step = Callable[[np.ndarray], np.ndarray]
 BLOCK = 1 << 20  # bytes that are read at once
 SMALL = 1 << 14  # bytes; smaller arrays are read at once
 SPARSE = 4  # times the rows that are used may be read
+SEEK = 1 << 14  # bytes that are read in the time of another call
 
 
 class Descriptor:
@@ -61,16 +65,26 @@ def is_read_lazily(array: np.ndarray) -> bool:
     return mapping_of(array) is not None
 
 
-def read_file(array: np.ndarray) -> np.ndarray:
+def read_file(array: np.ndarray, scratch: Scratch | None = None) -> np.ndarray:
     """A copy of a part of a mapped array. Where that is possible, it is read from the file and not through the mapping:
     pages of a mapping come one by one, and stay in memory."""
+    place = _place_in_file(array)
+    if place is None:
+        return array
+    copy = (scratch or Scratch()).array("file", array.shape, array.dtype)
+    return copy if os.preadv(place[0], [_bytes_of(copy)], place[1]) == copy.nbytes else array
+
+
+def _place_in_file(array: np.ndarray) -> tuple[int, int] | None:
+    """The descriptor of the file of a mapped array, and its position there; None if it cannot be read from the file."""
     mapping = mapping_of(array)
     if mapping is None or not hasattr(os, "preadv") or not array.flags.c_contiguous or not array.size:
-        return array
-    copy = np.empty(array.shape, array.dtype)
-    position = mapping.offset + _address(array) - _address(mapping)
-    count = os.preadv(mapping.descriptor.number, [copy.reshape(-1).view(np.uint8).data], position)
-    return copy if count == array.nbytes else array
+        return None
+    return mapping.descriptor.number, mapping.offset + _address(array) - _address(mapping)
+
+
+def _bytes_of(array: np.ndarray) -> memoryview:
+    return array.reshape(-1).view(np.uint8).data
 
 
 def release(array: np.ndarray) -> None:
@@ -123,18 +137,19 @@ def _selected(array: Any) -> SelectedArray | None:
     return SelectedArray(array, (None,) * array.ndim) if is_large else None
 
 
-def blocks(array: np.ndarray) -> Iterator[tuple[tuple[Any, ...], np.ndarray]]:
+def blocks(array: np.ndarray, scratches: Sequence[Scratch] = ()) -> Iterator[tuple[tuple[Any, ...], np.ndarray]]:
     """The place and the content of each block of an array, in the order of the elements, about a megabyte each.
 
-    A mapped array is read from its file, so that it takes the memory of a few blocks.
+    A mapped array is read from its file, so that it takes the memory of a few blocks. A block is in the memory of a
+    scratch, and is overwritten by the next block that takes its turn in it.
 
     >>> [(place, block.shape) for place, block in blocks(np.zeros((2, 512, 1024), np.float32))]
     [((0, slice(0, 256, None)), (256, 1024)), ((0, slice(256, 512, None)), (256, 1024)),
      ((1, slice(0, 256, None)), (256, 1024)), ((1, slice(256, 512, None)), (256, 1024))]
     """
     selected = _selected(array)
-    for place in places(array.shape, array.dtype.itemsize):
-        yield place, array[place] if selected is None else selected.read(place)
+    for place, scratch in zip(places(array.shape, array.dtype.itemsize), cycle(scratches or [Scratch()]), strict=False):
+        yield place, array[place] if selected is None else selected.read(place, scratch)
     release(array)
 
 
@@ -190,14 +205,14 @@ class SelectedArray(np.lib.mixins.NDArrayOperatorsMixin):
         new = positions if old is None else old[positions]
         return SelectedArray(self.source, (*self.positions[:axis], new, *self.positions[axis + 1 :]), self.steps)
 
-    def read(self, place: tuple[Any, ...]) -> np.ndarray:
+    def read(self, place: tuple[Any, ...], scratch: Scratch) -> np.ndarray:
         """The elements of a block, as `places` has them: numbers for leading axes, then a slice."""
         *leading, part = place
         numbers = [n if p is None else p[n] for n, p in zip(leading, self.positions, strict=False)]
         source, (rows, *others) = self.source[tuple(numbers)], self.positions[len(numbers) :]
-        block = read_file(source[part]) if rows is None else _rows(source, rows[part])
+        block = read_file(source[part], scratch) if rows is None else _rows(source, rows[part], scratch)
         for axis, positions in enumerate(others, start=1):
-            block = block if positions is None else np.take(block, positions, axis=axis)
+            block = block if positions is None else _taken(block, positions, axis, scratch)
         return pipe(block, *self.steps)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
@@ -238,12 +253,35 @@ class SelectedArray(np.lib.mixins.NDArrayOperatorsMixin):
     __hash__ = None  # type: ignore[assignment]
 
 
-def _rows(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Rows of a mapped array: those between the first and the last are read, if not too many of them are left out."""
-    start, end = rows.min(), rows.max() + 1
-    if end - start > SPARSE * len(rows):
-        return np.take(array, rows, axis=0)
-    return np.take(read_file(array[start:end]), rows - start, axis=0)
+def _rows(array: np.ndarray, rows: np.ndarray, scratch: Scratch) -> np.ndarray:
+    """Rows of a mapped array, read run by run, or with the rows between them if that is less work."""
+    row, runs, place = array[:1].nbytes, _runs(rows), _place_in_file(array)
+    needed, start, end = row * len(rows), rows.min(), rows.max() + 1
+    if row * (end - start) <= min(SPARSE * needed, needed + SEEK * len(runs)):
+        return _taken(read_file(array[start:end], scratch), rows - start, 0, scratch)
+    if place is None or needed < mmap.PAGESIZE * len(runs):
+        return _taken(array, rows, 0, scratch)
+    copy = scratch.array(0, (len(rows), *array.shape[1:]), array.dtype)
+    content, read = _bytes_of(copy), 0
+    for first, last in runs:
+        read += os.preadv(place[0], [content[row * first : row * last]], place[1] + row * int(rows[first]))
+    return copy if read == needed else _taken(array, rows, 0, scratch)
+
+
+def _runs(rows: np.ndarray) -> list[tuple[int, int]]:
+    """The first and the last index of each run of consecutive rows.
+
+    >>> _runs(np.array([4, 5, 6, 9, 2]))
+    [(0, 3), (3, 4), (4, 5)]
+    """
+    bounds = [0, *(np.flatnonzero(np.diff(rows) != 1) + 1).tolist(), len(rows)]
+    return list(pairwise(bounds))
+
+
+def _taken(array: np.ndarray, positions: np.ndarray, axis: int, scratch: Scratch) -> np.ndarray:
+    """Positions along an axis, which are known to be there: NumPy then writes into the memory of the scratch itself."""
+    shape = (*array.shape[:axis], len(positions), *array.shape[axis + 1 :])
+    return np.take(array, positions, axis=axis, out=scratch.array(axis, shape, array.dtype), mode="clip")
 
 
 _READ_ONLY = np.frombuffer(b"", np.uint8)

@@ -505,7 +505,8 @@ def test_a_write_that_fails_within_the_weights(name, writes, error, tmp_path, mo
     model, write = snapshot(RECORD, WEIGHTS_OF_M), {"m.keras": write_model, "m.weights.h5": write_weights}[name]
     write(model, path := tmp_path / name)
     before, start = path.read_bytes(), GrowingWindow.__init__
-    monkeypatch.setattr(GrowingWindow, "__init__", lambda window, file: start(window, FullDisk(file, writes, error)))
+    on_full_disk = lambda window, file, *sums: start(window, FullDisk(file, writes, error), *sums)  # noqa: E731
+    monkeypatch.setattr(GrowingWindow, "__init__", on_full_disk)
     with pytest.raises((KeyboardInterrupt, BadFile), match=r"cannot be written: No space left on device|^$"):
         write(model, path, overwrite=True)
     assert (path.read_bytes(), list(tmp_path.iterdir())) == (before, [path])

@@ -1,6 +1,7 @@
 """Arrays that stay in a file, and selections of them: equal to what NumPy makes of the array in memory."""
 
 import copy
+import os
 import pickle
 from itertools import product
 
@@ -19,9 +20,10 @@ from kerassurgery_fn.values.mapped_arrays import (
     release,
     take,
 )
+from kerassurgery_fn.values.scratch import Scratch
 from kerassurgery_fn.values.snapshot import Snapshot, same_arrays
 
-SHAPES = [(5000,), (80, 70), (3, 3, 30, 20), (1, 1, 100, 50), (3, 1, 1, 1, 1500)]
+SHAPES = [(5000,), (80, 70), (3, 3, 30, 20), (1, 1, 100, 50), (3, 1, 1, 1, 1500), (40, 3000)]
 
 
 def mapped(array, folder, before=b"head"):
@@ -136,6 +138,32 @@ def test_memory_is_given_back_and_read_again(arrays):
         before = np.array(array)
         release(array)
         np.testing.assert_array_equal(array, before)
+
+
+def test_rows_far_apart_are_read_one_by_one(tmp_path, monkeypatch):
+    """The rows between them are not read, and the mapping is not used."""
+    wanted = np.random.default_rng(0).standard_normal((64, 2048)).astype(np.float32)
+    selected = take(mapped(wanted, tmp_path), rows := np.array([3, 4, 40, 9, 63]), 0)
+    read, preadv = [], os.preadv
+
+    def counted(descriptor, buffers, position):
+        read.append(sum(buffer.nbytes for buffer in buffers))
+        return preadv(descriptor, buffers, position)
+
+    monkeypatch.setattr(os, "preadv", counted)
+    np.testing.assert_array_equal(np.asarray(selected), wanted[rows])
+    assert read == [2 * 8192, 8192, 8192, 8192]
+
+
+def test_blocks_take_turns_in_the_memory_of_scratches(arrays, monkeypatch):
+    monkeypatch.setattr(mapped_arrays, "BLOCK", 4000)
+    wanted, in_file = arrays
+    selected, scratches = take(in_file, np.arange(wanted.shape[0]), 0), (Scratch(), Scratch())
+    before = None
+    for place, block in blocks(selected, scratches):
+        np.testing.assert_array_equal(block, wanted[place])
+        assert before is None or not np.shares_memory(block, before)
+        before = block
 
 
 def test_views_of_a_mapped_array(arrays):
