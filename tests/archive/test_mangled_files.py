@@ -17,11 +17,16 @@ import numpy as np
 import pytest
 
 from helpers.records import call, functional, layer, numbers, sequential, snapshot
-from kerassurgery_fn.archive.archive_members import CONFIG, WEIGHTS
+from kerassurgery_fn import DeleteChannels, groups
+from kerassurgery_fn.archive.archive_members import ASSETS, CONFIG, WEIGHTS
 from kerassurgery_fn.archive.file_checks import ERROR, find_problems
 from kerassurgery_fn.archive.model_files import read_model, write_model
+from kerassurgery_fn.archive.optimizer_variables import variables_of
+from kerassurgery_fn.archive.trained_weights import trained_weights
 from kerassurgery_fn.errors import SurgeryError
+from kerassurgery_fn.report import tables_of
 from kerassurgery_fn.rules.strictness import strict_rules
+from kerassurgery_fn.values.snapshot import Training
 
 CASES = 150
 VALUES = [
@@ -56,6 +61,60 @@ def of_layers():
         "c": (numbers(4, 2), numbers(2), numbers(4, 1), numbers(1, 2)),
     }
     return snapshot({**record, "compile_config": {"optimizer": optimizer, "loss": "mse"}}, weights)
+
+
+def with_training():
+    """Optimizers for different layers that have made a step, and a vocabulary."""
+    options = {"vocabulary": ["one", "two", "three"], "output_mode": "int", "num_oov_indices": 1, "mask_token": None}
+    record = functional(
+        "t",
+        {"x": (None, 5)},
+        call(layer("StringLookup", "lookup", **options), "x", out=(None, 5)),
+        call(layer("Embedding", "words", input_dim=4, output_dim=6), "lookup"),
+        call(layer("Dense", "a", units=6), "words"),
+        call(layer("BatchNormalization", "norm"), "a"),
+        call(layer("Dense", "b", units=2), "norm"),
+        outputs="b",
+    )
+    muon = {
+        "module": "keras.optimizers",
+        "class_name": "Muon",
+        "config": {"learning_rate": 0.1, "exclude_layers": ["b"]},
+    }
+    adam = {"module": "keras.optimizers", "class_name": "Adam", "config": {"learning_rate": 0.1, "use_ema": True}}
+    chosen = {"class_name": "OptimizerMap", "config": {"default_optimizer": muon, "optimizer_map": {"a/.*": adam}}}
+    optimizer = {"module": "keras.optimizers", "class_name": "MultiOptimizer", "config": {"optimizer_map": chosen}}
+    model = snapshot(
+        {**record, "compile_config": {"optimizer": optimizer, "loss": "mse"}},
+        {"words": (numbers(4, 6),), "a": (numbers(6, 6), numbers(6)), "norm": (numbers(6),) * 4,
+         "b": (numbers(6, 2), numbers(2))},
+    )  # fmt: skip
+    slots = [variable.owner for variable in variables_of(optimizer, trained_weights(model))[0].all]
+    values = [np.array(3) if owner is None else model.weights[owner[0]][owner[1]] + 1 for owner in slots]
+    return type(model)(model.record, model.weights, Training(tuple(slots), tuple(values)))
+
+
+def with_asset(content):
+    """The archive with the vocabulary of a lookup layer as an asset, as Keras writes it."""
+    members = members_of(content)
+    config = json.loads(members[CONFIG])
+    lookup = next(layer for layer in config["config"]["layers"] if layer["class_name"] == "StringLookup")
+    tokens, lookup["config"]["vocabulary"] = lookup["config"]["vocabulary"], None
+    asset = "\n".join(["[UNK]", *tokens])
+    return archive_of({**members, CONFIG: json.dumps(config), f"{ASSETS}/layers/string_lookup/vocabulary.txt": asset})
+
+
+def members_of(content):
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def archive_of(members):
+    result = io.BytesIO()
+    with zipfile.ZipFile(result, "w") as archive:
+        for name, member in members.items():
+            archive.writestr(name, member)
+    return result.getvalue()
 
 
 def places(tree, place=()):
@@ -119,9 +178,8 @@ def mangled_weights(content, random):
 
 
 def mangled_archive(content, random):
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        members = {name: archive.read(name) for name in archive.namelist()}
-    match random.randrange(4):
+    members = members_of(content)
+    match random.randrange(5):
         case 0:
             members[CONFIG] = mangled_json(members[CONFIG], random)
         case 1:
@@ -129,21 +187,22 @@ def mangled_archive(content, random):
         case 2:
             members[WEIGHTS] = mangled_weights(members[WEIGHTS], random)
         case 3:
+            name = random.choice(list(members))
+            members[name] = mangled_bytes(members[name], random)
+        case 4:
             return mangled_bytes(content, random)
-    result = io.BytesIO()
-    with zipfile.ZipFile(result, "w") as archive:
-        for name, member in members.items():
-            archive.writestr(name, member)
-    return result.getvalue()
+    return archive_of(members)
 
 
 @pytest.mark.filterwarnings("ignore:the state of the optimizer")
 def test_mangled_files(tmp_path, request):
     contents = []
-    for model in (plain(), of_layers()):
+    for model in (plain(), of_layers(), with_training()):
         write_model(model, tmp_path / "m.keras", overwrite=True)
-        assert read_model(tmp_path / "m.keras").weights.keys() == model.weights.keys()
+        found = read_model(tmp_path / "m.keras")
+        assert (found.weights.keys(), found.training) == (model.weights.keys(), model.training)
         contents.append((tmp_path / "m.keras").read_bytes())
+    contents.append(with_asset(contents[-1]))
     minutes, first = (request.config.getoption(f"--random-{name}") for name in ("minutes", "seed"))
     end, outcomes = time.process_time() + 60 * minutes, {}
     for seed in count(first):
@@ -160,13 +219,16 @@ def test_mangled_files(tmp_path, request):
 
 
 def outcome_of(path, seed):
-    """The error of reading a file and writing it again, or `read` if there is none. Odd seeds read lazily."""
+    """The error of reading, describing, cutting and writing a file, or `read`. Odd seeds read lazily."""
     try:
         with strict_rules(False):
             problems = find_problems(str(path))
             assert not any("\n" in problem.message for problem in problems)
             model = model_of(path, seed, problems)
             write_model(model, path.with_name("again.keras"), overwrite=True)
+            assert [*map(str, tables_of(model)), str(groups(model))]
+            hidden = {name: [0] for name in ("a", "inner/d") if name in model.weights}
+            write_model(DeleteChannels(hidden)(model), path.with_name("again.keras"), overwrite=True)
     except SurgeryError as error:
         refusal = error
     except Exception as error:

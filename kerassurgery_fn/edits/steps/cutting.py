@@ -23,7 +23,7 @@ from toolz import merge
 
 from kerassurgery_fn.analysis.channel_flow import Flow
 from kerassurgery_fn.channels import Axis, has_ids
-from kerassurgery_fn.graph import map_leaves
+from kerassurgery_fn.graph import Record, map_leaves
 from kerassurgery_fn.rules.layer import Tensor, Weight
 from kerassurgery_fn.values.frozen import Location, get_in, set_all
 from kerassurgery_fn.values.gathering import gather
@@ -134,8 +134,16 @@ def recounted(snapshot: Snapshot, flow: Flow, keep: Sources) -> dict[Location, A
     for place, built in flow.builds.items():
         for inner, axes in built.items():
             shapes |= reshaped((*place, *inner), axes, keep)
-    stated = {place: n for place, n in shapes.items() if get_in(snapshot.record, place) is not None}
+    stated = {place: n for place, n in shapes.items() if _is_stated(snapshot.record, place)}
     return {**changes, **copied_constants(snapshot, flow, keep), **stated}
+
+
+def _is_stated(record: Record, place: Location) -> bool:
+    """Whether a record has a size at a place. The record of a file may have anything there."""
+    try:
+        return get_in(record, place) is not None
+    except (LookupError, TypeError):
+        return False
 
 
 def copied_constants(snapshot: Snapshot, flow: Flow, keep: Sources) -> dict[Location, Any]:
@@ -160,6 +168,6 @@ def reshaped(place: Location, axes: Any, keep: Sources) -> dict[Location, Any]:
         return merge(reshaped((*place, key), tensor, keep) for key, tensor in inner)
     return {
         (*place, i): len(kept)
-        for i, axis in enumerate(axes or ())
+        for i, axis in enumerate(axes if isinstance(axes, tuple) else ())
         if has_ids(axis) and (kept := keep(axis)) is not None
     }
