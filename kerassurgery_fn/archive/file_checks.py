@@ -13,6 +13,7 @@ import numpy as np
 
 from kerassurgery_fn.analysis.channel_flow import analyse
 from kerassurgery_fn.archive.archive_members import CONFIG, METADATA, WEIGHTS
+from kerassurgery_fn.archive.custom_groups import add_weight_groups
 from kerassurgery_fn.archive.h5_weights import WeightFile, open_weights
 from kerassurgery_fn.archive.json_limits import parse_json
 from kerassurgery_fn.archive.layer_groups import Arrays, LayerGroup, layer_groups
@@ -76,6 +77,8 @@ def _of_members(members: Any) -> Iterator[Problem]:
     try:
         with members.open(WEIGHTS, check=False) as region, open_weights([region], WEIGHTS, lazy=True) as weights:
             add_vocabularies(record, members, weights)
+            add_weight_groups(record, weights)
+            add_weight_groups(config, weights)
             yield from _of_weights(record, config, weights)
     except (SurgeryError, *AT_FAULT) as error:
         yield Problem(ERROR, WEIGHTS, _line(error))

@@ -68,14 +68,33 @@ class WeightFile:
     def has(self, name: str) -> bool:
         return next(self._found(name), None) is not None
 
-    def has_arrays(self, group: str) -> bool:
-        """Whether a group has arrays, at any depth."""
-        return bool(self._names(f"{group}/vars")) or bool(self.subgroups(group))
+    def counts(self, group: str) -> dict[str, int]:
+        """The number of arrays in a group, and in the groups below it, by the rest of their names. A group without
+        arrays is left out, and one that is in several places is only found once."""
+        counts: dict[str, int] = {}
+        for file, _ in self._files:
+            if isinstance(found := self._find(file, group), h5py.Group):
+                with self._readable(group):
+                    self._count(found, group, "", counts, set())
+        return counts
+
+    def _count(self, found: h5py.Group, name: str, rest: str, counts: dict[str, int], seen: set[int]) -> None:
+        address = h5py.h5o.get_info(found.id).addr
+        if address in seen or name.count("/") > MAX_GROUPS:
+            return
+        seen.add(address)
+        for part in found:
+            inner = self._find(found, part)
+            if part == "vars":
+                counts[rest] = counts.get(rest, 0) + (len(inner) if isinstance(inner, h5py.Group) else 1)
+            elif isinstance(inner, h5py.Group):
+                self._count(inner, f"{name}/{part}", f"{rest}/{part}".lstrip("/"), counts, seen)
+        if not counts.get(rest, 1):
+            del counts[rest]
 
     def subgroups(self, group: str) -> list[str]:
         """The names of the groups of sublayers in a group that have arrays, at any depth."""
-        names = [name for name in self._names(group) if name != "vars"]
-        return [name for name in names if group.count("/") < MAX_GROUPS and self.has_arrays(f"{group}/{name}")]
+        return list(dict.fromkeys(rest.partition("/")[0] for rest in self.counts(group) if rest))
 
     def _names(self, group: str) -> list[str]:
         names: dict[str, None] = {}

@@ -10,13 +10,13 @@ Operations have no group, and an input layer has one in a Functional model only.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from kerassurgery_fn.errors import BrokenSnapshot
-from kerassurgery_fn.graph import Record, is_functional, is_input, join_path, model_in, name_of
+from kerassurgery_fn.graph import WEIGHT_GROUPS, Record, is_functional, is_input, join_path, model_in, name_of
 from kerassurgery_fn.rules.registry import is_operation
 from kerassurgery_fn.rules.weight_groups import WeightGroups, unique_names, weight_groups
 
@@ -83,8 +83,11 @@ def split_arrays(layer: LayerGroup, arrays: Arrays) -> Iterator[tuple[LayerGroup
     """The arrays of a layer by group: a group for the layer itself, and a group for each of its sublayers.
 
     Raises:
-        BrokenSnapshot: the layer cannot have so many weights.
+        BrokenSnapshot: the layer cannot have so many weights, or it is not known how its class saves them.
     """
+    if WEIGHT_GROUPS in layer.record:
+        yield from _stated_groups(layer, arrays)
+        return
     groups = weight_groups(layer.record)
     start = len(arrays) if groups.count is None else groups.count
     first, rest = arrays[:start], arrays[start:]
@@ -93,6 +96,26 @@ def split_arrays(layer: LayerGroup, arrays: Arrays) -> Iterator[tuple[LayerGroup
         inner = LayerGroup(layer.path, f"{layer.group}/{sublayer.group}", sublayer.record)
         yield from split_arrays(inner, (*first[: sublayer.shared], *rest[:count]))
         rest = rest[count:]
+
+
+def _stated_groups(layer: LayerGroup, arrays: Arrays) -> Iterator[tuple[LayerGroup, Arrays]]:
+    """The arrays of a custom layer that consists of layers, by the groups that its record states."""
+    stated: Mapping[str, Sequence[int]] = layer.record[WEIGHT_GROUPS]
+    if not stated:
+        raise BrokenSnapshot(
+            f"layer {layer.path!r} ({layer.record['class_name']}) saves its weights by code of its own; save "
+            "rebuild(snapshot) with Keras"
+        )
+    indices = {index for group in stated.values() for index in group}
+    if indices != set(range(len(arrays))):
+        raise BrokenSnapshot(
+            f"layer {layer.path!r} ({layer.record['class_name']}) has {len(arrays)} arrays in the snapshot, and its "
+            f"record states groups for {len(indices)}"
+        )
+    plain = {"module": "keras.layers", "class_name": "sublayer", "config": {}}
+    for group, numbers in stated.items():
+        part = LayerGroup(layer.path, f"{layer.group}/{group}".rstrip("/"), plain)
+        yield part, tuple(arrays[number] for number in numbers)
 
 
 def _counts(layer: LayerGroup, groups: WeightGroups, total: int) -> list[int]:

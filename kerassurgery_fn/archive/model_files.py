@@ -16,6 +16,7 @@ import h5py
 from kerassurgery_fn import __version__
 from kerassurgery_fn.archive.archive_members import CONFIG, METADATA, WEIGHTS
 from kerassurgery_fn.archive.archive_writing import new_member, write_text
+from kerassurgery_fn.archive.custom_groups import add_weight_groups
 from kerassurgery_fn.archive.file_regions import growing_window
 from kerassurgery_fn.archive.h5_weights import WeightFile, WeightWriter, open_weights
 from kerassurgery_fn.archive.json_limits import parse_json
@@ -60,6 +61,8 @@ def read_model(path: Path_, *, lazy: bool = False) -> Snapshot:
         source = f"{path}: {WEIGHTS}"
         with members.open(WEIGHTS, check=not lazy) as region, open_weights([region], source, lazy) as weights:
             add_vocabularies(record, members, weights)
+            add_weight_groups(record, weights)
+            add_weight_groups(config, weights)
             return _with_weights(record, config, weights, str(path))
 
 

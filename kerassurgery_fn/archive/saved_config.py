@@ -39,12 +39,12 @@ def _without_marks(tree: Any) -> Any:
 
 
 def _uncompiled(tree: Any) -> Any:
-    """A config without the compile configs of the models in it."""
+    """A config without the compile configs of the models in it. A model that is code keeps it, as a layer does."""
     if isinstance(tree, list):
         return [_uncompiled(item) for item in tree]
     if not isinstance(tree, dict):
         return tree
-    omitted = {"compile_config"} if isinstance(tree.get("config"), dict) and "class_name" in tree else set()
+    omitted = {"compile_config"} if is_model(tree) else set()
     return {key: _uncompiled(item) for key, item in tree.items() if key not in omitted}
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from kerassurgery_fn.archive.h5_weights import WeightFile, WeightWriter
-from kerassurgery_fn.archive.layer_groups import Arrays
+from kerassurgery_fn.archive.layer_groups import Arrays, layer_groups
 from kerassurgery_fn.archive.optimizer_variables import (
     SCALE_VARIABLES,
     OptimizerVariables,
@@ -19,6 +19,7 @@ from kerassurgery_fn.archive.optimizer_variables import (
     variables_of,
 )
 from kerassurgery_fn.archive.trained_weights import trained_weights
+from kerassurgery_fn.graph import WEIGHTS_BY_NAME
 from kerassurgery_fn.values.snapshot import Snapshot, Training
 from kerassurgery_fn.values.warning_origin import warn
 
@@ -33,6 +34,12 @@ def read_training(snapshot: Snapshot, weights: WeightFile) -> Training | None:
     optimizer = _optimizer(snapshot)
     if optimizer is None or not _has_started(values):
         return None
+    if unordered := _unordered(snapshot):
+        warn(
+            f"the state of the optimizer ({optimizer['class_name']}) is not read: a file does not say the order of the "
+            f"weights of layer {unordered!r}; state it in its rule (sublayers=), or training starts from zero"
+        )
+        return None
     weights_now = trained_weights(snapshot)
     training = _matched(snapshot, optimizer, weights_now, values)
     if training is None:  # layers may have been frozen after the optimizer was built
@@ -41,6 +48,11 @@ def read_training(snapshot: Snapshot, weights: WeightFile) -> Training | None:
         warn(f"the state of the optimizer ({optimizer['class_name']}) is not read: {_why(optimizer, values)}")
         return None
     return _only(training, {None, *(weight.owner for weight in weights_now)})
+
+
+def _unordered(snapshot: Snapshot) -> str:
+    """The path of the first layer whose weights are not in the order of `get_weights()`; empty if there is none."""
+    return next((layer.path for layer in layer_groups(snapshot.record) if layer.record.get(WEIGHTS_BY_NAME)), "")
 
 
 def _why(optimizer: Any, values: Arrays) -> str:

@@ -6,12 +6,13 @@ from typing import Any
 
 from kerassurgery_fn.archive.adapted_layers import from_saved, to_saved
 from kerassurgery_fn.archive.archive_members import ASSETS, Members
+from kerassurgery_fn.archive.custom_groups import read_groups
 from kerassurgery_fn.archive.folder_members import FolderMembers
 from kerassurgery_fn.archive.h5_weights import WeightFile, WeightWriter
 from kerassurgery_fn.archive.layer_groups import Arrays, LayerGroup, groups_of_members, layer_groups, split_arrays
 from kerassurgery_fn.archive.saved_vocabularies import has_vocabulary, lookup_groups, saved_idf_weights, with_vocabulary
 from kerassurgery_fn.errors import BadFile, BrokenSnapshot
-from kerassurgery_fn.graph import name_of
+from kerassurgery_fn.graph import WEIGHT_GROUPS, name_of
 from kerassurgery_fn.rules.weight_groups import weight_groups
 from kerassurgery_fn.values.snapshot import Snapshot
 
@@ -41,6 +42,8 @@ def read_layer(layer: LayerGroup, weights: WeightFile) -> Arrays:
     """
     if has_vocabulary(layer.record):  # its table is no weight
         return ()
+    if WEIGHT_GROUPS in layer.record:
+        return read_groups(layer, weights)
     sublayers = weight_groups(layer.record).sublayers
     _refuse_unlisted(layer, weights, {sublayer.group.split("/")[0] for sublayer in sublayers})
     arrays = from_saved(layer, weights.arrays(layer.group))

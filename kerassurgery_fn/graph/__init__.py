@@ -19,6 +19,8 @@ from kerassurgery_fn.graph.records import (
     MEASURED,
     STATE_WEIGHTS,
     TRAINED,
+    WEIGHT_GROUPS,
+    WEIGHTS_BY_NAME,
     Record,
     is_functional,
     is_input,
@@ -75,12 +77,12 @@ from kerassurgery_fn.graph.tracing import trace
 from kerassurgery_fn.graph.writing import is_chain, record_of
 
 __all__ = [
-    "AUTOMATIC", "FORMS", "MEASURED", "STATE_WEIGHTS", "TRAINED", "Arguments", "Call", "Constant", "FreeNames", "Graph",
-    "Inner", "ModelCall", "Node", "Port", "Record", "Ref", "Rewiring", "Selector", "Shape", "Spec", "Trace", "Unfound",
-    "Use", "as_selector", "bound", "check_record", "class_names", "find_layer", "find_layers", "find_one",
-    "given_to_model", "graph_at", "graph_of", "is_chain", "is_functional", "is_input", "is_model", "is_pattern",
-    "join_path", "layers_in", "leaves", "map_leaves", "matches", "model_in", "moved", "name_of", "nested", "of_class",
-    "own_record", "read_graph", "record_of", "redirected", "refs", "renamed", "reread", "rewire",
-    "selectors", "shortened", "trace", "triples", "unused", "with_call", "with_calls", "with_layer", "with_layers",
-    "with_name", "wrapped_model",
+    "AUTOMATIC", "FORMS", "MEASURED", "STATE_WEIGHTS", "TRAINED", "WEIGHTS_BY_NAME", "WEIGHT_GROUPS", "Arguments",
+    "Call", "Constant", "FreeNames", "Graph", "Inner", "ModelCall", "Node", "Port", "Record", "Ref", "Rewiring",
+    "Selector", "Shape", "Spec", "Trace", "Unfound", "Use", "as_selector", "bound", "check_record", "class_names",
+    "find_layer", "find_layers", "find_one", "given_to_model", "graph_at", "graph_of", "is_chain", "is_functional",
+    "is_input", "is_model", "is_pattern", "join_path", "layers_in", "leaves", "map_leaves", "matches", "model_in",
+    "moved", "name_of", "nested", "of_class", "own_record", "read_graph", "record_of", "redirected", "refs",
+    "renamed", "reread", "rewire", "selectors", "shortened", "trace", "triples", "unused", "with_call", "with_calls",
+    "with_layer", "with_layers", "with_name", "wrapped_model",
 ]  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from toolz import dissoc, valmap
 
@@ -112,7 +112,7 @@ def read_sequential(record: Record) -> Graph:
     for key, layer in layers.items():
         if key == first:
             continue
-        if isinstance(shape := (layer.get("build_config") or {}).get("input_shape"), list):
+        if is_shape(shape := (layer.get("build_config") or {}).get("input_shape")):
             stated.setdefault(port, Spec(tuple(shape)))
         calls[key, 0] = Arguments([Use(port, stated.get(port))], {})
         port = Port(key)
@@ -130,6 +130,15 @@ def own_record(record: Record) -> Record:
 
 
 # --- tensors
+
+
+def is_shape(value: Any) -> TypeGuard[list[int | None]]:
+    """Whether a value is the shape of a tensor. A layer of several tensors states a list of shapes.
+
+    >>> is_shape([None, 8]), is_shape([[None, 8], [None, 4]]), is_shape(None)
+    (True, False, False)
+    """
+    return isinstance(value, list) and all(size is None or type(size) is int for size in value)
 
 
 def own_spec(layer: Record) -> Spec:

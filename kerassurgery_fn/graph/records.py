@@ -12,9 +12,13 @@ from kerassurgery_fn.values.snapshot import Record as Record
 
 Leaf = TypeVar("Leaf")
 
-# Three keys that the library adds to a layer's record, beside the config.
+# Keys that the library adds to a layer's record, beside the config.
 TRAINED = "trainable_weights"  # the indices of the trainable weights, if the config does not determine them
 STATE_WEIGHTS = "state_weights"  # the indices of the weights that are never trained, for classes that are not of Keras
+WEIGHT_GROUPS = (
+    "weight_groups"  # group of a weight file -> the indices of its weights, for custom layers made of layers
+)
+WEIGHTS_BY_NAME = "weights_by_name"  # whether weights are in the order of these groups, not in that of get_weights()
 MEASURED = "measured"  # the result of running the code of a layer, see `rules/measured.py`
 
 

@@ -18,6 +18,7 @@ from kerassurgery_fn.keras_io.measuring import add_measured
 from kerassurgery_fn.keras_io.model_records import stable_record
 from kerassurgery_fn.keras_io.optimizer_state import training_of, without_shared_memory
 from kerassurgery_fn.keras_io.restoring import state_weights, trained_weights
+from kerassurgery_fn.keras_io.saved_groups import add_weight_groups
 from kerassurgery_fn.keras_io.sublayers import layers_of
 from kerassurgery_fn.values.snapshot import Snapshot
 from kerassurgery_fn.values.warning_origin import warn
@@ -115,6 +116,7 @@ def _add_trained_weights(model: keras.Model, record: dict[str, Any]) -> None:
             layer_record[TRAINED] = trained
         if (state := state_weights(layer, layer_record)) is not None:
             layer_record[STATE_WEIGHTS] = state
+        add_weight_groups(layer, layer_record)
 
 
 def _warn_of_shared_layers(model: keras.Model, record: Record) -> None:

@@ -20,6 +20,8 @@ from kerassurgery_fn.graph import (
     MEASURED,
     STATE_WEIGHTS,
     TRAINED,
+    WEIGHT_GROUPS,
+    WEIGHTS_BY_NAME,
     Record,
     Spec,
     check_record,
@@ -76,6 +78,7 @@ def as_layer(value: Any) -> Snapshot:
             record = _serialize(value)
             refuse_unbuilt(record)
             findings = {**_weight_lists(value, record), **_measured_activations(record)}
+            _add_weight_groups(value, record)
             return as_layer(Snapshot({**record, **findings}, _weights_of(value, record)))
     raise NotALayer(
         f"{shortened(value)} is not a layer: pass a Keras layer, its record as keras.saving.serialize_keras_object "
@@ -197,6 +200,14 @@ def _weight_lists(layer: Any, record: Record) -> dict[str, list[int]]:
     return {key: indices for key, indices in lists.items() if indices is not None}
 
 
+def _add_weight_groups(layer: Any, record: Any) -> None:
+    """Adds what `capture` adds to the record of a custom layer that consists of layers, in place."""
+    if layer.built and not model_in(record):
+        from kerassurgery_fn.keras_io.saved_groups import add_weight_groups
+
+        add_weight_groups(layer, record)
+
+
 def _measured_activations(record: Record) -> dict[str, Any]:
     """The entry that `capture` adds to the record of a layer with a custom activation function that is elementwise."""
     from kerassurgery_fn.keras_io.measuring import elementwise_activations
@@ -242,7 +253,10 @@ def infer_call(path: str, record: Record, args: Any, kwargs: Any, *, reason: str
             outputs = keras.tree.flatten(layer(*_symbolic(args), **_symbolic(kwargs)))
             built_record = _serialize(layer)
             # Keras revives a layer without the flags of its weights, so the old list of trained weights is kept.
-            flags = keyfilter(TRAINED.__eq__, record)
+            flags = keyfilter({TRAINED, WEIGHTS_BY_NAME}.__contains__, record)
+            _add_weight_groups(layer, built_record)
+            if WEIGHTS_BY_NAME in record:
+                flags[WEIGHT_GROUPS] = record[WEIGHT_GROUPS]
             state = keyfilter(STATE_WEIGHTS.__eq__, _weight_lists(layer, built_record))
         weights = [(variable.name, tuple(variable.shape)) for variable in layer.weights]
         return InferredCall(

@@ -19,6 +19,7 @@ from kerassurgery_fn.keras_io.restoring import restore
 from kerassurgery_fn.keras_io.reused_calls import Live
 from kerassurgery_fn.keras_io.reusing import Revived, live, revive_reusing
 from kerassurgery_fn.keras_io.reviving import is_in_safe_mode, revive, root_cause
+from kerassurgery_fn.keras_io.saved_groups import in_order_of_weights
 from kerassurgery_fn.keras_io.scopes import without_weights
 from kerassurgery_fn.keras_io.sublayers import layers_of
 from kerassurgery_fn.rules.registry import rule_for
@@ -130,7 +131,7 @@ def _revive_and_fill(
     restore(model, snapshot.record)
     for path, layer, record in layers_of(model, snapshot.record, ""):
         if path not in new_layers and path not in shared:
-            arrays = snapshot.weights.get(path, ())
+            arrays = in_order_of_weights(layer, record, snapshot.weights.get(path, ()))
             _refuse_other_shapes(path, layer, record, arrays)
             for variable, array in zip(layer.weights, arrays, strict=True):
                 set_value(variable, array)

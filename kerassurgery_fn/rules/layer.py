@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from kerassurgery_fn.channels import Axis, Reason, has_ids, same_axis
-from kerassurgery_fn.graph import MEASURED, STATE_WEIGHTS, TRAINED, Record, leaves
+from kerassurgery_fn.graph import MEASURED, STATE_WEIGHTS, TRAINED, WEIGHTS_BY_NAME, Record, leaves
 from kerassurgery_fn.rules.built_axes import built_axes
 from kerassurgery_fn.rules.call_arguments import bound, placed
 from kerassurgery_fn.rules.config_values import quantized
@@ -254,6 +254,11 @@ class Layer:
                 known.pins
                 or f"is of the class {key}, which has no rule; add one by a function under "
                 f'@kerassurgery_fn.rule("{key}")'
+            )
+        if self.record.get(WEIGHTS_BY_NAME):
+            raise NoRule(
+                "was read from a file, which does not say the order of its weights; state it in its rule, as in "
+                'rule(..., sublayers=("first", "second")), and read the file again'
             )
         if mode := quantized(self.get("dtype")):
             raise NoRule(f"is quantized ({mode}), and a cut would change its rounding; cut the model before quantize()")

@@ -107,7 +107,8 @@ class Rule:
     What a file of weights contains:
 
     - `sublayers`: config -> the weights of the layer itself and those of its sublayers, see `weight_groups`; None if
-      the layer has no sublayers;
+      the layer has no sublayers. For a layer of your own, it is enough to list the attributes that hold its sublayers,
+      in the order in which the class creates them;
     - `vocabulary`: the vocabulary of a lookup layer, see `Vocabulary`; None for all other layers.
 
     >>> Rule(rank=4, equal_channels=True)
@@ -155,7 +156,7 @@ class Rule:
     states_dtype: bool = False
     unbuildable: Callable[[Config], str] | None = None
 
-    sublayers: Callable[[Config], Any] | None = None
+    sublayers: Callable[[Config], Any] | tuple[str, ...] | None = None
     vocabulary: Vocabulary | None = None
 
     def __repr__(self) -> str:

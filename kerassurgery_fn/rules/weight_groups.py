@@ -57,7 +57,7 @@ def weight_groups(record: Record) -> WeightGroups:
     activation = config.get("activation")
     if groups is None and isinstance(activation, dict) and activation["class_name"] != "function":
         return with_activation(record)
-    return groups(config) if groups else WeightGroups(None)
+    return groups(config) if callable(groups) else WeightGroups(None)
 
 
 def weight_count(record: Record) -> int | None:

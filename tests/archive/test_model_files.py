@@ -87,17 +87,6 @@ class Counter(Gate):
         self.steps = self.add_weight(shape=(), trainable=False)
 
 
-@keras.saving.register_keras_serializable("archive")
-class TwoLayers(L.Layer):
-    def build(self, shape):
-        self.second, self.first = L.Dense(4), L.Dense(4)
-        self.second.build(shape)
-        self.first.build(shape)
-
-    def call(self, x):
-        return self.second(self.first(x))
-
-
 def attention():
     return L.MultiHeadAttention(2, 3, value_dim=4)
 
@@ -176,12 +165,6 @@ def test_keras_does_not_write_which_weights_of_a_custom_layer_are_state(tmp_path
     assert "state_weights" not in snapshot.config["layers"][1]
     assert same_weights(snapshot.weights, captured.weights)
     check_written(captured, tmp_path / "written.keras")
-
-
-def test_sublayers_of_unknown_order(tmp_path):
-    on_sequence(TwoLayers(name="two")).save(tmp_path / "model.keras")
-    with pytest.raises(BadFile, match=r"layer 'two' \(TwoLayers\) has weights in sublayers \(first, second\)"):
-        read_model(tmp_path / "model.keras")
 
 
 # --- nested models and shared layers
