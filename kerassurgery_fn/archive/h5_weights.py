@@ -69,8 +69,11 @@ class WeightFile:
         return next(self._found(name), None) is not None
 
     def counts(self, group: str) -> dict[str, int]:
-        """The number of arrays in a group, and in the groups below it, by the rest of their names. A group without
-        arrays is left out, and one that is in several places is only found once."""
+        """The number of arrays in a group, and in the groups below it that have any, by the rest of their names.
+
+        Raises:
+            BadFile: a group is in several places, for example in itself, or too deep.
+        """
         counts: dict[str, int] = {}
         for file, _ in self._files:
             if isinstance(found := self._find(file, group), h5py.Group):
@@ -81,7 +84,7 @@ class WeightFile:
     def _count(self, found: h5py.Group, name: str, rest: str, counts: dict[str, int], seen: set[int]) -> None:
         address = h5py.h5o.get_info(found.id).addr
         if address in seen or name.count("/") > MAX_GROUPS:
-            return
+            raise BadFile(f"{self._source}: the group {name[:100]} is in several places, or too deep")
         seen.add(address)
         for part in found:
             inner = self._find(found, part)
@@ -134,7 +137,7 @@ class WeightFile:
             raise BadFile(f"{self._source}: {name} cannot be read: {message}") from error
 
 
-MAX_GROUPS = 100  # levels of groups; a group can contain itself
+MAX_GROUPS = 100  # levels of groups
 
 
 @contextmanager

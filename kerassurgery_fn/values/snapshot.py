@@ -28,8 +28,8 @@ class Snapshot:
       trainable and the config does not say which. The record of a custom layer has `state_weights`, the indices of the
       weights that training never changes, if their names do not say it. That of a custom layer that consists of layers
       has `weight_groups`: the name in a weight file of each group of weights -> their indices; `weights_by_name` says
-      that a file was read that does not have the order of `layer.get_weights()`. `measured` is the result of running the code of
-      a layer for which the library has no rule;
+      that a file was read that does not have the order of `layer.get_weights()`. `measured` is the result of running
+      the code of a layer for which the library has no rule;
     - `weights`: layer path (`backbone/conv_1` inside a nested model) -> read-only arrays, in the order of
       `layer.get_weights()`. Layers without weights have no entry;
     - `training`: the optimizer's state, see `Training`, or None.
