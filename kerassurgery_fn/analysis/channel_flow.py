@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
+import numpy as np
 from toolz import concat, first
 
 from kerassurgery_fn.analysis.channel_collector import ChannelCollector
@@ -85,7 +87,7 @@ class Flow:
         """
         name, kind = self._parted(address)
         path = find_layer(self.graph, name)
-        by_kind = {k: producer for (p, k), producer in self.producers.items() if p == path}
+        by_kind = self._by_kind(path)
         if not by_kind:
             reason = f" It {self.opaque[path]}." if path in self.opaque else ""
             raise NoChannels(
@@ -127,8 +129,26 @@ class Flow:
             return name, kind
         return address, None
 
+    @cached_property
+    def axes(self) -> list[np.ndarray]:
+        """The different channel maps of tensors and weights."""
+        of_tensors = concat(axes or () for axes in self.tensors.values())
+        of_weights = concat(weight.axes for weight in concat(self.weights.values()))
+        return [*{id(axis): axis for axis in concat([of_tensors, of_weights]) if isinstance(axis, np.ndarray)}.values()]
+
+    @cached_property
+    def _of_layers(self) -> dict[str, dict[str, Producer]]:
+        """Path of each layer that creates channels -> its channels by kind."""
+        of_layers: dict[str, dict[str, Producer]] = {}
+        for (path, kind), producer in self.producers.items():
+            of_layers.setdefault(path, {})[kind] = producer
+        return of_layers
+
+    def _by_kind(self, path: str) -> Mapping[str, Producer]:
+        return self._of_layers.get(path, {})
+
     def _kinds(self, path: str) -> list[str]:
-        return [kind for owner, kind in self.producers if owner == path]
+        return [*self._by_kind(path)]
 
     def _spelled(self, path: str, kind: str) -> str:
         """A kind of channels in the spelling of the config: `heads` is short for `num_heads`."""

@@ -11,7 +11,7 @@ import numpy as np
 from toolz import unique, valmap
 
 from kerassurgery_fn.analysis.channel_flow import Flow, analyse
-from kerassurgery_fn.analysis.id_labels import ids_by_label, keys_with, labels_of, pairs_of, positions_by_label
+from kerassurgery_fn.analysis.id_labels import ids_by_label, keys_by_label, labels_of, pairs_of, positions_by_label
 from kerassurgery_fn.arguments import as_snapshot, takes
 from kerassurgery_fn.channels import FIXED, Axis, has_ids, size
 from kerassurgery_fn.errors import ChannelOutOfRange, NoChannels
@@ -183,18 +183,19 @@ def groups_of(flow: Flow) -> Groups:
     """
     maps = _maps(flow)
     reasons, inexact = _reasons(flow), _inexact(flow)
-    labels = labels_of(flow.solution.ids, maps.values(), [*reasons.values(), *inexact.values()])
-    parts = {key: positions_by_label(ids, positions, labels) for key, (ids, positions) in maps.items()}
+    distinct = {id(pairs): pairs for pairs in maps.values()}
+    labels = labels_of(flow.solution.ids, distinct.values(), [*reasons.values(), *inexact.values()])
+    parts_of = {key: positions_by_label(ids, positions, labels) for key, (ids, positions) in distinct.items()}
+    parts = {key: parts_of[id(pairs)] for key, pairs in maps.items()}
     drafts = _drafts(flow, parts)
     classes = ids_by_label(labels)
     protect(*classes.values())
-    pins = {label: keys_with(reasons, ids[0]) for label, ids in classes.items()}
-    inexact_reasons = {label: keys_with(inexact, ids[0]) for label, ids in classes.items()}
+    pins, inexact_reasons = keys_by_label(reasons, labels), keys_by_label(inexact, labels)
     coupled = [
         Group(
             ids, drafts[label].made, drafts[label].widths, tuple(drafts[label].carried),
-            tuple(unique(reason for reason, _ in pins[label])),
-            bool(pins[label]) and all(output for _, output in pins[label]), tuple(inexact_reasons[label]),
+            tuple(unique(reason for reason, _ in pins.get(label, ()))),
+            label in pins and all(output for _, output in pins[label]), tuple(inexact_reasons.get(label, ())),
         )
         for label, ids in classes.items()
     ]  # fmt: skip
@@ -215,9 +216,16 @@ def _axes(flow: Flow) -> Iterator[Axis]:
 
 
 def _maps(flow: Flow) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    """The (final id, position) pairs of each distinct axis, by its identity: two arrays, sorted by ids."""
+    """The (final id, position) pairs of each distinct axis, by its identity: two arrays, sorted by ids. Axes with equal
+    final ids share one pair of arrays."""
     distinct = {id(axis): axis for axis in _axes(flow) if has_ids(axis)}
-    return {key: pairs_of(flow.solution.resolve(axis)) for key, axis in distinct.items()}  # type: ignore[arg-type]
+    known: dict[tuple[int, bytes], tuple[np.ndarray, np.ndarray]] = {}
+    maps: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+    for key, axis in distinct.items():
+        resolved = flow.solution.resolve(axis)  # type: ignore[arg-type]
+        content = len(resolved), resolved.tobytes()
+        maps[key] = known[content] if content in known else known.setdefault(content, pairs_of(resolved))
+    return maps
 
 
 def _drafts(flow: Flow, parts: Mapping[int, Mapping[int, np.ndarray]]) -> dict[int, _Draft]:
@@ -239,10 +247,13 @@ def _drafts(flow: Flow, parts: Mapping[int, Mapping[int, np.ndarray]]) -> dict[i
 
 def _reasons(flow: Flow) -> dict[Any, np.ndarray]:
     """(reason, whether it is an output of the model) -> the final ids that are pinned for this reason, sorted."""
-    pinned: dict[tuple[str, bool], list[int]] = defaultdict(list)
+    alike: dict[tuple[int, ...], list[int]] = defaultdict(list)  # ids with the same pins
     for final_id, pins in flow.solution.reasons.items():
-        for key in {(str(pin.reason), pin.output) for pin in pins}:
-            pinned[key].append(final_id)
+        alike[tuple(map(id, pins))].append(final_id)
+    pinned: dict[tuple[str, bool], list[int]] = defaultdict(list)
+    for ids in alike.values():
+        for key in {(str(pin.reason), pin.output) for pin in flow.solution.reasons[ids[0]]}:
+            pinned[key] += ids
     return valmap(np.unique, pinned)
 
 

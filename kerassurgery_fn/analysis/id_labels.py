@@ -16,24 +16,67 @@ import numpy as np
 
 from kerassurgery_fn.channels import FIXED
 
+Map = tuple[np.ndarray, np.ndarray]  # the ids on an axis and their positions, see `pairs_of`
 
-def labels_of(count: int, maps: Iterable[tuple[np.ndarray, np.ndarray]], sets: Iterable[np.ndarray]) -> np.ndarray:
+
+def labels_of(count: int, maps: Iterable[Map], sets: Iterable[np.ndarray]) -> np.ndarray:
     """A label for each id, shape (count,). Ids that occur in no axis have the label 0.
 
     Args:
         count: the number of ids.
-        maps: for each axis, the ids on it, see `pairs_of`.
+        maps: for each axis, the ids on it.
         sets: sets of ids, as arrays.
     """
-    labels = np.zeros(count, int)
-    top = 0
+    labels = Labels(count)
     for ids, _ in maps:
-        distinct, counts = np.unique(ids, return_counts=True)
-        top = refined(labels, distinct, counts, top)
+        if is_ascending(ids):
+            labels.split(ids)
+        else:
+            labels.split(*np.unique(ids, return_counts=True))
     for ids in sets:
-        seen = ids[labels[ids] > 0]
-        top = refined(labels, seen, np.ones(len(seen), int), top)
-    return labels
+        labels.split(ids[labels.of[ids] > 0])
+    return labels.of
+
+
+class Labels:
+    """The label of each id, and the number of ids with each label."""
+
+    def __init__(self, count: int) -> None:
+        self.of = np.zeros(count, int)
+        self.sizes = {0: count}
+        self.top = 0
+
+    def split(self, ids: np.ndarray, counts: np.ndarray | None = None) -> None:
+        """Gives new labels to different ids, by their old labels and their counts. A label of which all ids are among
+        these ids, with equal counts, stays.
+
+        Args:
+            ids: each id once.
+            counts: how often each occurs, by default equally often.
+        """
+        if not len(ids):
+            return
+        old = self.of[ids]
+        if counts is None and (old == old[0]).all():  # nearly always: the channels of one layer
+            if old[0] == 0 or self.sizes[int(old[0])] > len(ids):
+                self._relabel(ids, np.zeros(len(ids), int), old)
+            return
+        marks = old if counts is None else old * (counts.max() + 1) + counts
+        self._relabel(ids, np.unique(marks, return_inverse=True)[1], old)
+
+    def _relabel(self, ids: np.ndarray, numbers: np.ndarray, old: np.ndarray) -> None:
+        """Gives each id the new label of its number, from 0 on."""
+        for label, n in zip(*(each.tolist() for each in np.unique(old, return_counts=True)), strict=True):
+            self.sizes[label] -= n
+        self.of[ids] = self.top + 1 + numbers
+        sizes = np.bincount(numbers).tolist()
+        self.sizes |= zip(range(self.top + 1, self.top + 1 + len(sizes)), sizes, strict=True)
+        self.top += len(sizes)
+
+
+def is_ascending(ids: np.ndarray) -> bool:
+    """Whether each id is larger than the one before it."""
+    return bool((ids[1:] > ids[:-1]).all())
 
 
 def pairs_of(resolved: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -43,6 +86,8 @@ def pairs_of(resolved: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     (array([5, 7, 7, 8]), array([1, 0, 2, 1]))
     """
     rows, n = resolved.shape
+    if rows == 1 and n and resolved[0, 0] > FIXED and is_ascending(resolved[0]):
+        return resolved[0], np.arange(n)
     if rows == 1:
         order = np.argsort(resolved[0], kind="stable")
         ids, positions = resolved[0][order], order
@@ -50,15 +95,6 @@ def pairs_of(resolved: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         ids, positions = np.divmod(np.unique(resolved * n + np.arange(n)), n)
     live = np.searchsorted(ids, FIXED, side="right")
     return ids[live:], positions[live:]
-
-
-def refined(labels: np.ndarray, ids: np.ndarray, counts: np.ndarray, top: int) -> int:
-    """Gives new labels above `top` to ids, by their old labels and their counts, and returns the new top."""
-    if not len(ids):
-        return top
-    _, inverse = np.unique(labels[ids] * (counts.max() + 1) + counts, return_inverse=True)
-    labels[ids] = top + 1 + inverse
-    return int(labels[ids].max())
 
 
 def ids_by_label(labels: np.ndarray) -> dict[int, np.ndarray]:
@@ -73,16 +109,34 @@ def positions_by_label(ids: np.ndarray, positions: np.ndarray, labels: np.ndarra
     """The positions of the ids in a map: label -> a row for each id with the label, shape (ids, n)."""
     if not len(ids):
         return {}
+    if (labels[ids] == (label := labels[ids[0]])).all():
+        return {int(label): _rows(ids, positions)}
     order = np.argsort(labels[ids], kind="stable")
-    values, starts = np.unique(labels[ids][order], return_index=True)
-    chunks = zip(np.split(ids[order], starts[1:]), np.split(positions[order], starts[1:]), strict=True)
-    rows = [place.reshape(1 + np.count_nonzero(np.diff(ids_of_chunk)), -1) for ids_of_chunk, place in chunks]
-    for row in rows:
-        row.flags.writeable = False
-    return dict(zip(values.tolist(), rows, strict=True))
+    ids, positions = ids[order], positions[order]
+    values, starts = np.unique(labels[ids], return_index=True)
+    bounds = [*starts.tolist(), len(ids)]
+    return {
+        label: _rows(ids[start:end], positions[start:end])
+        for label, start, end in zip(values.tolist(), bounds, bounds[1:], strict=False)
+    }
 
 
-def keys_with(sets: Mapping[Any, np.ndarray], final_id: int) -> list[Any]:
-    """The keys of the sets, each a sorted array, that contain an id."""
-    places = {key: np.searchsorted(ids, final_id) for key, ids in sets.items()}
-    return [key for key, ids in sets.items() if places[key] < len(ids) and ids[places[key]] == final_id]
+def _rows(ids: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """A row of positions for each of some sorted ids, which occur equally often, read-only."""
+    rows = positions.reshape(1 + np.count_nonzero(ids[1:] != ids[:-1]), -1)
+    rows.flags.writeable = False
+    return rows
+
+
+def keys_by_label(sets: Mapping[Any, np.ndarray], labels: np.ndarray) -> dict[int, list[Any]]:
+    """Label -> the keys of the sets that contain its ids. The sets are among those that have split the labels, so that
+    each of them contains all ids of a label or none.
+
+    >>> keys_by_label({"a": np.array([0, 1]), "b": np.array([1])}, np.array([3, 4, 4]))
+    {3: ['a'], 4: ['a', 'b']}
+    """
+    keys: dict[int, list[Any]] = {}
+    for key, ids in sets.items():
+        for label in np.unique(labels[ids]).tolist():
+            keys.setdefault(label, []).append(key)
+    return keys

@@ -106,8 +106,11 @@ class AtOnce(Edit):
 def cut_at_once(snapshot: Snapshot, edits: Sequence[ChannelEdit]) -> Snapshot:
     """The snapshot after several channel edits in one analysis and one cut."""
     flow = flow_for(snapshot, edits)
-    deleted = [edit.ids_to_delete(snapshot, flow) for edit in edits]
-    for edit, ids in zip(edits, deleted, strict=True):
-        refuse_pinned(flow, ids, Allowed.by([edit]))
-    dead = np.logical_or.reduce([flow.solution.none_dead(), *deleted])
-    return delete(snapshot, flow, dead, Allowed.by(edits))
+    dead: dict[Allowed, np.ndarray] = {}
+    for edit in edits:
+        ids = edit.ids_to_delete(snapshot, flow)
+        allowed = Allowed.by([edit])
+        dead[allowed] = dead[allowed] | ids if allowed in dead else ids
+    for allowed, ids in dead.items():
+        refuse_pinned(flow, ids, allowed)
+    return delete(snapshot, flow, np.logical_or.reduce([*dead.values()]), Allowed.by(edits))

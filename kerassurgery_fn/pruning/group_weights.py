@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
+from math import prod
 
 import numpy as np
 
@@ -126,21 +128,38 @@ def axis_sums(array: np.ndarray, function: Callable[..., np.ndarray]) -> list[np
     >>> axis_sums(np.array([[1, -2, 3], [-4, 5, 6]]), np.abs)
     [array([ 6., 15.]), array([5., 7., 9.])]
     """
+    if array.ndim == 1 and not is_read_lazily(array):
+        values = np.empty_like(floats := as_floats(array))
+        function(floats, values)
+        return [values.astype(np.float64)]
     n = array.shape[-1]
     rows, columns = np.empty(array.size // max(1, n)), np.zeros(n)
     height, first = max(1, BLOCK // max(1, n)), 0
     for table in map(as_floats, _tables(array)):
-        ones, buffer = np.ones(max(height, n), table.dtype), np.empty((height, n), table.dtype)
+        height = min(height, len(table))
+        ones, buffer = _ones(max(height, n), table.dtype.str), np.empty((height, n), table.dtype)
         for start in range(0, len(table), height):
             block = table[start : start + height]
             values = buffer[: len(block)]
             function(block, values)
-            rows[first + start : first + start + len(block)] = values @ ones[:n]
+            rows[first + start : first + start + len(block)] = values @ ones[:n] if n > 1 else values[:, 0]
             columns += ones[: len(block)] @ values
         first += len(table)
     leading = rows.reshape(array.shape[:-1])
-    axes = range(array.ndim - 1)
-    return [*(leading.sum(axis=tuple(other for other in axes if other != axis)) for axis in axes), columns]
+    return [*(_sum_over_others(leading, axis) for axis in range(array.ndim - 1)), columns]
+
+
+def _sum_over_others(array: np.ndarray, axis: int) -> np.ndarray:
+    """The sums over all axes but one."""
+    if array.ndim == 1:
+        return array
+    before, after = prod(array.shape[:axis]), prod(array.shape[axis + 1 :])
+    return array.reshape(before, array.shape[axis], after).sum(axis=(0, 2))
+
+
+@lru_cache(maxsize=8)
+def _ones(count: int, dtype: str) -> np.ndarray:
+    return np.ones(count, dtype)
 
 
 def _tables(array: np.ndarray) -> Iterable[np.ndarray]:

@@ -88,6 +88,8 @@ def misplaced_additions(model: PrunableModel, sources: Sources) -> dict[int, str
 def emptied_tensors(model: PrunableModel, sources: Sources) -> dict[int, str]:
     """Groups whose cut would leave a tensor without channels, so that a branch of the model would be removed."""
     found: dict[int, str] = {}
+    if all(kept is None or len(kept) for kept in map(sources, model.flow.axes)):
+        return found
     for ref, axes in model.flow.tensors.items():
         for axis in axes or ():
             if (kept := sources(axis)) is not None and not len(kept):

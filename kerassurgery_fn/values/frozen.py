@@ -141,21 +141,30 @@ def _changed(value: Any, changes: dict[str | int, Any] | _Replacement) -> Any:
     """The nested value after changes, see `set_all`."""
     if isinstance(changes, _Replacement):
         return value if _same(value, changes.value) else freeze(changes.value)
-    parts = {key: part for key, inner in changes.items() if (part := _changed(value[key], inner)) is not value[key]}
+    parts: dict[Any, Any] = {}
+    for key, inner in changes.items():
+        before = value[key]
+        part = _changed(before, inner)
+        if part is not before:
+            parts[key] = part
     if not parts:
         return value
     if isinstance(value, dict):
         return FrozenDict(value | parts)
     items = list(value)
     for index, part in parts.items():
-        items[index] = part  # type: ignore[index]
+        items[index] = part
     return FrozenList(items)
 
 
 def _same(a: Any, b: Any) -> bool:
     """Whether two values are equal as JSON. 1, 1.0 and true are different values."""
+    if a is b:
+        return True
+    if isinstance(b, (FrozenDict, FrozenList)) and a != b:  # a tuple in another value counts as a list
+        return False
     if isinstance(a, dict) and isinstance(b, dict):
         return a.keys() == b.keys() and all(_same(item, b[key]) for key, item in a.items())
     if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
         return len(a) == len(b) and all(map(_same, a, b))
-    return a is b or (type(a) is type(b) and a == b)
+    return type(a) is type(b) and bool(a == b)

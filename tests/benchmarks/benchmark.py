@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", default=NAMES, metavar="NAME", help=f"one of {', '.join(NAMES)}")
     parser.add_argument("--turns", type=int, default=5, help="the number of turns that count")
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu: processor time of this process")
-    parser.add_argument("--only", nargs="*", default=(), help="patterns of subjects, for growth")
+    parser.add_argument("--only", nargs="*", default=(), help="patterns of subjects of growth, or of networks")
     options = parser.parse_args()
     # One thread each in what Torch-Pruning is compared with; Keras is quiet and stays on the processor.
     one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"} if "pure_part" in options.names else {}

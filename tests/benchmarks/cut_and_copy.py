@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 from end_to_end import half_of_all
 from networks import network
-from timing import Settings, in_turns, markdown, milliseconds, times_as_long
+from timing import Settings, in_turns, markdown, milliseconds, named, times_as_long
 
 from kerassurgery_fn import Snapshot, analyse, capture
 
@@ -37,4 +37,4 @@ def row_of(name: str, settings: Settings) -> list[str]:
 def main(settings: Settings) -> Iterator[str]:
     """The table of this benchmark."""
     head = ["half of all channels", "cut", "np.copy of what is kept", "ratio", "peak of new memory / kept bytes"]
-    yield markdown(head, [row_of(name, settings) for name in NAMES])
+    yield markdown(head, [row_of(name, settings) for name in named(NAMES, settings)])

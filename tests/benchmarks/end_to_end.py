@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import keras
 from growth import fresh
 from networks import network
-from timing import Settings, in_turns, markdown, milliseconds, times_as_long
+from timing import Settings, in_turns, markdown, milliseconds, named, times_as_long
 
 from kerassurgery_fn import DeleteChannels, Snapshot, analyse, capture, groups, rebuild
 
@@ -55,7 +55,7 @@ def subjects_of(model: keras.Model) -> dict[str, Callable[[], object]]:
 def main(settings: Settings) -> Iterator[str]:
     """The table of this benchmark."""
     rows = []
-    for name in NAMES:
+    for name in named(NAMES, settings):
         times = in_turns(subjects_of(network(name)), settings)
         copy = times["clone_model and set_weights"]
         rows += [[name, what, milliseconds(found), times_as_long(found, copy)] for what, found in times.items()]

@@ -6,10 +6,11 @@ from importlib.util import find_spec
 
 from growth import fresh
 from networks import NAMES, network, side_of
-from timing import Prepared, Settings, in_turns, markdown, milliseconds, times_as_long
+from timing import Prepared, Settings, in_turns, markdown, milliseconds, named, times_as_long
 
 from kerassurgery_fn import Snapshot, analyse, capture, plan_pruning
 from kerassurgery_fn.measure.model_scoring import importance
+from kerassurgery_fn.values import gathering
 
 CAN_COMPARE = bool(find_spec("torch") and find_spec("torch_pruning"))
 
@@ -77,5 +78,6 @@ def rows_of(name: str, settings: Settings) -> Iterator[list[str]]:
 
 def main(settings: Settings) -> Iterator[str]:
     """The table of this benchmark."""
+    gathering.THREADS = 1
     head = ["one thread", "kerassurgery_fn", "Torch-Pruning", "ratio"]
-    yield markdown(head, [row for name in NAMES for row in rows_of(name, settings)])
+    yield markdown(head, [row for name in named(NAMES, settings) for row in rows_of(name, settings)])

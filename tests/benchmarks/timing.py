@@ -29,6 +29,11 @@ def chosen(subjects: Mapping[str, Callable[..., object]], settings: Settings) ->
     }
 
 
+def named(names: Sequence[str], settings: Settings) -> list[str]:
+    """The names that match one of the patterns of the settings; all if there are none."""
+    return [*chosen(dict.fromkeys(names, len), settings)]
+
+
 Times = list[float]  # seconds, one for each turn
 
 

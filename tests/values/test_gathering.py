@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from kerassurgery_fn.values import gathering
-from kerassurgery_fn.values.gathering import gather
+from kerassurgery_fn.values import allocation, gathering
+from kerassurgery_fn.values.gathering import gather, gather_all
 
 RNG = np.random.default_rng(0)
 ALL = None
@@ -36,3 +36,41 @@ def test_positions_along_all_axes_agree_with_one_axis_after_the_other(monkeypatc
 def test_an_array_of_which_all_is_kept_is_the_same_array():
     array = np.ones((2, 3))
     assert gather(array, [None, None]) is array
+
+
+def test_many_arrays_are_copied_as_one_by_one(monkeypatch):
+    arrays = [RNG.random(shape, np.float32) for shape in ((40, 50), (7,), (3, 3, 8, 10), (0, 4))]
+    positions = [[np.arange(0, 40, 2), np.arange(25)], [ALL], [ALL, ALL, np.array([1, 2]), ALL], [ALL, np.array([1])]]
+    monkeypatch.setattr(gathering, "THREADS", 2)
+    for limit in ("LARGE", "ENOUGH"):
+        monkeypatch.setattr(gathering, limit, 1)
+    copies = gather_all(arrays, positions)
+    assert copies[1] is arrays[1]
+    for copy, array, kept in zip(copies, arrays, positions, strict=True):
+        np.testing.assert_array_equal(copy, gather(array, kept))
+
+
+def test_arrays_share_blocks_of_memory_that_are_not_much_larger(monkeypatch):
+    for name, size in (("LEAST", 8), ("HUGE", 64), ("BLOCK", 128)):
+        monkeypatch.setattr(allocation, name, size)
+    shapes = [(2, 3), (5,), (1,), (100,), (0, 2), (4, 2)]
+    arrays = allocation.allocated(shapes, [np.dtype(np.float32)] * len(shapes))
+    for number, array in enumerate(arrays):
+        array[...] = number
+    assert [array.shape for array in arrays] == shapes
+    assert all((array == number).all() for number, array in enumerate(arrays))  # none lies on another
+    assert all(array.flags.c_contiguous and array.flags.writeable for array in arrays)
+    blocks = {id(block): block for array in arrays if (block := owner_of(array)) is not array}
+    assert len(blocks) == 1
+    assert all(block.nbytes < 128 + 3 * 64 for block in blocks.values())
+
+
+def owner_of(array):
+    while array.base is not None:
+        array = array.base
+    return array
+
+
+def test_few_arrays_have_memory_of_their_own():
+    arrays = allocation.allocated([(3,), (100, 100)], [np.dtype(np.float32)] * 2)
+    assert all(owner_of(array) is array for array in arrays)

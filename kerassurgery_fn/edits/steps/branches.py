@@ -72,7 +72,7 @@ def cut_branches(snapshot: Snapshot, flow: Flow, removal: Removal) -> Snapshot:
     smaller = copied(snapshot, flow, removal.keep)
     record = rewire(smaller.record, rewiring)
     paths = flow.graph.places.keys() if record is smaller.record else read_graph(Snapshot(record, {})).places.keys()
-    refuse_hollow(flow, removal.dead, paths)
+    refuse_hollow(flow, removal.keep, paths)
     if record is smaller.record:
         return smaller
     weights = keyfilter(paths.__contains__, smaller.weights)
@@ -87,6 +87,8 @@ def removed(flow: Flow, dead: np.ndarray) -> Removal:
     """
     while True:
         removal = Removal(dead.copy(), keeper(flow, dead))
+        if all(kept is None or len(kept) for kept in map(removal.keep, flow.axes)):
+            return removal
         empty = _Emptiness(flow, removal.keep)
         for call in flow.trace.calls:
             _follow(flow, call, removal, empty)
@@ -277,10 +279,11 @@ def _around(path: str, node: tuple[int, ...]) -> list[tuple[str, tuple[int, ...]
     return [(path.rsplit("/", up)[0], node[:-up]) for up in range(1, len(node))]
 
 
-def refuse_hollow(flow: Flow, dead: np.ndarray, paths: Set[str]) -> None:
+def refuse_hollow(flow: Flow, keep: Sources, paths: Set[str]) -> None:
     """Raises NothingLeft if a layer that stays would be left without channels of some kind."""
     for producer in flow.producers.values():
-        if producer.path in paths and size(producer.axis) and not len(flow.solution.kept(producer.axis, dead)):  # type: ignore[arg-type]
+        kept = keep(producer.axis)
+        if kept is not None and not len(kept) and producer.path in paths and size(producer.axis):
             raise NothingLeft(
                 f"layer {producer.path!r} would be left without its {size(producer.axis)} channels ({producer.kind}), "
                 "and the layer is still needed; keep at least one channel"

@@ -54,13 +54,14 @@ def selections(flow: Flow, channels: Mapping[str, tuple[int, ...] | Masked]) -> 
                     f"layer {producer.path!r} has {counted(n, 'channel')}, and the mask is for {wanted.of}: "
                     f"pass a mask of length {n}"
                 )
-            if outside := [c for c in wanted if not -n <= c < n]:
+            positions = np.fromiter(wanted, int, len(wanted))
+            if (outside := positions[(positions < -n) | (positions >= n)]).size:
                 raise ChannelOutOfRange(
                     f"layer {producer.path!r} has {counted(n, 'channel')} (0 to {n - 1}, or {-n} to -1), "
                     f"so there is no {outside[0]}"
                 )
             mask = np.zeros(n, bool)
-            mask[list(wanted)] = True
+            mask[positions] = True
             chosen.append(Selection(producer, mask))
     return chosen
 
@@ -93,10 +94,20 @@ def ids_to_delete(solution: Solution, producer: Producer, selected: np.ndarray) 
         PartialGroup: the selection cuts through a head or a group.
     """
     ids = solution.resolve(producer.axis)  # type: ignore[arg-type]  # (ids of a channel, channels)
-    needed_elsewhere = ids[:, ~selected]
-    candidates = np.setdiff1d(ids[:, selected], np.append(needed_elsewhere, FIXED))
+    if not ids.size:
+        return ids.ravel()
+    lowest = int(ids.min())
+    numbers = ids - lowest  # of a channel's ids, counted from the lowest: they are close together
+    only_selected = np.zeros(int(numbers.max()) + 1, bool)
+    only_selected[numbers[:, selected]] = True
+    only_selected[numbers[:, ~selected]] = False
+    if lowest == FIXED:
+        only_selected[0] = False
+    candidates = np.flatnonzero(only_selected) + lowest
     for choice in (candidates[~solution.pinned()[candidates]], candidates):
-        if np.isin(ids[:, selected], choice).any(axis=0).all():
+        chosen = np.zeros(len(only_selected), bool)
+        chosen[choice - lowest] = True
+        if chosen[numbers[:, selected]].any(axis=0).all():
             return choice
     partial = np.flatnonzero(selected & ~np.isin(ids, candidates).any(axis=0))
     groups = {tuple(np.flatnonzero((ids == final).any(axis=0)).tolist()) for final in np.unique(ids[:, partial])}

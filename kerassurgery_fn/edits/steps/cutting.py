@@ -13,9 +13,8 @@ with other sources, see `channel_sources`.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from operator import is_not
 from typing import Any
 
 import numpy as np
@@ -25,15 +24,10 @@ from kerassurgery_fn.analysis.channel_flow import Flow
 from kerassurgery_fn.channels import Axis, has_ids
 from kerassurgery_fn.graph import Record, map_leaves
 from kerassurgery_fn.rules.layer import Tensor, Weight
-from kerassurgery_fn.values.frozen import Location, get_in, set_all
-from kerassurgery_fn.values.gathering import gather
+from kerassurgery_fn.values.frozen import FrozenList, Location, get_in, set_all
+from kerassurgery_fn.values.gathering import gather, gather_all
 from kerassurgery_fn.values.mapped_arrays import elementwise
 from kerassurgery_fn.values.snapshot import Snapshot, Training, Weights
-
-# Large layers are copied in threads: NumPy copies without the lock of the interpreter, and one core alone does not use
-# all of the bandwidth of the memory.
-LARGE = 1 << 20  # bytes
-THREADS = min(8, os.cpu_count() or 1)
 
 Sources = Callable[[Axis], np.ndarray | None]  # axis -> the old position of each new position; None if nothing changes
 
@@ -49,13 +43,21 @@ def copied(snapshot: Snapshot, flow: Flow, sources: Sources) -> Snapshot:
 
 def copied_arrays(snapshot: Snapshot, flow: Flow, sources: Sources) -> tuple[Weights, Training | None]:
     """The weights and the optimizer's state with positions copied from their sources."""
-    arrays = snapshot.weights
-    in_threads = [path for path in arrays if sum(array.nbytes for array in arrays[path]) >= LARGE]
-    with ThreadPoolExecutor(THREADS) as pool:  # it starts no thread before the first layer
-        cuts = {path: pool.submit(cut_layer, flow, path, arrays[path], sources) for path in in_threads}
-        small = {path: cut_layer(flow, path, arrays[path], sources) for path in arrays if path not in cuts}
-        weights = {path: small[path] if path in small else cuts[path].result() for path in arrays}
-    return weights, cut_training(snapshot.training, flow, sources)
+    places = [
+        (path, slot)
+        for path, arrays in snapshot.weights.items()
+        if arrays
+        for slot in range(len(flow.weights.get(path, ())))
+    ]
+    weights = [flow.weights[path][slot] for path, slot in places]
+    before = [snapshot.weights[path][slot] for path, slot in places]
+    gathered = gather_all(before, [[sources(axis) for axis in weight.axes] for weight in weights])
+    after: dict[str, list[np.ndarray]] = {}
+    for (path, _), weight, array in zip(places, weights, gathered, strict=True):
+        after.setdefault(path, []).append(scaled(array, weight, sources))
+    new = {path: arrays for path, arrays in after.items() if any(map(is_not, arrays, snapshot.weights[path]))}
+    training = cut_training(snapshot.training, flow, sources)
+    return {path: tuple(new.get(path, arrays)) for path, arrays in snapshot.weights.items()}, training
 
 
 def keeper(flow: Flow, dead: np.ndarray) -> Sources:
@@ -86,38 +88,31 @@ def cut_array(array: np.ndarray, axes: Tensor, keep: Sources) -> np.ndarray:
 
 
 def cut_weight(array: np.ndarray, weight: Weight, keep: Sources) -> np.ndarray:
-    """A weight with the kept positions. If the layer scales its output by 1/sqrt(n) for an axis that gets shorter, the
-    weight is scaled to make up for it."""
-    smaller, kept = cut_array(array, weight.axes, keep), keep(weight.root)
-    if kept is None:
-        return smaller
+    """A weight with the kept positions, scaled if need be."""
+    return scaled(cut_array(array, weight.axes, keep), weight, keep)
+
+
+def scaled(array: np.ndarray, weight: Weight, keep: Sources) -> np.ndarray:
+    """A weight that has been cut. If the layer scales its output by 1/sqrt(n) for an axis that gets shorter, the weight
+    is scaled to make up for it."""
+    if (kept := keep(weight.root)) is None:
+        return array
     factor = np.sqrt(len(kept) / weight.root.shape[1])  # type: ignore[union-attr]
-    return elementwise(smaller, lambda part: (part * factor).astype(part.dtype))
-
-
-def cut_layer(flow: Flow, path: str, arrays: tuple[np.ndarray, ...], keep: Sources) -> tuple[np.ndarray, ...]:
-    """The weights of one layer with the kept positions; the same tuple if all positions are kept."""
-    if path not in flow.weights or not arrays:
-        return arrays
-    smaller = tuple(cut_weight(a, weight, keep) for a, weight in zip(arrays, flow.weights[path], strict=True))
-    return arrays if all(new is old for new, old in zip(smaller, arrays, strict=True)) else smaller
+    return elementwise(array, lambda part: (part * factor).astype(part.dtype))
 
 
 def cut_training(training: Training | None, flow: Flow, keep: Sources) -> Training | None:
     """The state of the optimizer. Each slot is cut like its weight."""
     if training is None:
         return None
-    values = tuple(
-        cut_slot(value, owner, flow, keep) for value, owner in zip(training.values, training.slots, strict=True)
-    )
-    return Training(training.slots, values)
+    axes = [_axes_of_slot(*pair, flow) for pair in zip(training.values, training.slots, strict=True)]
+    return Training(training.slots, tuple(gather_all(training.values, [[*map(keep, each)] for each in axes])))
 
 
-def cut_slot(value: np.ndarray, owner: tuple[str, int] | None, flow: Flow, keep: Sources) -> np.ndarray:
-    if owner is None or owner[0] not in flow.weights:
-        return value
-    axes = flow.weights[owner[0]][owner[1]].axes
-    return cut_array(value, axes, keep) if value.ndim == len(axes) else value
+def _axes_of_slot(value: np.ndarray, owner: tuple[str, int] | None, flow: Flow) -> Tensor:
+    """The axes of a variable of the optimizer: those of its weight if it has its rank."""
+    axes = flow.weights[owner[0]][owner[1]].axes if owner is not None and owner[0] in flow.weights else ()
+    return axes if value.ndim == len(axes) else (None,) * value.ndim
 
 
 def recounted(snapshot: Snapshot, flow: Flow, keep: Sources) -> dict[Location, Any]:
@@ -126,24 +121,15 @@ def recounted(snapshot: Snapshot, flow: Flow, keep: Sources) -> dict[Location, A
     for place, count in flow.sizes.items():
         if (kept := keep(count.axis)) is not None:
             changes[place] = count.after(kept)
-    shapes: dict[Location, Any] = {}
+    record, shapes = snapshot.record, dict[Location, Any]()
     for place, ref in flow.trace.shapes.items():
-        shapes |= reshaped(place, flow.tensors.get(ref), keep)
+        shapes |= reshaped(record, place, flow.tensors.get(ref), keep)
     for place, refs in flow.trace.structures.items():
-        shapes |= reshaped(place, map_leaves(flow.tensors.get, refs), keep)
+        shapes |= reshaped(record, place, map_leaves(flow.tensors.get, refs), keep)
     for place, built in flow.builds.items():
         for inner, axes in built.items():
-            shapes |= reshaped((*place, *inner), axes, keep)
-    stated = {place: n for place, n in shapes.items() if _is_stated(snapshot.record, place)}
-    return {**changes, **copied_constants(snapshot, flow, keep), **stated}
-
-
-def _is_stated(record: Record, place: Location) -> bool:
-    """Whether a record has a size at a place. The record of a file may have anything there."""
-    try:
-        return get_in(record, place) is not None
-    except (LookupError, TypeError):
-        return False
+            shapes |= reshaped(record, (*place, *inner), axes, keep)
+    return {**changes, **copied_constants(snapshot, flow, keep), **shapes}
 
 
 def copied_constants(snapshot: Snapshot, flow: Flow, keep: Sources) -> dict[Location, Any]:
@@ -155,19 +141,29 @@ def copied_constants(snapshot: Snapshot, flow: Flow, keep: Sources) -> dict[Loca
     }
 
 
-def reshaped(place: Location, axes: Any, keep: Sources) -> dict[Location, Any]:
-    """Place in the record -> new size, for the shapes of tensors at a place.
+def reshaped(record: Record, place: Location, axes: Any, keep: Sources) -> dict[Location, Any]:
+    """Place in the record -> the new shape, for the shapes of tensors at a place. Sizes that the record does not state
+    stay open.
 
     Args:
+        record: the record of the model.
         place: the place of a shape, or of nested lists and dicts of shapes.
         axes: the axes of the tensors, in the same structure.
         keep: axis -> its kept positions.
     """
     if isinstance(axes, (list, dict)):
         inner = axes.items() if isinstance(axes, dict) else enumerate(axes)
-        return merge(reshaped((*place, key), tensor, keep) for key, tensor in inner)
-    return {
-        (*place, i): len(kept)
-        for i, axis in enumerate(axes if isinstance(axes, tuple) else ())
-        if has_ids(axis) and (kept := keep(axis)) is not None
-    }
+        return merge(reshaped(record, (*place, key), tensor, keep) for key, tensor in inner)
+    sized = [(i, keep(axis)) for i, axis in enumerate(axes if isinstance(axes, tuple) else ()) if has_ids(axis)]
+    kept = {i: len(positions) for i, positions in sized if positions is not None}
+    shape = _stated_shape(record, place) if kept else []
+    return {place: FrozenList([n if n is None else kept.get(i, n) for i, n in enumerate(shape)])} if shape else {}
+
+
+def _stated_shape(record: Record, place: Location) -> list[Any]:
+    """The shape at a place in a record, empty if there is none. The record of a file may have anything there."""
+    try:
+        shape = get_in(record, place)
+    except (LookupError, TypeError):
+        return []
+    return shape if isinstance(shape, list) else []
