@@ -66,7 +66,7 @@ def save_diff(difference: Diff, path: str | os.PathLike[str]) -> None:
         content = io.BytesIO()
         np.savez(content, **arrays)  # type: ignore[arg-type]
         write_atomically(beside(path), content.getvalue())
-    else:
+    elif beside(path).exists():
         with on_disk(beside(path), "deleted"):
             beside(path).unlink(missing_ok=True)
     write_atomically(path, text)

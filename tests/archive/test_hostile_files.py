@@ -4,7 +4,6 @@ import filecmp
 import gc
 import io
 import json
-import os
 import stat
 import subprocess
 import sys
@@ -465,14 +464,6 @@ def test_other_endings_and_folders(tmp_path):
         with pytest.raises(BadFile, match=match):
             write_model(snapshot(RECORD, WEIGHTS_OF_M), tmp_path / name, overwrite=True)
     assert [each.name for each in tmp_path.iterdir()] == ["folder.keras"]
-
-
-@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="the superuser may write everywhere")
-def test_a_read_only_folder(tmp_path):
-    tmp_path.chmod(0o500)
-    with pytest.raises(BadFile, match="Permission denied"):
-        write_model(snapshot(RECORD, WEIGHTS_OF_M), tmp_path / "m.keras")
-    tmp_path.chmod(0o700)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "No space left on device")])
