@@ -120,16 +120,18 @@ class ChannelCollector:
         Raises:
             NoRule: the result of the rule is not a tuple of axes, or the record states another shape.
         """
+        recorded = self.trace.recorded.get(ref)
+        if recorded is not None and (complete := completed(axes, recorded)) is not None:
+            return complete
         if fault := tensor_fault(axes):
             raise self.defect(call, fault)
-        recorded = self.trace.recorded.get(ref)
         if recorded is None:
             return axes
         if fault := shape_fault(axes, recorded):
             if self.may_differ(ref, axes, recorded):
                 return axes
             raise self.defect(call, fault)
-        return tuple(stated if axis is None else axis for axis, stated in zip(axes, recorded, strict=True))
+        return axes
 
     def may_differ(self, ref: Ref, axes: Tensor, recorded: Shape) -> bool:
         """Whether a tensor can have another shape than the record states at its reader. A nested model can be called on
@@ -227,6 +229,33 @@ class ChannelCollector:
         inside = {path for path in paths if path == call.path or path.startswith(f"{call.path}/")}
         layer.pin([producer.axis for producer in self.findings.producers.values() if producer.path in inside], reason)
         layer.pin([weight.axes for path in inside for weight in self.findings.weights.pop(path, [])], reason)
+
+
+def completed(axes: Any, recorded: Shape) -> Tensor | None:
+    """The axes of a tensor with unknown sizes taken from its recorded shape; None if the two do not agree.
+
+    >>> completed((None, 4), (8, 4)), completed((None, 4), (8, 5)), completed(4, (8, 4))
+    ((8, 4), None, None)
+    """
+    if not isinstance(axes, tuple) or len(axes) != len(recorded):
+        return None
+    complete: list[Any] = []
+    for axis, stated in zip(axes, recorded, strict=True):
+        if axis is None:
+            complete.append(stated)
+            continue
+        if isinstance(axis, np.ndarray):
+            if axis.ndim != 2:
+                return None
+            n = axis.shape[1]
+        elif isinstance(axis, (int, np.integer)):
+            n = axis
+        else:
+            return None
+        if stated is not None and n != stated:
+            return None
+        complete.append(axis)
+    return tuple(complete)
 
 
 def source(record: Record) -> str:

@@ -150,4 +150,6 @@ def merge(axes: Sequence[Axis]) -> Axis:
 
 def _with_rows(axis: np.ndarray, rows: int) -> np.ndarray:
     """The same map padded to a number of rows with `FIXED`."""
+    if len(axis) == rows:
+        return axis
     return np.pad(axis, ((0, rows - len(axis)), (0, 0)), constant_values=FIXED)

@@ -84,6 +84,8 @@ class Constraints:
         """
         if not isinstance(axis, np.ndarray):
             return list(sizes)
+        if _is_line(axis, sizes) and not self._parts:
+            return [axis if n > 1 else n for n in sizes]
         maps: list[list[np.ndarray]] = [[] for _ in sizes]  # for each grid axis, the rows of its map
         split_axes: set[int] = set()
         for row in self._rows(axis, sizes):
@@ -195,6 +197,11 @@ def matching_runs(olds: Sequence[int | None], news: Sequence[int | None]) -> lis
         runs.append((slice(i, end_i), slice(j, end_j)))
         i, j = end_i, end_j
     return runs
+
+
+def _is_line(axis: np.ndarray, sizes: Sequence[int]) -> bool:
+    """Whether a map of one row becomes a grid with a single axis that is longer than 1."""
+    return len(axis) == 1 and axis.shape[1] in sizes and axis.shape[1] > 1 and bool((axis != FIXED).any())
 
 
 def _varying_axes(row: np.ndarray, sizes: Sequence[int]) -> list[int]:

@@ -12,7 +12,7 @@ from toolz import concat, groupby
 
 from kerassurgery_fn.errors import BrokenSnapshot
 from kerassurgery_fn.graph.ordering import by_dependency, by_distance, from_outputs
-from kerassurgery_fn.graph.records import Placed, Record, is_input, layers_in, leaves, name_of, reading_config
+from kerassurgery_fn.graph.records import Placed, Record, is_input, layers_in, leaves, model_in, name_of, reading_config
 from kerassurgery_fn.graph.tensors import Arguments, Node, Port, Spec
 from kerassurgery_fn.values.frozen import Location
 
@@ -50,6 +50,13 @@ class Graph:
     def nodes(self, key: str) -> list[Node]:
         """The calls of a layer in order. An InputLayer has one call, without arguments."""
         return [(key, 0)] if is_input(self.layers[key]) else sorted(self._nodes.get(key, ()))
+
+    @cached_property
+    def models(self) -> dict[str, tuple[Record, Location]]:
+        """The nested and wrapped models: key of the layer -> the record of the model, and its place in that of the
+        layer."""
+        models = ((key, model_in(layer)) for key, layer in self.layers.items())
+        return {key: model for key, model in models if model}
 
     @cached_property
     def _nodes(self) -> dict[str, list[Node]]:

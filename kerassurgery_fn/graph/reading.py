@@ -16,9 +16,9 @@ from kerassurgery_fn.graph.records import (
     is_input,
     is_model,
     leaves,
-    model_in,
     name_of,
     reading_config,
+    triples,
 )
 from kerassurgery_fn.graph.tensors import Arguments, Node, Port, Shape, Spec, Use, bound, given_to_model
 from kerassurgery_fn.values.kept_results import computed_once, with_record
@@ -47,7 +47,7 @@ def nested(graph: Graph, key: str) -> Graph | None:
     Raises:
         BrokenSnapshot: see `read_graph`.
     """
-    inner = model_in(graph.layers[key])
+    inner = graph.models.get(key)
     if inner is None:
         return None
     known = graph.read_models.get(key)
@@ -98,7 +98,8 @@ def read_functional(record: Record) -> Graph:
     }
     stated = {use.port: use.spec for call in calls.values() for use in call.uses if use.spec}
     stated |= {Port(key): own_spec(layer) for key, layer in layers.items() if is_input(layer)}
-    offsets = {key: int(is_functional(layer)) for key, layer in records.items()}
+    read = {name for name, *_ in triples(config["output_layers"])}
+    offsets = {key: int(is_functional(records[key])) for key in read & records.keys()}
     inputs, outputs = ports_in(config["input_layers"], {}), ports_in(config["output_layers"], offsets)
     return Graph(record, layers, calls, inputs, outputs, stated)
 
@@ -224,7 +225,7 @@ def check_outputs(graph: Graph) -> None:
 def check_models(graph: Graph) -> None:
     """Raises BrokenSnapshot if the call of a nested model does not match its inputs, or if an output is read that the
     nested model does not have. The graphs of the nested models are not read for this check."""
-    models = {key: layer["config"] for key, layer in graph.layers.items() if is_model(layer)}
+    models = {key: record["config"] for key, (record, where) in graph.models.items() if not where}
     if not models:
         return
     for (key, _), call in graph.calls.items():

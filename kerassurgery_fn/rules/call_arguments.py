@@ -49,6 +49,8 @@ def bound(rule: Channels, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tupl
     ({'x': 'x', 'mask': 'm'}, ['y', 'm'])
     """
     names, _, ignores_args, ignores_kwargs = parameters_of(rule)
+    if not kwargs and len(args) <= len(names):  # nearly always
+        return dict(zip(names, args, strict=False)), []
     ignored = list(args[len(names) :]) if ignores_args else []
     if ignores_kwargs:
         ignored += [value for name, value in kwargs.items() if name not in names]

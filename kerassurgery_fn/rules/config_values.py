@@ -22,5 +22,9 @@ def quantized(dtype: Any) -> str:
     """
     if not isinstance(dtype, dict):
         return ""
-    inner = (quantized(item) for item in dtype.values() if isinstance(item, dict))
-    return str(dtype.get("mode") or next(filter(None, inner), ""))
+    if mode := dtype.get("mode"):
+        return str(mode)
+    for item in dtype.values():
+        if isinstance(item, dict) and (mode := quantized(item)):
+            return str(mode)
+    return ""

@@ -49,6 +49,8 @@ def constraint_of(config: Mapping[str, Any], weight: str, wrapped: bool = False)
     >>> constraint_of({"kernel_constraint": {"class_name": "NonNeg"}}, "query_kernel").field
     'kernel_constraint'
     """
+    if f"{weight}_constraint" in config and not config[f"{weight}_constraint"]:
+        return None
     names = [weight, weight.removesuffix("_kernel"), weight.rpartition("_")[2]]
     names += ["depthwise"] * (weight == "kernel")  # the kernel of a DepthwiseConv
     field = next((f"{name}_constraint" for name in names if f"{name}_constraint" in config), None)

@@ -26,7 +26,7 @@ from kerassurgery_fn.rules.counts import Count, Size
 from kerassurgery_fn.rules.findings import Addition, Findings, Inexact, Narrow, Producer, Tensor, Weight
 from kerassurgery_fn.rules.registry import NoRule as NoRule
 from kerassurgery_fn.rules.registry import key_of, rule_for
-from kerassurgery_fn.rules.weight_spelling import summed_in
+from kerassurgery_fn.rules.weight_spelling import spelling
 from kerassurgery_fn.values.frozen import Location, get_in
 
 __all__ = [
@@ -126,14 +126,16 @@ class Layer:
         without a sum. A weight with one letter needs no arrow. A bias, gamma or beta that the config switches off is
         skipped.
         """
-        letters = {name: axis for name, axis in spelled.items() if len(name) == 1}
         for name, word in spelled.items():
-            if len(name) > 1 and self.get(SWITCHES.get(name, ""), True):
-                start, word = (tuple(space), word[2:]) if word.startswith("..") else ((), word)
-                rest = tuple(int(c) if c.isdigit() else letters[c] for c in word if c not in "<>")
-                window, summed = [i for i, axis in enumerate(start) if has_ids(axis)], summed_in(word)
-                over = None if summed is None else [*window, *(len(start) + i for i in summed)]
-                self.weight(name, start + rest, summed=over)
+            if len(name) > 1 and (name not in SWITCHES or self.get(SWITCHES[name], True)):
+                has_space, letters, summed = spelling(word)
+                rest = tuple(spelled[c] if isinstance(c, str) else c for c in letters)
+                if not has_space:
+                    self.weight(name, rest, summed=summed)
+                    continue
+                window = [i for i, axis in enumerate(space) if has_ids(axis)]
+                over = None if summed is None else [*window, *(len(space) + i for i in summed)]
+                self.weight(name, (*space, *rest), summed=over)
 
     def weight(self, name: str, axes: Tensor, root: Axis = None, summed: Iterable[int] | None = None) -> None:
         """States the axes of the next weight of the layer. At later calls of the layer, the axes are tied to those of
@@ -165,7 +167,10 @@ class Layer:
 
     def starts_as(self, field: str, axes: Tensor) -> None:
         """States the axes of the array of a Constant initializer in the config. Keras broadcasts it to the weight."""
-        match self.get(field):
+        initializer = self.get(field)
+        if not isinstance(initializer, Mapping) or initializer.get("class_name") != "Constant":
+            return
+        match initializer:
             case {"class_name": "Constant", "config": {"value": {"config": {"value": [*_]}}}}:
                 self.constant((field, "config", "value", "config", "value"), axes)
             case {"class_name": "Constant", "config": {"value": [*_]}}:
@@ -248,8 +253,9 @@ class Layer:
         Raises:
             NoRule: there is no rule for the class.
         """
-        key, known = key_of(self.record), rule_for(self.record)
+        known = rule_for(self.record)
         if known.channels is None:
+            key = key_of(self.record)
             raise NoRule(
                 known.pins
                 or f"is of the class {key}, which has no rule; add one by a function under "

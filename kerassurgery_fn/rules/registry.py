@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields
-from functools import wraps
+from functools import cache, wraps
 from itertools import count
 from typing import Any
 
@@ -168,8 +168,11 @@ def class_key(record: Mapping[str, Any]) -> str:
     >>> class_key({"module": "keras.src.activations.activations", "class_name": "ReLU", "registered_name": "ReLU"})
     'ops.ReLU'
     """
-    module, name = record.get("module") or "", record["class_name"]
-    registered = record.get("registered_name") or ""
+    return _class_key(record.get("module") or "", record["class_name"], record.get("registered_name") or "")
+
+
+@cache
+def _class_key(module: str, name: str, registered: str) -> str:
     if ">" in registered:
         return registered
     if module.startswith(OPERATIONS):

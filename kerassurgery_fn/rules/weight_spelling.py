@@ -18,3 +18,16 @@ def summed_in(word: str) -> tuple[int, ...] | None:
     if "<" in word:
         return tuple(range(left, left + right))
     return () if sum(map(str.isalpha, word)) < 2 else None
+
+
+@cache
+def spelling(word: str) -> tuple[bool, tuple[str | int, ...], tuple[int, ...] | None]:
+    """A word that spells a weight: whether the axes in `space` come first, the letters and sizes of the other axes, and
+    the numbers of those that are summed over.
+
+    >>> spelling("..i>o"), spelling("2g")
+    ((True, ('i', 'o'), (0,)), (False, (2, 'g'), ()))
+    """
+    rest = word.removeprefix("..")
+    letters = tuple(int(c) if c.isdigit() else c for c in rest if c not in "<>")
+    return rest != word, letters, summed_in(rest)
