@@ -1,8 +1,9 @@
 """The command line beside Keras and `cp`: `python tests/benchmarks/command_line.py [--gigabytes 5] [--repetitions 3]`.
 
 Each line is the best time and the largest peak of memory of several runs; all commands take a turn, then all take the
-next. This script imports nothing large, since a process starts with the peak of the process that starts it. The files
-are made in a temporary folder, which `--folder` sets, and are removed afterwards.
+next. Before each run, everything that is still to be written is written to the disk. This script imports nothing large,
+since a process starts with the peak of the process that starts it. The files are made in a temporary folder, which
+`--folder` sets, and are removed afterwards.
 """
 
 import argparse
@@ -44,7 +45,8 @@ from kerassurgery_fn import prune
 prune(keras.models.load_model("resnet50.keras"), macs=0.5).model.save("keras.keras")
 """
 OURS = [sys.executable, "-m", "kerassurgery_fn"]
-COPY_AND_SYNC = ["sh", "-c", 'cp "$0" "$1" && sync "$1"']
+# A copy as safe as what `write_model` does: under another name, on the disk, then renamed.
+COPY = ["sh", "-c", 'cp "$0" copy.part && sync copy.part && mv copy.part copy.keras']
 COMMANDS = {
     "`python -c pass`": [sys.executable, "-c", "pass"],
     '`python -c "import tensorflow"`': [sys.executable, "-c", "import tensorflow"],
@@ -62,9 +64,8 @@ WIDE_COMMANDS = {
     "`kerassurgery prune wide.keras --macs 0.3 -o third.keras`": [
         *OURS, "prune", "wide.keras", "--macs", "0.3", "-o", "third.keras", "--overwrite",
     ],
-    "`cp half.keras copy.keras`": ["cp", "half.keras", "copy.keras"],
-    "`cp half.keras copy.keras && sync copy.keras`": [*COPY_AND_SYNC, "half.keras", "copy.keras"],
-    "`cp wide.keras copy.keras`": ["cp", "wide.keras", "copy.keras"],
+    "`cp half.keras copy.part && sync copy.part && mv copy.part copy.keras`": [*COPY, "half.keras"],
+    "the same with `wide.keras`": [*COPY, "wide.keras"],
 }  # fmt: skip
 
 
@@ -88,6 +89,7 @@ def measured(command: list[str], folder: str) -> Run:
         "CUDA_VISIBLE_DEVICES": "-1",
     }  # fmt: skip
     os.chdir(folder)
+    os.sync()
     start = perf_counter()
     process = os.posix_spawnp(command[0], command, environment, file_actions=[(os.POSIX_SPAWN_DUP2, quiet, 1)])
     _, status, usage = os.wait4(process, 0)
