@@ -25,7 +25,7 @@ from kerassurgery_fn.archive.saved_config import to_record
 from kerassurgery_fn.archive.saved_training import read_training, write_training
 from kerassurgery_fn.archive.saved_weights import add_vocabularies, read_layers, write_layers
 from kerassurgery_fn.archive.weight_checks import check_groups, check_weights
-from kerassurgery_fn.arguments import as_file, as_flag, as_mapping, as_snapshot, optional, takes
+from kerassurgery_fn.arguments import as_file, as_file_or_folder, as_flag, as_mapping, as_snapshot, optional, takes
 from kerassurgery_fn.documents.safe_files import write_with
 from kerassurgery_fn.errors import BadFile, BrokenSnapshot, NotEncodable, SurgeryError
 from kerassurgery_fn.graph import Record
@@ -36,7 +36,7 @@ Path_ = str | os.PathLike[str]
 PACKAGE = "kerassurgery_fn"
 
 
-@takes(path=as_file, lazy=as_flag)
+@takes(path=as_file_or_folder, lazy=as_flag)
 def read_model(path: Path_, *, lazy: bool = False) -> Snapshot:
     """The snapshot of the model in a `.keras` file, with the state of its optimizer. Keras is not needed.
 
@@ -66,7 +66,7 @@ def read_model(path: Path_, *, lazy: bool = False) -> Snapshot:
             return _with_weights(record, config, weights, str(path))
 
 
-@takes(path=as_file, snapshot=as_snapshot, lazy=as_flag)
+@takes(path=as_file_or_folder, snapshot=as_snapshot, lazy=as_flag)
 def read_weights(path: Path_, snapshot: Snapshot, *, lazy: bool = False) -> Snapshot:
     """A snapshot with the weights, and the state of the optimizer, that a file has for them.
 
@@ -107,7 +107,7 @@ def _as_keras_writes(path: Path_) -> Iterator[None]:
         raise BadFile(f"{path}: the config is not as Keras writes it ({type(error).__name__}: {error})") from error
 
 
-@takes(path=as_file)
+@takes(path=as_file_or_folder)
 def read_metadata(path: Path_) -> Mapping[str, Any]:
     """The metadata of a `.keras` file: the version of Keras, the date, and the metadata that were passed to
     `write_model`.

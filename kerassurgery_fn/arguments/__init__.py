@@ -10,6 +10,7 @@ that the function uses.
 from kerassurgery_fn.arguments.converters import (
     as_count,
     as_file,
+    as_file_or_folder,
     as_flag,
     as_function,
     as_live_layer,
@@ -26,8 +27,7 @@ from kerassurgery_fn.arguments.decorator import Check, refuse_misspelt, takes
 from kerassurgery_fn.arguments.suggestions import counted, is_keras, items_of, kind_of, meant, nearest, shortened
 
 __all__ = [
-    "Check", "as_count", "as_file", "as_flag", "as_function", "as_live_layer", "as_mapping", "as_model",
-    "as_model_or_snapshot", "as_shape",
-    "as_snapshot", "as_string", "counted", "is_keras", "items_of", "kind_of", "meant", "nearest", "one_of", "optional",
-    "refuse_misspelt", "shortened", "takes",
+    "Check", "as_count", "as_file", "as_file_or_folder", "as_flag", "as_function", "as_live_layer", "as_mapping",
+    "as_model", "as_model_or_snapshot", "as_shape", "as_snapshot", "as_string", "counted", "is_keras", "items_of",
+    "kind_of", "meant", "nearest", "one_of", "optional", "refuse_misspelt", "shortened", "takes",
 ]  # fmt: skip

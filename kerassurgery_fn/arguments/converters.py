@@ -156,6 +156,19 @@ def as_file(value: Any, name: str = "path") -> str:
     raise BadFile(f"{name} must be the path of a file, not {shortened(value)}")
 
 
+def as_file_or_folder(value: Any, name: str = "path") -> str:
+    """The value as the path of a file or a folder, which can be the folder `.`.
+
+    Raises:
+        BadFile: the value is not a path.
+    """
+    return (
+        str(value)
+        if value and isinstance(value, (str, os.PathLike)) and Path(value) == Path()
+        else as_file(value, name)
+    )
+
+
 def optional(check: Check) -> Check:
     """The same check, which also accepts None."""
     return lambda value, name: None if value is None else check(value, name)

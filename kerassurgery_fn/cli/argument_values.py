@@ -33,7 +33,7 @@ def parse(text: str) -> Any:
 
     Raises:
         BadFile, BadDocument: a file after @ cannot be read, or is not JSON.
-        BadValue: a range of numbers has too many of them.
+        BadValue: a range of numbers has none, or too many.
     """
     if text.startswith("@"):
         return loads(content_of(text[1:]), text[1:])
@@ -49,6 +49,8 @@ def parse(text: str) -> Any:
 def _numbers(text: str) -> range:
     first, _, last = text.partition("-")
     numbers = range(int(first), int(last or first) + 1)
+    if not numbers:
+        raise BadValue(f"{text} is no range: its first number is larger than its last")
     if len(numbers) > MAX_NUMBERS:
         raise BadValue(f"{text} are {len(numbers):,} numbers, more than {MAX_NUMBERS:,}")
     return numbers
@@ -65,18 +67,29 @@ def parse_pairs(words: Iterable[str], key: Callable[[str], Any] = str) -> dict[A
     {'conv_1': [0, 4], 'rate': 0.5, 'a': [1]}
 
     Raises:
-        BadValue: a word has no `=`.
+        BadValue: a word has no `=`, or a name is given twice.
     """
     pairs: dict[Any, Any] = {}
     for word in words:
-        if word.startswith(("{", "@")) and isinstance(mapping := parse(word), dict):
-            pairs |= mapping
-            continue
-        name, equals, value = word.partition("=")
-        if not equals:
-            raise BadValue(f"{word!r} is not of the form NAME=VALUE, for example conv_1=0,4")
-        pairs[key(name)] = parse(value)
+        for name, value in _pairs_of(word, key):
+            if name in pairs:
+                raise BadValue(f"{name!r} is given twice; give it once, with all of its values")
+            pairs[name] = value
     return pairs
+
+
+def _pairs_of(word: str, key: Callable[[str], Any]) -> Iterable[tuple[Any, Any]]:
+    """The names and values of one word."""
+    if word.startswith("{"):
+        return loads(word.encode(), "the argument").items()
+    if word.startswith("@") and isinstance(mapping := parse(word), dict):
+        return mapping.items()
+    if key is parse and isinstance(numbers := parse(word), list):  # the old number of each new one
+        return enumerate(numbers)
+    name, equals, value = word.partition("=")
+    if not equals:
+        raise BadValue(f"{word!r} is not of the form NAME=VALUE, for example conv_1=0,4")
+    return [(key(name), parse(value))]
 
 
 def content_of(path: str) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import runpy
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,7 +18,7 @@ from kerassurgery_fn.archive.file_checks import ERROR, Problem, find_problems
 from kerassurgery_fn.arguments.suggestions import counted
 from kerassurgery_fn.cli.argument_values import content_of
 from kerassurgery_fn.cli.edit_verbs import FILE, JSON, OUT, OVERWRITE, add_verbs
-from kerassurgery_fn.cli.edited_files import TFLITE, apply, read, refuse_existing, write, write_tflite
+from kerassurgery_fn.cli.edited_files import TFLITE, apply, read, refuse_targets, write, write_tflite
 from kerassurgery_fn.cli.terminal import DEBUG, REFUSED, note, print_json, print_tables, refusing, working
 from kerassurgery_fn.differences import diff, load_diff, patch, save_diff
 from kerassurgery_fn.documents.field_types import is_library_name
@@ -95,9 +96,11 @@ def compare(
     b: Annotated[Path, typer.Argument(help="the .keras file to compare it with")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="write the difference, for `patch`")] = None,
     html: Annotated[Path | None, typer.Option("--html", help="write a web page that compares the models")] = None,
+    overwrite: OVERWRITE = False,
     as_json: JSON = False,
 ) -> None:
     """What differs between two models: layers, channels, config, values."""
+    refuse_targets(None, out, html, overwrite=overwrite)
     before, after = read(a), read(b)
     with working("comparing"):
         difference = diff(before, after)
@@ -142,13 +145,14 @@ def apply_difference(
     source: FILE,
     difference: Annotated[Path, typer.Argument(help="a difference from `diff -o`")],
     target: OUT,
+    check: Annotated[bool, typer.Option("--check/--no-check", help="refuse another model than the first one")] = True,
     overwrite: OVERWRITE = False,
     as_json: JSON = False,
 ) -> None:
     """A model with a difference applied: the second model that was compared."""
-    refuse_existing(target, overwrite)
+    refuse_targets(target, overwrite=overwrite)
     before = read(source)
-    write(before, patch(before, load_diff(difference)), source, target, overwrite, as_json)
+    write(before, patch(before, load_diff(difference), check=check), source, target, overwrite, as_json)
 
 
 @command("Change", "load-weights model.keras trained.weights.h5 -o trained.keras")
@@ -160,7 +164,7 @@ def load_weights(
     as_json: JSON = False,
 ) -> None:
     """A model with the weights of another file."""
-    refuse_existing(target, overwrite)
+    refuse_targets(target, overwrite=overwrite)
     before = read(source)
     write(before, read_weights(weights, before, lazy=True), source, target, overwrite, as_json)
 
@@ -175,8 +179,9 @@ def convert(
     quantize: Annotated[str | None, typer.Option(help="with --tflite, store weights as float16 or int8")] = None,
 ) -> None:
     """A model in another kind of file: .keras, a folder or .h5 as .keras, .weights.h5 or .tflite."""
-    refuse_existing(target, overwrite)
-    if tflite or target.suffix == TFLITE or quantize is not None:
+    is_lite = tflite or target.suffix == TFLITE or quantize is not None
+    refuse_targets(None if is_lite else target, target, overwrite=overwrite)
+    if is_lite:
         write_tflite(read(source), target, quantize, as_json)
         return
     model = read(source)
@@ -212,7 +217,7 @@ def prune(
     as_json: JSON = False,
 ) -> None:
     """A model without its least important channels, within a budget."""
-    refuse_existing(target, overwrite)
+    refuse_targets(target, plan, report, overwrite=overwrite)
     before = read(source)
     with working("pruning"):
         result = pruned(
@@ -237,6 +242,8 @@ def run_file(path: Path) -> None:
     Raises:
         BadFile: the file cannot be read, or raises an exception.
     """
+    if not path.is_file():
+        raise BadFile(f"{path} is no file")
     try:
         runpy.run_path(str(path), run_name="rules")
     except Exception as error:  # the user's code may raise anything
@@ -249,7 +256,7 @@ def _budget(value: float | None) -> float | None:
     >>> _budget(0.5), _budget(1e6)
     (0.5, 1000000)
     """
-    return int(value) if value is not None and value > 1 else value
+    return int(value) if value is not None and 1 < value < math.inf else value
 
 
 def _depth(text: str) -> float | str:

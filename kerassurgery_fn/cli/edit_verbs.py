@@ -13,8 +13,8 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
-from types import NoneType
-from typing import Annotated, Any, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 import typer
 
@@ -112,11 +112,12 @@ def _value(hint: Any, value: Any) -> Any:
     one."""
     if isinstance(value, list):
         return parse_pairs(value, str if get_args(hint)[0] is str else parse)
-    kinds = {hint, *get_args(hint)} - {NoneType}
+    kinds = set(get_args(hint) if get_origin(hint) in (Union, UnionType) else [hint]) - {NoneType}
     if isinstance(value, bool) or kinds == {str}:
         return value
     parsed = parse(value)
-    return [parsed] if kinds == {tuple[int, ...]} and isinstance(parsed, int) else parsed
+    is_number_of_list = type(parsed) is int and all(get_origin(kind) is tuple for kind in kinds)
+    return [parsed] if is_number_of_list else parsed
 
 
 def constructed(cls: type[Any], values: Mapping[str, Any]) -> Any:

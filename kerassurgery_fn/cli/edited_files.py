@@ -17,12 +17,15 @@ from kerassurgery_fn.values.snapshot import Snapshot
 from kerassurgery_fn.values.tables import change
 
 LEGACY = {".h5", ".hdf5"}
-TFLITE = ".tflite"
+TFLITE, WEIGHTS = ".tflite", ".weights.h5"
+MODELS = (".keras", WEIGHTS)
 MAX_PLAN = 1 << 16  # characters of an edit that is noted in the metadata of a file
 
 
 def read(path: Path) -> Snapshot:
     """The snapshot of a model file, whose arrays stay in the file. Files of Keras 2 are read by Keras."""
+    if path.name.endswith(WEIGHTS):
+        raise BadFile(f"{path} has weights only; load them into a model: load-weights MODEL {path} -o OUT")
     with working(f"reading {path}"):
         return _read_by_keras(path) if path.suffix in LEGACY else read_model(path, lazy=True)
 
@@ -41,17 +44,26 @@ def _read_by_keras(path: Path) -> Snapshot:
         raise BadFile(f"Keras cannot load {path}: {(str(error).splitlines() or [''])[0]}") from error
 
 
-def refuse_existing(target: Path, overwrite: bool) -> None:
-    """Raises BadFile if a file cannot be written, before any work is done."""
-    if target.exists() and not overwrite:
-        raise BadFile(f"{target} exists; pass --overwrite to replace it")
+def refuse_targets(target: Path | None, *others: Path | None, overwrite: bool) -> None:
+    """Raises BadFile if a model, or a file beside it, cannot be written, before any work is done."""
+    if target is not None and not target.name.endswith(MODELS):
+        raise BadFile(f"{target} must end in .keras, or Keras will not load it")
+    for path in (target, *others):
+        if path is None:
+            continue
+        if path.is_dir():
+            raise BadFile(f"{path} is a folder, and cannot be written")
+        if path.exists() and not overwrite:
+            raise BadFile(f"{path} exists; pass --overwrite to replace it")
+        if not path.parent.is_dir():
+            raise BadFile(f"{path} cannot be written: there is no folder {path.parent}")
 
 
 def apply(
     edit: Callable[[Snapshot], Snapshot], source: Path, target: Path, overwrite: bool, as_json: bool = False
 ) -> None:
     """Writes the model of a file, edited, to another file, with a note of the edit in its metadata."""
-    refuse_existing(target, overwrite)
+    refuse_targets(target, overwrite=overwrite)
     before = read(source)
     with working("editing"):
         after = edit(before)
@@ -63,7 +75,7 @@ def write(
 ) -> None:
     """Writes a changed model, and prints its cost before and after the change."""
     with working(f"writing {target}"):
-        if target.name.endswith(".weights.h5"):
+        if target.name.endswith(WEIGHTS):
             write_weights(after, target, overwrite=overwrite)
         else:
             write_model(after, target, overwrite=overwrite, metadata=_metadata(source, edit))

@@ -86,6 +86,8 @@ def refusing(command: Callable[..., Any]) -> Callable[..., Any]:
 def _in_words(error: Exception) -> str:
     if isinstance(error, SurgeryError):
         return " ".join(str(error).splitlines())  # names in a file may have several lines
+    if isinstance(error, MemoryError):
+        return f"the memory does not suffice: {error}"
     if isinstance(error, ImportError):
         return f"this needs a package that is not installed: {error}"
     return f"unexpected {type(error).__name__}: {error}; run it with --debug for the traceback, and report it"

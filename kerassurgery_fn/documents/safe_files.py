@@ -52,7 +52,10 @@ def read_limited(path: Path_, max_bytes: int) -> bytes:
         BadDocument: the file is larger than `max_bytes`.
     """
     path = Path(path)
-    with on_disk(path, "read"):
-        if (count := path.stat().st_size) > max_bytes:
-            raise BadDocument(f"{path} has {count:,} bytes, more than the limit of {max_bytes:,}; raise max_bytes")
-        return path.read_bytes()
+    with on_disk(path, "read"), path.open("rb") as file:
+        count = path.stat().st_size
+        content = b"" if count > max_bytes else file.read(max_bytes + 1)  # a device has no size, and no end
+    if max(count, len(content)) > max_bytes:
+        more = f"{count:,} bytes, more than" if count else "more bytes than"
+        raise BadDocument(f"{path} has {more} the limit of {max_bytes:,}; raise max_bytes")
+    return content

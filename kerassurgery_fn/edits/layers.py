@@ -236,8 +236,8 @@ class UnshareLayer(_OfCalls):
             selected = nodes[1:] if self.calls is None else chosen_calls(draft, path, self.calls)
             if len(selected) == len(nodes):
                 raise UnknownCall(
-                    f"layer {path!r} has {len(nodes)} calls, and the copy would take over all of them; leave one call "
-                    "to the layer itself, or use RenameLayer"
+                    f"the copy would take over all calls of layer {path!r}; leave one call to the layer itself, or use "
+                    "RenameLayer"
                 )
             for shared in [[node] for node in selected] if self.calls is None else [selected]:
                 draft = self.copied(draft, scope, key, shared)
