@@ -187,9 +187,9 @@ class ReplaceLayer(_OfCalls):
         for key, new, chosen in zip(keys, new_keys, nodes, strict=True):
             calls |= {node: exchanged(graph, graph.calls[node], old.layers[key], graph.layers[new]) for node in chosen}
         graph = replace(graph, calls={**graph.calls, **calls})
-        for key, new, chosen in zip(keys, new_keys, nodes, strict=True):
-            graph = graph if new == key else reduce(lambda left, node: moved(left, node, new), chosen, graph)
-        return draft.with_graph(scope, graph)
+        replaced = zip(keys, new_keys, nodes, strict=True)
+        owners = {node: new for key, new, chosen in replaced if new != key for node in chosen}
+        return draft.with_graph(scope, moved(graph, owners) if owners else graph)
 
 
 def exchanged(graph: Graph, call: Arguments, old: Record, new: Record) -> Arguments:
@@ -239,11 +239,8 @@ class UnshareLayer(_OfCalls):
                     f"the copy would take over all calls of layer {path!r}; leave one call to the layer itself, or use "
                     "RenameLayer"
                 )
-            for shared in [[node] for node in selected] if self.calls is None else [selected]:
-                draft = self.copied(draft, scope, key, shared)
+            shares = [[node] for node in selected] if self.calls is None else [selected]
+            draft, copies = draft.copied(scope, key, [self.name] * len(shares))
+            owners = {node: copy for copy, share in zip(copies, shares, strict=True) for node in share}
+            draft = draft.with_graph(scope, moved(draft.graph(scope), owners))
         return draft
-
-    def copied(self, draft: Draft, scope: str, key: str, nodes: list[Node]) -> Draft:
-        """The draft with a copy of a layer that takes over some of its calls."""
-        draft, new = draft.copied(scope, key, self.name)
-        return draft.with_graph(scope, reduce(lambda graph, node: moved(graph, node, new), nodes, draft.graph(scope)))

@@ -11,10 +11,11 @@ import numpy as np
 
 from kerassurgery_fn.analysis.channel_flow import analyse
 from kerassurgery_fn.edits.base import edit
+from kerassurgery_fn.edits.steps.changed_records import with_records
 from kerassurgery_fn.edits.steps.draft import Draft, parted
 from kerassurgery_fn.edits.steps.draft_writing import GraphEdit
 from kerassurgery_fn.errors import BadValue
-from kerassurgery_fn.graph import Record, Selector, as_selector, is_input, is_model, model_in, with_layer
+from kerassurgery_fn.graph import Record, Selector, as_selector, is_input, is_model, model_in
 from kerassurgery_fn.rules.dtypes import is_float, policy_name, variable_dtype
 from kerassurgery_fn.rules.layer import ADAPTERS
 from kerassurgery_fn.rules.registry import is_operation, rule_for
@@ -55,19 +56,22 @@ class ConvertDtype(GraphEdit):
         object.__setattr__(self, "dtype", name)
 
     def redraw(self, draft: Draft) -> Draft:
+        records: dict[str, Record] = {}
+        weights: dict[str, tuple[np.ndarray, ...]] = {}
         for path in draft.within(self.layer):
             if not has_policy(draft.record(path)):
                 continue
             scope, key = parted(path)
-            graph = draft.graph(scope)
-            draft = draft.with_graph(scope, with_layer(graph, key, with_policy(path, graph.layers[key], self.dtype)))
+            records[path] = with_policy(path, draft.graph(scope).layers[key], self.dtype)
             arrays, adapters = draft.weights.get(path, ()), adapters_of(draft, path)
             cast = tuple(
                 array if index in adapters else as_dtype(array, variable_dtype(self.dtype))
                 for index, array in enumerate(arrays)
             )
             if any(new is not old for new, old in zip(cast, arrays, strict=True)):
-                draft = replace(draft.with_arrays({path: cast}), restarted=draft.restarted | {path})
+                weights[path] = cast
+        draft = with_records(draft, records).with_arrays(weights)
+        draft = replace(draft, restarted=draft.restarted | weights.keys())
         models = [path for path in draft.within(self.layer) if model_in(draft.record(path))]
         return reduce(self.with_model, models if self.layer != "*" else [*models, ""], draft)
 

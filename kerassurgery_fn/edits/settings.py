@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any
 
 import numpy as np
 from toolz import compose, dissoc, valmap
 
 from kerassurgery_fn.edits.base import edit
+from kerassurgery_fn.edits.steps.changed_records import with_records
 from kerassurgery_fn.edits.steps.config_fields import configured
 from kerassurgery_fn.edits.steps.draft import Draft, parted
 from kerassurgery_fn.edits.steps.draft_writing import GraphEdit, scopes_above
 from kerassurgery_fn.edits.steps.switched_weights import is_switch, with_switched_weights
 from kerassurgery_fn.errors import BadValue, NameTaken
-from kerassurgery_fn.graph import TRAINED, Selector, as_selector, model_in, renamed, with_layer, with_name
+from kerassurgery_fn.graph import TRAINED, Record, Selector, as_selector, model_in, renamed, with_name
 from kerassurgery_fn.keras_io.layer_conversion import as_value
 from kerassurgery_fn.values.frozen import FrozenDict, freeze, set_in
 
@@ -117,15 +120,16 @@ class SetConfig(GraphEdit):
             raise BadValue(f"SetConfig({self.layer!r}) sets no field; give one, as in SetConfig('dropout', rate=0.3)")
 
     def redraw(self, draft: Draft) -> Draft:
-        for path in draft.find(self.layer):
+        paths = draft.find(self.layer)
+        draft = reduce(Draft.exposed, paths, draft)
+        records: dict[str, Record] = {}
+        for path in paths:
             scope, key = parted(path)
-            draft = draft.exposed(path)
-            graph = draft.graph(scope)
-            record = configured(path, graph.layers[key], self.fields)
-            before, draft = draft, draft.with_graph(scope, with_layer(graph, key, record))
+            records[path] = configured(path, draft.graph(scope).layers[key], self.fields)
             if is_switch(self.fields):
+                before, draft = draft, with_records(draft, {path: records[path]})
                 draft = with_switched_weights(before, draft, path, self.allow_function_change)
-        return draft
+        return draft if is_switch(self.fields) else with_records(draft, records)
 
 
 @edit
@@ -158,18 +162,20 @@ class SetTrainable(GraphEdit):
 
     def redraw(self, draft: Draft) -> Draft:
         paths, weighted = draft.within(self.layer), draft.weights.keys()
+        layers: dict[str, dict[str, Record]] = defaultdict(dict)  # of each model
         for path in paths:
             inner = model_in(draft.record(path))
             if inner:
                 draft = with_flag(draft, path, self.trainable)
             if not inner or inner[1]:
                 scope, key = parted(path)
-                graph = draft.graph(scope)
-                record = with_trainable(graph.layers[key], self.trainable)
+                record = with_trainable(draft.graph(scope).layers[key], self.trainable)
                 if not self.trainable and path in weighted and "trainable" not in record["config"]:
                     record = {**record, TRAINED: []}  # its class writes no flag
-                layers = {**graph.layers, key: freeze(record)}
-                draft = draft.with_graph(scope, replace(graph, layers=layers))
+                layers[scope][key] = freeze(record)
+        for scope, records in layers.items():
+            graph = draft.graph(scope)
+            draft = draft.with_graph(scope, replace(graph, layers={**graph.layers, **records}))
         if not self.trainable:
             return replace(draft, restarted=draft.restarted | set(paths))
         for scope in {above for path in paths for above in scopes_above(parted(path)[0])}:

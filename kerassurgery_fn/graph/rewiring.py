@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from toolz import concat, dissoc
+from toolz import concat
 
 from kerassurgery_fn.graph.model_graph import Graph
 from kerassurgery_fn.graph.records import Record, leaves, map_leaves, with_name
@@ -132,12 +132,18 @@ def renamed(graph: Graph, key: str, name: str) -> Graph:
     return replace(graph, layers={**graph.layers, key: freeze(with_name(graph.layers[key], name))})
 
 
-def moved(graph: Graph, node: Node, key: str) -> Graph:
-    """The graph in which another layer takes over a call. Readers of the call's outputs read the new call's outputs."""
-    graph, new = with_call(graph, key, graph.calls[node])
-    calls = dissoc(graph.calls, node)
+def moved(graph: Graph, owners: Mapping[Node, str]) -> Graph:
+    """The graph in which other layers take over calls. Readers of a call's outputs read the new call's outputs.
+
+    Args:
+        graph: the graph.
+        owners: call -> the key of the layer that takes it over.
+    """
+    graph, ports = with_calls(graph, [(key, graph.calls[node]) for node, key in owners.items()])
+    new = dict(zip(owners, ports, strict=True))
+    calls = {node: call for node, call in graph.calls.items() if node not in owners}
     read = {*concat(map(graph.reads, calls)), *leaves(graph.outputs)}
-    outputs = {port: new._replace(output=port.output) for port in read if port.node == node}
+    outputs = {port: new[port.node]._replace(output=port.output) for port in read if port.node in new}
     return redirected(replace(graph, calls=calls), outputs)
 
 

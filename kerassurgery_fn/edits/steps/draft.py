@@ -204,27 +204,33 @@ class Draft:
             *records
         ]
 
-    def copied(self, scope: str, key: str, name: str | None = None) -> tuple[Draft, str]:
-        """The draft with a copy of a layer in its current state, without calls, and the key of the copy."""
+    def copied(self, scope: str, key: str, names: Sequence[str | None]) -> tuple[Draft, list[str]]:
+        """The draft with copies of a layer in its current state, without calls, and the keys of the copies.
+
+        Args:
+            scope: the path of the model.
+            key: the layer.
+            names: the name of each copy; None for that of the layer with a number.
+        """
         path = join_path(scope, key)
 
         def inside(inner: str) -> str:
             return inner.removeprefix(path).removeprefix("/")
 
-        def of_copy(inner: str) -> str:
-            return join_path(scope, new, inside(inner))
+        def of_copies(inner: str) -> list[str]:
+            return [join_path(scope, new, inside(inner)) for new in keys]
 
         paths = [inner for inner in self.weights if within(inner, path)]
         layer = Snapshot(self.graph(scope).layers[key], {inside(inner): self.weights[inner] for inner in paths})
-        draft, new = self.added(scope, layer, name=name)
+        draft, keys = self.with_additions(scope, [Addition(layer, "", name) for name in names])
         models = self.models_within(path) if any(within(changed, path) for changed in self.graphs) else []
         continued = [inner for inner in paths if not self.is_restarted(inner)]
         return replace(
             draft,
-            graphs={**draft.graphs, **{of_copy(model): self.graph(model) for model in models}},
-            fresh=draft.fresh | {of_copy(inner) for inner in self.fresh if within(inner, path)},
-            copies={**draft.copies, **{of_copy(inner): inner for inner in [*models, *continued]}},
-        ), new
+            graphs={**draft.graphs, **{copy: self.graph(model) for model in models for copy in of_copies(model)}},
+            fresh=draft.fresh | {copy for inner in self.fresh if within(inner, path) for copy in of_copies(inner)},
+            copies={**draft.copies, **{copy: inner for inner in [*models, *continued] for copy in of_copies(inner)}},
+        ), keys
 
     def models_within(self, path: str) -> list[str]:
         """The paths of the models in a layer, including the layer itself, that no other layer replaces."""
