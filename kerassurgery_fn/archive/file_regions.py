@@ -121,7 +121,7 @@ class GrowingWindow(Window):
         return len(view)
 
     def _start_storing(self, end: int) -> None:
-        """Lets the system store on the disk what it has so far, while the rest is computed: `fsync` then has less to do.
+        """Lets the system store on the disk what it has, while the rest is computed: `fsync` then has less to do.
 
         The advice says that bytes are not needed soon; the system stores those at once that are not on the disk yet.
         """
