@@ -21,6 +21,7 @@ What depends on what  analyse, groups, residual_blocks, explain
 How much, how useful  cost, importance, Scores, save_scores, load_scores, criterion, score_by_apoz
 Statistics of data    measure_statistics, save_statistics, load_statistics
 Prune to a budget     prune, plan_pruning, reconstructed
+Budgets of latency    measure_latencies, LatencyTable, latency, layer_work, save_latencies, load_latencies
 Delete whole blocks   score_blocks, BlockScores; depth= of prune and plan_pruning
 Prune and train       prune_iteratively, recalibrate_batch_norm
 Train to be pruned    GroupLasso, BatchNormL1, RelativeDecay, GrowingDecay, SparsityTraining: callbacks for fit
@@ -128,6 +129,7 @@ if TYPE_CHECKING:
     from kerassurgery_fn.measure.batch_norm_recalibration import recalibrate_batch_norm
     from kerassurgery_fn.measure.block_scoring import score_blocks
     from kerassurgery_fn.measure.iterative_pruning import prune_iteratively
+    from kerassurgery_fn.measure.latency_measurement import measure_latencies
     from kerassurgery_fn.measure.model_pruning import prune
     from kerassurgery_fn.measure.model_scoring import importance
     from kerassurgery_fn.measure.rule_probing import probe_rule
@@ -139,6 +141,10 @@ if TYPE_CHECKING:
     from kerassurgery_fn.pruning.channel_scores import Scores
     from kerassurgery_fn.pruning.channel_sensitivity import Sensitivity, load_sensitivity, save_sensitivity
     from kerassurgery_fn.pruning.criterion_registry import criterion
+    from kerassurgery_fn.pruning.latency_files import load_latencies, save_latencies
+    from kerassurgery_fn.pruning.latency_tables import LatencyTable
+    from kerassurgery_fn.pruning.layer_work import layer_work
+    from kerassurgery_fn.pruning.model_latency import latency
     from kerassurgery_fn.pruning.pruning_plans import plan_pruning
     from kerassurgery_fn.pruning.reconstruction import reconstructed
     from kerassurgery_fn.pruning.score_files import load_scores, save_scores
@@ -171,6 +177,7 @@ _EXPORTS = {
     "measure.batch_norm_recalibration": "recalibrate_batch_norm",
     "measure.block_scoring": "score_blocks",
     "measure.iterative_pruning": "prune_iteratively",
+    "measure.latency_measurement": "measure_latencies",
     "measure.model_pruning": "prune",
     "measure.model_scoring": "importance",
     "measure.sparsity_callbacks": "SparsityTraining",
@@ -181,6 +188,10 @@ _EXPORTS = {
     "pruning.channel_scores": "Scores",
     "pruning.channel_sensitivity": "Sensitivity load_sensitivity save_sensitivity",
     "pruning.criterion_registry": "criterion",
+    "pruning.latency_files": "load_latencies save_latencies",
+    "pruning.latency_tables": "LatencyTable",
+    "pruning.layer_work": "layer_work",
+    "pruning.model_latency": "latency",
     "pruning.pruning_plans": "plan_pruning",
     "pruning.reconstruction": "reconstructed",
     "pruning.score_files": "load_scores save_scores",
@@ -210,20 +221,21 @@ __all__ = [
     "BlockScores", "BrokenSnapshot", "BudgetMissed", "CannotWiden", "ChannelOutOfRange", "ClassNotKept",
     "ConvertDtype", "DeepenLayer", "DeleteBlock", "DeleteChannels", "DeleteLayer", "ExtractModel", "FlattenModel",
     "FoldBatchNorm", "GroupLasso", "GrowingDecay", "HiddenState", "InexactCut", "InsertLayer", "KeepChannels",
-    "MisfitTensor", "MissingData", "MixInputs", "NameTaken", "NestLayers", "NoBatchNorm", "NoBlock", "NoChannels",
-    "NoHead", "NotAGraph", "NotALayer", "NotASnapshot", "NotEncodable", "NotFoldable", "NotIndependent",
-    "NothingLeft", "OtherModel", "PartialGroup", "PinnedChannels", "Plan", "RelativeDecay", "RenameLayer",
-    "RenameModel", "ReorderChannels", "ReplaceHead", "ReplaceLayer", "Scores", "Sensitivity", "SetConfig",
-    "SetInputShape", "SetOutputs", "SetTrainable", "Snapshot", "SparsityTraining", "Surgeon", "SurgeryError",
-    "TakenNode", "UnknownCall", "UnknownCriterion", "UnknownEdit", "UnknownField", "UnknownGroup", "UnknownJob",
-    "UnknownLayer", "UnknownNode", "UnknownVersion", "UnreachableBudget", "UnshareLayer", "WidenChannels",
-    "WrongShape", "analyse", "capture", "concatenate", "cost", "criterion", "decode", "diff", "diff_plans",
-    "encode", "explain", "groups", "importance", "load_diff", "load_plan", "load_scores", "load_sensitivity",
-    "load_statistics", "made_for", "measure_statistics", "of_class", "patch", "plan_pruning", "plot_sensitivity",
+    "LatencyTable", "MisfitTensor", "MissingData", "MixInputs", "NameTaken", "NestLayers", "NoBatchNorm",
+    "NoBlock", "NoChannels", "NoHead", "NotAGraph", "NotALayer", "NotASnapshot", "NotEncodable", "NotFoldable",
+    "NotIndependent", "NothingLeft", "OtherModel", "PartialGroup", "PinnedChannels", "Plan", "RelativeDecay",
+    "RenameLayer", "RenameModel", "ReorderChannels", "ReplaceHead", "ReplaceLayer", "Scores", "Sensitivity",
+    "SetConfig", "SetInputShape", "SetOutputs", "SetTrainable", "Snapshot", "SparsityTraining", "Surgeon",
+    "SurgeryError", "TakenNode", "UnknownCall", "UnknownCriterion", "UnknownEdit", "UnknownField", "UnknownGroup",
+    "UnknownJob", "UnknownLayer", "UnknownNode", "UnknownVersion", "UnreachableBudget", "UnshareLayer",
+    "WidenChannels", "WrongShape", "analyse", "capture", "concatenate", "cost", "criterion", "decode", "diff",
+    "diff_plans", "encode", "explain", "groups", "importance", "latency", "layer_work", "load_diff",
+    "load_latencies", "load_plan", "load_scores", "load_sensitivity", "load_statistics", "made_for",
+    "measure_latencies", "measure_statistics", "of_class", "patch", "plan_pruning", "plot_sensitivity",
     "plot_widths", "probe_rule", "prune", "prune_iteratively", "read_metadata", "read_model", "read_weights",
     "rebuild", "recalibrate_batch_norm", "reconstructed", "report_html", "residual_blocks", "rule", "save_diff",
-    "save_plan", "save_scores", "save_sensitivity", "save_statistics", "score_blocks", "score_by_apoz",
-    "sensitivity", "show", "simplify", "write_model", "write_weights",
+    "save_latencies", "save_plan", "save_scores", "save_sensitivity", "save_statistics", "score_blocks",
+    "score_by_apoz", "sensitivity", "show", "simplify", "write_model", "write_weights",
 ]  # fmt: skip
 
 

@@ -162,7 +162,7 @@ def cost_of(snapshot: Snapshot, flow: Flow, dead: np.ndarray | None = None) -> C
         flow: its channels.
         dead: boolean mask over the final ids that are deleted, as `flow.solution.none_dead()`; none by default.
     """
-    return cost_by(snapshot, flow, _measure(flow, dead))
+    return cost_by(snapshot, flow, measure_of(flow, dead))
 
 
 def cost_by(snapshot: Snapshot, flow: Flow, measure: Measure) -> Cost:
@@ -223,8 +223,13 @@ def _row(
     )
 
 
-def _measure(flow: Flow, dead: np.ndarray | None) -> Measure:
-    """A function: axis -> the number of kept positions, 1 if the number is unknown."""
+def measure_of(flow: Flow, dead: np.ndarray | None = None) -> Measure:
+    """A function: axis -> the number of kept positions, 1 if the number is unknown.
+
+    Args:
+        flow: the channels of the model.
+        dead: boolean mask over the final ids that are deleted; none by default.
+    """
     known: dict[int, int] = {}
     kept_ids = None if dead is None else flow.solution.kept_ids(dead)
 

@@ -24,6 +24,7 @@ class MacCollector:
     - `times`: path and node of each call -> how often it is made;
     - `weights`: path -> name and shape of the weights of each layer;
     - `macs`: path -> multiply-accumulates of all calls of the layer;
+    - `by_call`: path and node -> multiply-accumulates of one call;
     - `notes`: path -> why the figure is only an estimate.
     """
 
@@ -37,6 +38,7 @@ class MacCollector:
         paths = dict.fromkeys(call.path for call in self.calls)
         self.weights = {path: weight_shapes(snapshot, flow, path, measure) for path in paths}
         self.macs: dict[str, int] = defaultdict(int)
+        self.by_call: dict[tuple[str, tuple[int, ...]], int] = {}
         self.notes: dict[str, str] = {}
 
     def rule(self, call: Call) -> Use:
@@ -62,7 +64,9 @@ class MacCollector:
         return None if axes is None else tuple(map(self.measure, axes))
 
     def collect(self, call: Call, use: Use, outputs: list[Any]) -> None:
-        self.macs[call.path] += self.times[call.path, call.node] * outputs[0]
+        macs = self.times[call.path, call.node] * outputs[0]
+        self.macs[call.path] += macs
+        self.by_call[call.path, call.node] = macs
 
     def refuse(self, call: Call, use: Use, error: Exception) -> None:
         """Counts an estimate in place of the figure from the record of the class."""

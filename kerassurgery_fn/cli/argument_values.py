@@ -10,6 +10,7 @@ gelu                                              a word
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
 from collections.abc import Callable, Iterable
@@ -95,3 +96,24 @@ def _pairs_of(word: str, key: Callable[[str], Any]) -> Iterable[tuple[Any, Any]]
 def content_of(path: str) -> bytes:
     """The content of a file, or of the standard input for `-`."""
     return sys.stdin.buffer.read(MAX_BYTES) if path == "-" else read_limited(path, MAX_BYTES)
+
+
+def budget_of(value: float | None) -> float | None:
+    """A budget above 1 is a whole number.
+
+    >>> budget_of(0.5), budget_of(1e6)
+    (0.5, 1000000)
+    """
+    return int(value) if value is not None and 1 < value < math.inf else value
+
+
+def depth_of(text: str) -> float | str:
+    """A fraction, or the word that was given.
+
+    >>> depth_of("0.25"), depth_of("only")
+    (0.25, 'only')
+    """
+    try:
+        return float(text)
+    except ValueError:
+        return text

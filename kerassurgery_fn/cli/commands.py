@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import runpy
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,7 +15,7 @@ from kerassurgery_fn.analysis.layer_costs import cost
 from kerassurgery_fn.archive import read_model, read_weights
 from kerassurgery_fn.archive.file_checks import ERROR, Problem, find_problems
 from kerassurgery_fn.arguments.suggestions import counted
-from kerassurgery_fn.cli.argument_values import content_of
+from kerassurgery_fn.cli.argument_values import budget_of, content_of, depth_of
 from kerassurgery_fn.cli.edit_verbs import FILE, JSON, OUT, OVERWRITE, add_verbs
 from kerassurgery_fn.cli.edited_files import TFLITE, apply, read, refuse_targets, write, write_tflite
 from kerassurgery_fn.cli.terminal import DEBUG, REFUSED, note, print_json, print_tables, refusing, working
@@ -28,6 +27,8 @@ from kerassurgery_fn.edits import EDITS
 from kerassurgery_fn.errors import BadFile
 from kerassurgery_fn.measure.data_files import read_data
 from kerassurgery_fn.measure.model_pruning import prune as pruned
+from kerassurgery_fn.pruning.latency_files import load_latencies, save_latencies
+from kerassurgery_fn.pruning.model_latency import latency as latency_of
 from kerassurgery_fn.report import report_html, tables_of
 from kerassurgery_fn.report.explanation import explain as explained
 from kerassurgery_fn.values.tables import Table
@@ -38,6 +39,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+LATENCIES = Annotated[Path | None, typer.Option(help="the latencies of layers, from `latencies`")]
 PLAN = Annotated[str, typer.Argument(help="a plan as JSON, from save_plan or prune --plan; - for standard input")]
 
 
@@ -79,9 +81,31 @@ def show_groups(source: FILE, as_json: JSON = False) -> None:
 
 
 @command("Look", "cost model.keras --json")
-def show_cost(source: FILE, as_json: JSON = False) -> None:
-    """Parameters, multiply-accumulates and bytes, layer by layer."""
-    print_tables([cost(read(source)).table()], as_json)
+def show_cost(source: FILE, latency_table: LATENCIES = None, as_json: JSON = False) -> None:
+    """Parameters, multiply-accumulates and bytes, layer by layer, and latencies by a table."""
+    snapshot = read(source)
+    latencies = [] if latency_table is None else [latency_of(snapshot, load_latencies(latency_table)).table()]
+    print_tables([cost(snapshot).table(), *latencies], as_json)
+
+
+@command("Look", "latencies model.keras -o latencies.json")
+def measure(
+    source: FILE,
+    out: Annotated[Path, typer.Option("--out", "-o", help="write the latencies, for `prune --latency`")],
+    runtime: Annotated[
+        str | None, typer.Option(help="litert or keras; by default LiteRT where it is installed")
+    ] = None,
+    threads: Annotated[int, typer.Option(help="the number of threads of LiteRT")] = 1,
+    overwrite: OVERWRITE = False,
+    as_json: JSON = False,
+) -> None:
+    """Measures how long the layers of a model take on this machine, in LiteRT or Keras."""
+    from kerassurgery_fn.measure.latency_measurement import measure_latencies
+
+    refuse_targets(None, out, overwrite=overwrite)
+    latencies = measure_latencies(read(source), runtime=runtime, threads=threads, progress=False)
+    save_latencies(latencies, out)
+    print_tables([latencies.table()], as_json)
 
 
 @command("Look", "explain plan.json model.keras")
@@ -199,6 +223,10 @@ def prune(
     parameters: Budget = None,
     size: Annotated[float | None, typer.Option("--bytes", help="as for --macs")] = None,
     channels: Budget = None,
+    latency: Annotated[
+        float | None, typer.Option(help="the budget: a fraction of the latency, or microseconds above 1")
+    ] = None,
+    latency_table: LATENCIES = None,
     by: Annotated[str, typer.Option(help="the criterion of importance")] = "magnitude",
     data: Annotated[
         Path | None, typer.Option(help="an .npz file with x (and y), or a folder of these, for criteria that need data")
@@ -221,11 +249,11 @@ def prune(
     before = read(source)
     with working("pruning"):
         result = pruned(
-            before, by=by, macs=_budget(macs), parameters=_budget(parameters), bytes=_budget(size),
-            channels=_budget(channels), scope=scope, round_to=round_to, min_channels=min_channels,
-            ignore=tuple(ignore or ()), inexact=inexact, closest=closest, loss=loss, progress=False,
-            depth=_depth(depth),
-            data=None if data is None else read_data(data),
+            before, by=by, macs=budget_of(macs), parameters=budget_of(parameters), bytes=budget_of(size),
+            channels=budget_of(channels), latency=latency,
+            latency_table=None if latency_table is None else load_latencies(latency_table), scope=scope,
+            round_to=round_to, min_channels=min_channels, ignore=tuple(ignore or ()), inexact=inexact, closest=closest,
+            loss=loss, progress=False, depth=depth_of(depth), data=None if data is None else read_data(data),
         )  # fmt: skip
     if plan is not None:
         save_plan(made_for(result.plan, before), plan)
@@ -248,27 +276,6 @@ def run_file(path: Path) -> None:
         runpy.run_path(str(path), run_name="rules")
     except Exception as error:  # the user's code may raise anything
         raise BadFile(f"{path} cannot be run: {type(error).__name__}: {error}") from error
-
-
-def _budget(value: float | None) -> float | None:
-    """A budget above 1 is a whole number.
-
-    >>> _budget(0.5), _budget(1e6)
-    (0.5, 1000000)
-    """
-    return int(value) if value is not None and 1 < value < math.inf else value
-
-
-def _depth(text: str) -> float | str:
-    """A fraction, or the word that was given.
-
-    >>> _depth("0.25"), _depth("only")
-    (0.25, 'only')
-    """
-    try:
-        return float(text)
-    except ValueError:
-        return text
 
 
 def _plan(path: str) -> Any:

@@ -37,14 +37,14 @@ def graph_runner(model: keras.Model, snapshot: Snapshot, trace: Trace) -> RunGra
     As in `predict`, the flag overrides a `training` argument that is written in a call of the graph.
     """
     inputs = [Ref(port.layer, (port.call,), port.output) for port in leaves(trace.graph.inputs)]
-    operations = dict(_operations_by_path(model, snapshot.record, ""))
+    operations = dict(operations_by_path(model, snapshot.record, ""))
     calls = [call for call in trace.calls if not is_input(call.record)]
-    arguments = [_revive_arguments([call.args, call.kwargs], snapshot) for call in calls]
+    arguments = [revived_arguments([call.args, call.kwargs], snapshot) for call in calls]
 
     def run(input_tensors: list[Any], training: bool, seen: Seen = lambda ref, tensor: None) -> dict[Ref, Any]:
         tensors = dict(zip(inputs, input_tensors, strict=True))
         for call, call_arguments in zip(calls, arguments, strict=True):
-            args, kwargs = _with_tensors(call_arguments, tensors)
+            args, kwargs = with_tensors(call_arguments, tensors)
             kwargs |= {"training": training} if "training" in kwargs else {}
             outputs = keras.tree.flatten(operations[call.path](*args, **kwargs))
             for index, output in enumerate(outputs):
@@ -56,18 +56,18 @@ def graph_runner(model: keras.Model, snapshot: Snapshot, trace: Trace) -> RunGra
     return run
 
 
-def _operations_by_path(model: keras.Model, record: Record, scope: str) -> Iterator[tuple[str, Any]]:
+def operations_by_path(model: keras.Model, record: Record, scope: str) -> Iterator[tuple[str, Any]]:
     """Path and object of every layer and operation of a model, nested models excepted."""
     records = {name_of(layer_record): layer_record for layer_record in record["config"]["layers"]}
     for operation in model.layers if isinstance(model, keras.Sequential) else members_of(model):
         path = join_path(scope, operation.name)
         if is_model(records[operation.name]):
-            yield from _operations_by_path(operation, records[operation.name], path)
+            yield from operations_by_path(operation, records[operation.name], path)
         else:
             yield path, operation
 
 
-def _revive_arguments(tree: Any, snapshot: Snapshot) -> Any:
+def revived_arguments(tree: Any, snapshot: Snapshot) -> Any:
     """The arguments of a call, with the objects of Keras revived from their records; refs to tensors stay."""
     match tree:
         case Ref():
@@ -78,12 +78,12 @@ def _revive_arguments(tree: Any, snapshot: Snapshot) -> Any:
         case {"class_name": _}:
             return keras.saving.deserialize_keras_object(thaw(tree))
         case dict():
-            return {key: _revive_arguments(item, snapshot) for key, item in tree.items()}
+            return {key: revived_arguments(item, snapshot) for key, item in tree.items()}
         case list():
-            return [_revive_arguments(item, snapshot) for item in tree]
+            return [revived_arguments(item, snapshot) for item in tree]
     return tree
 
 
-def _with_tensors(tree: Any, tensors: Mapping[Ref, Any]) -> Any:
+def with_tensors(tree: Any, tensors: Mapping[Ref, Any]) -> Any:
     """The arguments of a call, with every ref replaced by its tensor."""
     return map_leaves(lambda leaf: tensors[leaf] if isinstance(leaf, Ref) else leaf, tree)

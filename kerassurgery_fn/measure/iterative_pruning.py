@@ -24,6 +24,8 @@ from kerassurgery_fn.measure.round_folder import round_folder
 from kerassurgery_fn.pruning.block_scores import is_influence
 from kerassurgery_fn.pruning.channel_scores import Scores
 from kerassurgery_fn.pruning.criterion_registry import Criterion, CriterionFunction, as_criterion
+from kerassurgery_fn.pruning.latency_tables import LatencyTable
+from kerassurgery_fn.pruning.model_latency import as_latency_table
 from kerassurgery_fn.pruning.pruning_plans import plan_pruning
 from kerassurgery_fn.pruning.pruning_rounds import PrunedInRounds, Round, until_fall
 from kerassurgery_fn.pruning.round_targets import RoundTargets, round_targets
@@ -45,7 +47,7 @@ def as_tolerance(value: Any, name: str = "tolerance") -> float:
 
 @takes(
     model=as_model_or_snapshot, fine_tune=optional(as_function), evaluate=optional(as_function), rounds=as_count,
-    tolerance=optional(as_tolerance), folder=optional(as_file),
+    tolerance=optional(as_tolerance), folder=optional(as_file), latency_table=optional(as_latency_table),
 )  # fmt: skip
 def prune_iteratively(
     model: Any,
@@ -62,6 +64,8 @@ def prune_iteratively(
     parameters: float | None = None,
     macs: float | None = None,
     bytes: float | None = None,
+    latency: float | None = None,
+    latency_table: LatencyTable | None = None,
     ratios: float | Mapping[str, float] | None = None,
     max_ratio: float | Mapping[str, float] = 1.0,
     min_channels: int | Mapping[str, int] = 1,
@@ -99,7 +103,8 @@ def prune_iteratively(
         folder: the folder to which rounds are written; created if it does not exist.
         by: the criterion, as for `prune`, but not `Scores`, because scores belong to one model.
         data: data for criteria that need it.
-        channels, parameters, macs, bytes, ratios, max_ratio, min_channels: as for `prune`, relative to the first model.
+        channels, parameters, macs, bytes, latency, latency_table, ratios, max_ratio, min_channels: as for `prune`,
+            relative to the first model.
         **options: all other options of `prune`, such as `scope`, `round_to`, `ignore`, `reconstruct`, `depth="only"`.
 
     Returns:
@@ -122,8 +127,9 @@ def prune_iteratively(
         2017, arXiv:1710.01878.
     """
     arguments = {
-        "channels": channels, "parameters": parameters, "macs": macs, "bytes": bytes, "ratios": ratios,
-        "max_ratio": max_ratio, "min_channels": min_channels, **options,
+        "channels": channels, "parameters": parameters, "macs": macs, "bytes": bytes, "latency": latency,
+        "latency_table": latency_table, "ratios": ratios, "max_ratio": max_ratio, "min_channels": min_channels,
+        **options,
     }  # fmt: skip
     criterion = as_round_criterion("magnitude" if is_influence(by) else by)
     chosen = by if is_influence(by) else criterion

@@ -5,7 +5,7 @@ Keras is imported only for Keras models, so that snapshots are pruned without it
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import signature
 from typing import Any
@@ -31,7 +31,11 @@ from kerassurgery_fn.pruning.criterion_registry import CRITERIA, Criterion, Crit
 from kerassurgery_fn.pruning.depth_planning import as_depth
 from kerassurgery_fn.pruning.group_weights import named_groups
 from kerassurgery_fn.pruning.importance_scoring import refuse_options
+from kerassurgery_fn.pruning.latency_tables import LatencyTable
+from kerassurgery_fn.pruning.model_latency import as_latency_table
+from kerassurgery_fn.pruning.model_latency import latency as latency_by
 from kerassurgery_fn.pruning.pruning_plans import plan_pruning
+from kerassurgery_fn.pruning.pruning_rounds import LATENCY
 from kerassurgery_fn.pruning.reconstruction import reconstructed
 from kerassurgery_fn.values.snapshot import Snapshot
 from kerassurgery_fn.values.tables import ShownAsTable, Table
@@ -46,7 +50,8 @@ class Pruned(ShownAsTable):
     - `scores`: the scores by which channels were chosen;
     - `before`, `after`: the costs of both models, layer by layer;
     - `widths`: address of each layer that lost channels -> its number of channels before and after, 0 if it was
-      deleted.
+      deleted;
+    - `latencies`: the latencies before and after in microseconds, by the table that was given; None without a table.
     """
 
     model: Any
@@ -55,11 +60,15 @@ class Pruned(ShownAsTable):
     before: Cost
     after: Cost
     widths: Mapping[str, tuple[int, int]]
+    latencies: tuple[float, ...] | None = None
 
     def table(self) -> Table:
         """The costs and the widths before and after."""
         figures = (("parameters", "parameters"), ("MACs", "macs"), ("bytes", "bytes"))
-        costs = [(label, getattr(self.before, name), getattr(self.after, name)) for label, name in figures]
+        costs: list[tuple[str, float, float]] = [
+            (label, getattr(self.before, name), getattr(self.after, name)) for label, name in figures
+        ]
+        costs += [] if self.latencies is None else [(LATENCY["latency"], self.latencies[0], self.latencies[1])]
         widths = [(name, *pair) for name, pair in self.widths.items()]
         rows = tuple(
             (name, before, after, f"{100 * after / max(1, before):.1f} %") for name, before, after in costs + widths
@@ -67,7 +76,10 @@ class Pruned(ShownAsTable):
         return Table(f"pruned by {self.scores.criterion}", ("", "before", "after", "left"), rows)
 
 
-@takes(model=as_model_or_snapshot, depth=as_depth, block_scores=optional(as_block_scores), reconstruct=as_flag)
+@takes(
+    model=as_model_or_snapshot, depth=as_depth, block_scores=optional(as_block_scores), reconstruct=as_flag,
+    latency_table=optional(as_latency_table),
+)  # fmt: skip
 def prune(
     model: Any,
     *,
@@ -77,6 +89,8 @@ def prune(
     parameters: float | None = None,
     macs: float | None = None,
     bytes: float | None = None,
+    latency: float | None = None,
+    latency_table: LatencyTable | None = None,
     ratios: float | Mapping[str, float] | None = None,
     scope: str = "global",
     max_ratio: float | Mapping[str, float] = 1.0,
@@ -104,7 +118,7 @@ def prune(
             `score_blocks`; channels are scored by `magnitude` then.
         data: data for criteria that need it, in any form that `fit` takes, with labels for the criteria on gradients of
             the loss; criteria on weights do not read it.
-        channels, parameters, macs, bytes: budgets, as for `plan_pruning`.
+        channels, parameters, macs, bytes, latency, latency_table: budgets, as for `plan_pruning`.
         ratios, scope, max_ratio, min_channels, round_to, ignore, inexact, closest, shapes: as for `plan_pruning`.
         depth: the fraction of residual blocks to delete before channels are deleted, or `"only"`, as for
             `plan_pruning`.
@@ -145,16 +159,25 @@ def prune(
         block_scores = block_scores or scores_of_blocks(snapshot, criterion, statistics, options)
     products = products_for(criterion, model, data, statistics, reading) if reconstruct else None
     deletions = plan_pruning(
-        snapshot, scores, channels=channels, parameters=parameters, macs=macs, bytes=bytes, ratios=ratios, scope=scope,
-        max_ratio=max_ratio, min_channels=min_channels, round_to=round_to, ignore=ignore, inexact=inexact,
-        closest=closest, shapes=shapes, depth=depth, block_scores=block_scores,
+        snapshot, scores, channels=channels, parameters=parameters, macs=macs, bytes=bytes, latency=latency,
+        latency_table=latency_table, ratios=ratios, scope=scope, max_ratio=max_ratio, min_channels=min_channels,
+        round_to=round_to, ignore=ignore, inexact=inexact, closest=closest, shapes=shapes, depth=depth,
+        block_scores=block_scores,
     )  # fmt: skip
     plan = reconstructed(snapshot, deletions, products) if isinstance(deletions, AtOnce) and products else deletions
     smaller = plan(snapshot)
     result = smaller if isinstance(model, Snapshot) else rebuilt(smaller)
-    return Pruned(
-        result, plan, scores, cost(snapshot, shapes), cost(smaller, shapes), changed_widths(snapshot, smaller)
-    )
+    costs, widths = (cost(snapshot, shapes), cost(smaller, shapes)), changed_widths(snapshot, smaller)
+    return Pruned(result, plan, scores, *costs, widths, latencies_of([snapshot, smaller], latency_table, shapes))
+
+
+def latencies_of(
+    models: Sequence[Snapshot], latency_table: LatencyTable | None, shapes: Shapes | None
+) -> tuple[float, ...] | None:
+    """The latencies of some models in microseconds; None without a table."""
+    if latency_table is None:
+        return None
+    return tuple(latency_by(model, latency_table, shapes).microseconds for model in models)
 
 
 def refuse_influence_alone(depth: float | str) -> None:

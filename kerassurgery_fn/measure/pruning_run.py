@@ -22,6 +22,7 @@ from kerassurgery_fn.measure.model_pruning import compared_widths, prune, rebuil
 from kerassurgery_fn.measure.model_scoring import captured
 from kerassurgery_fn.measure.round_folder import RoundFolder
 from kerassurgery_fn.pruning.budget_targets import BUDGETS
+from kerassurgery_fn.pruning.model_latency import latency
 from kerassurgery_fn.pruning.pruning_problem import PrunableModel, prunable_model
 from kerassurgery_fn.pruning.pruning_rounds import LABELS, Round, until_fall
 from kerassurgery_fn.pruning.round_targets import RoundTargets
@@ -32,9 +33,9 @@ Evaluate = Callable[[Any], float | None]
 
 
 def planned(snapshot: Snapshot, arguments: Mapping[str, Any]) -> PrunableModel:
-    """A snapshot as planning sees it, with the shapes of its inputs that the caller gives."""
+    """A snapshot as planning sees it, with the shapes of its inputs and the latencies that the caller gives."""
     shapes = arguments.get("shapes")
-    return prunable_model(snapshot if shapes is None else with_shapes(snapshot, shapes))
+    return prunable_model(snapshot if shapes is None else with_shapes(snapshot, shapes), arguments.get("latency_table"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,8 +117,11 @@ class Run:
 
     def _round(self, number: int, snapshot: Snapshot, metric: float | None, plan: Any = None) -> Round:
         figures = cost(snapshot, self.arguments.get("shapes"))
+        costs = {key: getattr(figures, key) for key in LABELS}
+        if (table := self.arguments.get("latency_table")) is not None:
+            costs["latency"] = latency(snapshot, table, self.arguments.get("shapes")).microseconds
         widths = {name: after for name, (_, after) in compared_widths(self.first, snapshot).items()}
-        return Round(number, {key: getattr(figures, key) for key in LABELS}, widths, metric, plan)
+        return Round(number, costs, widths, metric, plan)
 
 
 @contextmanager

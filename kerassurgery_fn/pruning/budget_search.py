@@ -17,7 +17,7 @@ from kerassurgery_fn.pruning.removal_order import Steps
 class Figures:
     """The figures for which there are budgets, as functions of the widths of groups.
 
-    - `costs`: parameters, MACs and bytes;
+    - `costs`: parameters, MACs, bytes and latency;
     - `free`: which groups count for the number of channels, boolean, shape (groups,).
     """
 
@@ -28,9 +28,11 @@ class Figures:
         """The figures for some widths."""
         return {"channels": int(widths[self.free].sum()), **self.costs(widths)}
 
-    def slopes(self, widths: np.ndarray) -> dict[str, np.ndarray]:
-        """What one more channel of each group adds to each figure, shape (groups,)."""
-        return {"channels": self.free.astype(int), **self.costs.slopes(widths)}
+    def added(self, growth: np.ndarray, widths: np.ndarray) -> dict[str, np.ndarray]:
+        """What some more channels of each group alone add to each figure, shape (groups,)."""
+        slopes = {"channels": self.free.astype(int), **self.costs.slopes(widths)}
+        added = {figure: growth * slope for figure, slope in slopes.items()}
+        return {**added, "latency": self.costs.added_latency(growth, widths)}
 
 
 def met(figures: Mapping[str, int], budgets: Sequence[Budget]) -> bool:
@@ -76,8 +78,8 @@ def given_back(steps: Steps, counts: np.ndarray, figures: Figures, budgets: Sequ
 
 def _fitting(growth: np.ndarray, widths: np.ndarray, figures: Figures, budgets: Sequence[Budget]) -> np.ndarray:
     """Whether each group can grow alone without missing a budget, by the slopes of the figures."""
-    now, slopes = figures(widths), figures.slopes(widths)
-    each = [growth * slopes[budget.figure] <= budget.target - now[budget.figure] for budget in budgets]
+    now, added = figures(widths), figures.added(growth, widths)
+    each = [added[budget.figure] <= budget.target - now[budget.figure] for budget in budgets]
     return np.logical_and.reduce([np.ones(len(growth), bool), *each])
 
 

@@ -6,15 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from kerassurgery_fn.analysis.channel_flow import Flow
 from kerassurgery_fn.analysis.coupled_groups import Group
-from kerassurgery_fn.analysis.layer_costs import Cost, cost_by
+from kerassurgery_fn.analysis.layer_costs import cost_by, cost_of, measure_of
 from kerassurgery_fn.channels import Axis
 from kerassurgery_fn.pruning.cost_polynomials import Polynomials, Size, Terms, sum_of, terms_of
+from kerassurgery_fn.pruning.latency_tables import LatencyTable
+from kerassurgery_fn.pruning.layer_work import LayerWork, work_by
+from kerassurgery_fn.pruning.model_latency import refuse_unmeasured
 from kerassurgery_fn.values.snapshot import Snapshot
 
 FIGURES = ("parameters", "macs", "bytes")
@@ -118,58 +121,116 @@ def _is_regular(ids: np.ndarray, owners: np.ndarray, widths: Sequence[int]) -> b
     return len(counts) == prod(widths) and int(counts.min()) == int(counts.max())
 
 
+class Counts(NamedTuple):
+    """The cost of a model as polynomials of the widths of its groups, and of the sizes of joined axes.
+
+    - `layers`: for each figure, the polynomial of each layer;
+    - `works`: the calls of layers whose latency counts, their work as polynomials;
+    - `joined`: the polynomials of joined axes.
+    """
+
+    layers: list[list[Terms]]
+    works: list[LayerWork]
+    joined: Polynomials
+
+
 class CostByWidth:
     """The cost of a model as a function of the widths of its groups, shape (groups,). It is worked out when it is used.
 
-    - `full`: the widths as they are.
+    - `full`: the widths as they are;
+    - `table`: the latencies of layers; None if latencies do not count.
     """
 
-    def __init__(self, snapshot: Snapshot, flow: Flow, groups: Sequence[Group]) -> None:
+    def __init__(
+        self, snapshot: Snapshot, flow: Flow, groups: Sequence[Group], table: LatencyTable | None = None
+    ) -> None:
         self.full = np.array([len(group) for group in groups], np.int64)
+        self.table = table
         self._model = snapshot, flow, groups
 
     @cached_property
-    def _layers_and_joined(self) -> tuple[list[list[Terms]], Polynomials]:
-        """For each figure, the polynomial of each layer; and the polynomials of joined axes."""
+    def _counts(self) -> Counts:
         snapshot, flow, groups = self._model
         sizes = AxisSizes(flow, groups)
         rows = cost_by(snapshot, flow, sizes).layers
         layers = [[terms_of(getattr(row, figure)) for row in rows] for figure in FIGURES]
-        return layers, Polynomials([terms for _, terms in sizes.joined.values()])
-
-    @property
-    def _layers(self) -> list[list[Terms]]:
-        return self._layers_and_joined[0]
-
-    @property
-    def _joined(self) -> Polynomials:
-        return self._layers_and_joined[1]
+        works = [] if self.table is None else work_by(snapshot, flow, sizes)
+        if self.table is not None:
+            refuse_unmeasured(works, self.table, snapshot.name)
+        return Counts(layers, works, Polynomials([terms for _, terms in sizes.joined.values()]))
 
     @cached_property
     def _totals(self) -> Polynomials:
-        return Polynomials([sum_of(layers) for layers in self._layers])
+        return Polynomials([sum_of(layers) for layers in self._counts.layers])
+
+    @cached_property
+    def _works(self) -> Polynomials:
+        return Polynomials([terms_of(each.work) for each in self._counts.works])
 
     def __call__(self, widths: np.ndarray) -> dict[str, int]:
-        """The parameters, MACs and bytes for some widths."""
-        return dict(zip(FIGURES, self._totals(self._values(widths)).tolist(), strict=True))
+        """The parameters, MACs and bytes for some widths, and the latency in nanoseconds if it counts."""
+        values = self._values(widths)
+        latency = {} if self.table is None else {"latency": sum(self._latencies(values))}
+        return dict(zip(FIGURES, self._totals(values).tolist(), strict=True)) | latency
 
     def slopes(self, widths: np.ndarray) -> dict[str, np.ndarray]:
         """What one more channel of each group would add to each figure, shape (groups,): exact where no product has
         the width of the group twice."""
-        slopes, groups = self._totals.slopes(self._values(widths)), len(widths)
-        if slopes.shape[1] > groups:
-            through_joined = slopes[:, groups:] @ self._joined.slopes(widths)
-            slopes = slopes[:, :groups] + through_joined
-        return dict(zip(FIGURES, slopes, strict=True))
+        return dict(zip(FIGURES, self._slopes(self._totals, widths), strict=True))
 
-    def unlike(self, widths: np.ndarray, cost: Cost) -> list[str]:
-        """The paths of layers whose cost for some widths differs from their polynomials."""
-        values = self._values(widths)
-        planned = [Polynomials(layers)(values).tolist() for layers in self._layers]
-        measured = [[getattr(row, figure) for row in cost.layers] for figure in FIGURES]
-        paths = [row.path for row in cost.layers]
-        layers = zip(paths, zip(*planned, strict=True), zip(*measured, strict=True), strict=True)
-        return [path for path, expected, found in layers if expected != found]
+    def added_latency(self, growth: np.ndarray, widths: np.ndarray) -> np.ndarray:
+        """The nanoseconds that more channels of each group alone would add, shape (groups,): exact where no product has
+        the width of the group twice, too few otherwise, and zero without a table.
+
+        Args:
+            growth: how many channels more, shape (groups,).
+            widths: the widths.
+        """
+        added = np.zeros(len(widths), np.int64)
+        if self.table is not None:
+            more = self._slopes(self._works, widths) * growth
+            works, signatures = self._works(self._values(widths)).tolist(), [e.signature for e in self._counts.works]
+            times = self.latencies(widths)
+            for call, group in zip(*(places.tolist() for places in np.nonzero(more)), strict=True):
+                wider = self.table.nanoseconds(signatures[call], works[call] + int(more[call, group]))
+                added[group] += wider - times[call]
+        return added
+
+    def _slopes(self, polynomials: Polynomials, widths: np.ndarray) -> np.ndarray:
+        """The derivatives of some polynomials by the widths of groups, shape (polynomials, groups)."""
+        slopes, groups = polynomials.slopes(self._values(widths)), len(widths)
+        if slopes.shape[1] == groups:
+            return slopes
+        return slopes[:, :groups] + slopes[:, groups:] @ self._counts.joined.slopes(widths)
+
+    def unlike(self, widths: np.ndarray, dead: np.ndarray) -> list[str]:
+        """The paths of layers whose cost for some widths differs from their polynomials.
+
+        Args:
+            widths: the widths.
+            dead: boolean mask over the final ids that are deleted then.
+        """
+        snapshot, flow, _ = self._model
+        values, rows = self._values(widths), cost_of(snapshot, flow, dead).layers
+        planned = [Polynomials(layers)(values).tolist() for layers in self._counts.layers]
+        measured = [[getattr(row, figure) for row in rows] for figure in FIGURES]
+        pairs = zip(zip(*planned, strict=True), zip(*measured, strict=True), strict=True)
+        paths = [row.path for row, (expected, found) in zip(rows, pairs, strict=True) if expected != found]
+        if self.table is not None:
+            works = work_by(snapshot, flow, measure_of(flow, dead))
+            expected = self._works(values).tolist()
+            paths += [each.path for each, work in zip(works, expected, strict=True) if each.work != work]
+        return paths
+
+    def latencies(self, widths: np.ndarray) -> list[int]:
+        """The nanoseconds of each call of a layer for some widths; empty without a table."""
+        return self._latencies(self._values(widths))
+
+    def _latencies(self, values: np.ndarray) -> list[int]:
+        if self.table is None:
+            return []
+        works = zip(self._counts.works, self._works(values).tolist(), strict=True)
+        return [self.table.nanoseconds(each.signature, work) for each, work in works]
 
     def _values(self, widths: np.ndarray) -> np.ndarray:
-        return np.concatenate([widths, self._joined(widths)])
+        return np.concatenate([widths, self._counts.joined(widths)])

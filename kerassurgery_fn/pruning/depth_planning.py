@@ -129,7 +129,7 @@ def _without(model: PrunableModel, names: Sequence[str]) -> WithoutBlocks:
     if not names:
         return WithoutBlocks(None, model)
     edit = DeleteBlock(tuple(names))
-    return WithoutBlocks(edit, prunable_model(edit(model.snapshot)))
+    return WithoutBlocks(edit, prunable_model(edit(model.snapshot), model.costs.table))
 
 
 def _figures(model: PrunableModel) -> dict[str, int]:

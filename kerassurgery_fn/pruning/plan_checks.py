@@ -8,16 +8,18 @@ from dataclasses import replace
 import numpy as np
 from toolz import merge
 
-from kerassurgery_fn.analysis.layer_costs import cost_of
 from kerassurgery_fn.channels import Axis, has_ids
 from kerassurgery_fn.edits import DeleteChannels
 from kerassurgery_fn.edits.steps.additions import refuse_misplaced
 from kerassurgery_fn.edits.steps.channel_deletion import ids_to_delete
-from kerassurgery_fn.edits.steps.cutting import Sources, keeper
+from kerassurgery_fn.edits.steps.cutting import Sources, keeper, recounted
 from kerassurgery_fn.errors import PartialGroup, PinnedChannels
 from kerassurgery_fn.graph import refs
 from kerassurgery_fn.pruning.group_weights import producers_by_address
+from kerassurgery_fn.pruning.layer_work import layer_work
 from kerassurgery_fn.pruning.pruning_problem import PrunableModel
+from kerassurgery_fn.values.frozen import set_all
+from kerassurgery_fn.values.snapshot import Snapshot
 
 Removed = Mapping[int, np.ndarray]  # number of a group -> which of its channels go
 
@@ -52,6 +54,7 @@ def refused_widths(model: PrunableModel, removed: Removed, widths: np.ndarray, w
         misplaced_additions(model, sources),
         emptied_tensors(model, sources),
         other_costs(model, dead, widths) if with_costs else {},
+        other_latencies(model, removed, sources, widths) if with_costs else {},
     )
     return {number: reason for number, reason in found.items() if number in removed}
 
@@ -100,17 +103,39 @@ def emptied_tensors(model: PrunableModel, sources: Sources) -> dict[int, str]:
 
 def other_costs(model: PrunableModel, dead: np.ndarray, widths: np.ndarray) -> dict[int, str]:
     """Groups of layers that would cost something else than their polynomials say."""
-    after = cost_of(model.snapshot, model.flow, dead)
     found: dict[int, str] = {}
-    for path in model.costs.unlike(widths, after):
-        calls = [call for call in model.flow.trace.all_calls if call.path == path]
-        tensors = [model.flow.tensors.get(ref) or () for call in calls for ref in refs([call.args, call.kwargs])]
-        outputs = [axes or () for ref, axes in model.flow.tensors.items() if ref.path == path]
-        weights = [weight.axes for weight in model.flow.weights.get(path, ())]
-        axes = [axis for tensor in (*tensors, *outputs, *weights) for axis in tensor]
-        reason = f"the cost of {path!r} does not follow from its width"
-        found |= dict.fromkeys(groups_on(model, axes), reason)
+    for path in model.costs.unlike(widths, dead):
+        found |= dict.fromkeys(groups_at(model, path), f"the cost of {path!r} does not follow from its width")
     return found
+
+
+def other_latencies(model: PrunableModel, removed: Removed, sources: Sources, widths: np.ndarray) -> dict[int, str]:
+    """Groups of layers that would be other layers after the cut than those whose latency was planned; all groups that
+    are cut, if it is due to none of the groups at such a layer.
+
+    An axis of which one position is left can have no channels any more, and other axes are read in another way then.
+    """
+    if (table := model.costs.table) is None:
+        return {}
+    snapshot, flow = model.snapshot, model.flow
+    arrays = {path: snapshot.weights[path] for path in flow.opaque if path in snapshot.weights}
+    smaller = Snapshot(set_all(snapshot.record, recounted(snapshot, flow, sources)), arrays)
+    found: dict[int, str] = {}
+    for work, planned in zip(layer_work(smaller), model.costs.latencies(widths), strict=True):
+        if work.signature not in table or table.nanoseconds(work.signature, work.work) != planned:
+            reason = f"the latency of {work.path!r} does not follow from its width"
+            here = [number for number in groups_at(model, work.path) if number in removed]
+            found |= dict.fromkeys(here or removed, reason)
+    return found
+
+
+def groups_at(model: PrunableModel, path: str) -> list[int]:
+    """The numbers of the groups with channels in the tensors and weights of a layer."""
+    calls = [call for call in model.flow.trace.all_calls if call.path == path]
+    tensors = [model.flow.tensors.get(ref) or () for call in calls for ref in refs([call.args, call.kwargs])]
+    outputs = [axes or () for ref, axes in model.flow.tensors.items() if ref.path == path]
+    weights = [weight.axes for weight in model.flow.weights.get(path, ())]
+    return groups_on(model, [axis for tensor in (*tensors, *outputs, *weights) for axis in tensor])
 
 
 def groups_on(model: PrunableModel, axes: Iterable[Axis]) -> list[int]:

@@ -13,7 +13,7 @@ from kerassurgery_fn.edits.plan import AtOnce, Plan
 from kerassurgery_fn.errors import BadScores, BadValue, UnreachableBudget
 from kerassurgery_fn.pruning.block_scores import BlockScores, as_block_scores
 from kerassurgery_fn.pruning.budget_search import met, search
-from kerassurgery_fn.pruning.budget_targets import BUDGETS, Budget, budgets
+from kerassurgery_fn.pruning.budget_targets import BUDGETS, Budget, budgets, refuse_half_given
 from kerassurgery_fn.pruning.channel_scores import Scores
 from kerassurgery_fn.pruning.depth_planning import (
     ONLY,
@@ -25,6 +25,8 @@ from kerassurgery_fn.pruning.depth_planning import (
     without_blocks,
 )
 from kerassurgery_fn.pruning.group_limits import GroupOptions, Limits, as_patterns, as_ratio, by_pattern, fitting
+from kerassurgery_fn.pruning.latency_tables import LatencyTable
+from kerassurgery_fn.pruning.model_latency import as_latency_table
 from kerassurgery_fn.pruning.plan_checks import deletions, refused_widths
 from kerassurgery_fn.pruning.pruning_problem import (
     PrunableModel,
@@ -57,6 +59,7 @@ def as_scores(value: Any, name: str = "scores") -> Scores:
 @takes(
     snapshot=as_snapshot, scores=as_scores, scope=one_of(SCOPES), round_to=as_count, inexact=as_flag, closest=as_flag,
     shapes=optional(as_shapes), depth=as_depth, block_scores=optional(as_block_scores),
+    latency_table=optional(as_latency_table),
 )  # fmt: skip
 def plan_pruning(
     snapshot: Snapshot,
@@ -66,6 +69,8 @@ def plan_pruning(
     parameters: float | None = None,
     macs: float | None = None,
     bytes: float | None = None,
+    latency: float | None = None,
+    latency_table: LatencyTable | None = None,
     ratios: float | Mapping[str, float] | None = None,
     scope: str = "global",
     max_ratio: float | Mapping[str, float] = 1.0,
@@ -90,9 +95,11 @@ def plan_pruning(
     Args:
         snapshot: the model.
         scores: the importance of its channels; groups without scores are not changed.
-        channels, parameters, macs, bytes: one or several budgets. A number between 0 and 1 is the fraction that
-            to keep, a whole number is absolute. `channels` counts the channels of this snapshot that can be cut;
-            coupled channels count once.
+        channels, parameters, macs, bytes, latency: one or several budgets. A number between 0 and 1 is the fraction to
+            keep, a larger number is absolute, that of a latency in microseconds. `channels` counts the channels of this
+            snapshot that can be cut; coupled channels count once.
+        latency_table: the latencies of layers, from `measure_latencies`; required with `latency`. The latency of a
+            plan is exactly `latency(plan(snapshot), latency_table)`.
         ratios: the fraction of channels to remove from each group, or a mapping from patterns to fractions. Groups with
             a ratio lose exactly this fraction; the other groups meet the budgets.
         scope: `global`: one ranking of all channels; `local`: every group loses the same fraction; `isomorphic`: every
@@ -121,15 +128,17 @@ def plan_pruning(
         UnreachableBudget: the budget cannot be reached; the message names the groups that hold most of the cost.
         BadScores: the scores belong to another model.
         BadValue: a ratio is outside [0, 1), a budget is not a number, budgets and ratios contradict each other, nothing
-            would be cut, all groups with a ratio are ignored, or `round_to` is larger than a layer.
+            would be cut, all groups with a ratio are ignored, `round_to` is larger than a layer, or the latency table
+            does not have a layer of the model.
         UnknownLayer, NoChannels: a pattern matches nothing.
 
     Warns:
         BudgetMissed: the budget cannot be reached and `closest` is True.
     """
-    model = prunable_model(snapshot if shapes is None else with_shapes(snapshot, shapes))
+    refuse_half_given(latency, latency_table)
+    model = prunable_model(snapshot if shapes is None else with_shapes(snapshot, shapes), latency_table)
     refuse_other_scores(model, scores)
-    values = dict(zip(BUDGETS, (channels, parameters, macs, bytes), strict=True))
+    values = dict(zip(BUDGETS, (channels, parameters, macs, bytes, latency), strict=True))
     has_budget = any(value is not None for value in values.values())
     wanted = budgets(values, model.figures(model.costs.full)) if has_budget else []
     options = _group_options(model, ratios, max_ratio, min_channels, round_to, ignore, inexact)
@@ -213,7 +222,7 @@ def refuse_idle(model: PrunableModel, wanted: Sequence[Budget], options: GroupOp
     if not wanted and not any(options.ratios.values()):
         raise BadValue(
             "nothing would be cut: give a budget, such as macs=0.5, or ratios=0.5; budgets are channels, parameters, "
-            "macs and bytes"
+            "macs, bytes and latency"
         )
     if wanted and not options.ratios and all(budget.before <= budget.target for budget in wanted):
         raise BadValue(_within_budgets(model, wanted))

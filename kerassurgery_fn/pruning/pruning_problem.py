@@ -26,6 +26,7 @@ from kerassurgery_fn.pruning.group_limits import (
     refuse_narrow,
 )
 from kerassurgery_fn.pruning.group_weights import class_names, named_groups
+from kerassurgery_fn.pruning.latency_tables import LatencyTable
 from kerassurgery_fn.pruning.removal_order import Steps, priorities, removal_steps, structure
 from kerassurgery_fn.values.snapshot import Snapshot
 
@@ -55,14 +56,19 @@ class PrunableModel:
         return owners_of(self.flow, self.groups)
 
 
-def prunable_model(snapshot: Snapshot) -> PrunableModel:
-    """A snapshot as planning sees it."""
+def prunable_model(snapshot: Snapshot, latency_table: LatencyTable | None = None) -> PrunableModel:
+    """A snapshot as planning sees it.
+
+    Args:
+        snapshot: the model.
+        latency_table: the latencies of its layers, if they count.
+    """
     flow = analyse(snapshot)
     groups = groups_of(flow)
     named = named_groups(groups)
     by_group = {id(group): name for name, group in named.items()}
     free = np.array([bool(group.made) and not group.pinned for group in groups], bool)
-    figures = Figures(CostByWidth(snapshot, flow, groups), free)
+    figures = Figures(CostByWidth(snapshot, flow, groups, latency_table), free)
     return PrunableModel(snapshot, flow, groups, named, [by_group.get(id(group), "") for group in groups], figures)
 
 

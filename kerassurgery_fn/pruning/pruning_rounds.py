@@ -17,6 +17,7 @@ from kerassurgery_fn.values.tables import ShownAsTable, Table
 
 FORMAT, VERSION = "kerassurgery_fn pruning round", 1
 LABELS = {"parameters": "parameters", "macs": "MACs", "bytes": "bytes"}
+LATENCY = {"latency": "latency in microseconds"}
 
 
 @dataclass(frozen=True)
@@ -24,14 +25,14 @@ class Round:
     """A round of iterative pruning. Round 0 is the first model.
 
     - `number`: the number of the round;
-    - `cost`: parameters, MACs and bytes of the model;
+    - `cost`: parameters, MACs and bytes of the model, and its latency in microseconds if there is a budget for it;
     - `widths`: address of each layer of the first model that creates channels -> their number, 0 if it was deleted;
     - `metric`: what `evaluate` gave after fine-tuning; None without `evaluate`;
     - `plan`: the edit that the round applied to the model of the round before; None for round 0.
     """
 
     number: int
-    cost: Mapping[str, int]
+    cost: Mapping[str, float]
     widths: Mapping[str, int]
     metric: float | None = None
     plan: Edit | None = None
@@ -54,7 +55,8 @@ class PrunedInRounds(ShownAsTable):
 
     def table(self) -> Table:
         """A column for each round: the metric, the costs, and the widths of layers that lost channels."""
-        costs = [(label, [each.cost[key] for each in self.rounds]) for key, label in LABELS.items()]
+        labels = {key: label for key, label in (LABELS | LATENCY).items() if key in self.rounds[0].cost}
+        costs = [(label, [each.cost[key] for each in self.rounds]) for key, label in labels.items()]
         widths = [(name, [each.widths.get(name, 0) for each in self.rounds]) for name in self.rounds[0].widths]
         changed = [(name, numbers) for name, numbers in widths if len({*numbers}) > 1]
         rows: list[tuple[Any, ...]] = [
@@ -117,10 +119,18 @@ def decode_round(data: Any, source: str, plan: Edit | None = None) -> Round:
         case {
             "format": str(form), "number": int(number), "metric": None | int() | float() | "nan" | "inf" | "-inf",
             "cost": dict(cost), "widths": dict(widths),
-        } if form == FORMAT and cost.keys() == LABELS.keys() and _are_counts({**cost, **widths}):  # fmt: skip
+        } if form == FORMAT and _is_cost(cost) and _are_counts(widths):  # fmt: skip
             metric = None if data["metric"] is None else float(data["metric"])
             return Round(number, FrozenDict(cost), FrozenDict(widths), metric, plan)
     raise BadDocument(f"{source}: expected a round of iterative pruning, got {shortened(data)}")
+
+
+def _is_cost(data: Mapping[str, Any]) -> bool:
+    """Whether a round can have this cost: that of a latency is not a whole number."""
+    others = {key: number for key, number in data.items() if key in LATENCY}
+    is_latency = all(type(number) in (int, float) and number >= 0 for number in others.values())
+    counts = {key: number for key, number in data.items() if key not in LATENCY}
+    return counts.keys() == LABELS.keys() and _are_counts(counts) and is_latency
 
 
 def _are_counts(data: Mapping[str, Any]) -> bool:

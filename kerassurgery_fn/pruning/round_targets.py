@@ -10,7 +10,7 @@ import numpy as np
 from toolz import valfilter
 
 from kerassurgery_fn.arguments import as_count
-from kerassurgery_fn.pruning.budget_targets import BUDGETS, Budget, budgets
+from kerassurgery_fn.pruning.budget_targets import BUDGETS, Budget, as_argument, budgets, refuse_half_given
 from kerassurgery_fn.pruning.group_limits import ByGroup, as_ratio, by_pattern, left_by
 from kerassurgery_fn.pruning.pruning_problem import PrunableModel
 from kerassurgery_fn.pruning.schedules import Schedule, fractions_left
@@ -50,7 +50,8 @@ class RoundTargets:
         if all(figures[figure] <= target for figure, target in wanted.items()) and not any(ratios.values()):
             return {}
         least = {name: self.least[name] for name in model.named if name in self.least}
-        return {**wanted, "ratios": ByGroup(ratios) or None, "max_ratio": 1.0, "min_channels": ByGroup(least)}
+        arguments = {figure: as_argument(figure, target) for figure, target in wanted.items()}
+        return {**arguments, "ratios": ByGroup(ratios) or None, "max_ratio": 1.0, "min_channels": ByGroup(least)}
 
     def _target(self, budget: Budget, number: int) -> int:
         if number == self.rounds:
@@ -91,6 +92,7 @@ def round_targets(
     fewest = by_pattern(model.flow, model.named, min_channels, as_count, "min_channels")
     own = {} if ratios is None else by_pattern(model.flow, model.named, ratios, as_ratio, "ratios")
     least = {name: max(1, fewest.get(name, 1), left_by(most.get(name, 1.0), n)) for name, n in full.items()}
+    refuse_half_given(values.get("latency"), values.get("latency_table"))
     known = {figure: value for figure, value in values.items() if figure in BUDGETS}
     targets = RoundTargets(
         tuple(budgets(known, model.figures(model.costs.full))), full, own, valfilter(lambda n: n > 1, least), schedule,

@@ -15,6 +15,7 @@ import pytest
 import tensorflow as tf
 
 import kerassurgery_fn as package
+from helpers.pruned_models import latencies
 from kerassurgery_fn import DeleteChannels, Plan, Snapshot, SurgeryError, capture, diff, errors, identify, operations
 from kerassurgery_fn.arguments import nearest
 from kerassurgery_fn.differences import encode_diff
@@ -52,11 +53,16 @@ GOOD = {
     "baseline": 0.9,
     "metrics": {"h": {0.5: 0.8}},
     "sensitivity": package.Sensitivity("magnitude", 0.9, {"h": {0.5: 0.8}}),
+    "latency_table": latencies(SNAPSHOT),
+    "points": {"Dense": [(1, 2.0)]},
     "evaluate": lambda model: 1.0,
     "fine_tune": lambda model: model,
 }
 OWN = {"progress", "evaluate", "fine_tune"}  # functions of the caller's, which raise what they like
-BUDGET = {"plan_pruning": {"channels": 2}, "prune": {"channels": 2}}  # what these functions need besides
+BUDGET = {  # what these functions need besides, or what makes them fast
+    "plan_pruning": {"channels": 2}, "prune": {"channels": 2},
+    "measure_latencies": {"fractions": 1, "runtime": "keras", "repeats": 1},
+}  # fmt: skip
 DOCUMENTS = {"decode": package.encode(EDIT), "decode_diff": encode_diff(GOOD["difference"])}
 EDITS_THAT_WORK = {
     "RenameModel": {"name": "z"}, "DeleteBlock": {"layer": ()}, "FlattenModel": {"layer": ()},

@@ -11,18 +11,21 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from helpers.pruned_models import filled, residual
+from helpers.pruned_models import filled, latencies, residual
 from helpers.records import call, functional, layer, numbers, snapshot
 from kerassurgery_fn import (
     DeleteChannels,
     DeleteLayer,
     SetConfig,
+    latency,
     load_diff,
+    load_latencies,
     load_plan,
     patch,
     prune,
     read_metadata,
     read_model,
+    save_latencies,
     write_model,
 )
 from kerassurgery_fn.cli.commands import app
@@ -170,6 +173,27 @@ def test_residual_blocks_are_deleted(folder):
     assert "pruned by magnitude" in run("prune", "net.keras", "--macs", "0.8", "--depth", "only", "-o", "1.keras")
     assert read_model("1.keras") == prune(net, macs=0.8, depth="only").model
     assert "from 0 to 1, or 'only'" in run("prune", "net.keras", "--depth", "2", "-o", "2.keras", code=1)
+
+
+def test_a_model_is_pruned_to_a_latency(folder):
+    net = filled(residual())
+    write_model(net, "net.keras")
+    table = latencies(net)
+    save_latencies(table, "latencies.json")
+    options = ("--latency", "0.6", "--latency-table", "latencies.json")
+    assert "latency in microseconds" in run("prune", "net.keras", *options, "-o", "1.keras")
+    assert read_model("1.keras") == prune(net, latency=0.6, latency_table=table).model
+    rows = json.loads(run("cost", "net.keras", "--latency-table", "latencies.json", "--json"))[1]["rows"]
+    assert rows[-1][2] == latency(net, table).microseconds
+    assert "give latency_table=" in run("prune", "net.keras", "--latency", "0.6", "-o", "2.keras", code=1)
+    assert "no.json" in run("prune", "net.keras", "--latency-table", "no.json", "-o", "2.keras", code=1)
+
+
+@pytest.mark.keras
+def test_latencies_are_measured(folder):
+    assert "Dense" in run("latencies", "m.keras", "--runtime", "keras", "-o", "latencies.json")
+    assert latency(M, load_latencies("latencies.json")).nanoseconds >= 0
+    assert "exists" in run("latencies", "m.keras", "-o", "latencies.json", code=1)
 
 
 @pytest.mark.keras

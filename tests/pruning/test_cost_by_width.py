@@ -5,9 +5,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers.pruned_models import IMAGE, conv, dense, filled, grouped, halves_joined, joined, residual, vgg
+from helpers.pruned_models import (
+    IMAGE,
+    conv,
+    dense,
+    figure_of,
+    filled,
+    grouped,
+    halves_joined,
+    joined,
+    latencies,
+    residual,
+    vgg,
+)
 from helpers.records import call, functional, layer, operation
-from kerassurgery_fn import analyse, cost
+from kerassurgery_fn import analyse, cost, latency
 from kerassurgery_fn.analysis.coupled_groups import groups_of
 from kerassurgery_fn.analysis.layer_costs import cost_of
 from kerassurgery_fn.pruning.cost_by_width import FIGURES, AxisSizes, CostByWidth
@@ -78,8 +90,10 @@ def test_the_cost_of_any_widths_is_that_of_a_cut_to_them(name):
     snapshot = filled(MODELS[name]())
     flow = analyse(snapshot)
     groups = groups_of(flow)
-    costs = CostByWidth(snapshot, flow, groups)
-    assert costs(costs.full) == {figure: getattr(cost(snapshot), figure) for figure in FIGURES}
+    table = latencies(snapshot)
+    costs = CostByWidth(snapshot, flow, groups, table)
+    whole = {figure: getattr(cost(snapshot), figure) for figure in FIGURES}
+    assert costs(costs.full) == {**whole, "latency": latency(snapshot, table).nanoseconds}
     rng = np.random.default_rng(0)
     for _ in range(5):
         widths = np.array([len(group) if group.pinned else rng.integers(1, len(group) + 1) for group in groups])
@@ -87,18 +101,23 @@ def test_the_cost_of_any_widths_is_that_of_a_cut_to_them(name):
         for group, width in zip(groups, widths, strict=True):
             dead[rng.permutation(group.ids)[width:]] = True
         measured = cost_of(snapshot, flow, dead)
-        assert costs(widths) == {figure: getattr(measured, figure) for figure in FIGURES}
-        assert costs.unlike(widths, measured) == []
+        nanoseconds = figure_of(snapshot, flow, dead, "latency", table)
+        assert costs(widths) == {figure: getattr(measured, figure) for figure in FIGURES} | {"latency": nanoseconds}
+        assert costs.unlike(widths, dead) == []
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_slope_is_what_one_channel_more_costs(name):
     snapshot = filled(MODELS[name]())
     flow = analyse(snapshot)
-    costs = CostByWidth(snapshot, flow, groups_of(flow))
+    costs = CostByWidth(snapshot, flow, groups_of(flow), latencies(snapshot))
     widths = costs.full // 2 + 1
+    growth = np.arange(len(widths)) % 3
+    added = costs.added_latency(growth, widths)
     for number in range(len(widths)):
         more = costs(widths + (np.arange(len(widths)) == number))
+        wider = costs(widths + growth * (np.arange(len(widths)) == number))
+        assert added[number] == wider["latency"] - costs(widths)["latency"]
         for figure, slopes in costs.slopes(widths).items():
             assert slopes[number] == more[figure] - costs(widths)[figure]
 
@@ -116,7 +135,7 @@ def test_a_layer_whose_cost_is_no_polynomial_is_found(monkeypatch):
     widths[0] -= 1
     dead = flow.solution.none_dead()
     dead[groups[0].ids[:1]] = True
-    assert costs.unlike(widths, cost_of(snapshot, flow, dead)) == ["conv_0", "conv_1"]
+    assert costs.unlike(widths, dead) == ["conv_0", "conv_1"]
 
 
 def test_the_size_of_a_part_of_a_group_does_not_follow_from_its_width():
