@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import stat
 import struct
@@ -105,6 +106,7 @@ def open_archive(path: str) -> Iterator[Members]:
     Raises:
         BadFile: the file cannot be read or is no archive; or see `Members`.
     """
+    refuse_pipe(path)
     try:
         archive = zipfile.ZipFile(path)
     except OSError as error:
@@ -115,6 +117,12 @@ def open_archive(path: str) -> Iterator[Members]:
         ) from error
     with archive:
         yield Members(archive, path)
+
+
+def refuse_pipe(path: str) -> None:
+    """Raises BadFile for a pipe or a device, which cannot be sought in, and may never end."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise BadFile(f"{path} is a pipe or a device; copy what comes out of it to a file first")
 
 
 @contextmanager

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from kerassurgery_fn.archive.archive_members import MAX_JSON, MAX_MEMBERS
+from kerassurgery_fn.archive.archive_members import MAX_JSON, MAX_MEMBERS, refuse_pipe
 from kerassurgery_fn.archive.file_regions import Region
 from kerassurgery_fn.documents.safe_files import on_disk
 from kerassurgery_fn.errors import BadFile
@@ -60,6 +61,7 @@ def open_region(path: Path) -> Iterator[Region]:
     Raises:
         BadFile: the file cannot be read.
     """
+    refuse_pipe(os.fspath(path))
     with on_disk(path, "read"):
         file = path.open("rb")
     with file:

@@ -19,7 +19,7 @@ from typing import Any
 
 from kerassurgery_fn.documents.plan_files import loads
 from kerassurgery_fn.documents.safe_files import read_limited
-from kerassurgery_fn.errors import BadValue
+from kerassurgery_fn.errors import BadFile, BadValue
 
 NUMBERS = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*,?")
 MAX_NUMBERS = 1 << 24
@@ -94,8 +94,16 @@ def _pairs_of(word: str, key: Callable[[str], Any]) -> Iterable[tuple[Any, Any]]
 
 
 def content_of(path: str) -> bytes:
-    """The content of a file, or of the standard input for `-`."""
-    return sys.stdin.buffer.read(MAX_BYTES) if path == "-" else read_limited(path, MAX_BYTES)
+    """The content of a file, or of the standard input for `-`.
+
+    Raises:
+        BadFile, BadDocument: see `read_limited`; or there is no standard input.
+    """
+    if path != "-":
+        return read_limited(path, MAX_BYTES)
+    if sys.stdin is None:
+        raise BadFile("the standard input is closed; give the name of a file in place of -")
+    return sys.stdin.buffer.read(MAX_BYTES)
 
 
 def budget_of(value: float | None) -> float | None:

@@ -18,7 +18,7 @@ from kerassurgery_fn.arguments.suggestions import counted
 from kerassurgery_fn.cli.argument_values import budget_of, content_of, depth_of
 from kerassurgery_fn.cli.edit_verbs import FILE, JSON, OUT, OVERWRITE, add_verbs
 from kerassurgery_fn.cli.edited_files import TFLITE, apply, read, refuse_targets, write, write_tflite
-from kerassurgery_fn.cli.terminal import DEBUG, REFUSED, note, print_json, print_tables, refusing, working
+from kerassurgery_fn.cli.terminal import DEBUG, REFUSED, discard_output, print_json, print_tables, refusing, working
 from kerassurgery_fn.differences import diff, load_diff, patch, save_diff
 from kerassurgery_fn.documents.field_types import is_library_name
 from kerassurgery_fn.documents.plan_files import decode, loads, save_plan
@@ -286,9 +286,9 @@ add_verbs(app, keyfilter(is_library_name, EDITS))
 
 
 def main() -> None:
-    """Runs the command line."""
+    """Runs the command that the arguments of the program name."""
     try:
         app()
     except BrokenPipeError:  # the reader of the output has gone, as with `| head`
-        note("")
+        discard_output()
         raise SystemExit(1) from None

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import wraps
 from typing import Any
@@ -72,9 +73,13 @@ def refusing(command: Callable[..., Any]) -> Callable[..., Any]:
                 warnings.simplefilter("always", UserWarning)
                 warnings.showwarning = _show_warning  # type: ignore[assignment]
                 command(*args, **kwargs)
-        except typer.Exit:
+                if sys.stdout is not None:
+                    sys.stdout.flush()  # a full disk is noticed here, and not when Python ends
+        except (typer.Exit, BrokenPipeError):  # for the latter see `main`
             raise
         except Exception as error:
+            if isinstance(error, OSError):
+                discard_output()
             if DEBUG.get():
                 raise
             note(f"error: {_in_words(error)}")
@@ -83,9 +88,17 @@ def refusing(command: Callable[..., Any]) -> Callable[..., Any]:
     return refused
 
 
+def discard_output() -> None:
+    """Drops what could not be written to the standard output, so that Python does not try it again when it ends."""
+    with suppress(OSError, ValueError, AttributeError):  # it is closed, or not a file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _in_words(error: Exception) -> str:
     if isinstance(error, SurgeryError):
         return " ".join(str(error).splitlines())  # names in a file may have several lines
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename or 'the output'} cannot be used: {error.strerror}"
     if isinstance(error, MemoryError):
         return f"the memory does not suffice: {error}"
     if isinstance(error, ImportError):

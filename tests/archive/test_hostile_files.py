@@ -513,7 +513,7 @@ def test_a_write_that_fails_within_the_weights(name, writes, error, tmp_path, mo
 LIMITED = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
-from kerassurgery_fn.cli.commands import main
+from kerassurgery_fn.cli.program import main
 main()
 """
 
