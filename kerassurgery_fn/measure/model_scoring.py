@@ -5,15 +5,22 @@ Keras is imported only for Keras models and data, so that snapshots are scored b
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from inspect import signature
 from typing import Any
 
-from kerassurgery_fn.arguments import as_model_or_snapshot, one_of, optional, takes
-from kerassurgery_fn.errors import MissingData
+from toolz import valmap
+
+from kerassurgery_fn.analysis.channel_flow import analyse
+from kerassurgery_fn.arguments import as_model_or_snapshot, counted, one_of, optional, shortened, takes
+from kerassurgery_fn.channels import size
+from kerassurgery_fn.errors import BadScores, MissingData
 from kerassurgery_fn.measure.criterion_statistics import refuse_missing_data
 from kerassurgery_fn.pruning.channel_scores import Scores
 from kerassurgery_fn.pruning.channel_statistics import ChannelStatistics
-from kerassurgery_fn.pruning.criterion_registry import Criterion, CriterionFunction, as_criterion
+from kerassurgery_fn.pruning.criterion_registry import CRITERIA, Criterion, CriterionFunction, as_criterion
+from kerassurgery_fn.pruning.group_weights import producers_by_address
 from kerassurgery_fn.pruning.importance_scoring import refuse_options, score_channels
 from kerassurgery_fn.pruning.score_arithmetic import NORMALISATIONS, REDUCTIONS
 from kerassurgery_fn.pruning.summed_arrays import SummedArrays
@@ -91,7 +98,7 @@ def importance(
         UnknownCriterion: there is no criterion of that name.
         MissingData: the criterion needs data or statistics and has none, or has statistics of another kind.
         BadData: the data does not fit the model; see `measure_statistics`.
-        BadScores: scores are NaN, infinite, or not one for each channel.
+        BadScores: scores are NaN, infinite, or not one for each channel, or the statistics are of another model.
         BrokenSnapshot: the snapshot has no weights.
         NotAGraph: the value is neither a model nor a snapshot, or a subclassed model that `capture` cannot record.
     """
@@ -110,6 +117,7 @@ def importance(
     )
     snapshot = model if isinstance(model, Snapshot) else captured(model)
     if criterion.needs:
+        refuse_other_widths(snapshot, widths_in(criterion, statistics))
         options |= {"statistics": statistics}
     return score_channels(snapshot, criterion, options, reduction, normalisation, over)
 
@@ -139,12 +147,41 @@ def statistics_for(criterion: Criterion, model: Any, data: Any, statistics: Any 
 
 
 def refuse_other_statistics(criterion: Criterion, statistics: Any) -> None:
-    """Raises MissingData if statistics are not of the kind that a criterion needs."""
+    """Raises MissingData if statistics are not of the kind that a criterion needs, or the path of a file."""
+    if isinstance(statistics, str | os.PathLike):
+        raise MissingData(
+            f"statistics: expected {criterion.needs}, got {shortened(statistics)}; if this is a file, call "
+            "load_statistics on it"
+        )
     if isinstance(statistics, ChannelStatistics | SummedArrays) and statistics.kind != criterion.needs:
         raise MissingData(
             f"the criterion {criterion.name!r} needs {criterion.needs}, and these are {statistics!r}: call "
             f"measure_statistics(model, data, {criterion.name!r})"
         )
+
+
+def widths_in(criterion: Criterion, statistics: Any) -> Mapping[str, int]:
+    """Address -> the number of its channels in statistics of channels; empty for statistics of other kinds."""
+    if isinstance(statistics, ChannelStatistics):
+        return statistics.widths()
+    if criterion is CRITERIA["apoz"] and isinstance(statistics, Mapping):  # the result of `score_by_apoz`
+        return valmap(len, statistics)
+    return {}
+
+
+def refuse_other_widths(snapshot: Snapshot, widths: Mapping[str, int]) -> None:
+    """Raises BadScores if statistics are of a model in which a layer has another number of channels.
+
+    Statistics of a wider layer, such as that of the model before a cut, have a value for each index, of other channels.
+    """
+    producers = producers_by_address(analyse(snapshot))
+    for address, measured in widths.items():
+        channels = size(producers[address].axis) if address in producers else None
+        if channels is not None and measured != channels:
+            raise BadScores(
+                f"the statistics are of another model: they have {counted(measured, 'channel')} of {address!r}, and "
+                f"{snapshot.name!r} has {channels}; measure them on this model"
+            )
 
 
 def captured(model: Any) -> Snapshot:

@@ -34,8 +34,8 @@ class ChannelStatistics(Mapping[str, Calls]):
     """Statistics of the channels of layers: address of the channels -> for each call of the layer, for each branch of
     the graph behind it, the statistics of its tensor.
 
-    `a + b` is the statistics of the data of both, so that parts of data may be measured on any machine. It is
-    associative and does not depend on the order, to rounding. `save_statistics` writes them to a file.
+    `a + b` is the statistics of the data of both, so that parts of data may be measured on any machine, and
+    `sum([a, b, c])` of all. It is associative and does not depend on the order, to rounding. `save_statistics` writes them to a file.
 
     - `kind`: what was measured, as criteria name it in `needs`;
     - `layers`: the statistics;
@@ -66,6 +66,9 @@ class ChannelStatistics(Mapping[str, Calls]):
     def __len__(self) -> int:
         return len(self.layers)
 
+    def __radd__(self, other: Any) -> ChannelStatistics:
+        return added_to_start(self, other)
+
     def __add__(self, other: ChannelStatistics) -> ChannelStatistics:
         refuse_other_kind(self, other)
         refuse_other_shapes(valmap(_widths, self.layers), valmap(_widths, other.layers))
@@ -83,6 +86,10 @@ class ChannelStatistics(Mapping[str, Calls]):
             Shape (channels,).
         """
         return value(reduce(add, (largest(branches, value) for branches in self[address])))
+
+    def widths(self) -> dict[str, int]:
+        """Address -> the number of its channels."""
+        return {address: _widths(calls)[0][0] for address, calls in self.layers.items()}
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The arrays by name, for a file; `from_arrays` reads them."""
@@ -159,6 +166,11 @@ def largest(branches: Sequence[Any], value: Callable[[Any], np.ndarray]) -> Any:
         field.name: np.stack([getattr(record, field.name) for record in branches]) for field in fields(branches[0])
     }
     return type(branches[0])(**valmap(lambda rows: rows[best, channels], stacked))
+
+
+def added_to_start(statistics: Any, start: Any) -> Any:
+    """The statistics themselves, added to the 0 with which `sum` starts."""
+    return statistics if isinstance(start, int) and start == 0 else NotImplemented
 
 
 def refuse_other_kind(statistics: Any, other: Any) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from operator import add
+from typing import Any
 
 import numpy as np
 from toolz import valmap
 
 from kerassurgery_fn.arguments import counted, meant, shortened
 from kerassurgery_fn.errors import BadValue, UnknownLayer
-from kerassurgery_fn.pruning.channel_statistics import refuse_other_kind, refuse_other_shapes
+from kerassurgery_fn.pruning.channel_statistics import added_to_start, refuse_other_kind, refuse_other_shapes
 from kerassurgery_fn.values.frozen import FrozenDict
 
 KINDS = ("gradients of weights", "products of inputs", "cosines of blocks")
@@ -60,6 +61,9 @@ class SummedArrays(Mapping[str, tuple[np.ndarray, ...]]):
 
     def __len__(self) -> int:
         return len(self.layers)
+
+    def __radd__(self, other: Any) -> SummedArrays:
+        return added_to_start(self, other)
 
     def __add__(self, other: SummedArrays) -> SummedArrays:
         refuse_other_kind(self, other)

@@ -212,13 +212,30 @@ def test_a_criterion_reads_statistics_of_its_kind():
         importance(snapshot, "hrank", statistics=statistics)
 
 
-def test_statistics_of_another_model_are_refused():
-    with pytest.raises(BadScores, match="another model: they have 2 channels of 'conv_0', and the model has 3"):
-        importance(filled(vgg(3, 2)), "variance", statistics=moments_for(conv_0=[1, 2]))
+@pytest.mark.parametrize("channels", [2, 4], ids=["narrower", "wider"])
+def test_statistics_of_another_model_are_refused(channels):
+    words = f"another model: they have {channels} channels of 'conv_0', and 'vgg' has 3"
+    with pytest.raises(BadScores, match=words):
+        importance(filled(vgg(3, 2)), "variance", statistics=moments_for(conv_0=range(channels)))
+    with pytest.raises(BadScores, match=words):
+        importance(filled(vgg(3, 2)), "apoz", statistics={"conv_0": np.zeros(channels)})
+
+
+def test_the_path_of_a_file_is_no_statistics(tmp_path):
+    for path in ("statistics.npz", tmp_path / "statistics.npz"):
+        with pytest.raises(MissingData, match=r"statistics: expected moments of activations, got .*load_statistics"):
+            importance(filled(vgg(3, 2)), "variance", statistics=path)
 
 
 def test_layers_without_statistics_have_no_scores():
     assert [*importance(filled(vgg(3, 2)), "variance", statistics=moments_for(conv_1=[1, 2]))] == ["conv_1"]
+
+
+def test_statistics_are_added_by_sum():
+    moments = statistics_of("moments of activations", data())
+    assert_equal(sum([moments, moments]), moments + moments)
+    gradients = SummedArrays("gradients of weights", {"a": (np.ones(2),)}, 3)
+    assert_equal(sum([gradients, gradients]), gradients + gradients)
 
 
 # --- what cannot be added
@@ -236,6 +253,8 @@ def test_statistics_of_other_kinds_or_models_cannot_be_added():
         moments + moments_for(conv_0=[1, 2])
     with pytest.raises(TypeError):
         moments + 3
+    with pytest.raises(TypeError):
+        3 + moments
 
 
 def test_an_unknown_kind_or_layer_is_refused():
