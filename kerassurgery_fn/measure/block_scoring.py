@@ -12,6 +12,7 @@ from kerassurgery_fn.analysis.coupled_groups import groups_of
 from kerassurgery_fn.analysis.residual_blocks import residual_blocks
 from kerassurgery_fn.arguments import as_model_or_snapshot, takes
 from kerassurgery_fn.errors import BadValue, NoBlock
+from kerassurgery_fn.measure.model_scoring import ARGUMENTS as SCORING
 from kerassurgery_fn.measure.model_scoring import READING, captured, importance, statistics_for
 from kerassurgery_fn.pruning.block_scores import (
     INFLUENCE,
@@ -22,6 +23,7 @@ from kerassurgery_fn.pruning.block_scores import (
 )
 from kerassurgery_fn.pruning.criterion_registry import Criterion, CriterionFunction
 from kerassurgery_fn.pruning.group_weights import named_groups
+from kerassurgery_fn.pruning.importance_scoring import refuse_options
 from kerassurgery_fn.values.snapshot import Snapshot
 
 
@@ -63,6 +65,7 @@ def score_blocks(
         refuse_other_options(options)
         cosines = statistics_for(criterion, model, data, statistics, **options)
         return BlockScores(block_influence(cosines), criterion.name)
+    refuse_options(criterion, [name for name in options if name not in SCORING], "score_blocks", SCORING)
     options = {"normalisation": "none", **options}
     scores = importance(model, criterion, data=data, statistics=statistics, **options)
     flow = analyse(snapshot)

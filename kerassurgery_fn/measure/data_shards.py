@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import pickle
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 import keras
@@ -18,6 +20,7 @@ from kerassurgery_fn.errors import BadData, BadValue, SurgeryError
 from kerassurgery_fn.measure.input_batches import Batch
 
 SHARD = 8  # batches that one call of a worker measures: the model is sent with each call
+HANGS_IF_FORKED = ("tensorflow", "jax")
 _WORKER = threading.local()  # the last model of each thread of a worker, so that it is built once
 
 
@@ -25,11 +28,23 @@ def as_executor(value: Any, name: str = "executor") -> Any:
     """The executor.
 
     Raises:
-        BadValue: it has no method `submit`.
+        BadValue: it has no method `submit`, or it forks processes, which wait for ever in TensorFlow or JAX.
     """
+    backend = keras.backend.backend()
+    if isinstance(value, ProcessPoolExecutor) and start_method(value) == "fork" and backend in HANGS_IF_FORKED:
+        raise BadValue(
+            f"{name}: processes that are forked hang, because {backend} has started threads before: give "
+            "ProcessPoolExecutor(mp_context=multiprocessing.get_context('spawn')), below if __name__ == '__main__':"
+        )
     if callable(getattr(value, "submit", None)):
         return value
     raise BadValue(f"{name} must be a concurrent.futures.Executor, such as ThreadPoolExecutor(), not {kind_of(value)}")
+
+
+def start_method(executor: ProcessPoolExecutor) -> str:
+    """How an executor starts its processes: `fork`, `spawn` or `forkserver`."""
+    context = getattr(executor, "_mp_context", None) or multiprocessing.get_context()
+    return str(context.get_start_method())
 
 
 def measured_by(executor: Any, start: Callable[[], Callable[[Batch], Any]], batches: Iterable[Batch]) -> Iterator[Any]:

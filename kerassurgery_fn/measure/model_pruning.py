@@ -241,8 +241,8 @@ def refuse_misspelt(
     """
     known = known or ARGUMENTS
     if isinstance(criterion, Criterion):
-        others = [name for name in options if name not in SCORING and name not in known]
-        refuse_options(criterion, others, caller, known)
+        known = [*dict.fromkeys([*known, *SCORING])]
+        refuse_options(criterion, [name for name in options if name not in known], caller, known)
     elif unknown := [name for name in options if name not in READING]:
         name = unknown[0]
         raise BadValue(f"{caller}() has no argument {name!r} where by= is Scores; {meant(name, known, len(known))}")

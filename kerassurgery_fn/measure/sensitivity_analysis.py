@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +28,14 @@ from kerassurgery_fn.documents.safe_files import read_limited, write_atomically
 from kerassurgery_fn.errors import BadValue
 from kerassurgery_fn.measure.data_shards import as_executor, results_by
 from kerassurgery_fn.measure.masked_models import Cut, start_masking
+from kerassurgery_fn.measure.model_pruning import refuse_misspelt
 from kerassurgery_fn.measure.model_scoring import READING, captured, importance
 from kerassurgery_fn.measure.progress_bars import as_progress, with_progress
 from kerassurgery_fn.measure.pruning_run import Evaluate
 from kerassurgery_fn.measure.run_settings import refuse_other_run, run_data
 from kerassurgery_fn.pruning.channel_scores import Scores
 from kerassurgery_fn.pruning.channel_sensitivity import Sensitivity, decode_sensitivity, encode_sensitivity
-from kerassurgery_fn.pruning.criterion_registry import Criterion, CriterionFunction
+from kerassurgery_fn.pruning.criterion_registry import Criterion, CriterionFunction, as_criterion
 from kerassurgery_fn.pruning.group_limits import as_patterns, as_ratio, fitting, left_by
 from kerassurgery_fn.pruning.plan_checks import refused_widths
 from kerassurgery_fn.pruning.pruning_problem import PrunableModel, prunable_model, refuse_other_scores, removed_ids
@@ -105,8 +107,8 @@ def sensitivity(
         The metrics by group and ratio.
 
     Raises:
-        BadValue: a ratio is not between 0 and 1, `evaluate` returns no number, no group can be cut, or the cache
-            belongs to other settings.
+        BadValue: a ratio is not between 0 and 1, `evaluate` returns no number, or NaN for the whole model, no group
+            can be cut, or the cache belongs to other settings.
         OtherModel: the cache belongs to another model.
         UnknownCriterion, BadScores, MissingData, BadData: see `importance`.
         UnknownLayer, NoChannels: a pattern matches nothing.
@@ -115,6 +117,7 @@ def sensitivity(
     Source:
         Li et al. 2017, Pruning Filters for Efficient ConvNets, arXiv:1608.08710, section 3.2.
     """
+    refuse_misspelt(by if isinstance(by, Scores) else as_criterion(by), options, "sensitivity", ARGUMENTS)
     snapshot = model if isinstance(model, Snapshot) else captured(model)
     scores = by if isinstance(by, Scores) else importance(snapshot, by, data=data, progress=progress, **options)
     planned = prunable_model(snapshot)
@@ -129,11 +132,16 @@ def sensitivity(
     else:
         results = results_by(executor, start, waiting)
     for cut, metric in zip(waiting, with_progress(results, len(waiting), progress, "cut"), strict=True):
+        if cut is None and np.isnan(metric):
+            raise BadValue("evaluate: the metric of the whole model is NaN, so no cut can be compared with it")
         found = with_metric(found, cut, metric)
         if cache is not None:
             write_cache(cache, found, snapshot, settings)
     metrics = {name: {cut.ratio: metric_for(found, cut) for cut in some} for name, some in groupby(0, cuts).items()}
     return Sensitivity(scores.criterion, found.baseline, metrics)
+
+
+ARGUMENTS = [*signature(sensitivity).parameters][1:-1]
 
 
 def cuts_of(

@@ -68,9 +68,9 @@ def measure_statistics(
         steps: maximum number of batches; required for endless data.
         progress: by default a progress bar if the standard output is a terminal; False: none; or a function such as
             `tqdm.tqdm`, called with the batches and `total=`, their number, or None if it is unknown.
-        executor: a `concurrent.futures.Executor`, for example a `ProcessPoolExecutor` or `client.get_executor()` of
-            Dask. Its workers measure parts of the data. Processes that are started by spawn or on other machines must
-            be able to import layers of your own.
+        executor: a `concurrent.futures.Executor`, for example `client.get_executor()` of Dask, or
+            `ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn"))`; forked processes hang. Its workers
+            measure parts of the data, and must be able to import layers of your own.
 
     Returns:
         Statistics, which can be added (`a + b`) and saved (`save_statistics`).

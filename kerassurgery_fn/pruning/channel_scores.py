@@ -56,9 +56,14 @@ class Scores(NamedScores[np.ndarray]):
 
         A plan with these ratios deletes just these channels. One channel of a group is always left.
 
+        Raises:
+            BadValue: the threshold is not a number.
+
         >>> Scores({"conv_1": [0.5, 2.0], "conv_2": [0.0, 0.1]}).ratios(below=1.0)
         {'conv_1': 0.5, 'conv_2': 0.5}
         """
+        if isinstance(below, bool) or not isinstance(below, int | float | np.number):
+            raise BadValue(f"below: expected a score, such as 1e-6, not {shortened(below)}")
         low = {name: int((values < below).sum()) for name, values in self.scores.items()}
         return ByGroup(
             {name: min(n, len(self[name]) - 1) / len(self[name]) for name, n in low.items() if self[name].size}

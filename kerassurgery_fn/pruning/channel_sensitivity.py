@@ -83,8 +83,14 @@ class Sensitivity(ShownAsTable):
 
         Returns:
             Name of each group -> ratio, 0.0 for a group that cannot be cut at all.
+
+        Raises:
+            BadValue: the tolerance is not a number, or is negative.
         """
-        lowest = self.baseline - _as_number(tolerance, "tolerance")
+        allowed = _as_number(tolerance, "tolerance")
+        if not allowed >= 0:
+            raise BadValue(f"tolerance: expected how far the metric may fall, such as 0.01, not {shortened(tolerance)}")
+        lowest = self.baseline - allowed
         return ByGroup({name: reached(self.baseline, row, lowest) for name, row in self.metrics.items()})
 
     def table(self) -> Table:

@@ -35,7 +35,8 @@ class ChannelStatistics(Mapping[str, Calls]):
     the graph behind it, the statistics of its tensor.
 
     `a + b` is the statistics of the data of both, so that parts of data may be measured on any machine, and
-    `sum([a, b, c])` of all. It is associative and does not depend on the order, to rounding. `save_statistics` writes them to a file.
+    `sum([a, b, c])` of all. It is associative and does not depend on the order, to rounding. `save_statistics` writes
+    them to a file.
 
     - `kind`: what was measured, as criteria name it in `needs`;
     - `layers`: the statistics;

@@ -90,7 +90,8 @@ def as_criterion(value: Any, name: str = "by") -> Criterion:
         return registered[0]
     if callable(value):
         return Criterion(getattr(value, "__name__", "criterion"), value)
+    known = meant(value, CRITERIA, len(CRITERIA)) if isinstance(value, str) else f"there are {', '.join(CRITERIA)}"
     raise UnknownCriterion(
-        f"{name}: no criterion {shortened(value)}; {meant(value, CRITERIA, len(CRITERIA))} "
-        "(a function from the weights of a group to scores is a criterion, too)"
+        f"{name}: no criterion {shortened(value)}; {known} (a function from the weights of a group to scores is a "
+        "criterion, too; scores of your own are Scores(mapping))"
     )

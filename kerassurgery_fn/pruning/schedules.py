@@ -82,12 +82,12 @@ def fractions_left(schedule: Schedule, rounds: int, target: float) -> list[float
         target: the fraction that is left after the last one.
 
     Raises:
-        BadValue: a function of one's own gives a fraction that is not from `target` to 1, or grows.
+        BadValue: a function of one's own fails, or gives a fraction that is not from `target` to 1, or grows.
 
     >>> fractions_left(linear, 4, 0.5)
     [0.875, 0.75, 0.625, 0.5]
     """
-    fractions = [schedule(number / rounds, target) for number in range(1, rounds)]
+    fractions = [_fraction(schedule, number / rounds, target) for number in range(1, rounds)]
     for before, now in zip([1.0, *fractions], fractions, strict=False):
         if not target <= now <= before + 1e-9:
             raise BadValue(
@@ -95,3 +95,18 @@ def fractions_left(schedule: Schedule, rounds: int, target: float) -> list[float
                 f"{', '.join(f'{fraction:.4g}' for fraction in fractions)} before the last round"
             )
     return [*fractions, target]
+
+
+def _fraction(schedule: Schedule, progress: float, target: float) -> float:
+    """The fraction that a schedule gives.
+
+    Raises:
+        BadValue: a function of one's own fails, or gives no number.
+    """
+    try:
+        return float(schedule(progress, target))
+    except (TypeError, ValueError) as error:
+        raise BadValue(
+            "schedule: expected a function from (progress, target) to the fraction that is left, such as "
+            f"lambda progress, target: 1 - progress * (1 - target), and it fails ({error})"
+        ) from error

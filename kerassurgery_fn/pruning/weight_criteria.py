@@ -141,7 +141,12 @@ def random(group: GroupWeights, *, seed: int = 0) -> np.ndarray:
 
     Returns:
         Shape (channels,).
+
+    Raises:
+        BadValue: the seed is not a whole number, 0 or larger.
     """
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise BadValue(f"seed must be a whole number, 0 or larger, not {shortened(seed)}")
     return np.random.default_rng([seed, crc32(group.name.encode())]).random(len(group))
 
 

@@ -1,8 +1,9 @@
 """Statistics of activations, measured on live models, against activations that Keras gives out itself."""
 
 import io
+import multiprocessing
 import sys
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 
 import keras
 import numpy as np
@@ -137,6 +138,12 @@ def test_any_executor_will_do(model, expected):
         measure_statistics(model, images(6, 6, 4), executor=executor)
     with pytest.raises(BadValue, match="executor must be a concurrent"):
         measure_statistics(model, images(), executor=3)
+
+
+def test_forked_processes_are_refused_because_they_would_hang(model):
+    forking = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork"))
+    with pytest.raises(BadValue, match=r"executor: processes that are forked hang.*get_context\('spawn'\)"):
+        measure_statistics(model, images(), executor=forking)
 
 
 def test_a_model_and_its_snapshot_have_the_same_statistics(model, expected):

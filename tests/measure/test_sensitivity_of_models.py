@@ -141,7 +141,9 @@ def test_a_cache_of_something_else_is_refused(model, tmp_path):
     ({"evaluate": lambda model: "good"}, "evaluate must return a number"),
     ({"evaluate": 0.5}, "evaluate must be a function"),
     ({"by": Scores({})}, "no group of 'net' can be cut"),
-    ({"seed": 1}, r"importance\(\) has no argument 'seed'"),
+    ({"evaluate": lambda model: float("nan")}, "the metric of the whole model is NaN"),
+    ({"seed": 1}, r"sensitivity\(\) has no argument 'seed'"),
+    ({"normalization": "max"}, "did you mean 'normalisation'"),
 ])  # fmt: skip
 def test_bad_input_is_refused(options, words, model):
     with pytest.raises(BadValue, match=words):

@@ -333,6 +333,18 @@ def test_an_unknown_criterion_is_refused_with_the_list():
         importance(filled(vgg(5)), "entropy")
 
 
+@pytest.mark.parametrize("by", [None, {"conv_0": [1, 2]}, 3])
+def test_what_is_no_criterion_is_refused_without_a_guess(by):
+    with pytest.raises(UnknownCriterion, match=r"there are .*magnitude, .*scores of your own are Scores\(mapping\)"):
+        importance(filled(vgg(5)), by)
+
+
+@pytest.mark.parametrize("seed", ["x", -1, 0.5, True])
+def test_a_seed_is_a_whole_number(seed):
+    with pytest.raises(BadValue, match="seed must be a whole number, 0 or larger"):
+        importance(filled(vgg(5)), "random", seed=seed)
+
+
 @pytest.mark.parametrize("options, words", [
     ({"q": 1}, r"importance\(\) has no argument 'q', and the criterion 'magnitude' has no such option; there are"),
     ({"normalization": "max"}, "did you mean 'normalisation'"),

@@ -42,6 +42,12 @@ def test_a_function_is_a_schedule():
         as_schedule("cubik")
 
 
+@pytest.mark.parametrize("schedule", [lambda progress: 0.5, lambda progress, target: "half", lambda *_: None])
+def test_a_function_that_gives_no_fraction_is_refused(schedule):
+    with pytest.raises(BadValue, match=r"schedule: expected a function from \(progress, target\)"):
+        fractions_left(schedule, 2, 0.5)
+
+
 def targets(snapshot, schedule=linear, rounds=4, ratios=None, max_ratio=1.0, min_channels=1, **values):
     return round_targets(prunable_model(snapshot), values, ratios, max_ratio, min_channels, schedule, rounds)
 

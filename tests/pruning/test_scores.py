@@ -79,6 +79,12 @@ def test_values_that_are_no_scores_are_refused(given_scores):
         Scores(given_scores)
 
 
+@pytest.mark.parametrize("below", ["x", None, True, [1.0]])
+def test_a_threshold_is_a_number(below):
+    with pytest.raises(BadValue, match="below: expected a score, such as 1e-6"):
+        Scores({"a": [1.0, 2.0]}).ratios(below=below)
+
+
 def test_an_unknown_group_is_refused_with_the_nearest():
     with pytest.raises(SurgeryError, match="no group 'conv_2' has scores; did you mean 'conv_1'"):
         Scores({"conv_1": [1.0]})["conv_2"]

@@ -57,6 +57,12 @@ def test_ratios_agree_with_a_plan():
     assert limited.widths["conv_1"][1] >= 12
 
 
+@pytest.mark.parametrize("tolerance", [-1, float("nan")])
+def test_a_tolerance_is_not_negative(tolerance):
+    with pytest.raises(BadValue, match="tolerance: expected how far the metric may fall"):
+        Sensitivity("magnitude", 0.5, {"a": {0.5: 0.5}}).ratios(tolerance)
+
+
 def test_ratios_that_are_all_zero_cut_nothing():
     snapshot = filled(vgg(12, 16))
     none = Sensitivity("fpgm", 0.9, {"conv_0": {0.5: 0.1}}).ratios(0)
