@@ -31,6 +31,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=5, help="the number of turns that count")
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu: processor time of this process")
     parser.add_argument("--only", nargs="*", default=(), help="patterns of subjects of growth, or of networks")
+    parser.add_argument("--plot", default="", metavar="FILE", help="where deployment draws its latencies")
     options = parser.parse_args()
     # One thread each in what Torch-Pruning is compared with; Keras is quiet and stays on the processor.
     one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"} if "pure_part" in options.names else {}
@@ -39,7 +40,9 @@ def main() -> None:
     from timing import Settings
 
     for name in options.names:
-        for table in import_module(name).main(Settings(options.turns, options.clock, tuple(options.only))):
+        for table in import_module(name).main(
+            Settings(options.turns, options.clock, tuple(options.only), options.plot)
+        ):
             sys.stdout.write(f"\n{table}\n")
             sys.stdout.flush()
 

@@ -18,6 +18,7 @@ class Settings(NamedTuple):
     turns: int = 5
     clock: str = "wall"
     only: tuple[str, ...] = ()
+    plot: str = ""  # the file of the plot of deployment
 
 
 def chosen(subjects: Mapping[str, Callable[..., object]], settings: Settings) -> dict[str, Callable[..., object]]:
