@@ -51,9 +51,31 @@ def _shapes_as_tuples(shapes: Any) -> Any:
     return shapes
 
 
+TRACE = (
+    "Detected at node",
+    "File ",
+    "Stack trace",
+    "Original stack",
+    "<stack",
+    "[[",
+    "(",
+)  # lines of TensorFlow errors
+
+
 def root_cause(error: BaseException) -> str:
     """The first error of a chain, in one line. The later errors, which Keras raises, contain the whole config."""
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
-    first_line = (str(error).strip().splitlines() or [""])[0]
-    return f"{type(error).__name__}: {first_line[:300]}"
+    return f"{type(error).__name__}: {_first_line(str(error))[:300]}"
+
+
+def _first_line(message: str) -> str:
+    """The first line of an error message; of an error of TensorFlow in a compiled function, the first after its trace.
+
+    >>> _first_line("Graph execution error:\\n\\nDetected at node add\\n  File x.py\\n\\nNo label 7\\n [[{{node}}]]")
+    'No label 7'
+    """
+    lines = [line.strip() for line in message.splitlines() if line.strip()] or [""]
+    if lines[0] != "Graph execution error:":
+        return lines[0]
+    return next((line for line in reversed(lines) if not line.startswith(TRACE)), lines[0])

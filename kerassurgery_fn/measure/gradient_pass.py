@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 from zlib import crc32
 
@@ -140,8 +140,9 @@ class _LossOfSamples:
 
         Raises:
             MissingData: the batch has no targets.
-            BadData: the targets do not fit the model.
+            BadData: the inputs or the targets do not fit the model.
         """
+        check_batch(batch.x, self.model)
         if batch.y is None:
             raise MissingData(
                 "the criterion needs labels, and the data has none: give data=(x, y), or batches (x, y), as for fit"
@@ -150,10 +151,30 @@ class _LossOfSamples:
             try:
                 self.total = loss_of_samples(self.options.objective, self.model, batch.y)
             except Exception as error:  # Keras raises many kinds of errors
-                raise BadData(f"the loss cannot be computed on these targets: {root_cause(error)}") from error
+                raise BadData(
+                    f"the loss of {self.model.name!r} with {_outputs_of(self.model)} cannot be computed on targets "
+                    f"that are {_described(batch.y)}: {root_cause(error)}"
+                ) from error
 
     def __call__(self, y: Any, outputs: Any, weights: Any) -> Any:
         return self.total(y, outputs, weights)
+
+
+def _outputs_of(model: keras.Model) -> str:
+    """The outputs of a model with their shapes, in words."""
+    names = getattr(model, "output_names", None) or ["output"]
+    shapes = [tuple(output.shape) for output in model.outputs]
+    several = "outputs" if len(shapes) > 1 else "output"
+    return f"the {several} " + ", ".join(f"{name!r} {shape}" for name, shape in zip(names, shapes, strict=False))
+
+
+def _described(targets: Any) -> str:
+    """The structure and the shapes of targets, in words."""
+    if isinstance(targets, Mapping):
+        return "a dict of " + ", ".join(f"{key!r} {tuple(array.shape)}" for key, array in targets.items())
+    if isinstance(targets, list | tuple):
+        return f"a {type(targets).__name__} of shapes " + ", ".join(str(tuple(array.shape)) for array in targets)
+    return f"an array of shape {tuple(targets.shape)}"
 
 
 def _gate_step(run: ModelRun, views: ViewsByLayer, number: Callable[[Any, Batch], Any]) -> Callable[[Batch], Any]:

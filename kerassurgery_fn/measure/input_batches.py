@@ -25,7 +25,7 @@ class Batch(NamedTuple):
 
 
 def check_batch(batch: Any, model: keras.Model) -> Any:
-    """The batch itself.
+    """The batch in the structure of the model's inputs, so that Keras does not warn of another structure.
 
     Raises:
         BadData: the batch does not consist of one array for each input of the model.
@@ -42,6 +42,16 @@ def check_batch(batch: Any, model: keras.Model) -> Any:
             "arrays means several inputs, a batch (x, y) an input and its targets: pass batches of several inputs as "
             "([a, b],) or as dicts, and several batches of one input as an iterator, iter([a, b])"
         )
+    return _in_structure(batch, arrays, model)
+
+
+def _in_structure(batch: Any, arrays: list[Any], model: keras.Model) -> Any:
+    """Inputs in the structure that the model declares. A dict keeps its keys: Keras picks the inputs by name."""
+    declared = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
+    if not isinstance(batch, Mapping):
+        return keras.tree.pack_sequence_as(declared, arrays)
+    if len(model.inputs) == 1 and not keras.tree.is_nested(declared):
+        return batch.get(declared.name, batch)
     return batch
 
 

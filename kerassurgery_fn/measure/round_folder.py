@@ -12,17 +12,21 @@ Files are written completely or not at all.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kerassurgery_fn.archive import read_model, write_model
 from kerassurgery_fn.arguments import shortened
+from kerassurgery_fn.documents.plan_algebra import concatenate
 from kerassurgery_fn.documents.plan_files import MAX_BYTES, dumps, load_plan, loads, refuse_other_version, save_plan
 from kerassurgery_fn.documents.preconditions import measured_in, with_measured
 from kerassurgery_fn.documents.safe_files import on_disk, read_limited, write_atomically
-from kerassurgery_fn.errors import BadDocument
+from kerassurgery_fn.errors import BadDocument, BadFile, InexactCut, SurgeryError
+from kerassurgery_fn.measure.model_pruning import compared_widths
 from kerassurgery_fn.measure.run_settings import refuse_other_run, run_data
 from kerassurgery_fn.pruning.pruning_rounds import Round, decode_round, encode_round
 from kerassurgery_fn.values.snapshot import Snapshot
@@ -42,19 +46,25 @@ class RoundFolder:
     first: Snapshot
 
     def rounds(self) -> list[Round]:
-        """The rounds that are done, without gaps.
+        """The rounds that are done.
 
         Raises:
-            BadFile, BadDocument, UnknownVersion: a file is damaged.
+            BadFile, BadDocument, UnknownVersion: a file is damaged, or a round is missing.
         """
         done = [number for number in self._numbers() if self._file(number, "metrics").exists()]
-        return [self._read(number) for number in done]
+        rounds = []
+        for number in done:
+            with self._with_way_out(number):
+                rounds.append(self._read(number))
+        self._refuse_gaps(rounds)
+        return rounds
 
     def model(self, number: int) -> Snapshot:
         """The model after a round."""
         if not number:
             return self.first
-        return with_measured(read_model(self._file(number, "model", "keras")), measured_in(self.first))
+        with self._with_way_out(number):
+            return with_measured(read_model(self._file(number, "model", "keras")), measured_in(self.first))
 
     def save(self, each: Round, model: Snapshot) -> None:
         """Writes a round and its model.
@@ -69,6 +79,35 @@ class RoundFolder:
             save_plan(each.plan, folder / "plan.json")
             write_model(model, folder / "model.keras", overwrite=True)
         write_atomically(folder / "metrics.json", dumps(encode_round(each)).encode("utf-8"))
+
+    def _refuse_gaps(self, rounds: list[Round]) -> None:
+        """Raises BadDocument if the plans of all rounds, applied to the first model, do not give the last widths."""
+        if not any(each.plan is not None for each in rounds):
+            return
+        last = rounds[-1]
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", InexactCut)  # there was a warning when the round was done
+                smaller = concatenate(*(each.plan for each in rounds if each.plan is not None))(self.first)
+            widths = {name: after for name, (_, after) in compared_widths(self.first, smaller).items()}
+        except SurgeryError:
+            widths = {}
+        if widths != dict(last.widths):
+            raise BadDocument(
+                f"the folder {str(self.path)!r} is incomplete: the plans of rounds "
+                f"{', '.join(str(each.number) for each in rounds if each.number)} do not lead to the model of round "
+                f"{last.number}. Give another folder, or put the missing rounds back"
+            )
+
+    @contextmanager
+    def _with_way_out(self, number: int) -> Iterator[None]:
+        """A scope in which an error about a damaged file says how to do its round again."""
+        try:
+            yield
+        except (BadFile, BadDocument) as error:
+            raise type(error)(
+                f"{error}. To do round {number} again, delete the folder round_{number} and those of all later rounds"
+            ) from error
 
     def _numbers(self) -> list[int]:
         with on_disk(self.path, "read"):

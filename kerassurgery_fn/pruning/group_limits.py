@@ -12,7 +12,7 @@ import numpy as np
 
 from kerassurgery_fn.analysis.channel_flow import Flow
 from kerassurgery_fn.analysis.coupled_groups import Group
-from kerassurgery_fn.arguments import items_of, meant, shortened
+from kerassurgery_fn.arguments import counted, items_of, meant, shortened
 from kerassurgery_fn.errors import BadValue, UnknownGroup
 from kerassurgery_fn.graph import selectors
 from kerassurgery_fn.pruning.group_weights import producers_by_address
@@ -101,6 +101,9 @@ def group_limits(name: str, group: Group, options: GroupOptions, layout: Layout)
             f"ratios: {ratio} for the group {name!r} is more than its max_ratio of {most}; change one of them"
         )
     widths = widths[widths >= left_by(ratio, n)]
+    if len(widths) == 1:
+        multiples = f", and no width is a multiple of {options.round_to}" * (options.round_to > 1)
+        return Limits(widths, f"its ratio of {ratio} is less than one of its {counted(n, 'channel')}{multiples}")
     return Limits(widths, f"cut by its own ratio of {ratio}", len(widths) - 1)
 
 

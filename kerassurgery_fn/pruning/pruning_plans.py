@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -143,10 +143,10 @@ def plan_pruning(
     wanted = budgets(values, model.figures(model.costs.full)) if has_budget else []
     options = _group_options(model, ratios, max_ratio, min_channels, round_to, ignore, inexact)
     refuse_idle_ratios(model, scores, options, ratios)
+    refuse_idle_depth(depth, block_scores, options.ratios)
     if not depth:
         refuse_idle(model, wanted, options)
         return _plan_channels(model, scores, wanted, options, scope, closest)
-    refuse_idle_depth(block_scores)
     order = deletable_blocks(model, block_scores or BlockScores({}), options.ignored)
     shorter = without_blocks(model, order, depth, wanted, closest)
     blocks = () if shorter.edit is None else (shorter.edit,)
@@ -176,15 +176,24 @@ def _plan_channels(
     if counts is None:
         report_unreachable(model, wanted, widths, limits, closest)
     elif not removed:
-        raise UnreachableBudget(_nothing_cut(model, limits))
+        raise UnreachableBudget(_nothing_cut(model, limits, None if wanted else options.ratios))
     return AtOnce(tuple(deletions(model, removed).values()))
 
 
-def refuse_idle_depth(block_scores: BlockScores | None) -> None:
-    """Raises BadValue if blocks are to be deleted, and there are no scores to choose them."""
-    if block_scores is None:
+def refuse_idle_depth(depth: float | str, block_scores: BlockScores | None, ratios: Mapping[str, float]) -> None:
+    """Raises BadValue if one of depth and block scores is given alone, or ratios of channels where only blocks go."""
+    if depth and block_scores is None:
         raise BadValue(
             "depth deletes the residual blocks with the lowest scores: give block_scores=score_blocks(model)"
+        )
+    if block_scores is not None and not depth:
+        raise BadValue(
+            "block_scores choose the residual blocks that depth deletes: give depth='only', or the fraction to delete"
+        )
+    if depth == ONLY and any(ratios.values()):
+        raise BadValue(
+            "depth='only' deletes no channels, and ratios= are fractions of channels: leave one of them out, or give "
+            "depth as a fraction"
         )
 
 
@@ -243,6 +252,8 @@ def _within_budgets(model: PrunableModel, wanted: Sequence[Budget]) -> str:
     return f"nothing would be cut: {model.snapshot.name!r} has {says}, within the budget; give a smaller one"
 
 
-def _nothing_cut(model: PrunableModel, limits: Sequence[Limits]) -> str:
-    reasons = dict.fromkeys(f"{name!r}: {limit.reason}" for name, limit in zip(model.names, limits, strict=True))
+def _nothing_cut(model: PrunableModel, limits: Sequence[Limits], ratios: Collection[str] | None) -> str:
+    """Why no group is cut, in words. Without a budget, only groups with a ratio could be."""
+    named = [(name, limit) for name, limit in zip(model.names, limits, strict=True) if ratios is None or name in ratios]
+    reasons = dict.fromkeys(f"{name!r}: {limit.reason}" for name, limit in named)
     return f"nothing would be cut of {model.snapshot.name!r}: {'; '.join([*reasons][:5])}"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from kerassurgery_fn.analysis.layer_costs import cost
 from kerassurgery_fn.arguments import counted
 from kerassurgery_fn.errors import BudgetMissed, UnreachableBudget
 from kerassurgery_fn.pruning.budget_targets import Budget
@@ -14,6 +15,7 @@ from kerassurgery_fn.pruning.pruning_problem import PrunableModel
 from kerassurgery_fn.values.warning_origin import warn
 
 MOST = 5
+COSTS = ("parameters", "macs", "bytes")  # the figures that a single layer has
 
 
 def report_unreachable(
@@ -39,14 +41,14 @@ def report_unreachable(
     message = (
         f"the budget of {missed.says(missed.target)} cannot be reached for {model.snapshot.name!r}: the closest is "
         f"{missed.says(reached[missed.figure])}. Most of the rest is held by "
-        f"{'; '.join(holders(model, missed, widths, limits))}"
+        f"{'; '.join([*opaque_layers(model, missed, reached), *holders(model, missed, widths, limits)])}"
     )
     if closest:
         warn(f"{message}. The plan is the closest one", BudgetMissed)
         return
     raise UnreachableBudget(
-        f"{message}. Give a larger budget, let more be cut (ignore, max_ratio, min_channels, round_to, inexact), or "
-        "pass closest=True for the closest plan"
+        f"{message}. Give a larger budget, let more be cut (ignore, max_ratio, min_channels, round_to, inexact, by), "
+        "or pass closest=True for the closest plan"
     )
 
 
@@ -60,6 +62,17 @@ def holders(model: PrunableModel, budget: Budget, widths: np.ndarray, limits: Se
         f"{100 * held[number] / max(1, now):.0f} %: {limits[number].reason})"
         for number in order
         if held[number] > 0
+    ]
+
+
+def opaque_layers(model: PrunableModel, budget: Budget, reached: Mapping[str, int]) -> list[str]:
+    """The layers without a rule with the largest costs, in words: their share and the reason. Plans do not cut them."""
+    rows = cost(model.snapshot).layers if model.flow.opaque and budget.figure in COSTS else ()
+    held = {row.path: getattr(row, budget.figure) for row in rows if row.path in model.flow.opaque}
+    return [
+        f"{path!r} ({100 * held[path] / max(1, reached[budget.figure]):.0f} %: {model.flow.opaque[path]})"
+        for path in sorted(held, key=lambda path: -held[path])[:MOST]
+        if held[path]
     ]
 
 

@@ -3,6 +3,7 @@
 import io
 import multiprocessing
 import sys
+import warnings
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 
 import keras
@@ -280,6 +281,13 @@ def test_a_criterion_of_ones_own_that_needs_statistics(model, activations):
         assert prune(model, by=mean, data=images(), channels=0.5).scores["a"].tolist() == scores["a"].tolist()
     finally:
         del CRITERIA["mean of mine"]
+
+
+@pytest.mark.parametrize("form", [lambda x: [x], lambda x: ([x],), lambda x: {"x": x}, lambda x: {"more": x, "x": x}])
+def test_inputs_in_another_structure_are_read_without_a_warning(form, model, expected):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        assert_same(measure_statistics(model, form(images()), "variance"), expected["variance"])
 
 
 def test_selected_layers(model):

@@ -508,6 +508,18 @@ def test_gradients_that_are_nan_are_named_with_their_layer(by, model):
         raw_scores(model, by, data=DATA, loss=broken)
 
 
+def test_what_does_not_fit_is_named(model):
+    x, y = DATA
+    with pytest.raises(
+        BadData, match=r"the output '\w+' \(None, 3\) cannot be computed on targets that are a dict of 'a'"
+    ):
+        importance(model, "taylor", data=(x, {"a": y, "b": y}))
+    with pytest.raises(BadData, match=r"InvalidArgumentError: Received a label value of \d+ which is outside"):
+        importance(model, "taylor", data=(x, y + 7))
+    with pytest.raises(BadData, match="has no batch axis"):
+        importance(model, "taylor", data=zip(x, y, strict=True))
+
+
 def test_gradients_of_another_model_are_refused(model):
     other = SummedArrays(
         "gradients of weights", {name: (np.zeros((2, 2)), np.zeros(2)) for name in ("a", "b", "bn", "hidden", "top")}, 3

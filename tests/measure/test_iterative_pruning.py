@@ -1,6 +1,7 @@
 """`prune_iteratively`: rounds, fine-tuning, checkpoints, and a killed run that goes on."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -280,6 +281,23 @@ def test_a_damaged_folder_is_refused(uninterrupted, tmp_path):
         (tmp_path / "run.json").write_text(text)
         with pytest.raises(BadDocument, match=words):
             prune_iteratively(net(), folder=tmp_path, **SETTINGS)
+
+
+@keras_only
+def test_a_damaged_round_is_refused_with_the_way_out(tmp_path):
+    prune_iteratively(net(), folder=tmp_path, **SETTINGS)
+    last = max(tmp_path.glob("round_*"))
+    shutil.rmtree(tmp_path / "round_1")
+    with pytest.raises(
+        BadDocument,
+        match=rf"is incomplete: the plans of rounds .* do not lead to the model of {last.name.replace('_', ' ')}",
+    ):
+        prune_iteratively(net(), folder=tmp_path, **SETTINGS)
+    (last / "metrics.json").write_text("{")
+    with pytest.raises(
+        BadDocument, match=rf"To do .* again, delete the folder {last.name} and those of all later rounds"
+    ):
+        prune_iteratively(net(), folder=tmp_path, **SETTINGS)
 
 
 def falling(*metrics):

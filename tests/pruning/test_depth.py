@@ -149,6 +149,8 @@ def test_a_snapshot_is_pruned_by_its_blocks():
     "options, error, words",
     [
         ({"depth": 0.5}, BadValue, "give block_scores=score_blocks"),
+        ({"macs": 0.5, "block_scores": ORDER}, BadValue, "block_scores choose the residual blocks that depth deletes"),
+        ({"depth": "only", "macs": 0.5, "ratios": 0.2, "block_scores": ORDER}, BadValue, "ratios= are fractions of"),
         ({"depth": 1.5, "block_scores": ORDER}, BadValue, "from 0 to 1, or 'only'"),
         ({"depth": "all", "block_scores": ORDER}, BadValue, "not 'all'"),
         ({"depth": "only", "block_scores": ORDER}, BadValue, "there is none: give macs=0.5"),

@@ -22,6 +22,7 @@ from helpers.pruned_models import (
     vgg,
 )
 from helpers.records import call, functional, layer, sequential
+from helpers.records import snapshot as snapshot_of
 from kerassurgery_fn import (
     BadScores,
     BadValue,
@@ -314,6 +315,23 @@ def test_an_unreachable_budget_names_what_holds_it_and_why():
     assert "closest=True" in message
 
 
+def test_layers_without_a_rule_are_named_with_their_share():
+    record = sequential(
+        "net", (None, 8), dense("a", 8), layer("Identity", "mystery", registered_name="mine>Mystery"), dense("top", 2)
+    )
+    arrays = {"a": [(8, 8), (8,)], "mystery": [(20, 20)], "top": [(8, 2), (2,)]}
+    snapshot = snapshot_of(record, {path: tuple(map(np.ones, shapes)) for path, shapes in arrays.items()})
+    with pytest.raises(UnreachableBudget, match=r"held by 'mystery' \(\d\d %: is of the class .*, which has no rule"):
+        plan_pruning(snapshot, importance(snapshot), parameters=0.01)
+
+
+def test_a_ratio_of_less_than_one_channel_is_the_reason():
+    snapshot = filled(vgg(12, 16))
+    words = "nothing would be cut of 'vgg': 'conv_0': its ratio of 0.01 is less than one of its 12 channels$"
+    with pytest.raises(UnreachableBudget, match=words):
+        plan_pruning(snapshot, importance(snapshot), ratios={"conv_0": 0.01})
+
+
 def test_the_minimum_is_a_reason():
     snapshot = filled(vgg(12, 16))
     with pytest.raises(
@@ -348,9 +366,8 @@ def test_of_several_budgets_the_one_that_is_missed_is_named():
 
 def test_a_ratio_that_removes_nothing_is_refused():
     snapshot = filled(vgg(4, 4))
-    with pytest.raises(
-        UnreachableBudget, match=r"nothing would be cut of 'vgg': 'conv_0': cut by its own ratio of 0.1"
-    ):
+    words = "nothing would be cut of 'vgg': 'conv_0': its ratio of 0.1 is less than one of its 4 channels"
+    with pytest.raises(UnreachableBudget, match=words):
         plan_pruning(snapshot, importance(snapshot), ratios=0.1)
 
 
