@@ -162,11 +162,9 @@ def as_file_or_folder(value: Any, name: str = "path") -> str:
     Raises:
         BadFile: the value is not a path.
     """
-    return (
-        str(value)
-        if value and isinstance(value, (str, os.PathLike)) and Path(value) == Path()
-        else as_file(value, name)
-    )
+    text = os.fspath(value) if isinstance(value, (str, os.PathLike)) else b""
+    is_here = isinstance(text, str) and text != "" and Path(text) == Path()
+    return str(text) if is_here else as_file(value, name)
 
 
 def optional(check: Check) -> Check:
