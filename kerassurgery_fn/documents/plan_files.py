@@ -22,6 +22,7 @@ from kerassurgery_fn.errors import BadDocument, NotEncodable, UnknownEdit, Unkno
 
 SHORT = 64  # integers of a list that are validated; no schema limits the length of a list to as many
 MAX_DEPTH = 100
+SCALARS = {int, bool, str, type(None)}
 MAX_BYTES = 1 << 30
 LINE = 100
 
@@ -222,7 +223,8 @@ def check_tree(data: Any) -> None:
                 raise BadDocument(f"an object has the key {invalid[0]!r}; keys are strings")
             waiting += [(item, depth + 1) for item in node.values()]
         elif isinstance(node, list):
-            waiting += [(item, depth + 1) for item in node]
+            if depth == MAX_DEPTH or not {*map(type, node)} <= SCALARS:  # most lists are long, and of integers
+                waiting += [(item, depth + 1) for item in node]
         elif not (node is None or isinstance(node, (bool, int, str)) or _finite(node)):
             raise BadDocument(f"the document contains {node!r}, which is not a JSON value")
 
