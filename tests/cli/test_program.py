@@ -33,8 +33,10 @@ def started(folder, *words, **options):
 
 
 STOPPED = """
-import os, signal, sys, time
+import signal, time
 from kerassurgery_fn.archive import model_files
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets what it starts in the background ignore it
 
 def stop(*_):
     print("writing", flush=True)
