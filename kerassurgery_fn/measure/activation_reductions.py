@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
-from kerassurgery_fn.measure.backend_functions import singular_values
+from kerassurgery_fn.measure.backend_functions import matrix_ranks
 
 # Statistics by name: of shape (channels,), or one number for all channels. "has NaN" says whether the tensor has NaN,
 # where the statistics do not show it.
@@ -54,14 +53,10 @@ def map_ranks(tensor: Any, axis: int) -> Reduced:
 
 
 def rank(maps: Any) -> Any:
-    """The rank of each matrix, int32, shape (..., rows, columns) -> (...): of its singular values, the number that
-    exceed rounding, as for `numpy.linalg.matrix_rank`."""
-    rows, columns = ops.shape(maps)[-2:]
+    """The rank of each matrix, int32, shape (..., rows, columns) -> (...), see `matrix_ranks`."""
     if maps.shape[-1] == 1:
         return ops.cast(ops.any(ops.not_equal(maps, 0), axis=(-2, -1)), "int32")
-    sizes = singular_values(maps)
-    rounding = ops.cast(ops.maximum(rows, columns), sizes.dtype) * np.finfo("float32").eps
-    return ops.sum(ops.cast(sizes > rounding * ops.max(sizes, axis=-1, keepdims=True), "int32"), axis=-1)
+    return matrix_ranks(maps)
 
 
 def _other_axes(tensor: Any, axis: int) -> list[int]:

@@ -1,15 +1,18 @@
-"""Compiled functions, gradients and singular values. All code that depends on the backend of Keras is here."""
+"""Compiled functions, gradients and ranks. All code that depends on the backend of Keras is here."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import keras
+import numpy as np
 
 from kerassurgery_fn.errors import SurgeryError
 
 Watch = Callable[[Any], None]
+EPSILON = float(np.finfo("float32").eps)
 
 
 def refuse_other_backends() -> None:
@@ -99,38 +102,103 @@ def _same_structure(a: Any, b: Any) -> bool:
     return True
 
 
-def singular_values(matrices: Any) -> Any:
-    """The singular values of float32 matrices, largest last.
+def matrix_ranks(matrices: Any) -> Any:
+    """The rank of each matrix of float32: the number of its singular values that exceed rounding, as for
+    `numpy.linalg.matrix_rank`. The rank of a matrix with numbers that are not finite is zero.
 
-    TensorFlow takes several times longer for them than for the eigenvalues of the symmetric products with the
-    transposed matrices. In float64 these are exact to 1e-8 of the largest singular value, where float32 is to 1e-7.
-    The first axis is read one by one, so that the copies in float64 take little memory.
-
-    Matrices with numbers that are not finite have singular values of zero, or NaN on other backends.
+    With TensorFlow, the first axis is read one by one, so that copies in float64 take little memory.
 
     Args:
         matrices: shape (n, ..., rows, columns).
 
     Returns:
-        Shape (n, ..., min(rows, columns)).
+        int32, shape (n, ...).
     """
-    if keras.backend.backend() != "tensorflow":
-        return keras.ops.flip(keras.ops.svd(matrices, compute_uv=False), axis=-1)
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.map_fn(_ranks, matrices, fn_output_signature=tf.int32)
+    ops = keras.ops
+    finite = ops.all(ops.isfinite(matrices), axis=(-2, -1), keepdims=True)
+    sizes = ops.svd(ops.where(finite, matrices, 0), compute_uv=False)
+    rounding = ops.cast(ops.max(ops.shape(matrices)[-2:]), sizes.dtype) * EPSILON
+    return ops.sum(ops.cast(sizes > rounding * ops.max(sizes, axis=-1, keepdims=True), "int32"), axis=-1)
+
+
+def _ranks(matrices: Any) -> Any:
+    """The ranks of matrices by TensorFlow, shape (..., rows, columns) -> (...)."""
     import tensorflow as tf
 
-    return tf.map_fn(_roots_of_products, matrices, fn_output_signature=tf.float64)
+    shape = tf.shape(matrices)
+    ranks = _traced_ranks()(*_products(tf.reshape(matrices, tf.concat([[-1], shape[-2:]], 0))))
+    return tf.reshape(ranks, shape[:-2])
 
 
-def _roots_of_products(matrices: Any) -> Any:
-    """The roots of the eigenvalues of products of matrices with their transposes, of the smaller size, ascending."""
+@cache
+def _traced_ranks() -> Callable[..., Any]:
+    """`ranks_of_products` as one graph that all layers of all models share."""
     import tensorflow as tf
 
-    rows, columns = matrices.shape[-2:]
+    specs = tf.TensorSpec([None, None, None], tf.float64), tf.TensorSpec([], tf.float64)
+    return tf.function(ranks_of_products, input_signature=specs, autograph=False)
+
+
+def ranks_of_products(products: Any, rounding: Any) -> Any:
+    """The ranks of matrices by their products with their transposes, by TensorFlow.
+
+    The squares of the singular values are the eigenvalues e of the product G. The rank is the number of eigenvalues
+    above a threshold, which is a small share of the largest one. Eigenvalues are expensive. A factorisation of G + t I
+    by Cholesky takes a small part of the time, and its inverse tells how many eigenvalues are below t, if none is near
+    t: the eigenvalues of t (G + t I)^-1 are p = t / (e + t), about 1 for e far below t, and about 0 for e far above t.
+
+        eigenvalues of G    9   4   2   0      the trace of t (G + t I)^-1 is about 1: the rank is n - 1
+        p, for t = 0.01     0   0   0   1
+
+    The largest eigenvalue is between the trace of G and its n-th part, so that the threshold is between t and t / n for
+    a t that follows from the trace. The sum of p (1 - p) is below n / (n + 1)^2 only if no eigenvalue is between t / n
+    and n t. Then, the rank is certain. For the other matrices, eigenvalues are computed.
+
+    Args:
+        products: float64, shape (m, n, n).
+        rounding: the share of the largest eigenvalue up to which eigenvalues count as zero.
+
+    Returns:
+        int32, shape (m,).
+    """
+    import tensorflow as tf
+
+    n = tf.shape(products)[-1]
+    size = tf.cast(n, tf.float64)
+    trace = tf.linalg.trace(products)
+    shift = tf.where(trace > 0, trace * rounding, 1)  # of a matrix of zeros, all p are 1
+    identity = tf.eye(n, dtype=tf.float64)
+    factors = tf.linalg.cholesky(products + shift[:, None, None] * identity)
+    inverses = tf.linalg.triangular_solve(factors, tf.broadcast_to(identity, tf.shape(factors)))
+    below = shift * tf.reduce_sum(inverses**2, axis=(-2, -1))  # the sum of p
+    certain = size / (size + 1) ** 2
+    ranks = n - tf.cast(tf.round(below), tf.int32)
+
+    where = tf.where(below >= certain)  # for the others, the sum of p (1 - p) is less, too
+    some = tf.gather(inverses, where[:, 0])
+    squares = tf.gather(shift, where[:, 0]) ** 2 * tf.reduce_sum(tf.matmul(some, some, transpose_a=True) ** 2, (-2, -1))
+    where = tf.boolean_mask(where, tf.gather(below, where[:, 0]) - squares >= certain)
+    eigenvalues = tf.linalg.eigvalsh(tf.gather(products, where[:, 0]))
+    above = eigenvalues > rounding * eigenvalues[:, -1:]
+    return tf.tensor_scatter_nd_update(ranks, where, tf.reduce_sum(tf.cast(above, tf.int32), -1))
+
+
+def _products(matrices: Any) -> tuple[Any, Any]:
+    """The products of matrices with their transposes in float64, of the smaller size, and the share of the largest
+    eigenvalue that is due to rounding. Products of matrices with numbers that are not finite are zero."""
+    import tensorflow as tf
+
     finite = tf.reduce_all(tf.math.is_finite(matrices), axis=(-2, -1), keepdims=True)
-    values = tf.cast(tf.where(finite, matrices, 0), tf.float64)  # the solver fails on others
+    values = tf.cast(tf.where(finite, matrices, 0), tf.float64)  # the solvers fail on others
+    rows, columns = matrices.shape[-2:]
     by_rows = columns is None or (rows is not None and rows <= columns)
     products = tf.matmul(values, values, transpose_a=not by_rows, transpose_b=by_rows)
-    return tf.sqrt(tf.maximum(tf.linalg.eigvalsh(products), 0))
+    longest = tf.cast(tf.reduce_max(tf.shape(matrices)[-2:]), tf.float64)
+    return products, (longest * EPSILON) ** 2
 
 
 def value_and_gradients(function: Callable[[Watch], tuple[Any, Any, Sequence[Any]]]) -> tuple[Any, list[Any]]:

@@ -13,9 +13,9 @@ from kerassurgery_fn.measure.criterion_statistics import Options
 from kerassurgery_fn.measure.input_batches import batches
 from kerassurgery_fn.measure.sample_losses import objective_of
 from kerassurgery_fn.measure.statistics_pass import added_up, start_pass
-from kerassurgery_fn.pruning.criterion_registry import CRITERIA
+from kerassurgery_fn.pruning import CRITERIA
 
-OF_ACTIVATIONS, OF_GRADIENTS = ("apoz", "variance"), ("taylor", "snip")
+OF_ACTIVATIONS, OF_GRADIENTS = ("apoz", "variance", "hrank"), ("taylor", "snip")
 
 
 def main(settings: Settings, samples: int = 16, batch_size: int = 8) -> Iterator[str]:

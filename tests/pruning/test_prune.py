@@ -43,6 +43,12 @@ def test_every_criterion_prunes(by):
     assert result.scores.criterion == by
 
 
+def test_the_table_of_criteria_is_complete_when_it_is_imported():
+    code = "from kerassurgery_fn.pruning import CRITERIA; print(*CRITERIA)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert {"magnitude", "apoz", "taylor", "thinet"} <= {*found.split()}
+
+
 def test_criteria_choose_other_channels():
     snapshot = filled(vgg(12, 16))
     plans = [prune(snapshot, by=by, channels=0.5).plan for by in ("magnitude", "fpgm", "bn_scale", "random")]
