@@ -21,6 +21,7 @@ import keras
 import numpy as np
 
 from kerassurgery_fn.errors import NotIndependent, WrongShape
+from kerassurgery_fn.keras_io.own_objects import scope_of
 
 Shape = Sequence[int | None]
 WeightShape = tuple[int | None, ...]  # the shape of a weight, None for axes that have the size of the channel axis
@@ -174,7 +175,7 @@ def _copy(layer: keras.layers.Layer, shape: tuple[int, ...]) -> keras.layers.Lay
     """A new layer with the same config, built for another number of channels."""
     options = {"safe_mode": False} if isinstance(layer, keras.layers.Lambda) else {}
     try:
-        with keras.saving.custom_object_scope({type(layer).__name__: type(layer)}):
+        with scope_of({type(layer).__name__: type(layer)}):
             copy = type(layer).from_config(layer.get_config(), **options)
         copy(keras.ops.zeros(shape))
     except Exception as error:

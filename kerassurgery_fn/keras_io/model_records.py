@@ -15,6 +15,7 @@ from kerassurgery_fn.keras_io.hidden_state import with_policy, with_vocabulary
 from kerassurgery_fn.keras_io.model_classes import base_of, keeps_class, overrides_call, warn_of_lost_methods
 from kerassurgery_fn.keras_io.numpy_arguments import has_numpy_scalars, with_operation_configs
 from kerassurgery_fn.keras_io.older_keras import add_missing_fields, with_single_tensors
+from kerassurgery_fn.keras_io.own_objects import scope_of
 from kerassurgery_fn.keras_io.restoring import restore
 from kerassurgery_fn.keras_io.reviving import revive, root_cause
 from kerassurgery_fn.keras_io.scopes import without_weights
@@ -61,7 +62,7 @@ def _revived_record(model: keras.Model, record: dict[str, Any]) -> dict[str, Any
     classes = {type(operation).__name__: type(operation) for operation in operations_of(model)}
     custom = {name: cls for name, cls in classes.items() if not cls.__module__.startswith("keras.")}
     try:
-        with without_weights(), keras.saving.custom_object_scope(custom):
+        with without_weights(), scope_of(custom):
             revived = revive(Snapshot(record, {}), None, safe_mode=False)
             restore(revived, record)
             stable = as_json(record_of(revived))

@@ -15,6 +15,7 @@ from kerassurgery_fn.arguments import as_flag, as_mapping, as_model, as_snapshot
 from kerassurgery_fn.errors import BrokenSnapshot
 from kerassurgery_fn.graph import Record
 from kerassurgery_fn.keras_io.optimizer_state import restore_training
+from kerassurgery_fn.keras_io.own_objects import scope_of
 from kerassurgery_fn.keras_io.restoring import restore
 from kerassurgery_fn.keras_io.reused_calls import Live
 from kerassurgery_fn.keras_io.reusing import Revived, live, revive_reusing
@@ -29,6 +30,16 @@ from kerassurgery_fn.values.snapshot import Snapshot
 
 SetValue = Callable[[keras.Variable, np.ndarray], None]
 Shapes = Mapping[str, tuple[int, ...]]
+
+
+# What to do, wherever the model is created: `prune` and other functions, which call `rebuild`, have no such arguments.
+IF_TRUSTED = (
+    "if you trust it, call keras.config.enable_unsafe_deserialization() before, or rebuild(snapshot, safe_mode=False)"
+)
+IF_UNKNOWN = (
+    "decorate your classes and functions with @keras.saving.register_keras_serializable(), or call "
+    "rebuild(snapshot, custom_objects={name: function})"
+)
 
 
 @takes(
@@ -79,15 +90,16 @@ def _compile(model: keras.Model, snapshot: Snapshot, custom_objects: Any, safe_m
     """
     is_safe = is_in_safe_mode(safe_mode)
     try:
-        with keras.saving.custom_object_scope(dict(custom_objects or {})), SafeModeScope(is_safe):
+        with scope_of(custom_objects or {}), SafeModeScope(is_safe):
             model.compile_from_config(thaw(snapshot.record["compile_config"]))
     except Exception as error:
         if is_safe and "lambda" in str(error):
-            remedy = "its compile config has a Python lambda; pass safe_mode=False if you trust it"
+            remedy = f"its compile config has a Python lambda; {IF_TRUSTED}"
         else:
-            remedy = f"{root_cause(error)}; pass your classes and functions as custom_objects={{name: function}}"
+            remedy = f"{root_cause(error).partition('. Make sure')[0]}; {IF_UNKNOWN}"
         raise BrokenSnapshot(
-            f"{snapshot.name!r} cannot be compiled: {remedy}, or pass compile=False and compile the model yourself"
+            f"{snapshot.name!r} cannot be compiled: {remedy}, or call rebuild(snapshot, compile=False) and compile the "
+            "model yourself"
         ) from error
 
 
@@ -110,12 +122,21 @@ def _with_weights(snapshot: Snapshot, custom_objects: Any, safe_mode: bool, sour
         try:
             model, shared = _revive_and_fill(snapshot, custom_objects, safe_mode, source, _assign)
         except Exception as error:
-            raise BrokenSnapshot(f"Keras cannot rebuild {snapshot.name!r}: {root_cause(error)}") from error
+            raise BrokenSnapshot(f"Keras cannot rebuild {snapshot.name!r}: {_why_not(error)}") from error
     for path, layer, _ in layers_of(model, snapshot.record, ""):
         # Normalization computes its mean from its weights.
         if path not in shared and layer.weights and hasattr(layer, "finalize_state"):
             layer.finalize_state()
     return model
+
+
+def _why_not(error: Exception) -> str:
+    """Why Keras cannot create a model, and what to do, in words."""
+    if "safe_mode=False" in str(error):
+        return f"it has a Python lambda; {IF_TRUSTED}"
+    if "Could not locate" in str(error):
+        return f"{root_cause(error).partition('. Make sure')[0]}; {IF_UNKNOWN}"
+    return root_cause(error)
 
 
 def _revive_and_fill(

@@ -23,6 +23,7 @@ from keras.src.saving.serialization_lib import SafeModeScope, deserialize_keras_
 from kerassurgery_fn.graph import Record, is_functional, is_model, join_path, model_in, name_of
 from kerassurgery_fn.keras_io.capturing import complete_record
 from kerassurgery_fn.keras_io.compile_state import uncompiled
+from kerassurgery_fn.keras_io.own_objects import scope_of
 from kerassurgery_fn.keras_io.reused_calls import CALLS, Live, calls_of_model
 from kerassurgery_fn.keras_io.reviving import is_in_safe_mode, with_tuples
 from kerassurgery_fn.keras_io.sublayers import Functional, layers_of, members_of, operations_of, unwrap
@@ -55,7 +56,7 @@ def revive_reusing(snapshot: Snapshot, source: Live, custom_objects: Any, safe_m
     weights of the snapshot. If this fails, the live model is as before."""
     custom = dict(custom_objects or {})
     with (
-        keras.saving.custom_object_scope(custom),
+        scope_of(custom),
         SafeModeScope(is_in_safe_mode(safe_mode)),
         _calls_withdrawn_on_error(source.layer),
     ):

@@ -20,7 +20,7 @@ from kerassurgery_fn.edits.plan import AtOnce, Plan
 from kerassurgery_fn.edits.steps.indices import Masked
 from kerassurgery_fn.errors import UnknownJob
 from kerassurgery_fn.graph import read_graph, unused
-from kerassurgery_fn.keras_surgeon.layer_classes import revivable
+from kerassurgery_fn.keras_io.own_objects import revivable
 from kerassurgery_fn.keras_surgeon.nodes import Calls
 from kerassurgery_fn.values.snapshot import Snapshot
 

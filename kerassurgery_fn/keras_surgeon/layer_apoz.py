@@ -33,8 +33,8 @@ def get_apoz(model: keras.Model, layer: Any, x_val: Any, node_indices: Iterable[
         NoChannels: the layer has no channels.
         BadData: the model cannot be run on the data.
     """
+    from kerassurgery_fn.keras_io.own_objects import revivable
     from kerassurgery_fn.keras_surgeon.jobs import with_separate_calls
-    from kerassurgery_fn.keras_surgeon.layer_classes import revivable
     from kerassurgery_fn.keras_surgeon.nodes import calls_of
     from kerassurgery_fn.measure.apoz_scoring import score_by_apoz
 

@@ -14,6 +14,7 @@ from kerassurgery_fn.arguments import as_count, as_model_or_snapshot, optional, 
 from kerassurgery_fn.errors import BadData, MissingData, NoBatchNorm
 from kerassurgery_fn.graph import as_selector, find_layers, read_graph
 from kerassurgery_fn.keras_io.capturing import capture
+from kerassurgery_fn.keras_io.own_objects import knows_own_objects
 from kerassurgery_fn.keras_io.rebuilding import rebuild
 from kerassurgery_fn.measure.batch_norm_inputs import Norm, norms_of, start_reading
 from kerassurgery_fn.measure.data_shards import as_executor
@@ -37,6 +38,7 @@ MOVING: dict[str, Callable[[Moments, float], np.ndarray]] = {
     model=as_model_or_snapshot, batch_size=as_count, steps=optional(as_count), progress=as_progress,
     executor=optional(as_executor),
 )  # fmt: skip
+@knows_own_objects
 def recalibrate_batch_norm(
     model: Any,
     data: Any,
@@ -94,7 +96,8 @@ def recalibrate_batch_norm(
     if data is None:
         raise MissingData("moving statistics are measured on data, and there is none: give inputs, as for predict")
     snapshot = model if isinstance(model, Snapshot) else capture(model)
-    copy = rebuild(snapshot, compile=False)
+    safe_mode = isinstance(model, Snapshot)  # a live model has run its lambdas
+    copy = rebuild(snapshot, compile=False, safe_mode=safe_mode)
     norms = selected_norms(norms_of(copy, snapshot.record), snapshot, layers)
     start = partial(start_reading, snapshot, [*norms])
     moments = measured_in_batches(
@@ -102,7 +105,7 @@ def recalibrate_batch_norm(
     )  # fmt: skip
     refuse_single_values(moments)
     recalibrated = with_moving_statistics(snapshot, norms, moments)
-    return recalibrated if isinstance(model, Snapshot) else rebuild(recalibrated)
+    return recalibrated if isinstance(model, Snapshot) else rebuild(recalibrated, safe_mode=safe_mode)
 
 
 def selected_norms(norms: Mapping[str, Norm], snapshot: Snapshot, layers: Any) -> dict[str, Norm]:

@@ -16,6 +16,7 @@ from kerassurgery_fn.arguments import as_count, as_file, as_function, as_model_o
 from kerassurgery_fn.documents.plan_algebra import concatenate
 from kerassurgery_fn.documents.plan_files import save_plan
 from kerassurgery_fn.errors import BadValue, BudgetMissed
+from kerassurgery_fn.keras_io.own_objects import knows_own_objects
 from kerassurgery_fn.measure.model_pruning import ARGUMENTS as PRUNING
 from kerassurgery_fn.measure.model_pruning import rebuilt, refuse_misspelt
 from kerassurgery_fn.measure.model_scoring import captured
@@ -49,6 +50,7 @@ def as_tolerance(value: Any, name: str = "tolerance") -> float:
     model=as_model_or_snapshot, fine_tune=optional(as_function), evaluate=optional(as_function), rounds=as_count,
     tolerance=optional(as_tolerance), folder=optional(as_file), latency_table=optional(as_latency_table),
 )  # fmt: skip
+@knows_own_objects
 def prune_iteratively(
     model: Any,
     *,

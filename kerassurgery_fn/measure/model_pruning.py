@@ -21,6 +21,7 @@ from kerassurgery_fn.arguments import as_flag, as_model_or_snapshot, meant, opti
 from kerassurgery_fn.channels import size
 from kerassurgery_fn.edits.plan import AtOnce, Plan
 from kerassurgery_fn.errors import BadValue, MissingData
+from kerassurgery_fn.keras_io.own_objects import knows_own_objects
 from kerassurgery_fn.measure.block_scoring import score_blocks
 from kerassurgery_fn.measure.model_scoring import ARGUMENTS as SCORING
 from kerassurgery_fn.measure.model_scoring import READING, captured, importance, statistics_for
@@ -80,6 +81,7 @@ class Pruned(ShownAsTable):
     model=as_model_or_snapshot, depth=as_depth, block_scores=optional(as_block_scores), reconstruct=as_flag,
     latency_table=optional(as_latency_table),
 )  # fmt: skip
+@knows_own_objects
 def prune(
     model: Any,
     *,
@@ -113,7 +115,8 @@ def prune(
     It is `importance`, then `plan_pruning`, then the plan applied. Each step can be called alone.
 
     Args:
-        model: a Keras model, which is not changed, or a snapshot.
+        model: a Keras model, which is not changed, or a snapshot. Classes and functions of your own in a Keras model
+            do not have to be registered.
         by: the criterion: a name, or a function, as for `importance`; or `Scores`. `block_influence` scores blocks, see
             `score_blocks`; channels are scored by `magnitude` then.
         data: data for criteria that need it, in any form that `fit` takes, with labels for the criteria on gradients of
@@ -166,7 +169,7 @@ def prune(
     )  # fmt: skip
     plan = reconstructed(snapshot, deletions, products) if isinstance(deletions, AtOnce) and products else deletions
     smaller = plan(snapshot)
-    result = smaller if isinstance(model, Snapshot) else rebuilt(smaller)
+    result = smaller if isinstance(model, Snapshot) else rebuilt(smaller, safe_mode=False)
     costs, widths = (cost(snapshot, shapes), cost(smaller, shapes)), changed_widths(snapshot, smaller)
     return Pruned(result, plan, scores, *costs, widths, latencies_of([snapshot, smaller], latency_table, shapes))
 
@@ -270,11 +273,11 @@ def widths_of(snapshot: Snapshot) -> dict[tuple[str, str], int]:
     return valmap(lambda producer: size(producer.axis) or 0, analyse(snapshot).producers)
 
 
-def rebuilt(snapshot: Snapshot) -> Any:
-    """The live model of a snapshot."""
+def rebuilt(snapshot: Snapshot, safe_mode: bool = True) -> Any:
+    """The live model of a snapshot; without safe mode if its lambdas are those of a live model, which has run them."""
     from kerassurgery_fn.keras_io.rebuilding import rebuild
 
-    return rebuild(snapshot)
+    return rebuild(snapshot, safe_mode=safe_mode)
 
 
 ARGUMENTS = [*signature(prune).parameters][1:-1]

@@ -16,6 +16,7 @@ from keras.src.backend import compute_output_spec
 from keras.src.trainers.compile_utils import CompileLoss
 
 from kerassurgery_fn.errors import BadValue, MissingData
+from kerassurgery_fn.keras_io.reviving import root_cause
 from kerassurgery_fn.values.frozen import thaw
 from kerassurgery_fn.values.snapshot import Snapshot
 
@@ -78,8 +79,15 @@ def loss_of_samples(objective: Objective, model: keras.Model, y: Any) -> Callabl
 def _compiled(model: keras.Model | Snapshot) -> tuple[Any, Any]:
     """The losses of a compiled model and their weights; None if it has none."""
     if isinstance(model, Snapshot):
-        config = keras.saving.deserialize_keras_object(thaw(model.record.get("compile_config")) or {})
-        return config.get("loss"), config.get("loss_weights")
+        config = thaw(model.record.get("compile_config")) or {}
+        try:
+            loss = keras.saving.deserialize_keras_object(config.get("loss"))
+        except Exception as error:  # a lambda, or a class or function that Keras does not know
+            raise MissingData(
+                f"the loss of {model.name!r} cannot be created: {root_cause(error)}; give loss=, or decorate it with "
+                "@keras.saving.register_keras_serializable()"
+            ) from error
+        return loss, config.get("loss_weights")
     compiled = getattr(model, "_compile_loss", None)
     return (None, None) if compiled is None else (compiled._user_loss, compiled._user_loss_weights)
 

@@ -26,6 +26,7 @@ from kerassurgery_fn.documents.plan_files import MAX_BYTES, dumps, loads
 from kerassurgery_fn.documents.preconditions import digest_of_arrays
 from kerassurgery_fn.documents.safe_files import read_limited, write_atomically
 from kerassurgery_fn.errors import BadValue
+from kerassurgery_fn.keras_io.own_objects import knows_own_objects
 from kerassurgery_fn.measure.data_shards import as_executor, results_by
 from kerassurgery_fn.measure.masked_models import Cut, start_masking
 from kerassurgery_fn.measure.model_pruning import refuse_misspelt
@@ -61,6 +62,7 @@ def as_ratios(value: Any, name: str = "ratios") -> tuple[float, ...]:
     model=as_model_or_snapshot, evaluate=as_function, ratios=as_ratios, inexact=as_flag, cache=optional(as_file),
     progress=as_progress, executor=optional(as_executor),
 )  # fmt: skip
+@knows_own_objects
 def sensitivity(
     model: Any,
     evaluate: Evaluate,

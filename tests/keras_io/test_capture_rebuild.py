@@ -265,7 +265,7 @@ def compiled_with(loss, **options):
 @pytest.mark.filterwarnings("ignore:The object being serialized includes a `lambda`")
 def test_a_model_compiled_with_a_lambda():
     snapshot = compiled_with({"y": lambda y, p: (y - p) ** 2})
-    with pytest.raises(BrokenSnapshot, match=r"has a Python lambda; pass safe_mode=False .* or pass compile=False"):
+    with pytest.raises(BrokenSnapshot, match=r"has a Python lambda; if you trust it, .*safe_mode=False.*compile=False"):
         rebuild(snapshot)
     assert not rebuild(snapshot, compile=False).compiled
     again = rebuild(snapshot, safe_mode=False)
@@ -277,11 +277,13 @@ def test_a_model_compiled_with_a_lambda():
 def test_a_model_compiled_with_a_function_that_is_not_registered():
     snapshot = compiled_with(squares, weighted_metrics=[squares])
     with pytest.raises(
-        BrokenSnapshot, match=r"function 'squares'.*custom_objects={name: function}, or pass compile=Fa"
+        BrokenSnapshot, match=r"function 'squares'; decorate .*custom_objects={name: function}\), or call .*compile=Fa"
     ):
         rebuild(snapshot)
     assert not rebuild(snapshot, compile=False).compiled
     assert capture(rebuild(snapshot, custom_objects={"squares": squares})) == snapshot
+    with keras.saving.custom_object_scope({"squares": squares}):
+        assert capture(rebuild(snapshot)) == snapshot
 
 
 def test_a_model_compiled_with_an_object_that_keras_cannot_save():

@@ -36,7 +36,7 @@ pytestmark = pytest.mark.keras
 EDITS = {
     "plain": (DeleteChannels("dense", [0]), {"image", "conv_1", "bn_1", "relu_1", "conv_2", "drop", "sum", "mean"}),
     "siamese": (SetConfig("near", activation="tanh"), {"a", "b", "tower", "drop", "far"}),
-    "nested": (DeleteChannels("sequential/hidden", [0]), {"backbone", "peak", "top"}),
+    "nested": (DeleteChannels("sequential*/hidden", [0]), {"backbone", "peak", "top"}),
     "row": (SetConfig("top", activation="tanh"), {"conv", "drop", "relu", "flat"}),
     "recurrent": (SetConfig("top", activation="tanh"), {"gru", "lstm", "drop", "again", "both", "steps/step"}),
     "operators": (SetConfig("top", activation="tanh"), {"a", "b"}),
