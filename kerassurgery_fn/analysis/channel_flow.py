@@ -115,7 +115,7 @@ class Flow:
             return [self.producer(address)]
         records = {call.path: call.record for call in self.trace.all_calls}
         paths = find_layers(self.graph, name, records)
-        kinds = {path: [self._spelled(path, kind)] if kind else self._kinds(path)[:1] for path in paths}
+        kinds = {path: [self._spelled(path, kind)] if kind else self.kinds(path)[:1] for path in paths}
         items = self.producers.items()
         producers = [producer for (path, producer_kind), producer in items if producer_kind in kinds.get(path, ())]
         if not producers:
@@ -147,12 +147,13 @@ class Flow:
     def _by_kind(self, path: str) -> Mapping[str, Producer]:
         return self._of_layers.get(path, {})
 
-    def _kinds(self, path: str) -> list[str]:
+    def kinds(self, path: str) -> list[str]:
+        """The kinds of channels that a layer creates."""
         return [*self._by_kind(path)]
 
     def _spelled(self, path: str, kind: str) -> str:
         """A kind of channels in the spelling of the config: `heads` is short for `num_heads`."""
-        kinds = self._kinds(path)
+        kinds = self.kinds(path)
         return f"num_{kind}" if kind not in kinds and f"num_{kind}" in kinds else kind
 
 

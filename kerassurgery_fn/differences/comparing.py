@@ -41,10 +41,11 @@ def diff(a: Snapshot, b: Snapshot) -> Diff:
     channels = _KeptChannels(a, b, sources, pieces, arrays)
     pieces = {path: channels.with_distances(change, path) for path, change in pieces.items()}
     training = arrays.of_training(a.training, b.training, sources)
+    matched = {*sources.values()}
     configs = {path: _config_changes(old[source], new[path]) for path, source in sources.items()}
     return Diff(
         base=digests(a),
-        removed=tuple(path for path in old if path not in {*sources.values()}),
+        removed=tuple(path for path in old if path not in matched),
         sources=FrozenDict({path: src for path, src in sources.items() if src != default_source(path, sources)}),
         added=FrozenDict({path: new[path] for path in new if path not in sources}),
         order=FrozenDict(_orders(old, new, sources)),

@@ -219,7 +219,7 @@ def _rows(flow: Flow, producer: Producer) -> int:
 
 def address_of(flow: Flow, producer: Producer) -> str:
     """The address of the channels of a layer: its path, and the kind unless it is the first kind of the layer."""
-    first = next(kind for path, kind in flow.producers if path == producer.path)
+    first = flow.kinds(producer.path)[0]
     return producer.path if producer.kind == first else f"{producer.path}:{producer.kind}"
 
 

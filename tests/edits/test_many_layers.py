@@ -1,9 +1,21 @@
 """Edits of many layers change a model once, not once for each layer."""
 
+import numpy as np
 import pytest
 
 from helpers.records import call, functional, layer, sequential, snapshot
-from kerassurgery_fn import ConvertDtype, ReplaceLayer, SetConfig, SetTrainable, Snapshot, UnshareLayer
+from kerassurgery_fn import (
+    ConvertDtype,
+    InsertLayer,
+    ReplaceLayer,
+    SetConfig,
+    SetTrainable,
+    Snapshot,
+    UnshareLayer,
+    WidenChannels,
+)
+from kerassurgery_fn.edits import widening
+from kerassurgery_fn.edits.steps import copied_lines
 from kerassurgery_fn.edits.steps.draft import Draft
 from kerassurgery_fn.graph import read_graph
 
@@ -51,3 +63,36 @@ def test_each_call_of_a_chain_of_calls_gets_its_own_layer():
     names = ["x", "relu", *(f"relu_{i}" for i in range(1, 5))]
     assert graph.listed == names
     assert [graph.reads((name, 0))[0].layer for name in names[1:]] == names[:-1]
+
+
+def test_channels_without_a_grid_are_checked_once_for_all_layers(monkeypatch):
+    checked = []
+    for module in (copied_lines, widening):
+        monkeypatch.setattr(module, "refuse_unlike", lambda flow, wider: checked.append(wider))
+    wider = WidenChannels("d[0-2]", 5)(filled_chain(4))
+    assert wider.weights["d0"][0].shape == (3, 5)
+    assert len(checked) == 1
+
+
+def test_the_weights_of_new_layers_are_looked_up_once(monkeypatch):
+    """A set that is worked out for each of many weights makes an edit quadratic."""
+    unions = []
+
+    class Counted(frozenset):
+        def __and__(self, other):
+            unions.append(1)
+            return super().__and__(other)
+
+    start = Draft.__init__
+
+    def counted(self, *args, fresh=frozenset(), **kwargs):
+        start(self, *args, fresh=Counted(fresh), **kwargs)
+
+    monkeypatch.setattr(Draft, "__init__", counted)
+    InsertLayer(Snapshot(layer("Dense", "new", units=3), {}), after="d*")(filled_chain(6))
+    assert len(unions) == 1
+
+
+def filled_chain(n):
+    kernels = {f"d{i}": (np.ones((3, 3), "float32"), np.ones(3, "float32")) for i in range(n)}
+    return Snapshot(chain(n).record, kernels)

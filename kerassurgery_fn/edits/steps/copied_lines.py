@@ -160,6 +160,8 @@ def with_copied_lines(
             f"the channels of {producer.path!r} are a grid of {shape} (heads or groups, and places in them), so there "
             f"cannot be {width} channels; give a multiple of {' or '.join(map(str, sizes))}"
         )
+    if len(choices) == 1:
+        return choices[0]
     return next((more for more in choices if can_be_copied(flow, more > 1, allowed)), choices[0])
 
 

@@ -131,7 +131,8 @@ class _Writing:
         facts.specs.update(specs)
         record = written(graph, facts, scope)
         weightless = {join_path(scope, key) for key in graph.layers if facts.weights.get(key, []) == []}
-        self.weights = {path: a for path, a in self.weights.items() if path not in self.draft.fresh & weightless}
+        without = self.draft.fresh & weightless
+        self.weights = {path: a for path, a in self.weights.items() if path not in without}
         self.paths = {path: renamed_in(graph, scope, now) for path, now in self.paths.items()}
         if scope:
             above, key = parted(scope)
