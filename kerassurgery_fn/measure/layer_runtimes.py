@@ -18,6 +18,7 @@ from kerassurgery_fn.measure.backend_functions import compiled_call
 
 Run = Callable[[], object]  # one inference
 RUNTIMES = ("litert", "keras")
+INPUT = "input_"  # the start of the name of an input of a converted model; its number follows
 WARM_UP = 3  # runs before the first that counts
 
 
@@ -92,7 +93,7 @@ def converted(model: keras.Model) -> bytes:
     def call(*inputs: Any) -> Any:
         return model.stateless_call(*weights, list(inputs), training=False)[0]
 
-    specs = [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in model.inputs]
+    specs = [tf.TensorSpec(x.shape, x.dtype, f"{INPUT}{number}") for number, x in enumerate(model.inputs)]
     function = tf.function(call, autograph=False).get_concrete_function(*specs)
     return tf.lite.TFLiteConverter.from_concrete_functions([function], tf.Module()).convert()
 
@@ -101,8 +102,9 @@ def lite_runner(content: bytes, inputs: Sequence[np.ndarray], threads: int) -> R
     """A function that runs a model of TensorFlow Lite once."""
     interpreter = interpreter_class()(model_content=content, num_threads=threads)
     interpreter.allocate_tensors()
-    for place, value in zip(interpreter.get_input_details(), inputs, strict=False):  # unused ones are left out
-        interpreter.set_tensor(place["index"], value)
+    for details in interpreter.get_input_details():  # in any order, and without inputs that are not used
+        number = int(details["name"].rpartition(INPUT)[2].partition(":")[0])
+        interpreter.set_tensor(details["index"], inputs[number])
     return interpreter.invoke
 
 

@@ -27,18 +27,18 @@ class Curve(NamedTuple):
     times: list[int]
 
     def at(self, work: int) -> int:
-        """The nanoseconds for some work: linear between two points, in proportion to the work outside of them.
+        """The nanoseconds for some work, see `LatencyTable`.
 
         >>> curve = Curve([100, 200], [1000, 1500])
         >>> [curve.at(work) for work in (50, 100, 150, 200, 400)]
-        [500, 1000, 1250, 1500, 3000]
+        [750, 1000, 1250, 1500, 3000]
         """
         place = bisect_left(self.works, work)
-        if place == 0 or place == len(self.works):
-            nearest = min(place, len(self.works) - 1)
-            return self.times[nearest] * work // self.works[nearest]
-        (low, high), (fast, slow) = self.works[place - 1 : place + 1], self.times[place - 1 : place + 1]
-        return fast + (slow - fast) * (work - low) // (high - low)
+        if place == len(self.works) or len(self.works) == 1:
+            return self.times[-1] * work // self.works[-1]
+        start = max(0, place - 1)
+        (low, high), (fast, slow) = self.works[start : start + 2], self.times[start : start + 2]
+        return max(0, fast + (slow - fast) * (work - low) // (high - low))
 
 
 @dataclass(frozen=True, repr=False)
@@ -46,9 +46,11 @@ class LatencyTable(ShownAsTable, Mapping[str, Points]):
     """How long layers take on a device, by their work. `measure_latencies` measures one.
 
     It is a mapping: signature of a layer -> points (work, microseconds), in ascending order. The signature is what the
-    layer does, without its widths; the work follows from the widths, see `layer_work`. Between two points, the latency
-    is linear in the work; below the first and above the last point, it is in proportion to the work. Points of equal
-    work count by their mean, and where more work was measured to take less time, both times are replaced by their mean.
+    layer does, without its widths; the work follows from the widths, see `layer_work`.
+
+    Between two points, and below the first two, the latency is linear in the work, and not less than zero. Above the
+    last point, and where there is only one, it is in proportion to the work. Points of equal work count by their mean,
+    and where more work was measured to take less time, both times are replaced by their mean.
 
     `a | b` is the table with the points of both.
 
@@ -62,7 +64,7 @@ class LatencyTable(ShownAsTable, Mapping[str, Points]):
     >>> table["Dense"]
     ((100, 2.0), (200, 5.0), (300, 4.0))
     >>> [table.microseconds("Dense", work) for work in (50, 150, 200, 300, 600)]
-    [1.0, 3.25, 4.5, 4.5, 9.0]
+    [0.75, 3.25, 4.5, 4.5, 9.0]
     """
 
     points: Mapping[str, Iterable[tuple[int, float]]]

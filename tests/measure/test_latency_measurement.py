@@ -20,7 +20,7 @@ from kerassurgery_fn import (
 )
 from kerassurgery_fn.measure import latency_measurement, layer_runtimes
 from kerassurgery_fn.measure.layer_models import LayerModels
-from kerassurgery_fn.measure.layer_runtimes import RUNTIMES, converted, timed
+from kerassurgery_fn.measure.layer_runtimes import RUNTIMES, converted, random_input, runner, timed
 
 pytestmark = pytest.mark.keras
 
@@ -103,6 +103,17 @@ def test_layers_that_lite_fuses_are_one_operation():
     one, three = (converted(made.model(some)) for some in ([calls["conv"]], [calls[n] for n in ("conv", "bn", "relu")]))
     operations = [operations_of(content) for content in (one, three)]
     assert operations == [["CONV_2D"], ["CONV_2D"]]
+
+
+def test_inputs_of_lite_are_set_by_their_names():
+    """More than ten inputs of different shapes, which are not in order by name; one of them is not used."""
+    inputs = [keras.Input(batch_shape=(1, width)) for width in range(1, 13)]
+    run = runner(keras.Model(inputs, layers.Concatenate()([*inputs[:3], *inputs[4:]])), "litert", 1)
+    run()
+    interpreter = run.__self__
+    (output,) = interpreter.get_output_details()
+    values = [random_input(x.shape, x.dtype) for x in (*inputs[:3], *inputs[4:])]
+    np.testing.assert_array_equal(interpreter.get_tensor(output["index"]), np.concatenate(values, axis=1))
 
 
 def operations_of(content):

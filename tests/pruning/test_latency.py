@@ -85,7 +85,10 @@ def test_tables_are_joined_in_any_order(a, b, c):
 
 def test_latencies_follow_the_points_and_the_work_beyond_them():
     table = LatencyTable({"Dense": [(200, 4.0), (100, 2.5)]})
-    assert [table.microseconds("Dense", work) for work in (40, 100, 150, 200, 300)] == [1.0, 2.5, 3.25, 4.0, 6.0]
+    assert [table.microseconds("Dense", work) for work in (40, 100, 150, 200, 300)] == [1.6, 2.5, 3.25, 4.0, 6.0]
+    steep = LatencyTable({"Dense": [(200, 9.0), (100, 1.0)], "ReLU": [(100, 3.0)]})
+    assert [steep.microseconds("Dense", work) for work in (80, 95)] == [0.0, 0.6]
+    assert [steep.microseconds("ReLU", work) for work in (50, 100, 200)] == [1.5, 3.0, 6.0]
     assert table["Dense"] == ((100, 2.5), (200, 4.0))
     assert pickle.loads(pickle.dumps(table)) == table
     assert [line.split() for line in str(table).splitlines()][2] == ["Dense", "2", "100", "-", "200", "2.5", "-", "4"]
