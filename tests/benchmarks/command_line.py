@@ -46,7 +46,7 @@ prune(keras.models.load_model("resnet50.keras"), macs=0.5).model.save("keras.ker
 """
 OURS = [sys.executable, "-m", "kerassurgery_fn"]
 # A copy as safe as what `write_model` does: under another name, on the disk, then renamed.
-COPY = ["sh", "-c", 'cp "$0" copy.part && sync copy.part && mv copy.part copy.keras']
+COPY = ["sh", "-c", "cp half.keras copy.part && sync copy.part && mv copy.part copy.keras"]
 COMMANDS = {
     "`python -c pass`": [sys.executable, "-c", "pass"],
     '`python -c "import tensorflow"`': [sys.executable, "-c", "import tensorflow"],
@@ -64,8 +64,7 @@ WIDE_COMMANDS = {
     "`kerassurgery prune wide.keras --macs 0.3 -o third.keras`": [
         *OURS, "prune", "wide.keras", "--macs", "0.3", "-o", "third.keras", "--overwrite",
     ],
-    "`cp half.keras copy.part && sync copy.part && mv copy.part copy.keras`": [*COPY, "half.keras"],
-    "the same with `wide.keras`": [*COPY, "wide.keras"],
+    "`cp half.keras copy.part && sync copy.part && mv copy.part copy.keras`": COPY,
 }  # fmt: skip
 
 
