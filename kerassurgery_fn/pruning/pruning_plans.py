@@ -228,7 +228,12 @@ def _group_options(
 
 def refuse_idle(model: PrunableModel, wanted: Sequence[Budget], options: GroupOptions) -> None:
     """Raises BadValue if there are no budgets and no ratios, or if the model already meets all budgets."""
-    if not wanted and not any(options.ratios.values()):
+    if not wanted and options.ratios and not any(options.ratios.values()):
+        raise BadValue(
+            "nothing would be cut: all ratios are 0. Ratios of scores below a threshold are 0 if no score is below it: "
+            "give a larger threshold or tolerance, larger ratios, or a budget, such as macs=0.5"
+        )
+    if not wanted and not options.ratios:
         raise BadValue(
             "nothing would be cut: give a budget, such as macs=0.5, or ratios=0.5; budgets are channels, parameters, "
             "macs, bytes and latency"

@@ -376,7 +376,7 @@ def test_a_ratio_that_removes_nothing_is_refused():
 
 @pytest.mark.parametrize("options, error, words", [
     ({}, BadValue, "nothing would be cut: give a budget, such as macs=0.5"),
-    ({"ratios": 0}, BadValue, "nothing would be cut"),
+    ({"ratios": 0}, BadValue, "nothing would be cut: all ratios are 0"),
     ({"macs": 10**9}, BadValue, "within the budget; give a smaller one"),
     ({"macs": 1.0}, BadValue, "macs: a budget is the fraction that may be left, between 0 and 1"),
     ({"macs": 0}, BadValue, "a budget is the fraction"),

@@ -67,7 +67,7 @@ def test_ratios_that_are_all_zero_cut_nothing():
     snapshot = filled(vgg(12, 16))
     none = Sensitivity("fpgm", 0.9, {"conv_0": {0.5: 0.1}}).ratios(0)
     assert none == {"conv_0": 0.0}
-    with pytest.raises(BadValue, match="nothing would be cut"):
+    with pytest.raises(BadValue, match="nothing would be cut: all ratios are 0"):
         plan_pruning(snapshot, importance(snapshot), ratios=none)
 
 
