@@ -103,7 +103,8 @@ def measure(
     from kerassurgery_fn.measure.latency_measurement import measure_latencies
 
     refuse_targets(None, out, overwrite=overwrite)
-    latencies = measure_latencies(read(source), runtime=runtime, threads=threads, progress=False)
+    progress = False if as_json else None
+    latencies = measure_latencies(read(source), runtime=runtime, threads=threads, progress=progress)
     save_latencies(latencies, out)
     print_tables([latencies.table()], as_json)
 
