@@ -170,7 +170,7 @@ def test_a_class_that_saves_its_weights_itself_is_not_written(tmp_path):
 
 def test_the_state_of_the_optimizer_needs_the_order(tmp_path):
     model = around(LAYERS["layers"]())
-    model.compile("adam", "mse")
+    model.compile("adam", "mse", run_eagerly=True)
     model.fit(X, np.zeros((2, 3, 2)), verbose=0)
     path = saved(model, tmp_path)
     with pytest.warns(UserWarning, match="does not say the order of the weights of layer 'custom'"):
@@ -244,6 +244,6 @@ def test_a_rule_with_the_order_reads_what_capture_gives(rules):
     path = saved(model, rules)
     exec((rules / "rules.py").read_text(), {"rule": rule})
     assert read_model(path) == capture(model)
-    model.compile("adam", "mse")
+    model.compile("adam", "mse", run_eagerly=True)
     model.fit(X, np.zeros((2, 3, 2)), verbose=0)
     assert read_model(saved(model, rules)) == capture(model)

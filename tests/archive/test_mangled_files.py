@@ -28,7 +28,7 @@ from kerassurgery_fn.report import tables_of
 from kerassurgery_fn.rules.strictness import strict_rules
 from kerassurgery_fn.values.snapshot import Training
 
-CASES = 150
+CASES = 80
 VALUES = [
     None, True, 0, -1, 10**9, 10**30, 1.5, float("nan"), "", "x", "two\nlines", "a" * 500, [], [[]], [1, 2], {},
     {"class_name": "Dense"}, {"class_name": "Dense", "config": {}}, {"class_name": "__keras_tensor__", "config": {}},

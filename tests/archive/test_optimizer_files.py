@@ -109,7 +109,8 @@ MUON = {
 }
 
 
-@pytest.mark.parametrize("name", ["", *(pytest.param(name, marks=pytest.mark.slow) for name in MUON if name)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MUON)
 def test_muon_has_one_variable_for_a_matrix(name, tmp_path):
     model, x = words(), np.arange(40).reshape(8, 5) % 9
     model.compile(O.Muon(**MUON[name]), "mse", run_eagerly=True)
@@ -122,7 +123,7 @@ def test_muon_has_one_variable_for_a_matrix(name, tmp_path):
     check_next_step(cut, tmp_path / "written.keras", x, Y)
 
 
-@pytest.mark.parametrize("patterns", [["(a+)+$"], ["["], ["a" * 300], [3], ["a"] * 2000])
+@pytest.mark.parametrize("patterns", [["(a+)+$"], ["["], ["a" * 300], [3], ["a"] * 2000], ids=range(5))
 def test_patterns_that_are_not_used(patterns, tmp_path):
     """They are no regular expressions, or may take years to match."""
     snapshot = capture(trained(O.Muon()))
