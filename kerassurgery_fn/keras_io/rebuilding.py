@@ -96,7 +96,7 @@ def _compile(model: keras.Model, snapshot: Snapshot, custom_objects: Any, safe_m
         if is_safe and "lambda" in str(error):
             remedy = f"its compile config has a Python lambda; {IF_TRUSTED}"
         else:
-            remedy = f"{root_cause(error).partition('. Make sure')[0]}; {IF_UNKNOWN}"
+            remedy = _why_not(error)
         raise BrokenSnapshot(
             f"{snapshot.name!r} cannot be compiled: {remedy}, or call rebuild(snapshot, compile=False) and compile the "
             "model yourself"
@@ -134,9 +134,12 @@ def _why_not(error: Exception) -> str:
     """Why Keras cannot create a model, and what to do, in words."""
     if "safe_mode=False" in str(error):
         return f"it has a Python lambda; {IF_TRUSTED}"
-    if "Could not locate" in str(error):
-        return f"{root_cause(error).partition('. Make sure')[0]}; {IF_UNKNOWN}"
-    return root_cause(error)
+    cause = root_cause(error)
+    if "Could not locate" in cause:
+        return f"{cause.partition('. Make sure')[0]}; {IF_UNKNOWN}"
+    if "__init__()" in cause:
+        return f"{cause}; let the constructor take all entries of get_config(), and pass name= and others to its parent"
+    return cause
 
 
 def _revive_and_fill(

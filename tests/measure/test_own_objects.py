@@ -68,6 +68,21 @@ def test_the_lambdas_of_a_live_model_are_trusted():
         prune_iteratively(model, macs=0.5, rounds=1, fine_tune=lambda model: model)
 
 
+class Narrow(keras.losses.Loss):
+    """A loss whose constructor does not take what its config has."""
+
+    def __init__(self):
+        super().__init__()
+
+    def call(self, y, p):
+        return squares(y, p)
+
+
+def test_a_constructor_that_does_not_fit_its_config_is_named():
+    with pytest.raises(BrokenSnapshot, match=r"Narrow.__init__\(\) got an .* let the constructor take all entries"):
+        prune(net(loss=Narrow()), macs=0.5)
+
+
 def test_the_way_out_of_an_unknown_object_does_not_depend_on_the_function_that_was_called():
     snapshot = capture(net())
     words = r"Could not locate .*; decorate your classes and functions with @keras.saving.register_keras_serializable"
