@@ -52,7 +52,8 @@ def find_problems(path: str) -> list[Problem]:
     """All problems of a `.keras` file, or of its folder form."""
     try:
         with open_members(path) as members:
-            return list(_of_members(members))
+            found = list(_of_members(members))
+            return [problem._replace(message=" ".join(problem.message.splitlines())) for problem in found]
     except SurgeryError as error:
         return [Problem(ERROR, path, _line(error))]
 

@@ -135,3 +135,10 @@ def test_a_check_takes_little_memory(tmp_path):
     command = [sys.executable, "-c", MEMORY, tmp_path / "big.keras"]
     run = subprocess.run(command, capture_output=True, text=True, check=True, env={"PYTHONPATH": str(ROOT)})
     assert int(run.stdout) < 30, "megabytes, of a file of 100"
+
+
+def test_names_of_several_lines_are_one_line(tmp_path):
+    record = sequential("m", (None, 3), layer("Dense", "a", module="two\nlines", units=4))
+    write_model(snapshot(record, {"a": (numbers(3, 4), numbers(4))}), tmp_path / "m.keras")
+    (problem,) = find_problems(str(tmp_path / "m.keras"))
+    assert "class two lines>Dense" in problem.message
