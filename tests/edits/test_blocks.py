@@ -185,6 +185,7 @@ def test_a_transformer_without_a_block_is_what_keras_builds():
 
 
 @pytest.mark.keras
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["num_heads", "value_dim"])
 def test_attention_without_heads_is_deleted_with_its_block(kind):
     before = trained(transformer())

@@ -14,7 +14,7 @@ from zlib import crc32
 
 import pytest
 
-DEFAULT, SLOW = 12, 8  # one case of so many is in the sample of the default set, and of the slow set
+DEFAULT, SLOW = 16, 8  # one case of so many is in the sample of the default set, and of the slow set
 
 
 def divide(items: Iterable[pytest.Item]) -> None:

@@ -312,7 +312,7 @@ def assert_same(a, b):
 
 
 @pytest.mark.parametrize("by", ["taylor", "lfh", "snip"])
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=2, deadline=None)
 @given(batch_size=st.integers(1, 30), cut=st.integers(1, 20))
 def test_batches_and_shards_do_not_matter(by, batch_size, cut, model, expected):
     assert_same(measure_statistics(model, DATA, by, batch_size=batch_size), expected[by])
