@@ -2,6 +2,8 @@
 
 import doctest
 
+import pytest
+
 from helpers import tiers
 
 CASES = [f"tests/test_x.py::test_{name}[{i}]" for name in ("quick", "built") for i in range(60)]
@@ -50,6 +52,11 @@ def test_the_slow_set_has_a_sample_of_the_cases_of_slow_tests():
     cases = divided("keras", "slow")
     assert 7 / 8 * 0.85 < len(marked(cases, "exhaustive")) / len(cases) < 1
     assert {CASES[0], CASES[60]} & {*marked(cases, "exhaustive")} == set()
+
+
+def test_names_of_cases_are_the_same_in_all_processes():
+    with pytest.raises(pytest.UsageError, match="named by an address"):
+        tiers.divide([Case("tests/test_x.py::test_quick[<function f at 0x7fb2b19ac720>]")])
 
 
 def test_exhaustive_tests_stay_exhaustive():

@@ -21,6 +21,8 @@ def divide(items: Iterable[pytest.Item]) -> None:
     """Marks the cases of tests with Keras that are not in the sample of the default set, or of the slow set."""
     known: set[str] = set()
     for item in items:
+        if " at 0x" in item.nodeid:
+            raise pytest.UsageError(f"a case is named by an address, which is another one in each process: {item.nodeid}")
         is_slow = item.get_closest_marker("slow") is not None
         is_first = test_of(item.nodeid) not in known
         known.add(test_of(item.nodeid))

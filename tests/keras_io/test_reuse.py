@@ -168,7 +168,9 @@ def test_layers_with_other_weights_or_flags_are_not_shared():
 
 
 @pytest.mark.parametrize(
-    "edit", [RenameLayer("conv_1", "stem"), RenameModel("other"), nothing, WidenChannels("conv_1", 6)], ids=repr
+    "edit",
+    [RenameLayer("conv_1", "stem"), RenameModel("other"), nothing, WidenChannels("conv_1", 6)],
+    ids=["a new name of a layer", "a new name of the model", "nothing", "a wider layer"],
 )
 def test_any_edit_gives_the_config_that_keras_writes(edit):
     model = compiled("plain")
