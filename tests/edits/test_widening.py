@@ -513,7 +513,7 @@ def test_queries_and_keys_are_not_widened():
 
 
 @pytest.mark.keras
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_resnet50():
     model = keras.applications.ResNet50(weights=None, input_shape=(64, 64, 3), classifier_activation=None, classes=10)
     rng = np.random.default_rng(0)

@@ -14,7 +14,7 @@ from zlib import crc32
 
 import pytest
 
-DEFAULT, SLOW = 16, 8  # one case of so many is in the sample of the default set, and of the slow set
+DEFAULT, SLOW = 16, 12  # one case of so many is in the sample of the default set, and of the slow set
 
 
 def divide(items: Iterable[pytest.Item]) -> None:
@@ -22,7 +22,7 @@ def divide(items: Iterable[pytest.Item]) -> None:
     known: set[str] = set()
     for item in items:
         if " at 0x" in item.nodeid:
-            raise pytest.UsageError(f"a case is named by an address, which is another one in each process: {item.nodeid}")
+            raise pytest.UsageError(f"a case is named by an address, which differs between processes: {item.nodeid}")
         is_slow = item.get_closest_marker("slow") is not None
         is_first = test_of(item.nodeid) not in known
         known.add(test_of(item.nodeid))
