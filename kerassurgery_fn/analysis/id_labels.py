@@ -129,8 +129,9 @@ def _rows(ids: np.ndarray, positions: np.ndarray) -> np.ndarray:
 
 
 def keys_by_label(sets: Mapping[Any, np.ndarray], labels: np.ndarray) -> dict[int, list[Any]]:
-    """Label -> the keys of the sets that contain its ids. The sets are among those that have split the labels, so that
-    each of them contains all ids of a label or none.
+    """Label -> the keys of the sets that contain its ids.
+
+    The labels must have been split by these sets: each set contains all ids of a label, or none of them.
 
     >>> keys_by_label({"a": np.array([0, 1]), "b": np.array([1])}, np.array([3, 4, 4]))
     {3: ['a'], 4: ['a', 'b']}

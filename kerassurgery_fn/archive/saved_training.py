@@ -56,7 +56,7 @@ def _unordered(snapshot: Snapshot) -> str:
 
 
 def _why(optimizer: Any, values: Arrays) -> str:
-    """Why the state of an optimizer is not read, in words."""
+    """A message: why the state of an optimizer is not read."""
     if optimizer["class_name"] in NOT_CUT:
         return f"{NOT_CUT[optimizer['class_name']]}; training starts from zero"
     if not variables_of(optimizer, []):
@@ -64,10 +64,7 @@ def _why(optimizer: Any, values: Arrays) -> str:
             "the class is not known, and a file does not say which variable belongs to which weight; load the file "
             "with Keras and capture the model, or training starts from zero"
         )
-    return (
-        f"its {len(values)} variables are not those that the class has for the weights of the model; training starts "
-        "from zero"
-    )
+    return f"its {len(values)} variables do not fit the weights of the model; training starts from zero"
 
 
 def _optimizer(snapshot: Snapshot) -> Any:

@@ -41,10 +41,10 @@ def revivable(layers: Iterable[Any]) -> Iterator[None]:
 
 
 def knows_own_objects(function: F) -> F:
-    """Decorates a function of a live model or a snapshot, so that the model can be created again in it.
+    """Decorates a function of a live model or a snapshot, so that the function can create the model again.
 
-    Keras knows the model's own classes and functions then, also those that are not registered: of its layers, losses,
-    metrics and optimizer. Lambdas still raise an error, because the function may call functions of the caller.
+    While the function runs, Keras finds the classes and functions of the model's layers, losses, metrics and optimizer,
+    even if they are not registered. Lambdas still raise an error, because the function may run code of the caller.
     """
 
     @wraps(function)

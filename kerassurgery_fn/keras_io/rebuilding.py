@@ -131,7 +131,7 @@ def _with_weights(snapshot: Snapshot, custom_objects: Any, safe_mode: bool, sour
 
 
 def _why_not(error: Exception) -> str:
-    """Why Keras cannot create a model, and what to do, in words."""
+    """A message: why Keras cannot create a model, and what to do."""
     if "safe_mode=False" in str(error):
         return f"it has a Python lambda; {IF_TRUSTED}"
     cause = root_cause(error)

@@ -161,7 +161,7 @@ class _LossOfSamples:
 
 
 def _outputs_of(model: keras.Model) -> str:
-    """The outputs of a model with their shapes, in words."""
+    """The names and the shapes of the outputs of a model, for a message."""
     names = getattr(model, "output_names", None) or ["output"]
     shapes = [tuple(output.shape) for output in model.outputs]
     several = "outputs" if len(shapes) > 1 else "output"
@@ -169,7 +169,7 @@ def _outputs_of(model: keras.Model) -> str:
 
 
 def _described(targets: Any) -> str:
-    """The structure and the shapes of targets, in words."""
+    """The structure and the shapes of targets, for a message."""
     if isinstance(targets, Mapping):
         return "a dict of " + ", ".join(f"{key!r} {tuple(array.shape)}" for key, array in targets.items())
     if isinstance(targets, list | tuple):

@@ -97,7 +97,7 @@ def macs_of(flow: Flow, call: Call, collector: MacCollector) -> int:
 
 
 def tensors_of(flow: Flow, call: Call) -> tuple[list[Sequence[Axis]], list[Sequence[Axis]]]:
-    """The axes of the tensors and arrays that a call reads, and of those that it computes."""
+    """The axes of each tensor and array that a call reads, and of each tensor that it computes."""
     arguments = unique(leaf for leaf in leaves([call.args, call.kwargs]) if isinstance(leaf, Ref))
     read: list[Sequence[Axis]] = [flow.tensors.get(ref) or () for ref in arguments]
     constants = [leaf for leaf in leaves([call.args, call.kwargs]) if isinstance(leaf, Constant)]

@@ -47,10 +47,12 @@ def allocated(shapes: Sequence[Sequence[int]], dtypes: Sequence[np.dtype]) -> li
 def _blocks(numbers: Sequence[int], sizes: Sequence[int]) -> Iterator[list[int]]:
     """The arrays of each block."""
     block: list[int] = []
+    filled = 0
     for i in numbers:
         block.append(i)
-        if sum(sizes[j] for j in block) >= BLOCK:
+        filled += sizes[i]
+        if filled >= BLOCK:
             yield block
-            block = []
+            block, filled = [], 0
     if block:
         yield block

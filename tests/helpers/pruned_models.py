@@ -124,6 +124,13 @@ def dead_of(plan, snapshot):
     return np.logical_or.reduce([none, *(edit.ids_to_delete(snapshot, analyse(snapshot)) for edit in plan.edits)])
 
 
+# Models with groups of every kind, for plans: a name and how the model is made.
+PLANNED_MODELS = {
+    "vgg": lambda: vgg(12, 16), "residual": lambda: residual(12, 10), "groups": grouped, "halves": halves_joined,
+    "branches": lambda: joined(6, 8, 10),
+}  # fmt: skip
+
+
 def assert_within_one_channel(snapshot, plan, figure, target, table=None):
     """The budget is missed with one channel more of some group."""
     flow = analyse(snapshot)

@@ -9,13 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.pruned_models import (
+    PLANNED_MODELS,
     assert_within_one_channel,
     conv,
     dense,
     filled,
-    grouped,
-    halves_joined,
-    joined,
     latencies,
     residual,
     vgg,
@@ -42,10 +40,6 @@ from kerassurgery_fn import (
 )
 from kerassurgery_fn.pruning.latency_tables import curve_of
 
-MODELS = {
-    "vgg": lambda: vgg(12, 16), "residual": lambda: residual(12, 10), "groups": grouped, "halves": halves_joined,
-    "branches": lambda: joined(6, 8, 10),
-}  # fmt: skip
 NET = filled(vgg(12, 16))
 TABLE = latencies(NET)
 
@@ -174,13 +168,13 @@ def test_the_work_at_an_input_size():
 
 
 def table_of(name):
-    snapshot = filled(MODELS[name]())
+    snapshot = filled(PLANNED_MODELS[name]())
     return snapshot, latencies(snapshot)
 
 
 @pytest.mark.parametrize("scope", ["global", "local", "isomorphic"])
 @pytest.mark.parametrize("fraction", [0.8, 0.5, 0.3])
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", PLANNED_MODELS)
 def test_a_budget_is_met_from_below_to_within_one_channel(name, fraction, scope):
     snapshot, table = table_of(name)
     target = fraction * latency(snapshot, table).nanoseconds
@@ -191,7 +185,7 @@ def test_a_budget_is_met_from_below_to_within_one_channel(name, fraction, scope)
 
 def test_the_planned_latency_is_that_of_the_cut_model():
     """The closest plan to a budget that cannot be reached says what it reaches."""
-    for name in MODELS:
+    for name in PLANNED_MODELS:
         snapshot, table = table_of(name)
         with pytest.warns(BudgetMissed) as caught:
             plan = plan_pruning(snapshot, importance(snapshot), latency=1.5, latency_table=table, closest=True)

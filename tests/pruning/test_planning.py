@@ -7,6 +7,7 @@ import pytest
 
 from helpers.pruned_models import (
     IMAGE,
+    PLANNED_MODELS,
     assert_within_one_channel,
     chain,
     channels_of,
@@ -47,10 +48,6 @@ from kerassurgery_fn.pruning.budget_targets import BUDGETS
 from kerassurgery_fn.pruning.cost_by_width import FIGURES
 from kerassurgery_fn.pruning.group_weights import named_groups
 
-MODELS = {
-    "vgg": lambda: vgg(12, 16), "residual": lambda: residual(12, 10), "groups": grouped, "halves": halves_joined,
-    "branches": lambda: joined(6, 8, 10),
-}  # fmt: skip
 COSTS = BUDGETS[:-1]  # latency has tests of its own
 
 
@@ -69,18 +66,18 @@ def widths(snapshot):
 @pytest.mark.parametrize("scope", ["global", "local", "isomorphic"])
 @pytest.mark.parametrize("fraction", [0.8, 0.5, 0.3])
 @pytest.mark.parametrize("figure", COSTS)
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", PLANNED_MODELS)
 def test_a_budget_is_met_from_below_to_within_one_channel(name, figure, fraction, scope):
-    snapshot = filled(MODELS[name]())
+    snapshot = filled(PLANNED_MODELS[name]())
     target = int(fraction * figures(snapshot)[figure])
     plan = plan_pruning(snapshot, importance(snapshot), scope=scope, **{figure: fraction})
     assert figures(plan(snapshot))[figure] <= target
     assert_within_one_channel(snapshot, plan, figure, target)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", PLANNED_MODELS)
 def test_several_budgets_are_met_at_once(name):
-    snapshot = filled(MODELS[name]())
+    snapshot = filled(PLANNED_MODELS[name]())
     before = figures(snapshot)
     plan = plan_pruning(snapshot, importance(snapshot), macs=0.6, parameters=0.5, channels=0.9)
     after = figures(plan(snapshot))
