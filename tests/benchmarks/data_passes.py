@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Iterator
 
+import keras
 import numpy as np
 import tensorflow as tf
 from networks import network
 from timing import Settings, in_turns, markdown, milliseconds, times_as_long
 
-from kerassurgery_fn import capture
-from kerassurgery_fn.measure.channel_views import views_of_free_channels
+from kerassurgery_fn import Snapshot, analyse, capture
+from kerassurgery_fn.measure.channel_views import channel_axes, views_of_free_channels
 from kerassurgery_fn.measure.criterion_statistics import Options
 from kerassurgery_fn.measure.input_batches import batches
 from kerassurgery_fn.measure.sample_losses import objective_of
@@ -16,6 +17,7 @@ from kerassurgery_fn.measure.statistics_pass import added_up, start_pass
 from kerassurgery_fn.pruning import CRITERIA
 
 OF_ACTIVATIONS, OF_GRADIENTS = ("apoz", "variance", "hrank"), ("taylor", "snip")
+FACTORISATIONS = "a product and a factorisation of each map of `hrank`"
 
 
 def main(settings: Settings, samples: int = 16, batch_size: int = 8) -> Iterator[str]:
@@ -42,12 +44,29 @@ def main(settings: Settings, samples: int = 16, batch_size: int = 8) -> Iterator
             gradients(tf.constant(batch.x), tf.constant(batch.y))
 
     subjects: dict[str, Callable[[], object]] = {by: pass_of(by) for by in (*OF_ACTIVATIONS, *OF_GRADIENTS)}
+    subjects[FACTORISATIONS] = factorisations(model, snapshot, samples)
     subjects["predict"] = lambda: model.predict(data[0], batch_size=batch_size, verbose=0)
     subjects["gradients of one epoch"] = epoch
     times = in_turns(subjects, settings)
-    against = dict.fromkeys(OF_ACTIVATIONS, "predict") | dict.fromkeys(OF_GRADIENTS, "gradients of one epoch")
+    forward, backward = (*OF_ACTIVATIONS, FACTORISATIONS), OF_GRADIENTS
+    against = dict.fromkeys(forward, "predict") | dict.fromkeys(backward, "gradients of one epoch")
     rows = [
         [by, milliseconds(times[by]), other, milliseconds(times[other]), times_as_long(times[by], times[other])]
         for by, other in against.items()
     ]
     yield markdown([f"one pass over {samples} images", "time", "against", "time", "ratio"], rows)
+
+
+def factorisations(model: keras.Model, snapshot: Snapshot, samples: int) -> Callable[[], object]:
+    """The least work for the ranks of all feature maps: the product of a map with its transpose, and one Cholesky
+    factorisation. The maps are random, with the sizes of those whose ranks `hrank` computes."""
+    views = channel_axes(views_of_free_channels(analyse(snapshot)))
+    shapes = [model.get_layer(ref.path).output.shape for ref, _ in views]
+    maps = [tf.random.uniform((channels, rows, columns), dtype="float64") for _, rows, columns, channels in shapes]
+
+    @tf.function
+    def factorised(matrices: list[tf.Tensor]) -> list[tf.Tensor]:
+        products = [tf.matmul(matrix, matrix, transpose_b=True) for matrix in matrices]
+        return [tf.linalg.cholesky(product + tf.eye(len(product[0]), dtype="float64")) for product in products]
+
+    return lambda: [factorised(maps) for _ in range(samples)]
