@@ -52,7 +52,8 @@ class ChannelCollector:
         return Layer(self.findings, call.path, call.where, call.record, call.node)
 
     def arguments(self, call: Call, layer: Layer) -> tuple[list[Any], dict[str, Any]]:
-        return map_leaves(self.axes, call.args), map_leaves(self.axes, call.kwargs)
+        args = [self.axes(arg) if isinstance(arg, Ref) else map_leaves(self.axes, arg) for arg in call.args]
+        return args, map_leaves(self.axes, call.kwargs) if call.kwargs else {}
 
     def collect(self, call: Call, layer: Layer, outputs: list[Any]) -> None:
         """Keeps the axes of the outputs of a call. Sizes that the rule does not know are taken from the record.
@@ -60,7 +61,7 @@ class ChannelCollector:
         Raises:
             NoRule: the outputs are not tensors, or the record states more outputs, or other shapes.
         """
-        tensors = {ref: self.as_recorded(call, ref, axes) for ref, axes in zip(outputs_of(call), outputs, strict=False)}
+        tensors = {ref: self.as_recorded(call, ref, axes) for axes, ref in zip(outputs, outputs_of(call), strict=False)}
         if self.recorded_outputs.get((call.path, call.node), 0) > len(outputs):
             raise self.defect(call, f"has more outputs than the {len(outputs)} that its rule returns")
         self.tensors |= tensors
@@ -239,23 +240,18 @@ def completed(axes: Any, recorded: Shape) -> Tensor | None:
     """
     if not isinstance(axes, tuple) or len(axes) != len(recorded):
         return None
-    complete: list[Any] = []
+    is_complete = True
     for axis, stated in zip(axes, recorded, strict=True):
         if axis is None:
-            complete.append(stated)
-            continue
-        if isinstance(axis, np.ndarray):
-            if axis.ndim != 2:
+            is_complete = is_complete and stated is None
+        elif isinstance(axis, np.ndarray):
+            if axis.ndim != 2 or (axis.shape[1] != stated and stated is not None):
                 return None
-            n = axis.shape[1]
-        elif isinstance(axis, (int, np.integer)):
-            n = axis
-        else:
+        elif not isinstance(axis, (int, np.integer)) or (axis != stated and stated is not None):
             return None
-        if stated is not None and n != stated:
-            return None
-        complete.append(axis)
-    return tuple(complete)
+    if is_complete:
+        return axes
+    return tuple(stated if axis is None else axis for axis, stated in zip(axes, recorded, strict=True))
 
 
 def source(record: Record) -> str:

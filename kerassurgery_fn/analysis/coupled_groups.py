@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
-from toolz import unique, valmap
+from toolz import unique
 
 from kerassurgery_fn.analysis.channel_flow import Flow, analyse
 from kerassurgery_fn.analysis.id_labels import ids_by_label, keys_by_label, labels_of, pairs_of, positions_by_label
@@ -247,14 +247,10 @@ def _drafts(flow: Flow, parts: Mapping[int, Mapping[int, np.ndarray]]) -> dict[i
 
 def _reasons(flow: Flow) -> dict[Any, np.ndarray]:
     """(reason, whether it is an output of the model) -> the final ids that are pinned for this reason, sorted."""
-    alike: dict[tuple[int, ...], list[int]] = defaultdict(list)  # ids with the same pins
-    for final_id, pins in flow.solution.reasons.items():
-        alike[tuple(map(id, pins))].append(final_id)
-    pinned: dict[tuple[str, bool], list[int]] = defaultdict(list)
-    for ids in alike.values():
-        for key in {(str(pin.reason), pin.output) for pin in flow.solution.reasons[ids[0]]}:
-            pinned[key] += ids
-    return valmap(np.unique, pinned)
+    pinned: dict[tuple[str, bool], list[np.ndarray]] = defaultdict(list)
+    for pin in flow.solution.pins:
+        pinned[str(pin.reason), pin.output].append(flow.solution.pinned_by(pin))
+    return {key: ids[0] if len(ids) == 1 else np.unique(np.concatenate(ids)) for key, ids in pinned.items()}
 
 
 def _inexact(flow: Flow) -> dict[Any, np.ndarray]:

@@ -17,6 +17,7 @@ from kerassurgery_fn.channels.axes import (
     same_axis,
     select,
     size,
+    sizes_of,
     tile,
 )
 from kerassurgery_fn.channels.constraints import Constraints
@@ -24,5 +25,5 @@ from kerassurgery_fn.channels.solution import Pin, Reason, Solution, Tie
 
 __all__ = [
     "FIXED", "Axis", "Constraints", "Pin", "Reason", "Solution", "Tie", "as_map", "has_ids", "join", "merge",
-    "repeat", "same_axis", "select", "size", "tile",
+    "repeat", "same_axis", "select", "size", "sizes_of", "tile",
 ]  # fmt: skip

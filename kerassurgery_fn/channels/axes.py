@@ -47,6 +47,15 @@ def size(axis: Axis) -> int | None:
     return axis.shape[1] if isinstance(axis, np.ndarray) else axis
 
 
+def sizes_of(axes: Sequence[Axis]) -> tuple[int | None, ...]:
+    """The sizes of axes: the shape of a tensor.
+
+    >>> sizes_of((None, 4, np.array([[7, 8, 9]])))
+    (None, 4, 3)
+    """
+    return tuple([axis.shape[1] if isinstance(axis, np.ndarray) else axis for axis in axes])
+
+
 def has_ids(axis: Axis) -> bool:
     """Whether the axis is a channel map."""
     return isinstance(axis, np.ndarray)

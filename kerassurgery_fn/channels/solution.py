@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
+
+from kerassurgery_fn.channels.axes import FIXED
 
 
 class Reason(NamedTuple):
@@ -60,12 +63,12 @@ class Solution:
     one for each grid axis, and the channel is deleted when any of them is deleted.
 
     - `table`: the final ids of each id, shape (k, ids + 1); the last column is `FIXED`;
-    - `reasons`: final id -> its pins; only pinned ids have an entry;
+    - `pins`: the pins as they were added. A pin on an id is a pin on all its final ids;
     - `ties`: the ties as they were added.
     """
 
     table: np.ndarray
-    reasons: dict[int, list[Pin]]
+    pins: list[Pin] = field(repr=False)
     ties: list[Tie] = field(default_factory=list, repr=False)
     _pinned: dict[tuple[bool, bool], np.ndarray] = field(default_factory=dict, init=False, repr=False, compare=False)
 
@@ -73,6 +76,19 @@ class Solution:
     def ids(self) -> int:
         """The number of ids. Final ids are some of them."""
         return self.table.shape[1] - 1
+
+    @cached_property
+    def reasons(self) -> dict[int, list[Pin]]:
+        """Final id -> its pins, for pinned final ids."""
+        reasons: dict[int, list[Pin]] = {}
+        for pin in self.pins:
+            for final in self.pinned_by(pin).tolist():
+                reasons.setdefault(final, []).append(pin)
+        return reasons
+
+    def pinned_by(self, pin: Pin) -> np.ndarray:
+        """The final ids of a pin, sorted."""
+        return np.unique(self.table[:, pin.ids[pin.ids != FIXED]])
 
     def resolve(self, axis: np.ndarray) -> np.ndarray:
         """A channel map with final ids in place of ids. Shape (rows, n) -> (rows * k, n)."""
@@ -104,11 +120,10 @@ class Solution:
         """
         if (output, input) not in self._pinned:
             mask = self.none_dead()
-            mask[[final for final, pins in self.reasons.items() if _any_holds(pins, output, input)]] = True
+            for pin in self.pins:
+                if pin.holds(output=output, input=input):
+                    mask[self.table[:, pin.ids]] = True
+            mask[FIXED] = False
             mask.flags.writeable = False
             self._pinned[output, input] = mask
         return self._pinned[output, input]
-
-
-def _any_holds(pins: list[Pin], output: bool, input: bool) -> bool:
-    return (output and input) or any(pin.holds(output=output, input=input) for pin in pins)

@@ -24,7 +24,6 @@ array([[ 4,  4,  4,  4,  4,  4,  6,  7, -1],
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -215,7 +214,7 @@ class _Solver:
         for root in self.parts:
             self._follow(root, final_parts, frozenset())
         table = self._table(final_parts)
-        return Solution(table, self._reasons(table), self.ties)
+        return Solution(table, self.pins, self.ties)
 
     def _follow(self, root: int, final_parts: dict[int, tuple[int, ...]], above: frozenset[int]) -> tuple[int, ...]:
         """The parts of a root that have no parts themselves. A root that is one of its own parts is pinned.
@@ -243,14 +242,6 @@ class _Solver:
         table = of_root[:, self.root]
         table[:, FIXED] = FIXED
         return table
-
-    def _reasons(self, table: np.ndarray) -> dict[int, list[Pin]]:
-        """Final id -> its pins, for pinned final ids. A pin on an id is a pin on all its final ids."""
-        reasons: dict[int, list[Pin]] = defaultdict(list)
-        for pin in self.pins:
-            for final in np.unique(table[:, pin.ids[pin.ids != FIXED]]).tolist():
-                reasons[final].append(pin)
-        return dict(reasons)
 
 
 def _equalities(a: np.ndarray, b: np.ndarray, reason: Reason) -> list[Equality]:

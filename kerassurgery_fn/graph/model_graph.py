@@ -121,7 +121,7 @@ class Graph:
     def _from_outputs(self) -> tuple[list[str], list[Node]]:
         return from_outputs(leaves(self.outputs), self._reads)
 
-    @property
+    @cached_property
     def sources(self) -> list[Node]:
         """The nodes that read nothing: InputLayers, or the input of a Sequential model that has no InputLayer."""
         inputs = [(key, 0) for key, layer in self.layers.items() if is_input(layer)]

@@ -6,8 +6,6 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, TypeGuard
 
-from toolz import dissoc, valmap
-
 from kerassurgery_fn.errors import BrokenSnapshot, UnknownLayer
 from kerassurgery_fn.graph.model_graph import Graph
 from kerassurgery_fn.graph.records import (
@@ -90,7 +88,7 @@ def graph_of(record: Record) -> Graph:
 def read_functional(record: Record) -> Graph:
     config = record["config"]
     records = {name_of(layer): layer for layer in config["layers"]}
-    layers = valmap(own_record, records)
+    layers = {key: own_record(layer) for key, layer in records.items()}
     calls = {
         (key, number): Arguments(with_uses(data["args"]), with_uses(data["kwargs"]))
         for key, layer in records.items()
@@ -127,7 +125,7 @@ def own_record(record: Record) -> Record:
     {'class_name': 'ReLU', 'config': {'name': 'r'}}
     """
     beside = ("name", "inbound_nodes") if "name" in record["config"] else ("inbound_nodes",)
-    return dissoc(record, *beside)
+    return {key: value for key, value in record.items() if key not in beside}
 
 
 # --- tensors
@@ -153,16 +151,15 @@ def own_spec(layer: Record) -> Spec:
 
 def with_uses(tree: Any) -> Any:
     """The arguments of a call with a `Use` in place of every tensor; other serialised objects are unchanged."""
-    if isinstance(tree, dict):
-        match tree.get("class_name"):
-            case None:
-                return valmap(with_uses, tree)
-            case "__keras_tensor__":
-                config = tree["config"]
-                return Use(Port(*config["keras_history"]), Spec(as_shape(config["shape"]), config["dtype"]))
     if isinstance(tree, list):
         return [with_uses(item) for item in tree]
-    return tree
+    if not isinstance(tree, dict):
+        return tree
+    class_name = tree.get("class_name")
+    if class_name == "__keras_tensor__":
+        config = tree["config"]
+        return Use(Port(*config["keras_history"]), Spec(as_shape(config["shape"]), config["dtype"]))
+    return tree if class_name is not None else {key: with_uses(item) for key, item in tree.items()}
 
 
 def as_shape(sizes: Any) -> Shape:

@@ -66,12 +66,12 @@ class Arguments(_Arguments):
 
     @cached_property
     def uses(self) -> tuple[Use, ...]:
-        return tuple(leaves_of(Use, [self.args, self.kwargs]))
+        return (*leaves_of(Use, self.args), *leaves_of(Use, self.kwargs))
 
     @cached_property
     def ports(self) -> tuple[Port, ...]:
         """The tensors that the call reads, in the order of its arguments."""
-        return tuple(use.port for use in self.uses)
+        return tuple([use.port for use in self.uses])
 
 
 def given_to_model(args: list[Any], kwargs: dict[str, Any]) -> Any:

@@ -19,7 +19,7 @@ from kerassurgery_fn.graph.records import (
     reading_config,
     wrapped_model,
 )
-from kerassurgery_fn.graph.tensors import Arguments, Node, Port, Use, bound, given_to_model
+from kerassurgery_fn.graph.tensors import Node, Port, Use, bound, given_to_model
 from kerassurgery_fn.values.frozen import Location
 
 
@@ -31,7 +31,7 @@ def trace(graph: Graph) -> Trace:
     """
     tracer = _Tracer()
     with reading_config():
-        outputs = tracer.model(_Frame(graph, (), "", (), {}), None)
+        outputs = tracer.model(_Frame.of(graph, (), "", ()), None)
     inputs = [Ref(call.path, call.node, 0) for call in tracer.calls if is_input(call.record)]
     return Trace(
         graph, tracer.calls, inputs, outputs, tracer.shapes, tracer.structures, tracer.recorded, tracer.twins,
@@ -44,6 +44,7 @@ class _Frame(NamedTuple):
 
     - `graph`, `where`, `path`: the graph of the model, the place of its record, and its path;
     - `node`: the numbers of the calls of the models around it, and of its own call;
+    - `lists_calls`: whether the record of the model lists the calls of its layers;
     - `computed`: the tensors that are known so far: the first output of each call of a layer, and all outputs of each
       call of a model.
     """
@@ -52,13 +53,19 @@ class _Frame(NamedTuple):
     where: Location
     path: str
     node: tuple[int, ...]
-    computed: dict[Node, Ref | list[Ref]]
+    lists_calls: bool
+    computed: dict[tuple[str, int, int], Ref]
+
+    @classmethod
+    def of(cls, graph: Graph, where: Location, path: str, node: tuple[int, ...]) -> _Frame:
+        return cls(graph, where, path, node, is_functional(graph.record), {})
 
     def tensor(self, port: Port) -> Ref:
-        outputs = self.computed[port.node]
-        if isinstance(outputs, Ref):
-            return Ref(outputs.path, outputs.node, port.output) if port.output else outputs
-        return outputs[port.output]
+        known = self.computed.get(port)
+        if known is not None:
+            return known
+        first = self.computed[port.layer, port.call, 0]
+        return Ref(first.path, first.node, port.output)
 
     def path_of(self, key: str) -> str:
         return f"{self.path}/{key}" if self.path else key
@@ -88,10 +95,10 @@ class _Tracer:
         """
         graph, tensors = frame.graph, {} if given is None else bound(frame.graph.inputs, given)
         for key, number in graph.sources:
-            frame.computed[key, number] = self.input(frame, key, tensors.get(key))
+            frame.computed[key, number, 0] = self.input(frame, key, tensors.get(key))
         self.note_structures(graph.record, frame.where, map_leaves(frame.tensor, graph.inputs))
         for node in graph.order:
-            frame.computed[node] = self.call(frame, node)
+            self.call(frame, node)
         return [frame.tensor(port) for port in leaves(graph.outputs)]
 
     def input(self, frame: _Frame, key: str, given: Ref | None) -> Ref:
@@ -108,23 +115,24 @@ class _Tracer:
             self.twins.append((first, tensor))
         return tensor
 
-    def call(self, frame: _Frame, node: Node) -> Ref | list[Ref]:
-        """Adds a call of a layer, or the calls inside the layer if it is a model, and returns the output tensors."""
+    def call(self, frame: _Frame, node: Node) -> None:
+        """Adds a call of a layer, or the calls inside the layer if it is a model, and the output tensors."""
         key, number = node
         record, place = frame.graph.records[key], frame.place_of(key)
         output = Ref(frame.path_of(key), (*frame.node, number), 0)
         args, kwargs = self.arguments(frame, node, place)
         inner = nested(frame.graph, key)
         if inner and is_model(record):
-            outputs = self.model(_Frame(inner, place, output.path, output.node, {}), given_to_model(args, kwargs))
+            outputs = self.model(_Frame.of(inner, place, output.path, output.node), given_to_model(args, kwargs))
             self.models.append(ModelCall(output.path, output.node, refs([args, kwargs]), outputs))
-            return outputs
+            frame.computed.update({(key, number, i): ref for i, ref in enumerate(outputs)})
+            return
         if inner:
             self.inside(inner, record, place, output)
         self.calls.append(Call(output.path, output.node, record, place, args, kwargs))
         if any(frame.node):
             self.twins.append((Ref(output.path, (*(0 for _ in frame.node), number), 0), output))
-        return output
+        frame.computed[key, number, 0] = output
 
     def inside(self, inner: Graph, record: Record, place: Location, output: Ref) -> None:
         """Adds the calls inside a wrapped model. They are kept apart from the calls of the trace."""
@@ -132,19 +140,19 @@ class _Tracer:
         calls, models = self.calls, self.models
         self.calls, self.models = [], []
         step = Ref(f"{output.path}/(step)", output.node, 0)
-        outputs = self.model(_Frame(inner, where, output.path, output.node, {}), step)
+        outputs = self.model(_Frame.of(inner, where, output.path, output.node), step)
         self.inner[where, output.node] = Inner(self.calls, step, outputs[0])
         self.calls, self.models = calls, models
 
     # --- arguments
 
-    def arguments(self, frame: _Frame, node: Node, place: Location) -> Arguments:
+    def arguments(self, frame: _Frame, node: Node, place: Location) -> tuple[list[Any], dict[str, Any]]:
         """The arguments of a call, with a `Ref` for every tensor. The record of a Sequential model lists no calls."""
         args, kwargs = frame.graph.calls[node]
-        if not is_functional(frame.graph.record):
-            return Arguments([self.read(frame, use) for use in args], {})
+        if not frame.lists_calls:
+            return [self.read(frame, use) for use in args], {}
         at = (*place, "inbound_nodes", node[1])
-        return Arguments(
+        return (
             [self.argument(frame, arg, (*at, "args", i)) for i, arg in enumerate(args)],
             {name: self.argument(frame, arg, (*at, "kwargs", name)) for name, arg in kwargs.items()},
         )
@@ -159,6 +167,8 @@ class _Tracer:
         if isinstance(tree, Use):
             self.shapes[(*place, "config", "shape")] = ref = self.read(frame, tree)
             return ref
+        if isinstance(tree, list):
+            return [self.argument(frame, item, (*place, i)) for i, item in enumerate(tree)]
         match tree:
             case {"class_name": "__numpy__" | "__tensor__", "config": {"value": value}}:
                 array = np.asarray(value)
@@ -167,8 +177,6 @@ class _Tracer:
                 return tree
             case dict():
                 return {key: self.argument(frame, item, (*place, key)) for key, item in tree.items()}
-            case list():
-                return [self.argument(frame, item, (*place, i)) for i, item in enumerate(tree)]
         return tree
 
     def read(self, frame: _Frame, use: Use) -> Ref:

@@ -6,12 +6,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from kerassurgery_fn.channels import Axis, has_ids
+from kerassurgery_fn.rules.call_arguments import named
 from kerassurgery_fn.rules.registry import NoRule
+from kerassurgery_fn.rules.rule_fields import Channels
 from kerassurgery_fn.values.frozen import Location
 
 
 def built_axes(
-    config: Mapping[str, Any], named: Mapping[str, Any], args: Any, kwargs: Any, weighted: Callable[[Axis], bool]
+    config: Mapping[str, Any], rule: Channels, args: Any, kwargs: Any, weighted: Callable[[Axis], bool]
 ) -> dict[Location, Any]:
     """The axes of the shapes in a `build_config`, by the place of each shape.
 
@@ -19,7 +21,7 @@ def built_axes(
 
     Args:
         config: the `build_config`.
-        named: the axes of the arguments of the call, by the names in the rule.
+        rule: the rule of the layer.
         args, kwargs: the axes of the arguments of the call.
         weighted: axis -> whether a weight of the layer has channels of it.
 
@@ -27,9 +29,9 @@ def built_axes(
         NoRule: see `built_for`.
     """
     if "shapes_dict" in config:
-        shapes = config["shapes_dict"]
+        shapes, axes = config["shapes_dict"], named(rule, args, kwargs)
         return {
-            ("shapes_dict", key): built_for(shapes[key], named.get(key.removesuffix("_shape")), weighted)
+            ("shapes_dict", key): built_for(shapes[key], axes.get(key.removesuffix("_shape")), weighted)
             for key in shapes
         }
     if not (shape := config.get("input_shape")):

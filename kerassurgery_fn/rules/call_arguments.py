@@ -42,19 +42,27 @@ def parameters_of(rule: Channels) -> Parameters:
     return Parameters(tuple(names[1:]), open_ended, *ignores)
 
 
-def bound(rule: Channels, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[dict[str, Any], list[Any]]:
-    """The arguments of a call by the names in the rule, and the arguments that the rule ignores.
+def named(rule: Channels, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a call by the names in the rule.
 
-    >>> bound(lambda layer, x, *_, **__: x, ("x", "y"), {"mask": "m"})
-    ({'x': 'x', 'mask': 'm'}, ['y', 'm'])
+    >>> named(lambda layer, x, *_, **__: x, ("x", "y"), {"mask": "m"})
+    {'x': 'x', 'mask': 'm'}
+    """
+    return {**dict(zip(parameters_of(rule).names, args, strict=False)), **kwargs}
+
+
+def ignored(rule: Channels, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
+    """The arguments of a call that the rule ignores.
+
+    >>> ignored(lambda layer, x, *_, **__: x, ("x", "y"), {"mask": "m"})
+    ['y', 'm']
     """
     names, _, ignores_args, ignores_kwargs = parameters_of(rule)
     if not kwargs and len(args) <= len(names):  # nearly always
-        return dict(zip(names, args, strict=False)), []
-    ignored = list(args[len(names) :]) if ignores_args else []
-    if ignores_kwargs:
-        ignored += [value for name, value in kwargs.items() if name not in names]
-    return {**dict(zip(names, args, strict=False)), **kwargs}, ignored
+        return []
+    others = args[len(names) :] if ignores_args else ()
+    named_others = [value for name, value in kwargs.items() if name not in names] if ignores_kwargs else ()
+    return [*others, *named_others]
 
 
 def placed(

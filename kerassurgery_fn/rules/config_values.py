@@ -20,7 +20,7 @@ def quantized(dtype: Any) -> str:
     >>> quantized("float32"), quantized({"class_name": "QuantizedDTypePolicy", "config": {"mode": "int8"}})
     ('', 'int8')
     """
-    if not isinstance(dtype, dict):
+    if not isinstance(dtype, dict) or dtype.get("class_name") == "DTypePolicy":
         return ""
     if mode := dtype.get("mode"):
         return str(mode)

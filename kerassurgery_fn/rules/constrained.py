@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,12 +50,22 @@ def constraint_of(config: Mapping[str, Any], weight: str, wrapped: bool = False)
     >>> constraint_of({"kernel_constraint": {"class_name": "NonNeg"}}, "query_kernel").field
     'kernel_constraint'
     """
-    if f"{weight}_constraint" in config and not config[f"{weight}_constraint"]:
-        return None
+    for field in fields_of_constraint(weight):
+        if field in config:
+            return Constraint(field, config[field], wrapped) if config[field] else None
+    return None
+
+
+@cache
+def fields_of_constraint(weight: str) -> tuple[str, ...]:
+    """The config fields that can have the constraint of a weight; the first that a config has counts.
+
+    >>> fields_of_constraint("recurrent_kernel")
+    ('recurrent_kernel_constraint', 'recurrent_constraint', 'kernel_constraint')
+    """
     names = [weight, weight.removesuffix("_kernel"), weight.rpartition("_")[2]]
     names += ["depthwise"] * (weight == "kernel")  # the kernel of a DepthwiseConv
-    field = next((f"{name}_constraint" for name in names if f"{name}_constraint" in config), None)
-    return Constraint(field, config[field], wrapped) if field and config[field] else None
+    return tuple(f"{name}_constraint" for name in dict.fromkeys(names))
 
 
 def projected(constraint: Constraint, array: np.ndarray) -> np.ndarray | None:

@@ -125,7 +125,9 @@ def windowed(layer: Layer, space: Sequence[Axis]) -> tuple[list[Axis], list[int 
     If a spatial axis carries channels and the window covers all of it, the kernel sums over these channels as over
     input channels, and the kernel's size follows their number.
     """
-    sizes, _, _ = geometry(layer, len(space))
+    sizes = each(layer["kernel_size"], len(space))
+    if not any(map(has_ids, space)):
+        return [*sizes], slid(layer, space)
     whole = layer["padding"] == "valid"
     covered = [whole and has_ids(axis) and 1 < n == size(axis) for axis, n in zip(space, sizes, strict=True)]
     for i, axis in enumerate(space):

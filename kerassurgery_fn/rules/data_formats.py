@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kerassurgery_fn.channels import Axis, size
+from kerassurgery_fn.channels import Axis, sizes_of
 from kerassurgery_fn.rules.layer import Layer, Tensor
 
 
@@ -25,4 +25,4 @@ def joined(layer: Layer, batch: Axis, space: Sequence[Axis], channel: Axis) -> T
 def plain(layer: Layer, axes: Sequence[Axis], verb: str) -> list[int | None]:
     """The sizes of axes whose positions the layer combines, which pins them. `verb` says how, as in "pools"."""
     layer.pin(list(axes), f"{verb} along it")
-    return [size(axis) for axis in axes]
+    return list(sizes_of(axes))

@@ -19,7 +19,7 @@ import numpy as np
 from kerassurgery_fn.channels import Axis, Reason, has_ids, same_axis
 from kerassurgery_fn.graph import MEASURED, STATE_WEIGHTS, TRAINED, WEIGHTS_BY_NAME, Record, leaves
 from kerassurgery_fn.rules.built_axes import built_axes
-from kerassurgery_fn.rules.call_arguments import bound, placed
+from kerassurgery_fn.rules.call_arguments import ignored, placed
 from kerassurgery_fn.rules.config_values import quantized
 from kerassurgery_fn.rules.constrained import constraint_of
 from kerassurgery_fn.rules.counts import Count, Size
@@ -56,7 +56,6 @@ class Layer:
         self.findings, self.path, self.where, self.record = findings, path, where, record
         self.config: Mapping[str, Any] = record["config"]
         self.node = node
-        self.call_place: Location = (*where, "inbound_nodes", node[-1])
         self._part = part
         self._trains = bool(self.config.get("trainable", True))
         self._trained: Sequence[int] | None = record.get(TRAINED)
@@ -64,6 +63,11 @@ class Layer:
         self.measured: Mapping[str, Any] = record.get(MEASURED) or {}
         self._kernel: Tensor = ()
         self._cursor, self._wrapped = cursor or count(), cursor is not None
+
+    @property
+    def call_place(self) -> Location:
+        """The place of this call in the record of the model."""
+        return (*self.where, "inbound_nodes", self.node[-1])
 
     def __getitem__(self, name: str) -> Any:
         return self.config[name]
@@ -129,7 +133,7 @@ class Layer:
         for name, word in spelled.items():
             if len(name) > 1 and (name not in SWITCHES or self.get(SWITCHES[name], True)):
                 has_space, letters, summed = spelling(word)
-                rest = tuple(spelled[c] if isinstance(c, str) else c for c in letters)
+                rest = tuple([spelled[c] if isinstance(c, str) else c for c in letters])
                 if not has_space:
                     self.weight(name, rest, summed=summed)
                     continue
@@ -149,7 +153,7 @@ class Layer:
         """
         known = self.findings.weights.setdefault(self.path, [])
         index = next(self._cursor)
-        if frozen := name in ADAPTED and bool(self.get("lora_rank")):
+        if frozen := name in ADAPTED and bool(self.config.get("lora_rank")):
             self._kernel = axes
         if index == len(known):
             is_state = name in STATE if self._state is None else index in self._state
@@ -167,8 +171,8 @@ class Layer:
 
     def starts_as(self, field: str, axes: Tensor) -> None:
         """States the axes of the array of a Constant initializer in the config. Keras broadcasts it to the weight."""
-        initializer = self.get(field)
-        if not isinstance(initializer, Mapping) or initializer.get("class_name") != "Constant":
+        initializer = self.config.get(field)
+        if not isinstance(initializer, dict) or initializer.get("class_name") != "Constant":
             return
         match initializer:
             case {"class_name": "Constant", "config": {"value": {"config": {"value": [*_]}}}}:
@@ -188,15 +192,17 @@ class Layer:
 
         If their sizes differ, or one has no channels, both are pinned for the reason.
         """
-        self.findings.constraints.tie(a, b, self.reason(reason))
+        if a is not b:
+            self.findings.constraints.tie(a, b, self.reason(reason))
 
     def pin(self, axes: Axis | Sequence[Any], reason: str) -> None:
         """Pins axes: none of their positions can be deleted. The axes can be in nested lists and tuples."""
-        for axis in axes if isinstance(axes, (tuple, list)) else [axes]:
-            if isinstance(axis, (tuple, list)):
-                self.pin(axis, reason)
-            elif not isinstance(axis, Sequence):
-                self.findings.constraints.pin(axis, self.reason(reason))
+        if isinstance(axes, np.ndarray):
+            self.findings.constraints.pin(axes, self.reason(reason))
+        elif isinstance(axes, (tuple, list)):
+            for axis in axes:
+                if isinstance(axis, (np.ndarray, tuple, list)):
+                    self.pin(axis, reason)
 
     def grid(self, axis: Axis, sizes: Sequence[int]) -> list[Axis]:
         """The axes of the grid into which the layer reshapes one axis, such as (heads, places in a head)."""
@@ -268,18 +274,17 @@ class Layer:
             )
         if mode := quantized(self.get("dtype")):
             raise NoRule(f"is quantized ({mode}), and a cut would change its rounding; cut the model before quantize()")
-        rule, (args, kwargs, surplus) = known.channels, placed(known.channels, args, kwargs)
-        named, ignored = bound(rule, args, kwargs)
+        rule, (args, kwargs, unused) = known.channels, placed(known.channels, args, kwargs)
         self.findings.first.setdefault(self.where, (self.record, args, kwargs))
-        for argument in leaves([*surplus, *ignored]) if surplus or ignored else ():
+        for argument in leaves([*unused, *ignored(rule, args, kwargs)]):
             self.pin(argument, "reads it in a way that is not known to treat every channel alone")
         outputs = rule(self, *args, **kwargs)
         if self._kernel:
             self.adapters(self["lora_rank"])
         built = (*self.where, "build_config")
         if "build_config" in self.record and built not in self.findings.builds:  # the first call builds the layer
-            config, weighted = self.record["build_config"] or {}, self.is_weighted
-            self.findings.builds[built] = built_axes(config, named, args, kwargs, weighted)
+            config = self.record["build_config"] or {}
+            self.findings.builds[built] = built_axes(config, rule, args, kwargs, self.is_weighted)
         return outputs
 
     def is_weighted(self, axis: Axis) -> bool:

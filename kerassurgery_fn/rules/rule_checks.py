@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from kerassurgery_fn.channels import size
+from kerassurgery_fn.channels import sizes_of
 from kerassurgery_fn.rules.findings import Tensor, Weight
 from kerassurgery_fn.rules.rule_fields import Channels
 
@@ -26,7 +26,7 @@ def weights_fault(weights: Sequence[Weight], arrays: Sequence[np.ndarray]) -> st
         names = ", ".join(weight.name for weight in weights) or "none"
         return f"its rule names {len(weights)} weights ({names}), but it has {len(arrays)}, {_shapes(arrays)}"
     for weight, array in zip_longest(weights, arrays):
-        if (sizes := tuple(map(size, weight.axes))) != array.shape:
+        if (sizes := sizes_of(weight.axes)) != array.shape:
             return f"its rule gives weight {weight.name!r} axes of sizes {sizes}, but its shape is {array.shape}"
     return ""
 
@@ -56,7 +56,7 @@ def shape_fault(axes: Tensor, recorded: Sequence[int | None]) -> str:
     >>> shape_fault((None, 4), (None, 8))
     'has an output of shape (None, 8), where its rule expects (None, 4)'
     """
-    sizes = tuple(map(size, axes))
+    sizes = sizes_of(axes)
     pairs = zip(sizes, recorded, strict=False)
     if len(sizes) == len(recorded) and all(a == b or None in (a, b) for a, b in pairs):
         return ""
