@@ -61,10 +61,10 @@ class ChannelCollector:
         Raises:
             NoRule: the outputs are not tensors, or the record states more outputs, or other shapes.
         """
-        tensors = {ref: self.as_recorded(call, ref, axes) for axes, ref in zip(outputs, outputs_of(call), strict=False)}
+        for axes, ref in zip(outputs, outputs_of(call), strict=False):
+            self.tensors[ref] = self.as_recorded(call, ref, axes)
         if self.recorded_outputs.get((call.path, call.node), 0) > len(outputs):
             raise self.defect(call, f"has more outputs than the {len(outputs)} that its rule returns")
-        self.tensors |= tensors
 
     def refuse(self, call: Call, layer: Layer, error: Exception) -> None:
         """Lists a layer as opaque. Its outputs have the recorded shapes and pinned ids, so that layers which read them

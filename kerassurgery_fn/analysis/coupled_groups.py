@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
-from toolz import unique
+from toolz import unique, valmap
 
 from kerassurgery_fn.analysis.channel_flow import Flow, analyse
 from kerassurgery_fn.analysis.id_labels import ids_by_label, keys_by_label, labels_of, pairs_of, positions_by_label
 from kerassurgery_fn.arguments import as_snapshot, takes
-from kerassurgery_fn.channels import FIXED, Axis, has_ids, size
+from kerassurgery_fn.channels import Axis, has_ids, size
 from kerassurgery_fn.errors import ChannelOutOfRange, NoChannels
 from kerassurgery_fn.values.kept_results import computed_once, protect
 from kerassurgery_fn.values.snapshot import Snapshot
@@ -249,8 +249,8 @@ def _reasons(flow: Flow) -> dict[Any, np.ndarray]:
     """(reason, whether it is an output of the model) -> the final ids that are pinned for this reason, sorted."""
     pinned: dict[tuple[str, bool], list[np.ndarray]] = defaultdict(list)
     for pin in flow.solution.pins:
-        pinned[str(pin.reason), pin.output].append(flow.solution.pinned_by(pin))
-    return {key: ids[0] if len(ids) == 1 else np.unique(np.concatenate(ids)) for key, ids in pinned.items()}
+        pinned[str(pin.reason), pin.output].append(flow.solution.final_ids(pin.ids))
+    return valmap(_union, pinned)
 
 
 def _inexact(flow: Flow) -> dict[Any, np.ndarray]:
@@ -258,5 +258,10 @@ def _inexact(flow: Flow) -> dict[Any, np.ndarray]:
     touched: dict[str, list[np.ndarray]] = defaultdict(list)
     for note in flow.inexact:
         if isinstance(note.axis, np.ndarray):
-            touched[f"{note.path!r} {note.reason}"].append(flow.solution.resolve(note.axis).ravel())
-    return {reason: (ids := np.unique(np.concatenate(maps)))[ids != FIXED] for reason, maps in touched.items()}
+            touched[f"{note.path!r} {note.reason}"].append(flow.solution.final_ids(note.axis))
+    return valmap(_union, touched)
+
+
+def _union(sets: Sequence[np.ndarray]) -> np.ndarray:
+    """The union of sorted arrays of ids, sorted."""
+    return sets[0] if len(sets) == 1 else np.unique(np.concatenate(sets))

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from kerassurgery_fn.channels import FIXED
+from kerassurgery_fn.channels import FIXED, is_ascending
 
 Map = tuple[np.ndarray, np.ndarray]  # the ids on an axis and their positions, see `pairs_of`
 
@@ -58,8 +58,12 @@ class Labels:
             return
         old = self.of[ids]
         if counts is None and (old == old[0]).all():  # nearly always: the channels of one layer
-            if old[0] == 0 or self.sizes[int(old[0])] > len(ids):
-                self._relabel(ids, np.zeros(len(ids), int), old)
+            label = int(old[0])
+            if label == 0 or self.sizes[label] > len(ids):
+                self.top += 1
+                self.of[ids] = self.top
+                self.sizes[label] -= len(ids)
+                self.sizes[self.top] = len(ids)
             return
         marks = old if counts is None else old * (counts.max() + 1) + counts
         self._relabel(ids, np.unique(marks, return_inverse=True)[1], old)
@@ -72,11 +76,6 @@ class Labels:
         sizes = np.bincount(numbers).tolist()
         self.sizes |= zip(range(self.top + 1, self.top + 1 + len(sizes)), sizes, strict=True)
         self.top += len(sizes)
-
-
-def is_ascending(ids: np.ndarray) -> bool:
-    """Whether each id is larger than the one before it."""
-    return bool((ids[1:] > ids[:-1]).all())
 
 
 def pairs_of(resolved: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

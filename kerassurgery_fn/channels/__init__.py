@@ -21,9 +21,9 @@ from kerassurgery_fn.channels.axes import (
     tile,
 )
 from kerassurgery_fn.channels.constraints import Constraints
-from kerassurgery_fn.channels.solution import Pin, Reason, Solution, Tie
+from kerassurgery_fn.channels.solution import Pin, Reason, Solution, Tie, is_ascending
 
 __all__ = [
-    "FIXED", "Axis", "Constraints", "Pin", "Reason", "Solution", "Tie", "as_map", "has_ids", "join", "merge",
-    "repeat", "same_axis", "select", "size", "sizes_of", "tile",
+    "FIXED", "Axis", "Constraints", "Pin", "Reason", "Solution", "Tie", "as_map", "has_ids", "is_ascending", "join",
+    "merge", "repeat", "same_axis", "select", "size", "sizes_of", "tile",
 ]  # fmt: skip

@@ -55,6 +55,11 @@ class Tie(NamedTuple):
     reason: Reason
 
 
+def is_ascending(ids: np.ndarray) -> bool:
+    """Whether each id is larger than the one before it."""
+    return bool((ids[1:] > ids[:-1]).all())
+
+
 @dataclass(frozen=True)
 class Solution:
     """What the ties, grids and pins mean for each id.
@@ -82,17 +87,21 @@ class Solution:
         """Final id -> its pins, for pinned final ids."""
         reasons: dict[int, list[Pin]] = {}
         for pin in self.pins:
-            for final in self.pinned_by(pin).tolist():
+            for final in self.final_ids(pin.ids).tolist():
                 reasons.setdefault(final, []).append(pin)
         return reasons
-
-    def pinned_by(self, pin: Pin) -> np.ndarray:
-        """The final ids of a pin, sorted."""
-        return np.unique(self.table[:, pin.ids[pin.ids != FIXED]])
 
     def resolve(self, axis: np.ndarray) -> np.ndarray:
         """A channel map with final ids in place of ids. Shape (rows, n) -> (rows * k, n)."""
         return self.table[:, axis].reshape(len(self.table) * len(axis), axis.shape[1])
+
+    def final_ids(self, axis: np.ndarray) -> np.ndarray:
+        """The final ids on an axis, each once, sorted, without `FIXED`. Shape (n,)."""
+        ids = self.resolve(axis)
+        if len(ids) == 1 and ids.size and ids[0, 0] > FIXED and is_ascending(ids[0]):  # nearly always
+            return ids[0]
+        ids = np.unique(ids)
+        return ids[ids != FIXED]
 
     def kept(self, axis: np.ndarray, dead: np.ndarray) -> np.ndarray:
         """The positions of an axis that stay when some final ids are deleted.

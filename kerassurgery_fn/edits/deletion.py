@@ -199,6 +199,9 @@ class DeleteChannels(_AddressedChannels):
     def channels_to_delete(self, snapshot: Snapshot) -> Channels:
         return self.channels
 
+    def _channels(self, snapshot: Snapshot) -> Channels:
+        return self.channels
+
 
 @edit
 @dataclass(frozen=True, init=False)

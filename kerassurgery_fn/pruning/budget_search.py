@@ -84,11 +84,6 @@ def _fitting(growth: np.ndarray, widths: np.ndarray, figures: Figures, budgets: 
 
 
 def search(steps: Steps, figures: Figures, budgets: Sequence[Budget]) -> np.ndarray | None:
-    """The counts of steps with which the budgets are met to within one step; None if they cannot be met.
-
-    Without a budget, they are those of the steps that must be taken, and no cost is computed.
-    """
-    if not budgets:
-        return steps.least
+    """The counts of steps with which the budgets are met to within one step; None if they cannot be met."""
     counts = fewest_steps(steps, figures, budgets)
     return None if counts is None else given_back(steps, counts, figures, budgets)

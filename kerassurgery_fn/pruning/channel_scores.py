@@ -99,8 +99,8 @@ def _as_scores(name: Any, values: Any) -> np.ndarray:
 
 def refuse_not_finite(scores: Mapping[str, np.ndarray], criterion: str) -> None:
     """Raises BadScores if a score is NaN or infinite."""
-    wrong = {name: np.flatnonzero(~np.isfinite(values)).tolist() for name, values in scores.items()}
-    wrong = {name: channels for name, channels in wrong.items() if channels}
+    finite = {name: np.isfinite(values) for name, values in scores.items()}
+    wrong = {name: np.flatnonzero(~each).tolist() for name, each in finite.items() if not each.all()}
     if wrong:
         layers = "; ".join(f"{name!r} (channels {spans(channels)})" for name, channels in [*wrong.items()][:5])
         more = f" and {len(wrong) - 5} more groups" * (len(wrong) > 5)

@@ -40,6 +40,11 @@ class Limits:
         """The present width."""
         return int(self.widths[0])
 
+    @property
+    def by_ratio(self) -> int:
+        """The width after the mandatory steps."""
+        return int(self.widths[self.mandatory])
+
 
 @dataclass(frozen=True)
 class GroupOptions:

@@ -18,6 +18,7 @@ from kerassurgery_fn.values.mapped_arrays import BLOCK as BYTES
 from kerassurgery_fn.values.mapped_arrays import blocks, is_read_lazily, release
 from kerassurgery_fn.values.snapshot import Snapshot
 
+Lines = tuple[np.ndarray | None, np.ndarray]  # see `line_sums`
 BLOCK = 1 << 16  # elements that are transformed at once: they fit in the cache, so that each weight is read once
 
 
@@ -56,12 +57,16 @@ class Member:
 
     def power_sums(self, p: float) -> np.ndarray:
         """The sum of |value| ** p over the values of each channel, float64, shape (channels,)."""
-        sums = self._sums.of(self.array, p)[self.axis]
-        return sums[self.positions].sum(axis=1)
+        return self._of_channels(self._sums.of(self.array, self.axis, p))
 
     def sums_of(self, values: np.ndarray) -> np.ndarray:
         """The sums of an array of the weight's shape over the values of each channel, shape (channels,)."""
-        sums = values.sum(axis=tuple(axis for axis in range(values.ndim) if axis != self.axis))
+        return self._of_channels(values.sum(axis=tuple(axis for axis in range(values.ndim) if axis != self.axis)))
+
+    def _of_channels(self, sums: np.ndarray) -> np.ndarray:
+        """The sum for each channel, from those for each position on the axis."""
+        if self.positions.shape[1] == 1:  # nearly always
+            return sums[self.positions[:, 0]]
         return sums[self.positions].sum(axis=1)
 
     def dot_products(self) -> np.ndarray:
@@ -103,35 +108,55 @@ class GroupWeights:
 
 @dataclass
 class AxisSums:
-    """The sums of powers of each array along each of its axes, computed once for an array and a power."""
+    """The sums of powers of arrays along their axes. Each array is read once for a power."""
 
-    known: dict[tuple[int, float], list[np.ndarray]] = field(default_factory=dict)
+    lines: dict[tuple[int, float], Lines] = field(default_factory=dict)
+    known: dict[tuple[int, float, int], np.ndarray] = field(default_factory=dict)
 
-    def of(self, array: np.ndarray, p: float) -> list[np.ndarray]:
-        """For each axis, the sums of |value| ** p over all other axes."""
-        key = (id(array), p)
-        if key not in self.known:
-            self.known[key] = axis_sums(array, _power(p))
-            release(array)
-        return self.known[key]
+    def of(self, array: np.ndarray, axis: int, p: float) -> np.ndarray:
+        """The sums of |value| ** p over all axes but one."""
+        key = id(array), p
+        if (*key, axis) not in self.known:
+            if key not in self.lines:
+                self.lines[key] = line_sums(array, _power(p))
+                release(array)
+            self.known[*key, axis] = along(axis, *self.lines[key])
+        return self.known[*key, axis]
 
 
 def axis_sums(array: np.ndarray, function: Callable[..., np.ndarray]) -> list[np.ndarray]:
     """For each axis of an array, the sums of a function of its elements over all other axes, float64.
 
-    The array is read once, block by block; rows are all axes but the last laid flat.
+    Args:
+        array, function: see `line_sums`.
+
+    >>> axis_sums(np.array([[1, -2, 3], [-4, 5, 6]]), np.abs)
+    [array([ 6., 15.]), array([5., 7., 9.])]
+    """
+    lines = line_sums(array, function)
+    return [along(axis, *lines) for axis in range(array.ndim)]
+
+
+def line_sums(array: np.ndarray, function: Callable[..., np.ndarray]) -> Lines:
+    """The sums of a function of the elements of an array over its last axis, and over all axes but the last, float64.
+
+    The array is read once, block by block; rows are all axes but the last laid flat. An array of one axis is one row,
+    whose sum is not needed, so that it is None.
 
     Args:
         array: an array of one axis or more.
         function: `function(block, out)` writes its value for each element of a block into `out`.
 
-    >>> axis_sums(np.array([[1, -2, 3], [-4, 5, 6]]), np.abs)
-    [array([ 6., 15.]), array([5., 7., 9.])]
+    Returns:
+        Shapes (all axes but the last) and (last axis,).
+
+    >>> line_sums(np.array([[1, -2, 3], [-4, 5, 6]]), np.abs)
+    (array([ 6., 15.]), array([5., 7., 9.]))
     """
     if array.ndim == 1 and not is_read_lazily(array):
         values = np.empty_like(floats := as_floats(array))
         function(floats, values)
-        return [values.astype(np.float64)]
+        return None, values.astype(np.float64)
     n = array.shape[-1]
     rows, columns = np.empty(array.size // max(1, n)), np.zeros(n)
     height, first = max(1, BLOCK // max(1, n)), 0
@@ -145,16 +170,21 @@ def axis_sums(array: np.ndarray, function: Callable[..., np.ndarray]) -> list[np
             rows[first + start : first + start + len(block)] = values @ ones[:n] if n > 1 else values[:, 0]
             columns += ones[: len(block)] @ values
         first += len(table)
-    leading = rows.reshape(array.shape[:-1])
-    return [*(_sum_over_others(leading, axis) for axis in range(array.ndim - 1)), columns]
+    return rows.reshape(array.shape[:-1]), columns
 
 
-def _sum_over_others(array: np.ndarray, axis: int) -> np.ndarray:
-    """The sums over all axes but one."""
-    if array.ndim == 1:
-        return array
-    before, after = prod(array.shape[:axis]), prod(array.shape[axis + 1 :])
-    return array.reshape(before, array.shape[axis], after).sum(axis=(0, 2))
+def along(axis: int, rows: np.ndarray | None, columns: np.ndarray) -> np.ndarray:
+    """The sums over all axes but one, from those over the last axis and those over all axes but the last.
+
+    >>> along(0, np.array([[6, 15], [1, 1]]), np.array([5, 7, 9]))
+    array([21,  2])
+    """
+    if rows is None or axis == rows.ndim:
+        return columns
+    n = rows.shape[axis]
+    if rows.size == n:
+        return rows.reshape(n)
+    return rows.reshape(prod(rows.shape[:axis]), n, prod(rows.shape[axis + 1 :])).sum(axis=(0, 2))
 
 
 @lru_cache(maxsize=8)
@@ -180,7 +210,7 @@ def _power(p: float) -> Callable[..., np.ndarray]:
 
 def as_floats(array: np.ndarray) -> np.ndarray:
     """The array itself if it has floats of 32 or 64 bits, else a copy that has."""
-    if array.dtype in (np.float32, np.float64):
+    if array.dtype.char in "fd":
         return array
     return array.astype(np.float64 if array.dtype.kind in "iub" else np.float32)
 

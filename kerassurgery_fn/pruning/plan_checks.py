@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 
 import numpy as np
 from toolz import merge
 
+from kerassurgery_fn.analysis.coupled_groups import Group
 from kerassurgery_fn.channels import Axis, has_ids
 from kerassurgery_fn.edits import DeleteChannels
-from kerassurgery_fn.edits.steps.additions import refuse_misplaced
+from kerassurgery_fn.edits.steps.additions import refuse_misplaced_addition
 from kerassurgery_fn.edits.steps.channel_deletion import ids_to_delete
 from kerassurgery_fn.edits.steps.cutting import Sources, keeper, recounted
 from kerassurgery_fn.errors import PartialGroup, PinnedChannels
@@ -28,9 +28,18 @@ def deletions(model: PrunableModel, removed: Removed) -> dict[int, DeleteChannel
     """Number of each group that is cut -> the edit that deletes its channels, by the first layer that creates them."""
     edits: dict[int, DeleteChannels] = {}
     for number, channels in removed.items():
-        address, positions = next(iter(model.groups[number].made.items()))
-        edits[number] = DeleteChannels(address, np.unique(positions[channels]))
+        address, selected = selected_channels(model.groups[number], channels)
+        edits[number] = DeleteChannels(address, np.flatnonzero(selected))
     return edits
+
+
+def selected_channels(group: Group, channels: np.ndarray) -> tuple[str, np.ndarray]:
+    """Channels of a group in the first layer that creates them: its address, and a boolean mask over the channels of
+    that layer."""
+    address, positions = next(iter(group.made.items()))
+    selected = np.zeros(group.widths[address], bool)
+    selected[positions[channels]] = True
+    return address, selected
 
 
 def refused_widths(model: PrunableModel, removed: Removed, widths: np.ndarray, with_costs: bool) -> dict[int, str]:
@@ -64,15 +73,12 @@ def inseparable(model: PrunableModel, removed: Removed) -> dict[int, str]:
     producers = producers_by_address(model.flow)
     found: dict[int, str] = {}
     for number, channels in removed.items():
-        group = model.groups[number]
-        address, positions = next(iter(group.made.items()))
-        selected = np.zeros(group.widths[address], bool)
-        selected[positions[channels]] = True
+        address, selected = selected_channels(model.groups[number], channels)
         try:
             ids = ids_to_delete(model.flow.solution, producers[address], selected)
         except PartialGroup:
             ids = np.zeros(0, int)
-        if not np.array_equal(np.sort(ids), np.sort(group.ids[channels])):
+        if not np.array_equal(np.sort(ids), np.sort(model.groups[number].ids[channels])):
             found[number] = "its channels cannot be deleted without others"
     return found
 
@@ -82,7 +88,7 @@ def misplaced_additions(model: PrunableModel, sources: Sources) -> dict[int, str
     found: dict[int, str] = {}
     for addition in model.flow.additions:
         try:
-            refuse_misplaced(replace(model.flow, additions=[addition]), sources)
+            refuse_misplaced_addition(addition, sources)
         except PinnedChannels as error:
             found |= dict.fromkeys(groups_on(model, [*addition.x1, *addition.x2]), str(error))
     return found

@@ -166,18 +166,30 @@ def _plan_channels(
     frozen: dict[int, str] = {}
     while True:  # each round leaves at least one group alone that the last round cut
         limits = limits_of(model, scores, options, frozen)
-        steps = steps_of(model, scores, limits, scope)
-        counts = search(steps, model.figures, wanted)
-        widths = steps.widths_at(steps.counts(len(steps)) if counts is None else counts)
+        widths, is_met = planned_widths(model, scores, wanted, limits, scope)
         removed = removed_ids(model, scores, widths)
         if not (refused := refused_widths(model, removed, widths, with_costs=bool(wanted))):
             break
         frozen |= refused
-    if counts is None:
+    if not is_met:
         report_unreachable(model, wanted, widths, limits, closest)
     elif not removed:
         raise UnreachableBudget(_nothing_cut(model, limits, None if wanted else options.ratios))
     return AtOnce(tuple(deletions(model, removed).values()))
+
+
+def planned_widths(
+    model: PrunableModel, scores: Scores, wanted: Sequence[Budget], limits: Sequence[Limits], scope: str
+) -> tuple[np.ndarray, bool]:
+    """The widths of all groups, shape (groups,), and whether they meet the budgets; otherwise they are the smallest.
+
+    Without a budget, only the ratios count, so channels are not ranked and no cost is computed.
+    """
+    if not wanted:
+        return np.array([limit.by_ratio for limit in limits], int), True
+    steps = steps_of(model, scores, limits, scope)
+    counts = search(steps, model.figures, wanted)
+    return steps.widths_at(steps.counts(len(steps)) if counts is None else counts), counts is not None
 
 
 def refuse_idle_depth(depth: float | str, block_scores: BlockScores | None, ratios: Mapping[str, float]) -> None:

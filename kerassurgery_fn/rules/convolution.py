@@ -127,7 +127,7 @@ def windowed(layer: Layer, space: Sequence[Axis]) -> tuple[list[Axis], list[int 
     """
     sizes = each(layer["kernel_size"], len(space))
     if not any(map(has_ids, space)):
-        return [*sizes], slid(layer, space)
+        return [*sizes], slid(layer, space, sizes)
     whole = layer["padding"] == "valid"
     covered = [whole and has_ids(axis) and 1 < n == size(axis) for axis, n in zip(space, sizes, strict=True)]
     for i, axis in enumerate(space):

@@ -276,8 +276,8 @@ class Layer:
             raise NoRule(f"is quantized ({mode}), and a cut would change its rounding; cut the model before quantize()")
         rule, (args, kwargs, unused) = known.channels, placed(known.channels, args, kwargs)
         self.findings.first.setdefault(self.where, (self.record, args, kwargs))
-        for argument in leaves([*unused, *ignored(rule, args, kwargs)]):
-            self.pin(argument, "reads it in a way that is not known to treat every channel alone")
+        for argument in (*unused, *ignored(rule, args, kwargs)):
+            self.pin(leaves(argument), "reads it in a way that is not known to treat every channel alone")
         outputs = rule(self, *args, **kwargs)
         if self._kernel:
             self.adapters(self["lora_rank"])

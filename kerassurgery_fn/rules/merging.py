@@ -38,7 +38,7 @@ def merged(layer: Layer, terms: Sequence[Tensor]) -> Tensor:
     Keras treats the size of an axis as unknown if it is unknown in any term. Operations use the known size instead.
     """
     axes_of_all = zip(broadcast(layer, terms), *terms, strict=True)
-    return tuple(None if None in map(size, axes) else axis for axis, *axes in axes_of_all)
+    return tuple(None if any(axis is None for axis in axes) else joint for joint, *axes in axes_of_all)
 
 
 def aligned(inputs: Sequence[Tensor]) -> list[Tensor]:
@@ -99,6 +99,8 @@ def broadcast(layer: Layer, inputs: Sequence[Tensor]) -> Tensor:
 
 def meet(layer: Layer, axes: Sequence[Axis]) -> Axis:
     """One axis of a broadcast result: the aligned axes with several positions are tied, or all if there are none."""
+    if all(axis is axes[0] for axis in axes):
+        return axes[0]
     wide = [axis for axis in axes if size(axis) != 1]
     for axis in axes if wide else ():
         if size(axis) == 1:

@@ -30,11 +30,14 @@ def refuse_misplaced(flow: Flow, sources: Sources, verb: str = "deleted") -> Non
         verb: what the edit does to channels, in words.
     """
     for addition in flow.additions:
-        if any(sources(axis) is not None for axis in (*addition.x1, *addition.x2)):
-            _refuse(addition, [_shape(x, sources) for x in (addition.x1, addition.x2)], verb)
+        refuse_misplaced_addition(addition, sources, verb)
 
 
-def _refuse(addition: Addition, after: list[Shape], verb: str) -> None:
+def refuse_misplaced_addition(addition: Addition, sources: Sources, verb: str = "deleted") -> None:
+    """Raises PinnedChannels for one addition, see `refuse_misplaced`."""
+    if all(sources(axis) is None for axis in (*addition.x1, *addition.x2)):
+        return
+    after = [_shape(x, sources) for x in (addition.x1, addition.x2)]
     before = [tuple(map(size, x)) for x in (addition.x1, addition.x2)]
     was, now = misplaced(*before), misplaced(*after)
     if 0 in after[0] or (now != WRONG and was != WRONG and now <= was):

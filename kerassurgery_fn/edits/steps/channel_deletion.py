@@ -10,7 +10,7 @@ from toolz import unique
 
 from kerassurgery_fn.analysis.channel_flow import Flow
 from kerassurgery_fn.arguments import counted
-from kerassurgery_fn.channels import FIXED, Pin, Solution, size
+from kerassurgery_fn.channels import FIXED, Pin, Solution, is_ascending, size
 from kerassurgery_fn.edits.steps.additions import refuse_misplaced
 from kerassurgery_fn.edits.steps.branches import cut_branches, removed
 from kerassurgery_fn.edits.steps.indices import Masked
@@ -96,6 +96,8 @@ def ids_to_delete(solution: Solution, producer: Producer, selected: np.ndarray) 
     ids = solution.resolve(producer.axis)  # type: ignore[arg-type]  # (ids of a channel, channels)
     if not ids.size:
         return ids.ravel()
+    if len(ids) == 1 and ids[0, 0] > FIXED and is_ascending(ids[0]):  # nearly always: each channel has an id of its own
+        return ids[0, selected]
     lowest = int(ids.min())
     numbers = ids - lowest  # of a channel's ids, counted from the lowest: they are close together
     only_selected = np.zeros(int(numbers.max()) + 1, bool)
