@@ -61,7 +61,8 @@ class ChannelCollector:
         Raises:
             NoRule: the outputs are not tensors, or the record states more outputs, or other shapes.
         """
-        for axes, ref in zip(outputs, outputs_of(call), strict=False):
+        for number, axes in enumerate(outputs):
+            ref = Ref(call.path, call.node, number)
             self.tensors[ref] = self.as_recorded(call, ref, axes)
         if self.recorded_outputs.get((call.path, call.node), 0) > len(outputs):
             raise self.defect(call, f"has more outputs than the {len(outputs)} that its rule returns")
@@ -75,7 +76,7 @@ class ChannelCollector:
             why = f"{why}; {source(call.record)}"
         reason = self.findings.opaque.setdefault(call.path, why)
         constraints = self.findings.constraints
-        for ref in outputs_of(call, 64):
+        for ref in (Ref(call.path, call.node, number) for number in range(64)):
             recorded = self.trace.recorded.get(ref)
             axes = None if recorded is None else tuple(constraints.fresh(n) if n and n > 1 else n for n in recorded)
             self.tensors[ref] = axes
@@ -257,7 +258,3 @@ def completed(axes: Any, recorded: Shape) -> Tensor | None:
 def source(record: Record) -> str:
     """The function, module and line of the rule for a class, as text for messages."""
     return source_of(rule_for(record).channels)
-
-
-def outputs_of(call: Call, count: int = 1 << 16) -> Iterator[Ref]:
-    return (Ref(call.path, call.node, index) for index in range(count))

@@ -119,10 +119,11 @@ class _Solver:
         a, b = self._without_fixed(a, b)
         root = self.root
         while len(a):
-            ends = np.sort(root[np.stack([a, b])], axis=0)
-            apart = ends[0] != ends[1]
-            a, b, (low, high) = a[apart], b[apart], ends[:, apart]
-            root[high] = low  # if several pairs have the same larger root, one pair wins; the others need another pass
+            left, right = root[a], root[b]
+            apart = left != right
+            a, b, left, right = a[apart], b[apart], left[apart], right[apart]
+            # If several pairs have the same larger root, one pair wins; the others need another pass.
+            root[np.maximum(left, right)] = np.minimum(left, right)
             while not np.array_equal(root, shorter := root[root]):
                 root = shorter
         self.root = root

@@ -126,10 +126,9 @@ def windowed(layer: Layer, space: Sequence[Axis]) -> tuple[list[Axis], list[int 
     input channels, and the kernel's size follows their number.
     """
     sizes = each(layer["kernel_size"], len(space))
-    if not any(map(has_ids, space)):
+    if layer["padding"] != "valid" or not any(map(has_ids, space)):
         return [*sizes], slid(layer, space, sizes)
-    whole = layer["padding"] == "valid"
-    covered = [whole and has_ids(axis) and 1 < n == size(axis) for axis, n in zip(space, sizes, strict=True)]
+    covered = [has_ids(axis) and 1 < n == size(axis) for axis, n in zip(space, sizes, strict=True)]
     for i, axis in enumerate(space):
         if covered[i]:
             layer.size(("kernel_size", i), axis)

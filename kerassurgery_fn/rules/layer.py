@@ -55,6 +55,7 @@ class Layer:
     ):
         self.findings, self.path, self.where, self.record = findings, path, where, record
         self.config: Mapping[str, Any] = record["config"]
+        self.get = self.config.get  # a field of the config, or a default
         self.node = node
         self._part = part
         self._trains = bool(self.config.get("trainable", True))
@@ -71,9 +72,6 @@ class Layer:
 
     def __getitem__(self, name: str) -> Any:
         return self.config[name]
-
-    def get(self, name: str, default: Any = None) -> Any:
-        return self.config.get(name, default)
 
     def fresh(self, kind: str, place: Location | None = None) -> Axis:
         """The channels of a kind that the layer creates. They are the same at every call of the layer.
@@ -107,7 +105,8 @@ class Layer:
 
     def size(self, place: str | Location, axis: Axis) -> None:
         """States that a field of the config, or a place in it, counts the positions of an axis."""
-        self.states(place, Size(axis))
+        if has_ids(axis):
+            self.states(place, Size(axis))
 
     def states(self, place: str | Location, what: Count) -> None:
         """States that a field of the config, or a place in it, depends on an axis."""
@@ -137,8 +136,8 @@ class Layer:
                 if not has_space:
                     self.weight(name, rest, summed=summed)
                     continue
-                window = [i for i, axis in enumerate(space) if has_ids(axis)]
-                over = None if summed is None else [*window, *(len(space) + i for i in summed)]
+                window = [i for i, axis in enumerate(space) if isinstance(axis, np.ndarray)]
+                over = None if summed is None else [*window, *[len(space) + i for i in summed]]
                 self.weight(name, (*space, *rest), summed=over)
 
     def weight(self, name: str, axes: Tensor, root: Axis = None, summed: Iterable[int] | None = None) -> None:
@@ -153,7 +152,7 @@ class Layer:
         """
         known = self.findings.weights.setdefault(self.path, [])
         index = next(self._cursor)
-        if frozen := name in ADAPTED and bool(self.config.get("lora_rank")):
+        if frozen := name in ADAPTED and bool(self.get("lora_rank")):
             self._kernel = axes
         if index == len(known):
             is_state = name in STATE if self._state is None else index in self._state
@@ -171,7 +170,7 @@ class Layer:
 
     def starts_as(self, field: str, axes: Tensor) -> None:
         """States the axes of the array of a Constant initializer in the config. Keras broadcasts it to the weight."""
-        initializer = self.config.get(field)
+        initializer = self.get(field)
         if not isinstance(initializer, dict) or initializer.get("class_name") != "Constant":
             return
         match initializer:

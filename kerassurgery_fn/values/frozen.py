@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 from toolz import valmap
 
@@ -120,27 +120,26 @@ def set_all(value: Any, changes: Mapping[Location, Any]) -> Any:
     >>> new, new["b"] is old["b"], set_all(old, {("a", 1): 2}) is old
     ({'a': [1, 5], 'b': {'c': 3}}, True, True)
     """
-    tree: dict[str | int, Any] = {}  # key -> the changes below it, or the replacement of the whole part
+    tree: dict[str | int, Any] = {}  # key -> a dict of the changes below it, or (new,) if the whole part is replaced
     for location, new in changes.items():
         below = tree
         *above, last = ("", *location)
         for key in above:
-            below = below.setdefault(key, {})
-            if isinstance(below, _Replacement):
+            inner = below.get(key)
+            if inner is None:
+                inner = below[key] = {}
+            elif type(inner) is tuple:
                 break
+            below = inner
         else:
-            below[last] = _Replacement(new)
+            below[last] = (new,)
     return _changed(value, tree[""]) if tree else value
 
 
-class _Replacement(NamedTuple):
-    value: Any
-
-
-def _changed(value: Any, changes: dict[str | int, Any] | _Replacement) -> Any:
+def _changed(value: Any, changes: dict[str | int, Any] | tuple[Any]) -> Any:
     """The nested value after changes, see `set_all`."""
-    if isinstance(changes, _Replacement):
-        return value if _same(value, changes.value) else freeze(changes.value)
+    if isinstance(changes, tuple):
+        return value if _same(value, changes[0]) else freeze(changes[0])
     parts: dict[Any, Any] = {}
     for key, inner in changes.items():
         before = value[key]
@@ -150,11 +149,13 @@ def _changed(value: Any, changes: dict[str | int, Any] | _Replacement) -> Any:
     if not parts:
         return value
     if isinstance(value, dict):
-        return FrozenDict(value | parts)
-    items = list(value)
+        changed = FrozenDict(value)
+        dict.update(changed, parts)
+        return changed
+    items = FrozenList(value)
     for index, part in parts.items():
-        items[index] = part
-    return FrozenList(items)
+        list.__setitem__(items, index, part)
+    return items
 
 
 def _same(a: Any, b: Any) -> bool:

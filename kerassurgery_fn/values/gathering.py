@@ -87,10 +87,9 @@ def gather(array: np.ndarray, positions: Positions) -> np.ndarray:
 
 def _in_blocks(output: np.ndarray, array: np.ndarray, positions: Positions, last: int) -> None:
     """Writes the positions of an array, `last` being the last axis of which not all are taken."""
-    leading = [np.arange(n) if p is None else p for n, p in zip(array.shape[:last], positions, strict=False)]
     columns = np.asarray(positions[last])
     table = array.reshape(-1, array.shape[last], prod(array.shape[last + 1 :]))
-    rows = _flat(array.shape[:last], leading)
+    rows = _flat(array.shape[:last], positions[:last])
     copy = output.reshape(len(rows), len(columns), table.shape[2])
     height = max(1, BLOCK // max(1, table[:1].nbytes))
     buffer = np.empty((min(height, len(rows)), *table.shape[1:]), array.dtype)
@@ -100,13 +99,14 @@ def _in_blocks(output: np.ndarray, array: np.ndarray, positions: Positions, last
         np.take(wide, columns, axis=1, out=copy[start : start + height], mode="clip")
 
 
-def _flat(shape: Sequence[int], positions: Sequence[np.ndarray]) -> np.ndarray:
+def _flat(shape: Sequence[int], positions: Positions) -> np.ndarray:
     """The places of all combinations of positions in an array that is laid flat.
 
-    >>> _flat((2, 3), [np.array([1]), np.array([0, 2])])
-    array([3, 5])
+    >>> _flat((2, 3), [np.array([1]), np.array([0, 2])]), _flat((2, 3), [None, np.array([1])])
+    (array([3, 5]), array([1, 4]))
     """
     flat = np.zeros(1, np.intp)
     for n, kept in zip(shape, positions, strict=True):
-        flat = (flat[:, None] * n + kept).ravel()
+        if n > 1 or kept is not None:
+            flat = (flat[:, None] * n + (np.arange(n) if kept is None else kept)).ravel()
     return flat

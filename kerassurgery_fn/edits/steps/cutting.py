@@ -154,8 +154,8 @@ def reshaped(record: Record, place: Location, axes: Any, keep: Sources) -> dict[
     if isinstance(axes, (list, dict)):
         inner = axes.items() if isinstance(axes, dict) else enumerate(axes)
         return merge(reshaped(record, (*place, key), tensor, keep) for key, tensor in inner)
-    sized = [(i, keep(axis)) for i, axis in enumerate(axes if isinstance(axes, tuple) else ()) if has_ids(axis)]
-    kept = {i: len(positions) for i, positions in sized if positions is not None}
+    sized = enumerate(axes if isinstance(axes, tuple) else ())
+    kept = {i: len(positions) for i, axis in sized if has_ids(axis) and (positions := keep(axis)) is not None}
     shape = _stated_shape(record, place) if kept else []
     return {place: FrozenList([n if n is None else kept.get(i, n) for i, n in enumerate(shape)])} if shape else {}
 
