@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from toolz import concat, first
+from toolz import first
 
 from kerassurgery_fn.analysis.channel_collector import ChannelCollector
 from kerassurgery_fn.analysis.opened_inputs import Opened, opened_inputs, opened_rows
@@ -132,9 +132,10 @@ class Flow:
     @cached_property
     def axes(self) -> list[np.ndarray]:
         """The different channel maps of tensors and weights."""
-        of_tensors = concat(axes or () for axes in self.tensors.values())
-        of_weights = concat(weight.axes for weight in concat(self.weights.values()))
-        return [*{id(axis): axis for axis in concat([of_tensors, of_weights]) if isinstance(axis, np.ndarray)}.values()]
+        tensors = [axes for axes in self.tensors.values() if axes]
+        weights = [weight.axes for arrays in self.weights.values() for weight in arrays]
+        maps = {id(axis): axis for axes in (*tensors, *weights) for axis in axes if isinstance(axis, np.ndarray)}
+        return list(maps.values())
 
     @cached_property
     def _of_layers(self) -> dict[str, dict[str, Producer]]:
@@ -197,11 +198,10 @@ def _collected(snapshot: Snapshot, weights: Weights, opened: frozenset[tuple[tup
     walk(collector.trace.calls, collector)
     collector.finish(weights)
     findings = collector.findings
-    solution = findings.constraints.solve()
-    protect(solution.table, *concat(axes or () for axes in collector.tensors.values()))
-    protect(*concat(weight.axes for weight in concat(findings.weights.values())))
-    return Flow(
+    flow = Flow(
         collector.trace, collector.tensors, findings.weights, findings.constants, findings.sizes, findings.builds,
         findings.producers, findings.copies, findings.inexact, findings.narrow, findings.additions, findings.opaque,
-        dict(opened), solution,
+        dict(opened), findings.constraints.solve(),
     )  # fmt: skip
+    protect(flow.solution.table, *flow.axes)
+    return flow

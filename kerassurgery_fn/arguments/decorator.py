@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from functools import cache, wraps
 from typing import Any, TypeVar
 
@@ -59,8 +59,10 @@ def _checked(function: Callable[..., Any], name: str, check: Check, value: Any) 
     return check(value, name)
 
 
-def refuse_misspelt(function: Callable[..., Any], keywords: Iterable[str]) -> None:
+def refuse_misspelt(function: Callable[..., Any], keywords: Collection[str]) -> None:
     """Raises TypeError for an unknown keyword that is similar to a parameter."""
+    if not keywords:
+        return
     parameters = _signature(function).parameters
     if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
         return

@@ -30,6 +30,9 @@ class NamedScores(ShownAsTable, Mapping[str, Score]):
         except KeyError:
             raise UnknownGroup(f"{self.unknown.format(shortened(name))}; {meant(name, self.scores)}") from None
 
+    def __contains__(self, name: object) -> bool:
+        return name in self.scores
+
     def __iter__(self) -> Iterator[str]:
         return iter(self.scores)
 

@@ -133,17 +133,18 @@ def set_all(value: Any, changes: Mapping[Location, Any]) -> Any:
             below = inner
         else:
             below[last] = (new,)
-    return _changed(value, tree[""]) if tree else value
+    return _changed({"": value}, tree)[""] if tree else value
 
 
-def _changed(value: Any, changes: dict[str | int, Any] | tuple[Any]) -> Any:
+def _changed(value: Any, changes: dict[str | int, Any]) -> Any:
     """The nested value after changes, see `set_all`."""
-    if isinstance(changes, tuple):
-        return value if _same(value, changes[0]) else freeze(changes[0])
     parts: dict[Any, Any] = {}
     for key, inner in changes.items():
         before = value[key]
-        part = _changed(before, inner)
+        if type(inner) is dict:
+            part = _changed(before, inner)
+        else:
+            part = before if _same(before, inner[0]) else freeze(inner[0])
         if part is not before:
             parts[key] = part
     if not parts:

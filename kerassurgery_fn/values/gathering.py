@@ -16,7 +16,7 @@ from math import prod
 
 import numpy as np
 
-from kerassurgery_fn.values.allocation import allocated
+from kerassurgery_fn.values.allocation import LEAST, allocated
 from kerassurgery_fn.values.mapped_arrays import is_read_lazily, take
 
 Positions = Sequence[np.ndarray | None]  # for each axis, the positions that are copied; None for all of them
@@ -37,7 +37,7 @@ def gather_all(arrays: Sequence[np.ndarray], positions: Sequence[Positions]) -> 
     """
     results = list(arrays)
     cut = [i for i, kept in enumerate(positions) if any(p is not None for p in kept)]
-    in_memory = [i for i in cut if arrays[i].flags.c_contiguous and not is_read_lazily(arrays[i])]
+    in_memory = [i for i in cut if arrays[i].nbytes >= LEAST and _is_in_memory(arrays[i])]
     shapes = [_shape(arrays[i], positions[i]) for i in in_memory]
     outputs = dict(zip(in_memory, allocated(shapes, [arrays[i].dtype for i in in_memory]), strict=True))
     large = [i for i in in_memory if outputs[i].nbytes >= LARGE]
@@ -51,6 +51,11 @@ def gather_all(arrays: Sequence[np.ndarray], positions: Sequence[Positions]) -> 
     for i in cut:
         results[i] = outputs[i] if i in outputs else gather(arrays[i], positions[i])
     return results
+
+
+def _is_in_memory(array: np.ndarray) -> bool:
+    """Whether an array is one contiguous piece of memory."""
+    return array.flags.c_contiguous and not is_read_lazily(array)
 
 
 def _shape(array: np.ndarray, positions: Positions) -> list[int]:
@@ -78,7 +83,7 @@ def gather(array: np.ndarray, positions: Positions) -> np.ndarray:
     axes = [axis for axis, kept in enumerate(positions) if kept is not None]
     if not axes:
         return array
-    if len(axes) < 2 or is_read_lazily(array) or not array.flags.c_contiguous:
+    if len(axes) < 2 or array.nbytes < LEAST or not _is_in_memory(array):
         return reduce(lambda part, axis: take(part, positions[axis], axis), axes, array)  # type: ignore[arg-type]
     output = np.empty(_shape(array, positions), array.dtype)
     gather_into(output, array, positions)

@@ -12,7 +12,7 @@ the width of an image.
 from __future__ import annotations
 
 from kerassurgery_fn.analysis.channel_flow import Flow
-from kerassurgery_fn.channels import Axis, size
+from kerassurgery_fn.channels import size, sizes_of
 from kerassurgery_fn.edits.steps.cutting import Sources
 from kerassurgery_fn.errors import PinnedChannels
 from kerassurgery_fn.rules.findings import Addition, Tensor
@@ -38,7 +38,7 @@ def refuse_misplaced_addition(addition: Addition, sources: Sources, verb: str = 
     if all(sources(axis) is None for axis in (*addition.x1, *addition.x2)):
         return
     after = [_shape(x, sources) for x in (addition.x1, addition.x2)]
-    before = [tuple(map(size, x)) for x in (addition.x1, addition.x2)]
+    before = [sizes_of(x) for x in (addition.x1, addition.x2)]
     was, now = misplaced(*before), misplaced(*after)
     if 0 in after[0] or (now != WRONG and was != WRONG and now <= was):
         return
@@ -93,7 +93,4 @@ def _mistaken(x1: Shape, x2: Shape) -> str:
 
 
 def _shape(x: Tensor, sources: Sources) -> Shape:
-    def after(axis: Axis) -> int | None:
-        return size(axis) if (kept := sources(axis)) is None else len(kept)
-
-    return tuple(map(after, x))
+    return tuple([size(axis) if (kept := sources(axis)) is None else len(kept) for axis in x])
