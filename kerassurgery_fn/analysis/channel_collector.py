@@ -40,7 +40,7 @@ class ChannelCollector:
 
     def __init__(self, trace: Trace, opened: Opened) -> None:
         self.trace = trace
-        self.recorded_outputs = {(ref.path, ref.node): ref.output + 1 for ref in sorted(trace.recorded)}
+        self.recorded_outputs = recorded_outputs(trace)
         self.findings = Findings(enter=self.enter, opened=opened)
         self.tensors: dict[Ref, Tensor | None] = {}
         self.visited: dict[tuple[str, tuple[int, ...]], tuple[Call, int]] = {}
@@ -52,7 +52,7 @@ class ChannelCollector:
         return Layer(self.findings, call.path, call.where, call.record, call.node)
 
     def arguments(self, call: Call, layer: Layer) -> tuple[list[Any], dict[str, Any]]:
-        args = [self.axes(arg) if isinstance(arg, Ref) else map_leaves(self.axes, arg) for arg in call.args]
+        args = [self.known(arg) if isinstance(arg, Ref) else map_leaves(self.axes, arg) for arg in call.args]
         return args, map_leaves(self.axes, call.kwargs) if call.kwargs else {}
 
     def collect(self, call: Call, layer: Layer, outputs: list[Any]) -> None:
@@ -109,12 +109,20 @@ class ChannelCollector:
             NoRule: the shape of the tensor is not known.
         """
         if isinstance(leaf, Ref):
-            if (axes := self.tensors.get(leaf)) is None:
-                raise NoRule(self.unknown(leaf))
-            return axes
+            return self.known(leaf)
         if isinstance(leaf, Constant):
             return given(self.findings, leaf.where, leaf.array)
         return leaf
+
+    def known(self, ref: Ref) -> Tensor:
+        """The axes of a tensor.
+
+        Raises:
+            NoRule: its shape is not known.
+        """
+        if (axes := self.tensors.get(ref)) is None:
+            raise NoRule(self.unknown(ref))
+        return axes
 
     def as_recorded(self, call: Call, ref: Ref, axes: Any) -> Tensor:
         """The axes that a rule returns for a tensor, with unknown sizes taken from the record.
@@ -231,6 +239,15 @@ class ChannelCollector:
         inside = {path for path in paths if path == call.path or path.startswith(f"{call.path}/")}
         layer.pin([producer.axis for producer in self.findings.producers.values() if producer.path in inside], reason)
         layer.pin([weight.axes for path in inside for weight in self.findings.weights.pop(path, [])], reason)
+
+
+def recorded_outputs(trace: Trace) -> dict[tuple[str, tuple[int, ...]], int]:
+    """Path and node of each call with recorded outputs -> the smallest number of outputs that the record implies."""
+    numbers: dict[tuple[str, tuple[int, ...]], int] = {}
+    for path, node, output in trace.recorded:
+        if output >= numbers.get((path, node), 0):
+            numbers[path, node] = output + 1
+    return numbers
 
 
 def completed(axes: Any, recorded: Shape) -> Tensor | None:

@@ -235,8 +235,9 @@ def _drafts(flow: Flow, parts: Mapping[int, Mapping[int, np.ndarray]]) -> dict[i
     for (path, kind), producer in flow.producers.items():
         address = path if first.setdefault(path, kind) == kind else f"{path}:{kind}"
         for label, positions in parts.get(id(producer.axis), {}).items():
-            drafts[label].made[address] = positions
-            drafts[label].widths[address] = size(producer.axis) or 0
+            draft = drafts[label]
+            draft.made[address] = positions
+            draft.widths[address] = size(producer.axis) or 0
     for path, weights in flow.weights.items():
         for slot, weight in enumerate(weights):
             for number, axis in enumerate(weight.axes):

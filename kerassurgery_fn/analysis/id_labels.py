@@ -137,6 +137,13 @@ def keys_by_label(sets: Mapping[Any, np.ndarray], labels: np.ndarray) -> dict[in
     """
     keys: dict[int, list[Any]] = {}
     for key, ids in sets.items():
-        for label in np.unique(labels[ids]).tolist():
+        for label in _distinct(labels[ids]):
             keys.setdefault(label, []).append(key)
     return keys
+
+
+def _distinct(labels: np.ndarray) -> list[int]:
+    """The different labels, sorted."""
+    if len(labels) and (labels == labels[0]).all():  # nearly always
+        return [int(labels[0])]
+    return np.unique(labels).tolist()

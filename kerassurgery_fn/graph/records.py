@@ -162,7 +162,10 @@ def _gather(kind: type[Leaf], tree: Any, gathered: list[Leaf]) -> None:
         gathered.append(tree)
     elif isinstance(tree, list):
         for item in tree:
-            _gather(kind, item, gathered)
+            if isinstance(item, kind):  # nearly always
+                gathered.append(item)
+            else:
+                _gather(kind, item, gathered)
     elif isinstance(tree, dict):
         for key in sorted(tree):
             _gather(kind, tree[key], gathered)

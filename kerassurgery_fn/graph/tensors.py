@@ -66,7 +66,8 @@ class Arguments(_Arguments):
 
     @cached_property
     def uses(self) -> tuple[Use, ...]:
-        return (*leaves_of(Use, self.args), *leaves_of(Use, self.kwargs))
+        positional = leaves_of(Use, self.args)
+        return tuple(positional + leaves_of(Use, self.kwargs) if self.kwargs else positional)
 
     @cached_property
     def ports(self) -> tuple[Port, ...]:

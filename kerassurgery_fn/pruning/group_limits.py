@@ -139,7 +139,7 @@ def fits_multiples(group: Group, widths: np.ndarray, multiple: int, layout: Layo
         layout: the layout of all groups.
     """
     fits = np.ones(len(widths), bool)
-    for address, positions in group.made.items():
+    for address, positions in group.made.items() if multiple > 1 else ():
         layer, each = group.widths[address], positions.shape[1]
         if address in layout.heads:
             continue

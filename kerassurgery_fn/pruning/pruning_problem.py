@@ -155,6 +155,22 @@ def steps_of(model: PrunableModel, scores: Scores, limits: Sequence[Limits], sco
 def removed_ids(model: PrunableModel, scores: Scores, widths: np.ndarray) -> dict[int, np.ndarray]:
     """The channels with the lowest scores: number of each group that is cut -> indices into the group, sorted."""
     return {
-        number: np.sort(np.argsort(scores[model.names[number]], kind="stable")[: -widths[number]])
+        number: lowest(scores[model.names[number]], model.costs.full[number] - widths[number])
         for number in np.flatnonzero(widths < model.costs.full).tolist()
     }
+
+
+def lowest(scores: np.ndarray, count: int) -> np.ndarray:
+    """The indices of the lowest scores, sorted; of equal scores, the first.
+
+    Args:
+        scores: shape (channels,).
+        count: how many of them, at least one.
+
+    >>> lowest(np.array([3.0, 1.0, 2.0, 1.0, 2.0]), 3)
+    array([1, 2, 3])
+    """
+    highest = np.partition(scores, count - 1)[count - 1]  # of the lowest scores
+    chosen = scores < highest
+    chosen[np.flatnonzero(scores == highest)[: count - np.count_nonzero(chosen)]] = True
+    return np.flatnonzero(chosen)

@@ -75,7 +75,7 @@ def keeper(flow: Flow, dead: np.ndarray) -> Sources:
         if not isinstance(axis, np.ndarray):
             return None
         if id(axis) not in known:
-            kept = np.flatnonzero(kept_ids[axis].all(axis=0))
+            kept = np.flatnonzero(kept_ids[axis[0]] if len(axis) == 1 else kept_ids[axis].all(axis=0))
             known[id(axis)] = axis, None if len(kept) == axis.shape[1] else kept
         return known[id(axis)][1]
 
