@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from kerassurgery_fn.channels import Axis, has_ids, join, size
+from kerassurgery_fn.channels import Axis, has_ids, join, size, sizes_of
 from kerassurgery_fn.rules.layer import Layer, NoRule, Tensor
 from kerassurgery_fn.rules.macs import dot_macs
 from kerassurgery_fn.rules.mask_rules import joined_masks, merged_masks
@@ -28,7 +28,7 @@ def summed(layer: Layer, inputs: list[Tensor], **_: Any) -> Tensor:
     total = terms[0]
     for term in terms[1:]:
         layer.adds(total, term, "an operand")
-        total = tuple(b if size(a) == 1 else a for a, b in zip(total, term, strict=True))
+        total = tuple([b if n == 1 else a for n, a, b in zip(sizes_of(total), total, term, strict=True)])
     return merged(layer, terms)
 
 
@@ -37,8 +37,9 @@ def merged(layer: Layer, terms: Sequence[Tensor]) -> Tensor:
 
     Keras treats the size of an axis as unknown if it is unknown in any term. Operations use the known size instead.
     """
-    axes_of_all = zip(broadcast(layer, terms), *terms, strict=True)
-    return tuple(None if any(axis is None for axis in axes) else joint for joint, *axes in axes_of_all)
+    sizes = zip(*map(sizes_of, terms), strict=True)
+    pairs = zip(broadcast(layer, terms), sizes, strict=True)
+    return tuple([None if None in of_terms else axis for axis, of_terms in pairs])
 
 
 def aligned(inputs: Sequence[Tensor]) -> list[Tensor]:
@@ -94,7 +95,7 @@ def broadcast(layer: Layer, inputs: Sequence[Tensor]) -> Tensor:
     Aligned axes are tied. An axis of size 1 is broadcast, so it is not tied to a longer axis.
     """
     rank = max(map(len, inputs))
-    return tuple(meet(layer, axes) for axes in zip(*[(1,) * (rank - len(x)) + tuple(x) for x in inputs], strict=True))
+    return tuple([meet(layer, axes) for axes in zip(*[(1,) * (rank - len(x)) + tuple(x) for x in inputs], strict=True)])
 
 
 def meet(layer: Layer, axes: Sequence[Axis]) -> Axis:
