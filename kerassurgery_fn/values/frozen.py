@@ -122,41 +122,37 @@ def set_all(value: Any, changes: Mapping[Location, Any]) -> Any:
     """
     tree: dict[str | int, Any] = {}  # key -> a dict of the changes below it, or (new,) if the whole part is replaced
     for location, new in changes.items():
-        below = tree
-        *above, last = ("", *location)
-        for key in above:
-            inner = below.get(key)
+        below, last = tree, ""
+        for key in location:
+            inner = below.get(last)
             if inner is None:
-                inner = below[key] = {}
+                inner = below[last] = {}
             elif type(inner) is tuple:
                 break
-            below = inner
+            below, last = inner, key
         else:
             below[last] = (new,)
     return _changed({"": value}, tree)[""] if tree else value
 
 
-def _changed(value: Any, changes: dict[str | int, Any]) -> Any:
+def _changed(value: Any, changes: dict[Any, Any]) -> Any:
     """The nested value after changes, see `set_all`."""
-    parts: dict[Any, Any] = {}
+    is_dict, changed = isinstance(value, dict), value
     for key, inner in changes.items():
         before = value[key]
         if type(inner) is dict:
             part = _changed(before, inner)
         else:
             part = before if _same(before, inner[0]) else freeze(inner[0])
-        if part is not before:
-            parts[key] = part
-    if not parts:
-        return value
-    if isinstance(value, dict):
-        changed = FrozenDict(value)
-        dict.update(changed, parts)
-        return changed
-    items = FrozenList(value)
-    for index, part in parts.items():
-        list.__setitem__(items, index, part)
-    return items
+        if part is before:
+            continue
+        if changed is value:
+            changed = FrozenDict(value) if is_dict else FrozenList(value)
+        if is_dict:
+            dict.__setitem__(changed, key, part)
+        else:
+            list.__setitem__(changed, key, part)
+    return changed
 
 
 def _same(a: Any, b: Any) -> bool:

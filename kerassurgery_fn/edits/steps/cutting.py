@@ -21,7 +21,7 @@ import numpy as np
 from toolz import merge
 
 from kerassurgery_fn.analysis.channel_flow import Flow
-from kerassurgery_fn.channels import Axis, has_ids
+from kerassurgery_fn.channels import Axis
 from kerassurgery_fn.graph import Record, map_leaves
 from kerassurgery_fn.rules.layer import Tensor, Weight
 from kerassurgery_fn.values.frozen import FrozenList, Location, get_in, set_all
@@ -154,8 +154,10 @@ def reshaped(record: Record, place: Location, axes: Any, keep: Sources) -> dict[
     if isinstance(axes, (list, dict)):
         inner = axes.items() if isinstance(axes, dict) else enumerate(axes)
         return merge(reshaped(record, (*place, key), tensor, keep) for key, tensor in inner)
-    sized = enumerate(axes if isinstance(axes, tuple) else ())
-    kept = {i: len(positions) for i, axis in sized if has_ids(axis) and (positions := keep(axis)) is not None}
+    if not isinstance(axes, tuple):
+        return {}
+    maps = [(i, axis) for i, axis in enumerate(axes) if isinstance(axis, np.ndarray)]
+    kept = {i: len(positions) for i, axis in maps if (positions := keep(axis)) is not None}
     shape = _stated_shape(record, place) if kept else []
     return {place: FrozenList([n if n is None else kept.get(i, n) for i, n in enumerate(shape)])} if shape else {}
 
