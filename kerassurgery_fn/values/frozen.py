@@ -120,9 +120,10 @@ def set_all(value: Any, changes: Mapping[Location, Any]) -> Any:
     >>> new, new["b"] is old["b"], set_all(old, {("a", 1): 2}) is old
     ({'a': [1, 5], 'b': {'c': 3}}, True, True)
     """
-    tree: dict[str | int, Any] = {}  # key -> a dict of the changes below it, or (new,) if the whole part is replaced
+    tree: dict[Any, Any] = {}  # key -> a dict of the changes below it, or (new,) if the whole part is replaced
     for location, new in changes.items():
-        below, last = tree, ""
+        below: Any = tree
+        last: Any = ""
         for key in location:
             inner = below.get(last)
             if inner is None:
