@@ -90,7 +90,7 @@ def read_functional(record: Record) -> Graph:
     records = {name_of(layer): layer for layer in config["layers"]}
     layers = {key: own_record(layer) for key, layer in records.items()}
     calls = {
-        (key, number): Arguments(with_uses(data["args"]), with_uses(data["kwargs"]))
+        (key, number): Arguments(with_uses(data["args"]), with_uses(data["kwargs"]) if data["kwargs"] else {})
         for key, layer in records.items()
         for number, data in enumerate(layer["inbound_nodes"])
     }
@@ -124,8 +124,11 @@ def own_record(record: Record) -> Record:
     >>> own_record({"class_name": "ReLU", "config": {"name": "r"}, "name": "r", "inbound_nodes": []})
     {'class_name': 'ReLU', 'config': {'name': 'r'}}
     """
-    beside = ("name", "inbound_nodes") if "name" in record["config"] else ("inbound_nodes",)
-    return {key: value for key, value in record.items() if key not in beside}
+    own = dict(record)
+    own.pop("inbound_nodes", None)
+    if "name" in record["config"]:
+        own.pop("name", None)
+    return own
 
 
 # --- tensors

@@ -115,13 +115,17 @@ class AxisSums:
 
     def of(self, array: np.ndarray, axis: int, p: float) -> np.ndarray:
         """The sums of |value| ** p over all axes but one."""
-        key = id(array), p
-        if (*key, axis) not in self.known:
-            if key not in self.lines:
-                self.lines[key] = line_sums(array, _power(p))
-                release(array)
-            self.known[*key, axis] = along(axis, *self.lines[key])
-        return self.known[*key, axis]
+        sums = self.known.get((id(array), p, axis))
+        if sums is None:
+            sums = self.known[id(array), p, axis] = along(axis, *self._lines_of(array, p))
+        return sums
+
+    def _lines_of(self, array: np.ndarray, p: float) -> Lines:
+        lines = self.lines.get((id(array), p))
+        if lines is None:
+            lines = self.lines[id(array), p] = line_sums(array, _power(p))
+            release(array)
+        return lines
 
 
 def axis_sums(array: np.ndarray, function: Callable[..., np.ndarray]) -> list[np.ndarray]:
@@ -158,19 +162,32 @@ def line_sums(array: np.ndarray, function: Callable[..., np.ndarray]) -> Lines:
         function(floats, values)
         return None, values.astype(np.float64)
     n = array.shape[-1]
+    if 0 < array.size <= BLOCK and not is_read_lazily(array):
+        table = as_floats(array).reshape(-1, n)
+        of_rows, of_columns = _sums_of_block(table, np.empty_like(table), function)
+        return of_rows.astype(np.float64).reshape(array.shape[:-1]), of_columns.astype(np.float64)
     rows, columns = np.empty(array.size // max(1, n)), np.zeros(n)
     height, first = max(1, BLOCK // max(1, n)), 0
     for table in map(as_floats, _tables(array)):
         height = min(height, len(table))
-        ones, buffer = _ones(max(height, n), table.dtype.str), np.empty((height, n), table.dtype)
+        buffer = np.empty((height, n), table.dtype)
         for start in range(0, len(table), height):
             block = table[start : start + height]
-            values = buffer[: len(block)]
-            function(block, values)
-            rows[first + start : first + start + len(block)] = values @ ones[:n] if n > 1 else values[:, 0]
-            columns += ones[: len(block)] @ values
+            of_rows, of_columns = _sums_of_block(block, buffer[: len(block)], function)
+            rows[first + start : first + start + len(block)] = of_rows
+            columns += of_columns
         first += len(table)
     return rows.reshape(array.shape[:-1]), columns
+
+
+def _sums_of_block(
+    block: np.ndarray, values: np.ndarray, function: Callable[..., np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The sums of each row and of each column of a function of a block, whose values are written into an array."""
+    function(block, values)
+    height, n = block.shape
+    ones = _ones(max(BLOCK, n), block.dtype.char)
+    return values @ ones[:n] if n > 1 else values[:, 0], ones[:height] @ values
 
 
 def along(axis: int, rows: np.ndarray | None, columns: np.ndarray) -> np.ndarray:

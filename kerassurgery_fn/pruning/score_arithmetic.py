@@ -46,7 +46,7 @@ def reduced(scores: np.ndarray, reduction: str) -> np.ndarray:
     >>> reduced(np.array([[1.0, 2.0], [3.0, 0.0]]), "mean"), reduced(np.array([[1.0, 2.0], [3.0, 0.0]]), "product")
     (array([2., 1.]), array([3., 0.]))
     """
-    return REDUCTIONS[reduction](scores)
+    return scores[0] if len(scores) == 1 else REDUCTIONS[reduction](scores)
 
 
 def normalised(scores: Mapping[str, np.ndarray], normalisation: str, over: str = "group") -> dict[str, np.ndarray]:
