@@ -81,7 +81,7 @@ class Layer:
             place: the place in the config of the number of these channels, if it is not the field `kind`.
         """
         place = place or (kind,)
-        axis = self.made(kind, lambda: self.findings.constraints.fresh(get_in(self.config, place)))
+        axis = self.made(kind, self.findings.constraints.fresh, get_in(self.config, place))
         self.size(place, axis)
         return axis
 
@@ -96,12 +96,14 @@ class Layer:
         self.findings.constraints.pin(rows, reason, input=True)
         return rows
 
-    def made(self, kind: str, make: Callable[[], Axis]) -> Axis:
+    def made(self, kind: str, make: Callable[..., Axis], *args: Any) -> Axis:
         """The channels of a kind, which a function creates at the first call of the layer."""
-        key = (self.path, f"{self._part}{kind}")
-        if key not in self.findings.producers:
-            self.findings.producers[key] = Producer(*key, make())
-        return self.findings.producers[key].axis
+        kind = self._part + kind
+        producer = self.findings.producers.get((self.path, kind))
+        if producer is None:
+            producer = Producer(self.path, kind, make(*args))
+            self.findings.producers[self.path, kind] = producer
+        return producer.axis
 
     def size(self, place: str | Location, axis: Axis) -> None:
         """States that a field of the config, or a place in it, counts the positions of an axis."""
