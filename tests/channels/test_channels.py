@@ -219,6 +219,17 @@ def test_a_pin_pins_exactly_the_ids_that_are_tied_to_it(pairs, held):
     assert set(np.flatnonzero(solution.pinned()[solution.resolve(axis)[0]]).tolist()) == expected
 
 
+@given(PAIRS, st.lists(st.integers(0, 20), max_size=8))
+def test_the_final_ids_of_an_axis_are_listed_once_in_order(pairs, positions):
+    constraints = Constraints()
+    axis = constraints.fresh(20)
+    for a, b in pairs:
+        constraints.tie(axis[:, [a]], axis[:, [b]], "")
+    some = np.append(axis[0], FIXED)[positions][None]
+    solution = constraints.solve()
+    assert solution.final_ids(some).tolist() == sorted({*solution.resolve(some).ravel().tolist()} - {FIXED})
+
+
 def test_a_long_chain_of_ties_is_one_component():
     constraints = Constraints()
     axis = constraints.fresh(1000)

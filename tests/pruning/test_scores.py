@@ -21,6 +21,7 @@ from kerassurgery_fn import (
     load_scores,
     save_scores,
 )
+from kerassurgery_fn.pruning.pruning_problem import lowest
 from kerassurgery_fn.pruning.score_files import decode_scores, encode_scores
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
@@ -32,6 +33,13 @@ def test_scores_are_a_mapping_of_read_only_arrays():
     assert scores["a"].dtype == np.float64
     with pytest.raises(ValueError, match="read-only"):
         scores["a"][0] = 3
+
+
+@given(st.lists(st.integers(-2, 2), min_size=2, max_size=9), st.data())
+def test_the_first_of_equal_scores_are_the_lowest(values, data):
+    count = data.draw(st.integers(1, len(values) - 1))
+    scores = np.array(values, float)
+    assert lowest(scores, count).tolist() == sorted(np.argsort(scores, kind="stable")[:count].tolist())
 
 
 def test_an_array_that_changes_later_does_not_change_the_scores():
