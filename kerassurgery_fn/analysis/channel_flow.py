@@ -171,9 +171,15 @@ def analyse(snapshot: Snapshot) -> Flow:
 def analyse_for(snapshot: Snapshot, addresses: Iterable[str], allow_input_change: bool) -> Flow:
     """The channels of a snapshot for an edit of the channels at some addresses, including the channels of inputs that
     the edit names or allows to change, and rows for the values of inputs that it names."""
-    graph, addresses = read_graph(snapshot), list(addresses)
-    opened = opened_inputs(graph, addresses, allow_input_change) | opened_rows(graph, addresses)
+    opened = opened_by(read_graph(snapshot), addresses, allow_input_change)
     return _analysed(snapshot, frozenset(opened.items()))
+
+
+def opened_by(graph: Graph, addresses: Iterable[str], allow_input_change: bool) -> Opened:
+    """The channels of inputs, and the rows for values of inputs, that get ids for an edit; arguments as for
+    `analyse_for`."""
+    addresses = list(addresses)
+    return opened_inputs(graph, addresses, allow_input_change) | opened_rows(graph, addresses)
 
 
 @computed_once(state=state_of_rules)

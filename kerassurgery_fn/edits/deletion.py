@@ -10,13 +10,21 @@ from typing import Any, Self
 import numpy as np
 from toolz import merge_with
 
-from kerassurgery_fn.analysis.channel_flow import Flow, analyse_for
+from kerassurgery_fn.analysis.channel_flow import Flow, analyse_for, opened_by
 from kerassurgery_fn.arguments import shortened
 from kerassurgery_fn.edits.base import Edit, edit
 from kerassurgery_fn.edits.steps.addresses import addressed
-from kerassurgery_fn.edits.steps.channel_deletion import Allowed, Selection, delete, ids_of_selections, selections
+from kerassurgery_fn.edits.steps.channel_deletion import (
+    Allowed,
+    Selection,
+    delete,
+    deleted_again,
+    ids_of_selections,
+    selections,
+)
 from kerassurgery_fn.edits.steps.indices import Masked, indices
-from kerassurgery_fn.errors import BadValue
+from kerassurgery_fn.edits.steps.remainders import Remainder, remainder_of
+from kerassurgery_fn.errors import BadValue, SurgeryError
 from kerassurgery_fn.values.snapshot import Snapshot
 
 Channels = Mapping[str, tuple[int, ...] | Masked]
@@ -47,19 +55,37 @@ class ChannelEdit(Edit):
         or a boolean mask, shape (channels,)."""
 
     def __call__(self, snapshot: Snapshot) -> Snapshot:
+        smaller = self._after_deletions(snapshot)
+        if smaller is not None:
+            return smaller
         flow = flow_for(snapshot, [self])
         return delete(snapshot, flow, self.ids_to_delete(snapshot, flow), Allowed.by([self]))
+
+    def _after_deletions(self, snapshot: Snapshot) -> Snapshot | None:
+        """The result for a snapshot to which deletions have led, without a new analysis; None if an analysis is needed.
+
+        A refused deletion is analysed, because the message has numbers of the model as it is now.
+        """
+        left = remainder_of(snapshot)
+        if left is None or opened_by(left.flow.graph, self.addresses(snapshot), self.allow_input_change):
+            return None
+        try:
+            dead = self.ids_to_delete(snapshot, left)
+            return deleted_again(snapshot, left, dead, Allowed.by([self])) if dead.any() else snapshot
+        except SurgeryError:
+            return None
 
     def addresses(self, snapshot: Snapshot) -> Iterable[str]:
         """The addresses of the channels to delete."""
         return self._channels(snapshot)
 
-    def selections(self, snapshot: Snapshot, flow: Flow) -> list[Selection]:
+    def selections(self, snapshot: Snapshot, flow: Flow | Remainder) -> list[Selection]:
         """The channels to delete, with the masks over all channels of their layers.
 
         Args:
             snapshot: the model.
-            flow: its channels, as `flow_for` gives them for this edit and perhaps for others.
+            flow: its channels, as `flow_for` gives them for this edit and perhaps for others, or what deletions have
+                left of them.
 
         Raises:
             BadValue: the result of `channels_to_delete` is not a mapping.
@@ -80,7 +106,7 @@ class ChannelEdit(Edit):
             )
         return addressed(name, channels, None, {}, indices)
 
-    def ids_to_delete(self, snapshot: Snapshot, flow: Flow) -> np.ndarray:
+    def ids_to_delete(self, snapshot: Snapshot, flow: Flow | Remainder) -> np.ndarray:
         """The final ids to delete: a boolean mask, as `flow.solution.none_dead()`."""
         return ids_of_selections(flow, self.selections(snapshot, flow))
 

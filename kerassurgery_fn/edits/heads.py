@@ -13,9 +13,10 @@ from kerassurgery_fn.arguments import items_of
 from kerassurgery_fn.channels import Axis
 from kerassurgery_fn.edits.base import Edit, edit
 from kerassurgery_fn.edits.steps.additions import refuse_misplaced
+from kerassurgery_fn.edits.steps.axis_places import Sources
 from kerassurgery_fn.edits.steps.channel_deletion import Allowed, refuse_pinned
 from kerassurgery_fn.edits.steps.channel_sources import grower
-from kerassurgery_fn.edits.steps.cutting import Sources, recounted
+from kerassurgery_fn.edits.steps.cutting import recounted
 from kerassurgery_fn.edits.steps.head_channels import Head, found_heads
 from kerassurgery_fn.edits.steps.indices import as_seed, is_index
 from kerassurgery_fn.edits.steps.initial_weights import drawn

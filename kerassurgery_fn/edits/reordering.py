@@ -13,9 +13,10 @@ from kerassurgery_fn.channels import FIXED, size
 from kerassurgery_fn.edits.base import Edit, edit
 from kerassurgery_fn.edits.steps.additions import refuse_misplaced
 from kerassurgery_fn.edits.steps.addresses import addressed
+from kerassurgery_fn.edits.steps.axis_places import Sources
 from kerassurgery_fn.edits.steps.channel_deletion import Allowed, refuse_pinned
 from kerassurgery_fn.edits.steps.channel_sources import NotTogether, reorderer
-from kerassurgery_fn.edits.steps.cutting import Sources, copied_arrays, copied_constants
+from kerassurgery_fn.edits.steps.cutting import copied_arrays, copied_constants
 from kerassurgery_fn.edits.steps.indices import as_indices
 from kerassurgery_fn.errors import ChannelOutOfRange, PartialGroup
 from kerassurgery_fn.rules.layer import Producer

@@ -17,10 +17,11 @@ from kerassurgery_fn.analysis.channel_flow import Flow, analyse_for
 from kerassurgery_fn.edits.base import Edit, edit
 from kerassurgery_fn.edits.steps.additions import refuse_misplaced
 from kerassurgery_fn.edits.steps.addresses import addressed
+from kerassurgery_fn.edits.steps.axis_places import Sources
 from kerassurgery_fn.edits.steps.channel_deletion import Allowed, refuse_pinned
 from kerassurgery_fn.edits.steps.channel_sources import NotTogether, grower, widener
 from kerassurgery_fn.edits.steps.copied_lines import appended, drawn_copies, only_rows, parted_widths, refuse_new_words
-from kerassurgery_fn.edits.steps.cutting import Sources, copied_arrays, copied_constants, cut_weight, recounted
+from kerassurgery_fn.edits.steps.cutting import copied_arrays, copied_constants, cut_weight, recounted
 from kerassurgery_fn.edits.steps.equal_channels import refuse_unlike
 from kerassurgery_fn.edits.steps.indices import as_amount, as_seed, is_index
 from kerassurgery_fn.edits.steps.new_bands import (

@@ -11,8 +11,9 @@ from kerassurgery_fn.analysis.coupled_groups import Group
 from kerassurgery_fn.channels import Axis, has_ids
 from kerassurgery_fn.edits import DeleteChannels
 from kerassurgery_fn.edits.steps.additions import refuse_misplaced_addition
+from kerassurgery_fn.edits.steps.axis_places import Sources
 from kerassurgery_fn.edits.steps.channel_deletion import ids_to_delete
-from kerassurgery_fn.edits.steps.cutting import Sources, keeper, recounted
+from kerassurgery_fn.edits.steps.cutting import keeper, recounted
 from kerassurgery_fn.errors import PartialGroup, PinnedChannels
 from kerassurgery_fn.graph import refs
 from kerassurgery_fn.pruning.group_weights import producers_by_address

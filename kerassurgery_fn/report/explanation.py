@@ -20,6 +20,7 @@ from kerassurgery_fn.documents.preconditions import MadeFor
 from kerassurgery_fn.edits.base import Edit
 from kerassurgery_fn.edits.deletion import ChannelEdit, flow_for
 from kerassurgery_fn.edits.plan import AtOnce, Plan, as_edit
+from kerassurgery_fn.edits.steps.axis_places import Sources
 from kerassurgery_fn.edits.steps.branches import removed
 from kerassurgery_fn.edits.steps.inexact_cuts import inexact_layers, only_tried
 from kerassurgery_fn.graph import MEASURED
@@ -164,10 +165,9 @@ def _explain_edit(edit: Edit, snapshot: Snapshot) -> tuple[Explanation, Snapshot
     after = as_snapshot(edit(snapshot), f"the result of {edit!r}")
     state, deletions = _state_before_the_cut(edit, snapshot)
     flow = flow_for(state, deletions)
-    selected = dead = flow.solution.none_dead()
-    if deletions:
-        selected = np.logical_or.reduce([deletion.ids_to_delete(state, flow) for deletion in deletions])
-        dead = removed(flow, selected).dead
+    selected = [deletion.ids_to_delete(state, flow) for deletion in deletions]
+    removal = removed(flow, np.logical_or.reduce([flow.solution.none_dead(), *selected]))
+    dead = removal.dead
     chains = Chains(flow, dead, _selected_ids(state, flow, deletions))
     # The cuts of a pure deletion show the changes of arrays, so only the records are compared, which is fast.
     only_deletes = deletions and state is snapshot
@@ -179,7 +179,7 @@ def _explain_edit(edit: Edit, snapshot: Snapshot) -> tuple[Explanation, Snapshot
         difference=diff(*compared),
         before=cost(snapshot),
         after=cost(after),
-        warnings=tuple(_warnings(flow, dead)),
+        warnings=tuple(_warnings(flow, removal.keep)),
         measured=tuple(_measured(flow, dead)),
     )
     return explanation, after
@@ -280,9 +280,9 @@ def _addresses(flow: Flow, ids: np.ndarray, producers: Producers, final_producer
     return tuple(addresses)
 
 
-def _warnings(flow: Flow, dead: np.ndarray) -> Iterator[str]:
+def _warnings(flow: Flow, keep: Sources) -> Iterator[str]:
     """One sentence for each layer after which the remaining channels are not computed as before."""
-    for reason, paths in inexact_layers(flow, dead).items():
+    for reason, paths in inexact_layers(flow, keep).items():
         yield from (f"{path!r} {reason}: the remaining channels are not computed as before" for path in paths)
 
 

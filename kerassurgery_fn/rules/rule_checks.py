@@ -73,5 +73,10 @@ def source_of(rule: Channels | None) -> str:
         return "it has no rule"
     line = getattr(getattr(rule, "__code__", None), "co_firstlineno", "?")
     name, module = getattr(rule, "__qualname__", repr(rule)), getattr(rule, "__module__", "?")
-    ours = ", and this is a defect of kerassurgery_fn: please report it" if str(module).startswith(OWN) else ""
+    ours = ", and this is a defect of kerassurgery_fn: please report it" if is_own(rule) else ""
     return f"the rule is {name} ({module}, line {line}){ours}"
+
+
+def is_own(rule: Channels) -> bool:
+    """Whether a rule is one of this library, and not of a user."""
+    return str(getattr(rule, "__module__", "")).startswith(OWN)

@@ -96,12 +96,28 @@ def computed_once(
                 results[function, args] = now, result
             return result
 
+        vars(once).update(kept=kept, state=state)
         return once  # type: ignore[return-value]
 
     return decorate
 
 
 _NEVER = object()
+
+
+def store(function: Any, owner: Any, result: Any) -> None:
+    """Stores the result of a function that `computed_once` decorates, where it is known without a computation.
+
+    >>> from types import SimpleNamespace
+    >>> @computed_once()
+    ... def length(text):
+    ...     raise NotImplementedError
+    >>> text = SimpleNamespace(value="abc", _results={})
+    >>> store(length, text, 3)
+    >>> length(text)
+    3
+    """
+    function.kept(owner)[function.__wrapped__, ()] = function.state(), result
 
 
 def protect(*values: Any) -> None:

@@ -140,7 +140,7 @@ def piped(subject: Subject, r: Random) -> Iterator[Finding]:
         edit = made(Target(r, state), subject.counts)
         if edit is None or isinstance(edit, k.ExtractModel):
             continue
-        outcome = attempt("crash", k.Plan(*edits, edit), applied, edit, state)
+        outcome = attempt("crash", k.Plan(*edits, edit), in_sequence, edit, state)
         if isinstance(outcome, Finding):
             yield outcome
         elif outcome is not None:
@@ -157,6 +157,13 @@ def applied(edit: Any, snapshot: Snapshot) -> Snapshot | None:
         return edit(snapshot)
     except k.SurgeryError:
         return None
+
+
+def in_sequence(edit: Any, state: Snapshot) -> Snapshot | None:
+    """What an edit makes of the result of others. None if the edit is refused."""
+    result = applied(edit, state)
+    hold("handed on", result == applied(edit, fresh(state)), "the edit does other things after a new analysis")
+    return result
 
 
 def light(subject: Subject, edit: Any, turn: int | None = None) -> Snapshot | None:

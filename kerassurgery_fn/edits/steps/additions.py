@@ -11,34 +11,38 @@ the width of an image.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from kerassurgery_fn.analysis.channel_flow import Flow
-from kerassurgery_fn.channels import size, sizes_of
-from kerassurgery_fn.edits.steps.cutting import Sources
+from kerassurgery_fn.channels import Axis, size
+from kerassurgery_fn.edits.steps.axis_places import Sources
 from kerassurgery_fn.errors import PinnedChannels
 from kerassurgery_fn.rules.findings import Addition, Tensor
 
 Shape = tuple[int | None, ...]
+Sizes = Callable[[Axis], int | None]
 RIGHT, PERHAPS, WRONG = range(3)  # whether Keras adds along another axis: never, for some open sizes, always
 
 
-def refuse_misplaced(flow: Flow, sources: Sources, verb: str = "deleted") -> None:
+def refuse_misplaced(flow: Flow, sources: Sources, verb: str = "deleted", sizes: Sizes = size) -> None:
     """Raises PinnedChannels if Keras would add tensors along a wrong axis after an edit, or does so already.
 
     Args:
         flow: the channels before the edit.
         sources: axis -> the old position of each new position.
         verb: what the edit does to channels, in words.
+        sizes: axis -> the number of its positions before the edit.
     """
     for addition in flow.additions:
-        refuse_misplaced_addition(addition, sources, verb)
+        refuse_misplaced_addition(addition, sources, verb, sizes)
 
 
-def refuse_misplaced_addition(addition: Addition, sources: Sources, verb: str = "deleted") -> None:
+def refuse_misplaced_addition(addition: Addition, sources: Sources, verb: str = "deleted", sizes: Sizes = size) -> None:
     """Raises PinnedChannels for one addition, see `refuse_misplaced`."""
     if all(sources(axis) is None for axis in (*addition.x1, *addition.x2)):
         return
-    after = [_shape(x, sources) for x in (addition.x1, addition.x2)]
-    before = [sizes_of(x) for x in (addition.x1, addition.x2)]
+    after = [_shape(x, sources, sizes) for x in (addition.x1, addition.x2)]
+    before = [tuple(map(sizes, x)) for x in (addition.x1, addition.x2)]
     was, now = misplaced(*before), misplaced(*after)
     if 0 in after[0] or (now != WRONG and was != WRONG and now <= was):
         return
@@ -92,5 +96,5 @@ def _mistaken(x1: Shape, x2: Shape) -> str:
     return f"axis {axis}" if x1[axis] == n else f"axis {axis} where that has the size {n}"
 
 
-def _shape(x: Tensor, sources: Sources) -> Shape:
-    return tuple([size(axis) if (kept := sources(axis)) is None else len(kept) for axis in x])
+def _shape(x: Tensor, sources: Sources, sizes: Sizes) -> Shape:
+    return tuple([sizes(axis) if (kept := sources(axis)) is None else len(kept) for axis in x])

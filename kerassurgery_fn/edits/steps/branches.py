@@ -19,8 +19,9 @@ from toolz import keyfilter
 
 from kerassurgery_fn.analysis.channel_flow import Flow
 from kerassurgery_fn.channels import FIXED, Axis, has_ids, size
+from kerassurgery_fn.edits.steps.axis_places import Sources
 from kerassurgery_fn.edits.steps.compile_config import following_outputs
-from kerassurgery_fn.edits.steps.cutting import Sources, copied, keeper
+from kerassurgery_fn.edits.steps.cutting import copied, keeper
 from kerassurgery_fn.errors import NothingLeft, SurgeryError
 from kerassurgery_fn.graph import (
     Arguments,

@@ -12,9 +12,11 @@ from kerassurgery_fn.analysis.channel_flow import Flow
 from kerassurgery_fn.arguments import counted
 from kerassurgery_fn.channels import FIXED, Pin, Solution, is_ascending, size
 from kerassurgery_fn.edits.steps.additions import refuse_misplaced
-from kerassurgery_fn.edits.steps.branches import cut_branches, removed
+from kerassurgery_fn.edits.steps.branches import cut_branches, refuse_hollow, removed
+from kerassurgery_fn.edits.steps.cutting import copied, keeper
 from kerassurgery_fn.edits.steps.indices import Masked
 from kerassurgery_fn.edits.steps.inexact_cuts import warn_inexact
+from kerassurgery_fn.edits.steps.remainders import Remainder, counts_only, hand_on
 from kerassurgery_fn.errors import ChannelOutOfRange, PartialGroup, PinnedChannels
 from kerassurgery_fn.rules.layer import Producer
 from kerassurgery_fn.values.snapshot import Snapshot
@@ -39,7 +41,7 @@ class Selection(NamedTuple):
     mask: np.ndarray
 
 
-def selections(flow: Flow, channels: Mapping[str, tuple[int, ...] | Masked]) -> list[Selection]:
+def selections(flow: Flow | Remainder, channels: Mapping[str, tuple[int, ...] | Masked]) -> list[Selection]:
     """The channels at each address: their producers, with masks over all channels of that kind.
 
     Raises:
@@ -66,7 +68,7 @@ def selections(flow: Flow, channels: Mapping[str, tuple[int, ...] | Masked]) -> 
     return chosen
 
 
-def ids_of_selections(flow: Flow, chosen: Iterable[Selection]) -> np.ndarray:
+def ids_of_selections(flow: Flow | Remainder, chosen: Iterable[Selection]) -> np.ndarray:
     """The final ids whose deletion removes the selected channels: a boolean mask, as `flow.solution.none_dead()`."""
     dead = flow.solution.none_dead()
     for producer, mask in chosen:
@@ -135,7 +137,35 @@ def delete(snapshot: Snapshot, flow: Flow, dead: np.ndarray, allowed: Allowed | 
     refuse_pinned(flow, removal.dead, allowed)
     refuse_misplaced(flow, removal.keep)
     smaller = cut_branches(snapshot, flow, removal)
-    warn_inexact(flow, removal.dead)
+    warn_inexact(flow, removal.keep)
+    if not removal.gone and not removal.lost:
+        hand_on(smaller, Remainder(flow, removal.dead), removal.keep)
+    return smaller
+
+
+def deleted_again(snapshot: Snapshot, left: Remainder, dead: np.ndarray, allowed: Allowed) -> Snapshot | None:
+    """The snapshot without dead ids, by the flow of the model before earlier deletions; None if it does not say enough.
+
+    Args:
+        snapshot: the result of the earlier deletions.
+        left: what they have left.
+        dead: the final ids to delete now.
+        allowed: whether outputs and inputs can change.
+
+    Raises:
+        PinnedChannels: some of the ids cannot be deleted, or Keras would add tensors along a wrong axis after that.
+        NothingLeft: a layer would be left without channels.
+    """
+    refuse_pinned(left.flow, dead, allowed)
+    after = Remainder(left.flow, left.dead | dead)
+    keep = keeper(left.flow, after.dead, left.dead)
+    if not counts_only(left.flow, keep):
+        return None
+    refuse_misplaced(left.flow, keep, sizes=left.size)
+    refuse_hollow(left.flow, keep, left.flow.graph.places.keys())
+    smaller = copied(snapshot, left.flow, keep)
+    warn_inexact(left.flow, keep)
+    hand_on(smaller, after, keep)
     return smaller
 
 

@@ -14,7 +14,7 @@ from toolz import groupby
 
 from kerassurgery_fn.analysis.channel_flow import Flow
 from kerassurgery_fn.channels import FIXED, Axis
-from kerassurgery_fn.edits.steps.cutting import Sources
+from kerassurgery_fn.edits.steps.axis_places import Sources
 from kerassurgery_fn.rules.layer import Producer
 
 Key = tuple[int, ...]

@@ -13,23 +13,20 @@ with other sources, see `channel_sources`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from operator import is_not
 from typing import Any
 
 import numpy as np
-from toolz import merge
+from toolz import valmap
 
 from kerassurgery_fn.analysis.channel_flow import Flow
 from kerassurgery_fn.channels import Axis
-from kerassurgery_fn.graph import Record, map_leaves
+from kerassurgery_fn.edits.steps.axis_places import Sources, changed, places_of, rows_of
+from kerassurgery_fn.graph import Record
 from kerassurgery_fn.rules.layer import Tensor, Weight
 from kerassurgery_fn.values.frozen import FrozenList, Location, get_in, set_all
 from kerassurgery_fn.values.gathering import gather, gather_all
 from kerassurgery_fn.values.mapped_arrays import elementwise
 from kerassurgery_fn.values.snapshot import Snapshot, Training, Weights
-
-Sources = Callable[[Axis], np.ndarray | None]  # axis -> the old position of each new position; None if nothing changes
 
 
 def copied(snapshot: Snapshot, flow: Flow, sources: Sources) -> Snapshot:
@@ -43,41 +40,46 @@ def copied(snapshot: Snapshot, flow: Flow, sources: Sources) -> Snapshot:
 
 def copied_arrays(snapshot: Snapshot, flow: Flow, sources: Sources) -> tuple[Weights, Training | None]:
     """The weights and the optimizer's state with positions copied from their sources."""
-    places = [
-        (path, slot)
-        for path, arrays in snapshot.weights.items()
-        if arrays
-        for slot in range(len(flow.weights.get(path, ())))
-    ]
+    touched = changed(places_of(flow).weights, sources)
+    places = [(path, slot) for path, slot in touched if snapshot.weights.get(path)]
     weights = [flow.weights[path][slot] for path, slot in places]
     before = [snapshot.weights[path][slot] for path, slot in places]
     gathered = gather_all(before, [[sources(axis) for axis in weight.axes] for weight in weights])
-    after: dict[str, list[np.ndarray]] = {}
-    for (path, _), weight, array in zip(places, weights, gathered, strict=True):
-        after.setdefault(path, []).append(scaled(array, weight, sources))
-    new = {path: arrays for path, arrays in after.items() if any(map(is_not, arrays, snapshot.weights[path]))}
+    after = {path: list(snapshot.weights[path]) for path, _ in places}
+    for (path, slot), weight, array in zip(places, weights, gathered, strict=True):
+        after[path][slot] = scaled(array, weight, sources)
     training = cut_training(snapshot.training, flow, sources)
-    return {path: tuple(new.get(path, arrays)) for path, arrays in snapshot.weights.items()}, training
+    return {**snapshot.weights, **valmap(tuple, after)}, training
 
 
-def keeper(flow: Flow, dead: np.ndarray) -> Sources:
+def keeper(flow: Flow, dead: np.ndarray, before: np.ndarray | None = None) -> Sources:
     """The sources of a deletion: axis -> the kept positions, None if all positions are kept. The result is computed
     once for each axis.
 
     Args:
         flow: the channels of the model.
         dead: boolean mask over the final ids that are deleted, as `flow.solution.none_dead()`.
+        before: boolean mask over the final ids that earlier deletions have deleted. Positions are counted among those
+            that the earlier deletions left.
     """
-    known: dict[int, tuple[Axis, np.ndarray | None]] = {}
     kept_ids = flow.solution.kept_ids(dead)
+    left_ids = np.ones_like(kept_ids) if before is None else flow.solution.kept_ids(before)
+    rows = rows_of(flow)
+    kept, left = kept_ids[rows.ids], left_ids[rows.ids]
+    known: dict[int, tuple[Axis, np.ndarray | None]] = {id(axis): (axis, None) for axis in rows.maps}
+    for number in np.flatnonzero(np.logical_or.reduceat(kept != left, rows.starts)) if rows.maps else ():
+        axis, start = rows.maps[number], rows.starts[number]
+        part = slice(start, start + axis.size)
+        known[id(axis)] = axis, np.flatnonzero(kept[part][left[part]])
 
     def keep(axis: Axis) -> np.ndarray | None:
-        if not isinstance(axis, np.ndarray):
-            return None
-        if id(axis) not in known:
-            kept = np.flatnonzero(kept_ids[axis[0]] if len(axis) == 1 else kept_ids[axis].all(axis=0))
-            known[id(axis)] = axis, None if len(kept) == axis.shape[1] else kept
-        return known[id(axis)][1]
+        if (found := known.get(id(axis))) is None:
+            if not isinstance(axis, np.ndarray):
+                return None
+            kept_here, left_here = (np.logical_and.reduce(ids[axis]) for ids in (kept_ids, left_ids))
+            positions = kept_here[left_here]
+            found = known[id(axis)] = axis, None if positions.all() else np.flatnonzero(positions)
+        return found[1]
 
     return keep
 
@@ -117,49 +119,38 @@ def _axes_of_slot(value: np.ndarray, owner: tuple[str, int] | None, flow: Flow) 
 
 def recounted(snapshot: Snapshot, flow: Flow, keep: Sources) -> dict[Location, Any]:
     """Place in the record -> its new value, for all sizes, shapes and constants that a cut changes."""
-    changes: dict[Location, Any] = {}
-    for place, count in flow.sizes.items():
-        if (kept := keep(count.axis)) is not None:
-            changes[place] = count.after(kept)
-    record, shapes = snapshot.record, dict[Location, Any]()
-    for place, ref in flow.trace.shapes.items():
-        shapes |= reshaped(record, place, flow.tensors.get(ref), keep)
-    for place, refs in flow.trace.structures.items():
-        shapes |= reshaped(record, place, map_leaves(flow.tensors.get, refs), keep)
-    for place, built in flow.builds.items():
-        for inner, axes in built.items():
-            shapes |= reshaped(record, (*place, *inner), axes, keep)
-    return {**changes, **copied_constants(snapshot, flow, keep), **shapes}
+    places = places_of(flow)
+    counts = [(place, flow.sizes[place]) for place in changed(places.sizes, keep)]
+    sizes = {place: count.after(keep(count.axis)) for place, count in counts}  # type: ignore[arg-type]
+    shapes = {
+        place: reshaped(shape, places.tensors[place], keep)
+        for place in changed(places.shapes, keep)
+        if (shape := _stated_shape(snapshot.record, place))
+    }
+    return {**sizes, **copied_constants(snapshot, flow, keep), **shapes}
 
 
 def copied_constants(snapshot: Snapshot, flow: Flow, keep: Sources) -> dict[Location, Any]:
     """Place in the record -> its new value, for all arrays in the record that change."""
     return {
-        place: cut_array(np.asarray(get_in(snapshot.record, place)), axes, keep).tolist()
-        for place, axes in flow.constants.items()
-        if any(keep(axis) is not None for axis in axes)
+        place: cut_array(np.asarray(get_in(snapshot.record, place)), flow.constants[place], keep).tolist()
+        for place in changed(places_of(flow).constants, keep)
     }
 
 
-def reshaped(record: Record, place: Location, axes: Any, keep: Sources) -> dict[Location, Any]:
-    """Place in the record -> the new shape, for the shapes of tensors at a place. Sizes that the record does not state
-    stay open.
+def reshaped(shape: list[Any], axes: Tensor, keep: Sources) -> FrozenList:
+    """A shape in the record after a cut. Sizes that the record does not state stay open.
 
     Args:
-        record: the record of the model.
-        place: the place of a shape, or of nested lists and dicts of shapes.
-        axes: the axes of the tensors, in the same structure.
+        shape: the shape.
+        axes: the axes of its tensor.
         keep: axis -> its kept positions.
     """
-    if isinstance(axes, (list, dict)):
-        inner = axes.items() if isinstance(axes, dict) else enumerate(axes)
-        return merge(reshaped(record, (*place, key), tensor, keep) for key, tensor in inner)
-    if not isinstance(axes, tuple):
-        return {}
-    maps = [(i, axis) for i, axis in enumerate(axes) if isinstance(axis, np.ndarray)]
-    kept = {i: len(positions) for i, axis in maps if (positions := keep(axis)) is not None}
-    shape = _stated_shape(record, place) if kept else []
-    return {place: FrozenList([n if n is None else kept.get(i, n) for i, n in enumerate(shape)])} if shape else {}
+    sizes = list(shape)
+    for i, axis in enumerate(axes[: len(shape)]):
+        if sizes[i] is not None and (kept := keep(axis)) is not None:
+            sizes[i] = len(kept)
+    return FrozenList(sizes)
 
 
 def _stated_shape(record: Record, place: Location) -> list[Any]:

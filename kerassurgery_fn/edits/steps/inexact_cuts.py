@@ -9,29 +9,33 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-import numpy as np
 from toolz import valmap
 
 from kerassurgery_fn.analysis.channel_flow import Flow
-from kerassurgery_fn.channels import size
+from kerassurgery_fn.edits.steps.axis_places import Sources
 from kerassurgery_fn.errors import InexactCut
 
 OURS = ("kerassurgery_fn", "toolz", "cytoolz")  # a warning shows the line that called one of these packages
 _tried: ContextVar[bool] = ContextVar("_tried", default=False)
 
 
-def inexact_layers(flow: Flow, dead: np.ndarray) -> dict[str, list[str]]:
+def inexact_layers(flow: Flow, keep: Sources) -> dict[str, list[str]]:
     """Reason why a cut is not exact -> the layers with this reason. Layers that lose all channels do not count."""
     layers: dict[str, dict[str, None]] = {}
     for path, axis, reason in flow.inexact:
-        if isinstance(axis, np.ndarray) and 0 < len(flow.solution.kept(axis, dead)) < (size(axis) or 0):
+        if (kept := keep(axis)) is not None and len(kept):
             layers.setdefault(reason, {})[path] = None
     return valmap(list, layers)
 
 
-def warn_inexact(flow: Flow, dead: np.ndarray) -> None:
-    """Warns with the category InexactCut if a cut is not exact. The warning shows the line that called the edit."""
-    by_reason = {} if _tried.get() else inexact_layers(flow, dead)
+def warn_inexact(flow: Flow, keep: Sources) -> None:
+    """Warns with the category InexactCut if a cut is not exact. The warning shows the line that called the edit.
+
+    Args:
+        flow: the channels.
+        keep: axis -> the positions that the cut keeps.
+    """
+    by_reason = {} if _tried.get() else inexact_layers(flow, keep)
     if by_reason:
         layers = "; ".join(f"{', '.join(map(repr, paths))} {reason}" for reason, paths in by_reason.items())
         warnings.warn(

@@ -15,7 +15,7 @@ import numpy as np
 from kerassurgery_fn.analysis.channel_flow import Flow
 from kerassurgery_fn.arguments import counted
 from kerassurgery_fn.channels import Axis
-from kerassurgery_fn.edits.steps.cutting import Sources
+from kerassurgery_fn.edits.steps.axis_places import Sources
 from kerassurgery_fn.edits.steps.indices import as_indices
 from kerassurgery_fn.errors import BadValue, ChannelOutOfRange
 from kerassurgery_fn.rules.layer import Producer, Tensor
