@@ -56,7 +56,7 @@ class Group:
            1       1      1      1 4 7 10
            2       2      2      2 5 8 11
 
-    - `ids`: the final ids of the channels in the flow;
+    - `ids`: the final ids of the channels in the flow, sorted;
     - `made`: address of each layer that creates them -> their positions in that layer, shape (channels, n);
     - `widths`: the same addresses -> the number of channels of that layer;
     - `carried`: the axes of weights that carry them;

@@ -22,7 +22,7 @@ from kerassurgery_fn.pruning.pruning_problem import PrunableModel
 from kerassurgery_fn.values.frozen import set_all
 from kerassurgery_fn.values.snapshot import Snapshot
 
-Removed = Mapping[int, np.ndarray]  # number of a group -> which of its channels go
+Removed = Mapping[int, np.ndarray]  # number of a group -> which of its channels go, sorted
 
 
 def deletions(model: PrunableModel, removed: Removed) -> dict[int, DeleteChannels]:
@@ -79,7 +79,7 @@ def inseparable(model: PrunableModel, removed: Removed) -> dict[int, str]:
             ids = ids_to_delete(model.flow.solution, producers[address], selected)
         except PartialGroup:
             ids = np.zeros(0, int)
-        if not np.array_equal(np.sort(ids), np.sort(model.groups[number].ids[channels])):
+        if not np.array_equal(ids, model.groups[number].ids[channels]):  # both are sorted
             found[number] = "its channels cannot be deleted without others"
     return found
 

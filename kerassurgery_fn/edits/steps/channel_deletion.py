@@ -90,7 +90,7 @@ def ids_to_delete(solution: Solution, producer: Producer, selected: np.ndarray) 
         selected: boolean mask over the layer's channels, shape (channels,).
 
     Returns:
-        Final ids, shape (n,); ids that are not pinned where they suffice.
+        Final ids, sorted, shape (n,); ids that are not pinned where they suffice.
 
     Raises:
         PartialGroup: the selection cuts through a head or a group.
