@@ -79,7 +79,7 @@ class ReorderChannels(Edit):
         refuse_apart(flow, sources)
         refuse_misplaced(flow, sources, "moved")
         record = set_all(snapshot.record, copied_constants(snapshot, flow, sources))
-        return Snapshot(record, *copied_arrays(snapshot, flow, sources))
+        return snapshot.with_arrays(record, *copied_arrays(snapshot, flow, sources))
 
 
 def as_order(value: Any) -> tuple[int, ...]:

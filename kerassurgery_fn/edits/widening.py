@@ -206,7 +206,7 @@ def widened(
     try:
         sources = widener(flow, wider, copies)
         record = set_all(record, copied_constants(snapshot, flow, sources))
-        wider_snapshot = Snapshot(record, *copied_arrays(snapshot, flow, sources))
+        wider_snapshot = snapshot.with_arrays(record, *copied_arrays(snapshot, flow, sources))
     except NotTogether:
         raise CannotWiden(
             f"a channel and its copies would not stay together in {snapshot.name!r}: it probably splits or shuffles "

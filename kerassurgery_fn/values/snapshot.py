@@ -55,6 +55,21 @@ class Snapshot:
         object.__setattr__(self, "_results", {})  # see kept_results
         object.__setattr__(self, "_results_of_record", results_of_record(self.record))
 
+    def with_arrays(self, record: Record, arrays: Weights, training: Training | None) -> Snapshot:
+        """The snapshot with another record, other arrays for some layers, and another state of the optimizer. Unlike
+        the constructor, it only looks at the new arrays.
+
+        Args:
+            record: a record that is immutable already.
+            arrays: layer path -> all arrays of the layer.
+            training: the state of the optimizer.
+        """
+        changed = object.__new__(Snapshot)
+        weights = FrozenDict({**self.weights, **valmap(read_only, arrays)})
+        values = {"record": record, "weights": weights, "training": training, "_results": {}}
+        vars(changed).update(values, _results_of_record=results_of_record(record))
+        return changed
+
     @property
     def name(self) -> str:
         """The name of the model."""

@@ -45,17 +45,19 @@ class Rows(NamedTuple):
 
     - `maps`: the maps; none of them is empty;
     - `ids`: their ids, shape (positions of all maps,);
-    - `starts`: the first position of each map.
+    - `starts`: the first position of each map;
+    - `others`: the other maps of the model.
     """
 
     maps: list[np.ndarray]
     ids: np.ndarray
     starts: np.ndarray
+    others: list[np.ndarray]
 
 
 def changed(places: ByAxis[Place], sources: Sources) -> list[Place]:
     """The places at which an axis changes, each once."""
-    return list(dict.fromkeys(concat(stands for axis, stands in places if sources(axis) is not None)))
+    return list(dict.fromkeys(concat([stands for axis, stands in places if sources(axis) is not None])))
 
 
 @computed_once()
@@ -79,7 +81,8 @@ def rows_of(flow: Flow) -> Rows:
     distinct = {id(axis): axis for axis in concat([flow.axes, standing])}
     maps = [axis for axis in distinct.values() if len(axis) == 1 and axis.size]
     ids = np.concatenate([np.zeros(0, int), *(axis[0] for axis in maps)])
-    return Rows(maps, ids, np.cumsum([0, *(axis.size for axis in maps)])[:-1])
+    others = [axis for axis in distinct.values() if len(axis) != 1 or not axis.size]
+    return Rows(maps, ids, np.cumsum([0, *(axis.size for axis in maps)])[:-1], others)
 
 
 def by_axis(axes_of: Any) -> ByAxis[Any]:

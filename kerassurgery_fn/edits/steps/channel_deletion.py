@@ -16,7 +16,7 @@ from kerassurgery_fn.edits.steps.branches import cut_branches, refuse_hollow, re
 from kerassurgery_fn.edits.steps.cutting import copied, keeper
 from kerassurgery_fn.edits.steps.indices import Masked
 from kerassurgery_fn.edits.steps.inexact_cuts import warn_inexact
-from kerassurgery_fn.edits.steps.remainders import Remainder, counts_only, hand_on
+from kerassurgery_fn.edits.steps.remainders import Remainder, counts_only, hand_on, least_left
 from kerassurgery_fn.errors import ChannelOutOfRange, PartialGroup, PinnedChannels
 from kerassurgery_fn.rules.layer import Producer
 from kerassurgery_fn.values.snapshot import Snapshot
@@ -139,7 +139,7 @@ def delete(snapshot: Snapshot, flow: Flow, dead: np.ndarray, allowed: Allowed | 
     smaller = cut_branches(snapshot, flow, removal)
     warn_inexact(flow, removal.keep)
     if not removal.gone and not removal.lost:
-        hand_on(smaller, Remainder(flow, removal.dead), removal.keep)
+        hand_on(smaller, Remainder(flow, removal.dead), least_left(flow, removal.keep))
     return smaller
 
 
@@ -159,13 +159,14 @@ def deleted_again(snapshot: Snapshot, left: Remainder, dead: np.ndarray, allowed
     refuse_pinned(left.flow, dead, allowed)
     after = Remainder(left.flow, left.dead | dead)
     keep = keeper(left.flow, after.dead, left.dead)
-    if not counts_only(left.flow, keep):
+    least = least_left(left.flow, keep)
+    if not least or not counts_only(left.flow, keep):
         return None
     refuse_misplaced(left.flow, keep, sizes=left.size)
     refuse_hollow(left.flow, keep, left.flow.graph.places.keys())
     smaller = copied(snapshot, left.flow, keep)
     warn_inexact(left.flow, keep)
-    hand_on(smaller, after, keep)
+    hand_on(smaller, after, least)
     return smaller
 
 

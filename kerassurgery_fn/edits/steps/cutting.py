@@ -35,11 +35,11 @@ def copied(snapshot: Snapshot, flow: Flow, sources: Sources) -> Snapshot:
     Unchanged arrays and parts of the config are shared with the old snapshot.
     """
     record = set_all(snapshot.record, recounted(snapshot, flow, sources))
-    return Snapshot(record, *copied_arrays(snapshot, flow, sources))
+    return snapshot.with_arrays(record, *copied_arrays(snapshot, flow, sources))
 
 
 def copied_arrays(snapshot: Snapshot, flow: Flow, sources: Sources) -> tuple[Weights, Training | None]:
-    """The weights and the optimizer's state with positions copied from their sources."""
+    """The weights of the layers that change, and the optimizer's state, with positions copied from their sources."""
     touched = changed(places_of(flow).weights, sources)
     places = [(path, slot) for path, slot in touched if snapshot.weights.get(path)]
     weights = [flow.weights[path][slot] for path, slot in places]
@@ -49,7 +49,7 @@ def copied_arrays(snapshot: Snapshot, flow: Flow, sources: Sources) -> tuple[Wei
     for (path, slot), weight, array in zip(places, weights, gathered, strict=True):
         after[path][slot] = scaled(array, weight, sources)
     training = cut_training(snapshot.training, flow, sources)
-    return {**snapshot.weights, **valmap(tuple, after)}, training
+    return valmap(tuple, after), training
 
 
 def keeper(flow: Flow, dead: np.ndarray, before: np.ndarray | None = None) -> Sources:

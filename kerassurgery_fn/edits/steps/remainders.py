@@ -62,17 +62,22 @@ def remainder_of(snapshot: Snapshot) -> Remainder | None:
     return None
 
 
-def hand_on(smaller: Snapshot, remainder: Remainder, keep: Sources) -> None:
+def hand_on(smaller: Snapshot, remainder: Remainder, least: int) -> None:
     """Stores with a snapshot what a deletion has left, if the next deletion can use it.
 
     Args:
         smaller: the result of the deletion.
         remainder: what is left after it.
-        keep: axis -> the positions that the deletion keeps.
+        least: the fewest positions on an axis that it changed, see `least_left`.
     """
-    maps = rows_of(remainder.flow).maps
-    if is_constant(remainder.flow) and all(kept is None or len(kept) > 1 for kept in map(keep, maps)):
+    if least > 1 and is_constant(remainder.flow):
         store(remainder_of, smaller, remainder)
+
+
+def least_left(flow: Flow, keep: Sources) -> int:
+    """The fewest positions that a deletion leaves on an axis that it changes; a large number if it changes none."""
+    rows = rows_of(flow)
+    return min([len(kept) for axis in (*rows.maps, *rows.others) if (kept := keep(axis)) is not None], default=1 << 62)
 
 
 @computed_once()
@@ -85,11 +90,9 @@ def is_constant(flow: Flow) -> bool:
 
 def counts_only(flow: Flow, keep: Sources) -> bool:
     """Whether a deletion only changes numbers that count positions, so that no value of the model before all deletions
-    is needed. It leaves positions on each axis."""
-    places, maps = places_of(flow), rows_of(flow).maps
+    is needed."""
+    places = places_of(flow)
     weights = (flow.weights[path][number] for path, number in changed(places.weights, keep))
-    return (
-        all(kept is None or len(kept) for kept in map(keep, maps))
-        and all(isinstance(flow.sizes[place], Size) for place in changed(places.sizes, keep))
-        and all(weight.root is None or keep(weight.root) is None for weight in weights)
+    return all(isinstance(flow.sizes[place], Size) for place in changed(places.sizes, keep)) and all(
+        weight.root is None or keep(weight.root) is None for weight in weights
     )
