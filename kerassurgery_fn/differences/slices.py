@@ -23,9 +23,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import islice, product
+from math import prod
 
 import numpy as np
-from toolz import groupby
 
 from kerassurgery_fn.differences.changes import NEW as NEW
 from kerassurgery_fn.values.mapped_arrays import take
@@ -241,11 +241,29 @@ def _match_slices(old: np.ndarray, new: np.ndarray, axes: Sequence[Positions], a
         if other != axis:
             known = np.flatnonzero(positions != NEW)
             old, new = np.take(old, positions[known], axis=other), np.take(new, known, axis=other)
-    rows = [row.tobytes() for row in np.moveaxis(old, axis, 0)]
-    places = groupby(rows.__getitem__, range(len(rows)))
-    matches: list[int] = []
-    for row in np.moveaxis(new, axis, 0):
-        candidates = places.get(row.tobytes(), [NEW])
-        previous = max(matches[-1:], default=NEW)
-        matches.append(next((candidate for candidate in candidates if candidate > previous), candidates[0]))
-    return np.array(matches, np.int64)
+    old_labels, new_labels = _labels(np.moveaxis(old, axis, 0), np.moveaxis(new, axis, 0))
+    by_label = np.argsort(old_labels, kind="stable")
+    starts, ends = (np.searchsorted(old_labels[by_label], new_labels, side) for side in ("left", "right"))
+    counts = ends - starts
+    matches = np.full(len(new_labels), NEW, np.int64)
+    matches[counts > 0] = by_label[starts[counts > 0]]
+    for row in np.flatnonzero(counts > 1):
+        candidates = by_label[starts[row] : ends[row]]
+        previous = matches[row - 1] if row else NEW
+        matches[row] = candidates[np.searchsorted(candidates, previous, "right") % len(candidates)]
+    return matches
+
+
+def _labels(old: np.ndarray, new: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A number for each row of two arrays of one type, along their first axes: equal rows have the same number.
+
+    >>> _labels(np.array([[3, 4], [1, 2]]), np.array([[1, 2], [3, 4], [3, 4]]))
+    (array([1, 0]), array([0, 1, 1]))
+    """
+    rows = np.concatenate([part.reshape(len(part), prod(part.shape[1:])) for part in (old, new)])
+    if not rows.size:
+        labels = np.zeros(len(rows), np.intp)
+    else:
+        keys = np.ascontiguousarray(rows).view(np.dtype((np.void, rows[:1].nbytes)))
+        labels = np.unique(keys.reshape(-1), return_inverse=True)[1].reshape(-1)
+    return labels[: len(old)], labels[len(old) :]

@@ -151,8 +151,9 @@ def subjects_of(kind: str, snapshot: Snapshot) -> dict[str, Edit]:
         **(edits_of_a_chain(snapshot) if kind == "chain" else {}),
         **(edits_of_blocks(snapshot) if kind == "tower" else {}),
     }
-    if kind == "wide":  # the new kernels have as many elements as the square of the channels
-        return {name: edit for name, edit in subjects.items() if not name.startswith("DeepenLayer")}
+    if kind == "wide":  # the new kernels would have as many elements as the square of the channels
+        square = ("DeepenLayer", "WidenChannels of all layers")
+        return {name: edit for name, edit in subjects.items() if not name.startswith(square)}
     return subjects
 
 
