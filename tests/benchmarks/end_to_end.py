@@ -4,10 +4,13 @@ from collections.abc import Callable, Iterator
 
 import keras
 from growth import fresh
+from keras.saving import serialize_keras_object
 from networks import network
 from timing import Settings, in_turns, markdown, milliseconds, named, times_as_long
 
 from kerassurgery_fn import DeleteChannels, Snapshot, analyse, capture, groups, rebuild
+from kerassurgery_fn.keras_io.reviving import revive
+from kerassurgery_fn.keras_io.scopes import without_weights
 
 NAMES = ("ResNet50", "InceptionV3")
 
@@ -35,6 +38,12 @@ def copied(model: keras.Model) -> keras.Model:
     return copy
 
 
+def without_values(snapshot: Snapshot) -> keras.Model:
+    """The model that Keras creates from a config, with variables that have no values yet."""
+    with without_weights():
+        return revive(snapshot, None, True)
+
+
 def subjects_of(model: keras.Model) -> dict[str, Callable[[], object]]:
     """All of it, its steps, and the copy."""
     snapshot = capture(model)
@@ -46,6 +55,8 @@ def subjects_of(model: keras.Model) -> dict[str, Callable[[], object]]:
         "analysis": lambda: analyse(fresh(snapshot)),
         "edit, with its analysis": lambda: edit(fresh(snapshot)),
         "rebuild": lambda: rebuild(smaller),
+        "Keras' part of capture: config and weights": lambda: (serialize_keras_object(model), model.get_weights()),
+        "Keras' part of rebuild: layers without weights": lambda: without_values(smaller),
         "rebuild after a cut of the last block": lambda: rebuild(last),
         "the same with reuse=model": lambda: rebuild(last, reuse=model),
         "clone_model and set_weights": lambda: copied(model),
