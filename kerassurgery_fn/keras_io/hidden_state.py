@@ -139,7 +139,7 @@ def refuse_adapters(path: str, layer: Any, record: Record) -> None:
         ("quantized weights", "quantization_mode", "mode", "capture the model before quantize()"),
     ):
         sublayers = sum(bool(getattr(sublayer, attribute, None)) for sublayer in layer._flatten_layers())
-        if sublayers > count_in_config(layer, record, field):
+        if sublayers and sublayers > count_in_config(layer, record, field):
             raise HiddenState(
                 f"layer {path!r} ({record['class_name']}) has {weights} in a sublayer, and its config does not mention "
                 f"them, so Keras cannot rebuild the layer; {remedy}"
