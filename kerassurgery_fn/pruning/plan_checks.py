@@ -11,7 +11,7 @@ from kerassurgery_fn.analysis.coupled_groups import Group
 from kerassurgery_fn.channels import Axis, has_ids
 from kerassurgery_fn.edits import DeleteChannels
 from kerassurgery_fn.edits.steps.additions import refuse_misplaced_addition
-from kerassurgery_fn.edits.steps.axis_places import Sources
+from kerassurgery_fn.edits.steps.axis_places import Sources, least_left
 from kerassurgery_fn.edits.steps.channel_deletion import ids_to_delete
 from kerassurgery_fn.edits.steps.cutting import keeper, recounted
 from kerassurgery_fn.errors import PartialGroup, PinnedChannels
@@ -98,7 +98,7 @@ def misplaced_additions(model: PrunableModel, sources: Sources) -> dict[int, str
 def emptied_tensors(model: PrunableModel, sources: Sources) -> dict[int, str]:
     """Groups whose cut would leave a tensor without channels, so that a branch of the model would be removed."""
     found: dict[int, str] = {}
-    if all(kept is None or len(kept) for kept in map(sources, model.flow.axes)):
+    if least_left(model.flow, sources):
         return found
     for ref, axes in model.flow.tensors.items():
         for axis in axes or ():

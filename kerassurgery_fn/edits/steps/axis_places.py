@@ -1,11 +1,11 @@
 """Where the channel maps of a model stand: in weights, and in numbers, shapes and arrays of the record.
 
-The places are found once for a model, so an edit only looks at those that it changes.
+They are found once for each model. An edit then looks only at the places of the maps that it changes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -43,7 +43,7 @@ class Places(NamedTuple):
 class Rows(NamedTuple):
     """The channel maps of a model with one row, laid end to end, so that all of them are looked at in one operation.
 
-    - `maps`: the maps; none of them is empty;
+    - `maps`: the maps with one row and at least one position;
     - `ids`: their ids, shape (positions of all maps,);
     - `starts`: the first position of each map;
     - `others`: the other maps of the model.
@@ -85,14 +85,22 @@ def rows_of(flow: Flow) -> Rows:
     return Rows(maps, ids, np.cumsum([0, *(axis.size for axis in maps)])[:-1], others)
 
 
-def by_axis(axes_of: Any) -> ByAxis[Any]:
+def least_left(flow: Flow, sources: Sources) -> int:
+    """The fewest positions that an edit leaves on an axis that it changes; a large number if it changes none."""
+    rows = rows_of(flow)
+    return min(
+        [len(kept) for axis in (*rows.maps, *rows.others) if (kept := sources(axis)) is not None], default=1 << 62
+    )
+
+
+def by_axis(axes_of: Mapping[Place, Iterable[Axis]]) -> ByAxis[Place]:
     """The channel maps in a mapping from places to axes, each with its places.
 
     >>> a, b = np.array([[1]]), np.array([[2]])
     >>> by_axis({"x": (None, a), "y": (a, b)})
     [(array([[1]]), ['x', 'y']), (array([[2]]), ['y'])]
     """
-    places: dict[int, tuple[np.ndarray, list[Any]]] = {}
+    places: dict[int, tuple[np.ndarray, list[Place]]] = {}
     for place, axes in axes_of.items():
         for axis in axes:
             if isinstance(axis, np.ndarray):

@@ -19,7 +19,7 @@ from toolz import keyfilter
 
 from kerassurgery_fn.analysis.channel_flow import Flow
 from kerassurgery_fn.channels import FIXED, Axis, has_ids, size
-from kerassurgery_fn.edits.steps.axis_places import Sources
+from kerassurgery_fn.edits.steps.axis_places import Sources, least_left
 from kerassurgery_fn.edits.steps.compile_config import following_outputs
 from kerassurgery_fn.edits.steps.cutting import copied, keeper
 from kerassurgery_fn.errors import NothingLeft, SurgeryError
@@ -88,7 +88,7 @@ def removed(flow: Flow, dead: np.ndarray) -> Removal:
     """
     while True:
         removal = Removal(dead.copy(), keeper(flow, dead))
-        if all(kept is None or len(kept) for kept in map(removal.keep, flow.axes)):
+        if least_left(flow, removal.keep):
             return removal
         empty = _Emptiness(flow, removal.keep)
         for call in flow.trace.calls:

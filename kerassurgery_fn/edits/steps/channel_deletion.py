@@ -12,11 +12,12 @@ from kerassurgery_fn.analysis.channel_flow import Flow
 from kerassurgery_fn.arguments import counted
 from kerassurgery_fn.channels import FIXED, Pin, Solution, is_ascending, size
 from kerassurgery_fn.edits.steps.additions import refuse_misplaced
+from kerassurgery_fn.edits.steps.axis_places import least_left
 from kerassurgery_fn.edits.steps.branches import cut_branches, refuse_hollow, removed
 from kerassurgery_fn.edits.steps.cutting import copied, keeper
 from kerassurgery_fn.edits.steps.indices import Masked
 from kerassurgery_fn.edits.steps.inexact_cuts import warn_inexact
-from kerassurgery_fn.edits.steps.remainders import Remainder, counts_only, hand_on, least_left
+from kerassurgery_fn.edits.steps.remainders import Remainder, counts_only, hand_on
 from kerassurgery_fn.errors import ChannelOutOfRange, PartialGroup, PinnedChannels
 from kerassurgery_fn.rules.layer import Producer
 from kerassurgery_fn.values.snapshot import Snapshot

@@ -18,7 +18,7 @@ import numpy as np
 
 from kerassurgery_fn.analysis.channel_flow import Flow
 from kerassurgery_fn.channels import Axis, Solution
-from kerassurgery_fn.edits.steps.axis_places import Sources, changed, places_of, rows_of
+from kerassurgery_fn.edits.steps.axis_places import Sources, changed, places_of
 from kerassurgery_fn.rules.counts import Size
 from kerassurgery_fn.rules.findings import Producer
 from kerassurgery_fn.rules.registry import rule_for, state_of_rules
@@ -68,16 +68,10 @@ def hand_on(smaller: Snapshot, remainder: Remainder, least: int) -> None:
     Args:
         smaller: the result of the deletion.
         remainder: what is left after it.
-        least: the fewest positions on an axis that it changed, see `least_left`.
+        least: the fewest positions on an axis that it changed, see `axis_places.least_left`.
     """
     if least > 1 and is_constant(remainder.flow):
         store(remainder_of, smaller, remainder)
-
-
-def least_left(flow: Flow, keep: Sources) -> int:
-    """The fewest positions that a deletion leaves on an axis that it changes; a large number if it changes none."""
-    rows = rows_of(flow)
-    return min([len(kept) for axis in (*rows.maps, *rows.others) if (kept := keep(axis)) is not None], default=1 << 62)
 
 
 @computed_once()
