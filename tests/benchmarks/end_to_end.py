@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterator
 
 import keras
-from growth import fresh
 from keras.saving import serialize_keras_object
 from networks import network
 from timing import Settings, in_turns, markdown, milliseconds, named, times_as_long
 
+from helpers.kept import fresh
 from kerassurgery_fn import DeleteChannels, Snapshot, analyse, capture, groups, rebuild
 from kerassurgery_fn.keras_io.reviving import revive
 from kerassurgery_fn.keras_io.scopes import without_weights

@@ -1,6 +1,5 @@
 """How the time of every edit, and of every question to a model, grows with its layers and with its channels."""
 
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from statistics import median
@@ -9,6 +8,8 @@ import numpy as np
 from growth_models import deep, wide
 from timing import Settings, Times, chosen, figure, in_turns, markdown
 
+from helpers.counting import calls
+from helpers.kept import fresh
 from helpers.records import layer
 from kerassurgery_fn import (
     AddInput,
@@ -45,17 +46,11 @@ from kerassurgery_fn import (
     residual_blocks,
 )
 from kerassurgery_fn.measure.model_scoring import importance
-from kerassurgery_fn.values.frozen import FrozenDict
 
 LAYERS = (10, 100, 1_000, 3_000, 10_000)
 CHANNELS = (16, 256, 4_096, 16_384)
 DROPOUT = Snapshot(layer("Dropout", "dropout"), {})
 Edit = Callable[[Snapshot], object]
-
-
-def fresh(snapshot: Snapshot) -> Snapshot:
-    """An equal snapshot of which nothing has been computed yet."""
-    return Snapshot(FrozenDict(snapshot.record), snapshot.weights, snapshot.training)
 
 
 def units_of(snapshot: Snapshot) -> int:
@@ -170,22 +165,6 @@ def growth(sizes: Sequence[int], times: Mapping[int, Times]) -> float:
     2.0
     """
     return float(np.polyfit(np.log(sizes), np.log([min(times[n]) for n in sizes]), 1)[0])
-
-
-def calls(run: Callable[[], object]) -> int:
-    """The number of calls of functions, those written in C included. Unlike time, it is the same in every run."""
-    count = 0
-
-    def counted(frame: object, event: str, argument: object) -> None:
-        nonlocal count
-        count += event in ("call", "c_call")
-
-    sys.setprofile(counted)
-    try:
-        run()
-    finally:
-        sys.setprofile(None)
-    return count
 
 
 def measure(kind: str, sizes: Sequence[int], make: Callable[[int], Snapshot], settings: Settings) -> str:

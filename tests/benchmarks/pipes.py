@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from itertools import accumulate, pairwise
 
 import numpy as np
-from growth import fresh
 from networks import network
 from timing import Settings, in_turns, markdown, milliseconds, times_as_long
 from toolz import pipe
 
+from helpers.kept import fresh
 from kerassurgery_fn import DeleteChannels, Plan, Snapshot, capture, groups
 
 EDITS = 50

@@ -4,10 +4,10 @@ import warnings
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 
-from growth import fresh
 from networks import NAMES, network, side_of
 from timing import Prepared, Settings, in_turns, markdown, milliseconds, named, times_as_long
 
+from helpers.kept import fresh
 from kerassurgery_fn import Snapshot, analyse, capture, plan_pruning
 from kerassurgery_fn.measure.model_scoring import importance
 from kerassurgery_fn.values import gathering

@@ -6,8 +6,10 @@ Work is counted in calls of functions, which are the same in every run.
 from functools import partial
 
 import pytest
-from growth import calls, on_fresh, subjects_of
+from growth import on_fresh, subjects_of
 from growth_models import CALLS, deep
+
+from helpers.counting import calls
 
 pytestmark = pytest.mark.slow
 

@@ -1,11 +1,11 @@
 """Edits compose with toolz, and work on whole models at once."""
 
-import sys
-
 import numpy as np
 import pytest
 from toolz import compose, curry, pipe
 
+from helpers.counting import calls
+from helpers.kept import fresh
 from helpers.records import call, functional, layer, numbers, sequential, snapshot
 from kerassurgery_fn.edits import (
     ConvertDtype,
@@ -23,7 +23,6 @@ from kerassurgery_fn.edits import (
 from kerassurgery_fn.edits.plan import Plan
 from kerassurgery_fn.graph import reading
 from kerassurgery_fn.graph.reading import graph_of
-from kerassurgery_fn.values.frozen import FrozenDict
 from kerassurgery_fn.values.snapshot import Snapshot
 
 CHAIN = snapshot(
@@ -82,19 +81,8 @@ def blocks_of(count):
 
 def work(edit, model):
     """The number of Python functions that an edit calls, generators counted at each item."""
-    calls = []
-
-    def count(frame, event, arg):
-        if event == "call":
-            calls.append(frame.f_code)
-
     assert edit(model) != model  # what is imported once does not count
-    sys.setprofile(count)
-    try:
-        edit(Snapshot(FrozenDict(model.record), model.weights))
-    finally:
-        sys.setprofile(None)
-    return len(calls)
+    return calls(lambda: edit(fresh(model)), events=("call",))
 
 
 DROPOUT = Snapshot(layer("Dropout", "dropout"), {})

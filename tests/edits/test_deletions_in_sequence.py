@@ -34,9 +34,7 @@ RESIDUAL = snapshot(
         call(dense("a", 6), "x"),
         call(dense("b", 6), "a"),
         call(layer("Add", "sum"), ["a", "b"]),
-        call(
-            layer("LayerNormalization", "norm", axis=-1, center=True, scale=True, epsilon=0.001), "sum", out=(None, 6)
-        ),
+        call(NORM, "sum", out=(None, 6)),
         call(dense("c", 5), "norm"),
         call(layer("Concatenate", "join", axis=-1), ["c", "a"], out=(None, 11)),
         call(dense("end", 2), "join"),

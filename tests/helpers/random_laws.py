@@ -160,7 +160,7 @@ def applied(edit: Any, snapshot: Snapshot) -> Snapshot | None:
 
 
 def in_sequence(edit: Any, state: Snapshot) -> Snapshot | None:
-    """What an edit makes of the result of others. None if the edit is refused."""
+    """The result of an edit on a snapshot that other edits have made; None if the edit is refused."""
     result = applied(edit, state)
     hold("handed on", result == applied(edit, fresh(state)), "the edit does other things after a new analysis")
     return result
