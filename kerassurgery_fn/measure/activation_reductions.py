@@ -9,8 +9,8 @@ from keras import ops
 
 from kerassurgery_fn.measure.backend_functions import matrix_ranks
 
-# Statistics by name: of shape (channels,), or one number for all channels. "has NaN" says whether the tensor has NaN,
-# where the statistics do not show it.
+# Statistics by name: of shape (channels,) or (samples, channels), or one number for all channels. "has NaN" says
+# whether the tensor has NaN, where the statistics do not show it.
 Reduced = dict[str, Any]
 HAS_NAN = "has NaN"
 
@@ -44,12 +44,13 @@ def moments(tensor: Any, axis: int) -> Reduced:
 
 
 def map_ranks(tensor: Any, axis: int) -> Reduced:
-    """The fields of `MapRanks`. All axes of a map but its last are its rows; without such axes, a map is a number."""
+    """The rank of each map, shape (samples, channels). All axes of a map but its last are its rows; without such axes,
+    a map is a number."""
     values = ops.moveaxis(ops.cast(tensor, "float32"), axis, 1)  # batch, channels, axes of the map
     samples, channels, *sizes = ops.shape(values)
     if len(sizes) != 2:  # otherwise the number of rows stays known
         values = ops.reshape(values, (samples, channels, -1, sizes[-1] if len(sizes) > 1 else 1))
-    return {"maps": samples, "ranks": ops.sum(rank(values), axis=0), HAS_NAN: has_nan(tensor)}
+    return {"ranks": rank(values), HAS_NAN: has_nan(tensor)}
 
 
 def rank(maps: Any) -> Any:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, NamedTuple
 
 from kerassurgery_fn.errors import MissingData
 from kerassurgery_fn.pruning.criterion_registry import Criterion
+
+# Batches, and the number of their samples or None -> batches of those samples that are measured.
+Select = Callable[[Iterable[Any], int | None], Iterable[Any]]
+
+
+def every_sample(batches: Iterable[Any], total: int | None) -> Iterable[Any]:
+    """The batches as they are."""
+    return batches
 
 
 @dataclass(frozen=True)
@@ -28,12 +36,14 @@ class Pass(NamedTuple):
 
     - `start`: a function from (kind, live model, snapshot, options) to a function from a batch to its statistics;
     - `loss`: whether it measures gradients of the loss;
-    - `warn`: a function from the result that warns where it says nothing of a layer.
+    - `warn`: a function from the result that warns where it says nothing of a layer;
+    - `select`: a function from the batches and the number of samples to batches of the samples that are measured.
     """
 
     start: Callable[[str, Any, Any, Options], Callable[[Any], Any]]
     loss: bool = False
     warn: Callable[[Any], None] = lambda statistics: None
+    select: Select = every_sample
 
 
 def _late(module: str, function: str) -> Callable[..., Any]:
@@ -51,7 +61,7 @@ ACTIVATIONS = _late("activation_pass", "measure_activations")
 STATISTICS: dict[str, Pass] = {
     "zeros of activations": Pass(ACTIVATIONS, warn=_warn_of_layers_without_zeros),
     "moments of activations": Pass(ACTIVATIONS),
-    "ranks of feature maps": Pass(ACTIVATIONS),
+    "ranks of feature maps": Pass(ACTIVATIONS, select=_late("sample_selection", "selected")),
     "gradients of gates": Pass(_late("gradient_pass", "measure_gates"), loss=True),
     "sensitivities of outputs": Pass(_late("gradient_pass", "measure_sensitivities")),
     "gradients of weights": Pass(_late("gradient_pass", "measure_weights"), loss=True),

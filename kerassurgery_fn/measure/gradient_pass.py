@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
-from zlib import crc32
 
 import keras
 import numpy as np
@@ -28,6 +27,7 @@ from kerassurgery_fn.measure.criterion_statistics import Options
 from kerassurgery_fn.measure.graph_execution import graph_runner
 from kerassurgery_fn.measure.input_batches import Batch, check_batch, samples_in
 from kerassurgery_fn.measure.sample_losses import loss_of_samples, output_of
+from kerassurgery_fn.measure.sample_selection import seeds_of
 from kerassurgery_fn.pruning.activation_views import View
 from kerassurgery_fn.pruning.channel_statistics import ChannelStatistics
 from kerassurgery_fn.pruning.gate_gradients import GateGradients
@@ -253,19 +253,3 @@ def _run(model: keras.Model, step: Callable[[Batch], Any], batch: Batch) -> Any:
 
 def _as_tensors(part: Any) -> Any:
     return None if part is None else keras.tree.map_structure(ops.convert_to_tensor, part)
-
-
-def seeds_of(inputs: Any) -> np.ndarray:
-    """A number for each sample that only depends on its content, so it does not depend on how the data is split.
-
-    Shape (samples,), uint32.
-    """
-    arrays = [np.asarray(array) for array in keras.tree.flatten(inputs)]
-    return np.array([_checksum(array[i] for array in arrays) for i in range(len(arrays[0]))], np.uint32)
-
-
-def _checksum(parts: Any) -> int:
-    checksum = 0
-    for part in parts:
-        checksum = crc32(np.ascontiguousarray(part).data, checksum)
-    return checksum

@@ -17,11 +17,18 @@ Shape = Sequence[int | None]
 
 
 class Batch(NamedTuple):
-    """A batch of data: the inputs of a model, targets and sample weights, None where there are none."""
+    """A batch of data: the inputs of a model, targets and sample weights, None where there are none; and for a batch of
+    selected samples, the number of samples from which they were selected."""
 
     x: Any
     y: Any = None
     weights: Any = None
+    selected_from: int | None = None
+
+    @property
+    def samples(self) -> int:
+        """The number of samples of the data for which the batch stands."""
+        return samples_in(self.x) if self.selected_from is None else int(self.selected_from)
 
 
 def check_batch(batch: Any, model: keras.Model) -> Any:
@@ -132,14 +139,14 @@ def _arrays(data: Any) -> list[Any]:
 def _slices(whole: Batch, batch_size: int) -> Iterator[dict[str, Any]]:
     """Arrays, split into batches along the first axis: the parts of a batch that are given, by name."""
     given = {name: part for name, part in whole._asdict().items() if part is not None}
-    lengths = {_sample_count(array) for part in given.values() for array in _arrays(part)}
+    lengths = {_length(array) for part in given.values() for array in _arrays(part)}
     if len(lengths) != 1:
         raise BadData(f"the arrays have different numbers of samples: {sorted(lengths)}; give all the same number")
     for start in range(0, lengths.pop(), batch_size):
         yield keras.tree.map_structure(itemgetter(slice(start, start + batch_size)), given)
 
 
-def _sample_count(array: Any) -> int:
+def _length(array: Any) -> int:
     """The number of samples in an array.
 
     Raises:
@@ -161,13 +168,19 @@ def _is_endless(data: Any) -> bool:
     return hasattr(data, "cardinality") and int(data.cardinality()) == -1  # tf.data.INFINITE_CARDINALITY
 
 
+def sample_count(data: Any, batch_size: int, steps: int | None) -> int | None:
+    """The number of samples of data in arrays that are read, None for other data."""
+    if not _consists_of_arrays(data):
+        return None
+    first = data[0] if isinstance(data, tuple) else data
+    samples = _length(_arrays(first)[0])
+    return samples if steps is None else min(samples, steps * batch_size)
+
+
 def batch_count(data: Any, batch_size: int, steps: int | None) -> int | None:
     """The number of batches, None if unknown."""
-    if _consists_of_arrays(data):
-        first = data[0] if isinstance(data, tuple) else data
-        length = ceil(_sample_count(_arrays(first)[0]) / batch_size)
-    elif isinstance(data, keras.utils.PyDataset):
-        length = data.num_batches
-    else:
-        length = length_hint(data, -1)  # -1: a generator, or a dataset of unknown size
+    if (samples := sample_count(data, batch_size, steps)) is not None:
+        return ceil(samples / batch_size)
+    # The hint is -1 for a generator and for a dataset of unknown size.
+    length = data.num_batches if isinstance(data, keras.utils.PyDataset) else length_hint(data, -1)
     return min((limit for limit in (length, steps) if limit is not None and limit >= 0), default=None)

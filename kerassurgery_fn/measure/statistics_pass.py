@@ -17,9 +17,15 @@ from kerassurgery_fn.keras_io.capturing import capture, capture_graph
 from kerassurgery_fn.keras_io.coded_models import has_graph
 from kerassurgery_fn.keras_io.rebuilding import rebuild
 from kerassurgery_fn.measure.channel_views import views_of, views_of_free_channels
-from kerassurgery_fn.measure.criterion_statistics import STATISTICS, Options, refuse_missing_data
+from kerassurgery_fn.measure.criterion_statistics import (
+    STATISTICS,
+    Options,
+    Select,
+    every_sample,
+    refuse_missing_data,
+)
 from kerassurgery_fn.measure.data_shards import as_executor, measured_by
-from kerassurgery_fn.measure.input_batches import Batch, batch_count, batches
+from kerassurgery_fn.measure.input_batches import Batch, batch_count, batches, sample_count
 from kerassurgery_fn.measure.progress_bars import Progress, as_progress, with_progress
 from kerassurgery_fn.measure.sample_losses import objective_of
 from kerassurgery_fn.pruning.block_scores import as_block_criterion
@@ -117,7 +123,9 @@ def run_pass(
     model = with_a_graph(model)
     snapshot = model if isinstance(model, Snapshot) else capture_silently(model)
     start = partial(start_pass, kind, snapshot, options)
-    return measured_in_batches(snapshot, data, start, partial(start, model), batch_size, steps, progress, executor)
+    return measured_in_batches(
+        snapshot, data, start, partial(start, model), batch_size, steps, progress, executor, STATISTICS[kind].select
+    )
 
 
 def measured_in_batches(
@@ -129,6 +137,7 @@ def measured_in_batches(
     steps: int | None,
     progress: bool | Progress | None,
     executor: Any,
+    select: Select = every_sample,
 ) -> Any:
     """The sum of the statistics of all batches; `batch_size` to `executor` as for `measure_statistics`.
 
@@ -138,13 +147,15 @@ def measured_in_batches(
         start: a function that can be pickled, which each worker calls once; it returns the function that measures a
             batch.
         start_here: the same in this process, without an executor; it may use a live model.
+        select: selects the samples that are measured.
 
     Raises:
         BadData: the data has no batch, or the model cannot be run on it.
     """
     read = batches(data, batch_size, steps, len(leaves(read_graph(snapshot).inputs)))
     shown = with_progress(read, batch_count(data, batch_size, steps), progress)
-    return added_up(map(start_here(), shown) if executor is None else measured_by(executor, start, shown))
+    parts = select(shown, sample_count(data, batch_size, steps))
+    return added_up(map(start_here(), parts) if executor is None else measured_by(executor, start, parts))
 
 
 def start_pass(

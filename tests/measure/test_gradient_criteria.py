@@ -26,8 +26,8 @@ from kerassurgery_fn import (
     save_statistics,
 )
 from kerassurgery_fn.measure.backend_functions import signs
-from kerassurgery_fn.measure.gradient_pass import seeds_of
 from kerassurgery_fn.measure.sample_losses import objective_of
+from kerassurgery_fn.measure.sample_selection import seeds_of
 from kerassurgery_fn.pruning.summed_arrays import SummedArrays
 
 pytestmark = pytest.mark.keras

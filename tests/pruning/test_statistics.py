@@ -2,7 +2,9 @@
 
 from dataclasses import astuple, fields
 from functools import reduce
+from itertools import pairwise
 from operator import add
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -22,7 +24,14 @@ from kerassurgery_fn import (
     load_statistics,
     save_statistics,
 )
-from kerassurgery_fn.pruning.activation_statistics import MapRanks, Moments, moments_of
+from kerassurgery_fn.pruning.activation_statistics import (
+    LEVELS,
+    Moments,
+    levels_of,
+    lowest_level,
+    moments_of,
+    ranks_of,
+)
 from kerassurgery_fn.pruning.apoz_scores import ZeroCounts, count_zeros
 from kerassurgery_fn.pruning.channel_statistics import ChannelStatistics, at_starts, largest
 from kerassurgery_fn.pruning.gate_gradients import GateGradients, gate_gradients_of
@@ -31,7 +40,8 @@ from kerassurgery_fn.pruning.summed_arrays import SummedArrays
 
 def map_ranks_of(activations):
     maps = np.moveaxis(activations, -1, 1)
-    return MapRanks(np.full(maps.shape[1], len(maps)), np.linalg.matrix_rank(maps).sum(axis=0))
+    seeds = np.array([crc32(one.tobytes()) for one in activations], np.uint32)
+    return ranks_of(np.linalg.matrix_rank(maps).reshape(maps.shape[:2]), levels_of(seeds), len(maps))
 
 
 def gate_gradients(activations):
@@ -90,6 +100,41 @@ def test_the_split_does_not_matter_for_gradients_of_weights(cuts, seed):
     parts = [gradients(part) for part in np.split(activations, sorted(cuts))]
     assert_equal(reduce(add, parts), gradients(activations))
     assert_equal(reduce(add, parts[::-1]), gradients(activations))
+
+
+def ranked(samples, start, stop):
+    """The statistics of a part of some samples of two channels, in which those samples are ranked whose level counts
+    within the part."""
+    rng = np.random.default_rng(samples)
+    levels, ranks = levels_of(rng.integers(2**32, size=samples, dtype=np.uint32)), rng.integers(9, size=(samples, 2))
+    part = slice(start, stop)
+    where = levels[part] >= lowest_level(stop - start)
+    return ranks_of(ranks[part][where], levels[part][where], stop - start), levels, ranks
+
+
+@given(samples=st.integers(1, 20_000), cuts=st.lists(st.integers(0, 20_000), max_size=4), data_=st.data())
+def test_ranks_are_those_of_the_same_samples_for_each_split(samples, cuts, data_):
+    bounds = [0, *sorted(cut % samples for cut in cuts), samples]
+    parts = [ranked(samples, start, stop)[0] for start, stop in pairwise(bounds)]
+    whole, levels, ranks = ranked(samples, 0, samples)
+    for order in (parts, data_.draw(st.permutations(parts))):
+        for total, other in zip(astuple(reduce(add, order)), astuple(whole), strict=True):
+            np.testing.assert_array_equal(total, other)
+    chosen = ranks[levels >= lowest_level(samples)]
+    np.testing.assert_allclose(whole.mean_rank, chosen.mean(axis=0))
+    assert len(chosen) == samples if samples <= 500 else 170 < len(chosen) < 600
+
+
+def test_equal_samples_are_ranked_whatever_their_level():
+    """Among 3,000 samples, levels from 3 count; all samples are equal and have level 0."""
+    equal = ranks_of(np.array([[3, 1]]), np.array([0]), samples=1500)
+    assert (equal + equal).mean_rank.tolist() == [3, 1]
+
+
+def test_levels_halve_the_samples():
+    counts = np.bincount(levels_of(np.random.default_rng(0).integers(2**32, size=2**16, dtype=np.uint32)))
+    np.testing.assert_allclose(counts[:5] / 2**16, [1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32], rtol=0.05)
+    assert lowest_level(10**12) == levels_of(np.zeros(1, np.uint32))[0] == LEVELS - 1
 
 
 def test_the_comparison_fails_where_samples_are_lost():
@@ -264,7 +309,7 @@ def test_an_unknown_kind_or_layer_is_refused():
         moments_for(conv_0=[1])["conv_9"]
 
 
-@pytest.mark.parametrize("record", [ZeroCounts, Moments, MapRanks, GateGradients])
+@pytest.mark.parametrize("record", [ZeroCounts, Moments, GateGradients])
 def test_records_have_arrays_of_equal_shape(record):
     values = record(*(np.arange(3) for _ in fields(record)))
     assert {array.shape for array in astuple(values + values)} == {(3,)}
