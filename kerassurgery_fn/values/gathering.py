@@ -12,6 +12,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import reduce
+from itertools import pairwise
 from math import prod
 
 import numpy as np
@@ -22,6 +23,8 @@ from kerassurgery_fn.values.mapped_arrays import is_read_lazily, take
 Positions = Sequence[np.ndarray | None]  # for each axis, the positions that are copied; None for all of them
 
 BLOCK = 1 << 18  # bytes
+LINE = 64  # bytes; larger elements are copied as fast one by one
+NEIGHBOURS = 64  # so many are copied faster at once than one by one
 # Large arrays are copied in threads: NumPy copies without the lock of the interpreter, and one core alone does not use
 # all of the bandwidth of the memory.
 LARGE = 1 << 20  # bytes
@@ -65,10 +68,12 @@ def _shape(array: np.ndarray, positions: Positions) -> list[int]:
 def gather_into(output: np.ndarray, array: np.ndarray, positions: Positions) -> None:
     """Writes the positions of a contiguous array in memory along each axis into an array of their shape."""
     axes = [axis for axis, kept in enumerate(positions) if kept is not None]
+    last, columns = axes[-1], np.asarray(positions[axes[-1]])
+    table, copy = _table(array, last), _table(output, last)
     if len(axes) == 1:
-        np.take(array, positions[axes[0]], axis=axes[0], out=output, mode="clip")  # type: ignore[call-overload]
+        _copy_columns(copy, table, columns)
     else:
-        _in_blocks(output, array, positions, axes[-1])
+        _in_blocks(copy, table, _flat(array.shape[:last], positions[:last]), columns)
 
 
 def gather(array: np.ndarray, positions: Positions) -> np.ndarray:
@@ -90,18 +95,34 @@ def gather(array: np.ndarray, positions: Positions) -> np.ndarray:
     return output
 
 
-def _in_blocks(output: np.ndarray, array: np.ndarray, positions: Positions, last: int) -> None:
-    """Writes the positions of an array, `last` being the last axis of which not all are taken."""
-    columns = np.asarray(positions[last])
-    table = array.reshape(-1, array.shape[last], prod(array.shape[last + 1 :]))
-    rows = _flat(array.shape[:last], positions[:last])
-    copy = output.reshape(len(rows), len(columns), table.shape[2])
+def _table(array: np.ndarray, columns: int) -> np.ndarray:
+    """A contiguous array as rows of columns of elements, `columns` being the axis of the columns."""
+    shape = array.shape
+    return array.reshape(prod(shape[:columns]), shape[columns], prod(shape[columns + 1 :]))
+
+
+def _in_blocks(copy: np.ndarray, table: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> None:
+    """Writes rows and columns of a table, whose elements are arrays, into its copy."""
     height = max(1, BLOCK // max(1, table[:1].nbytes))
-    buffer = np.empty((min(height, len(rows)), *table.shape[1:]), array.dtype)
+    buffer = np.empty((min(height, len(rows)), *table.shape[1:]), table.dtype)
     for start in range(0, len(rows), height):
         block = rows[start : start + height]
         wide = np.take(table, block, axis=0, out=buffer[: len(block)], mode="clip")
-        np.take(wide, columns, axis=1, out=copy[start : start + height], mode="clip")
+        _copy_columns(copy[start : start + height], wide, columns)
+
+
+def _copy_columns(copy: np.ndarray, table: np.ndarray, columns: np.ndarray) -> None:
+    """Writes columns of a table into its copy: neighbours at once, if there are many of them and they are small.
+
+    columns  0 1 2 4 5 6 7 8
+    copies   [0-2] [4-8]
+    """
+    bounds = [0, *(np.flatnonzero(np.diff(columns) != 1) + 1).tolist(), len(columns)]
+    if table[:1, :1].nbytes > LINE or len(columns) < NEIGHBOURS * (len(bounds) - 1):
+        np.take(table, columns, axis=1, out=copy, mode="clip")
+    else:
+        for start, stop in pairwise(bounds):
+            copy[:, start:stop] = table[:, columns[start] : columns[start] + stop - start]
 
 
 def _flat(shape: Sequence[int], positions: Positions) -> np.ndarray:

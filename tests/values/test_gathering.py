@@ -17,20 +17,25 @@ CASES = {
     "more positions than before": ((2, 3), ([0, 1, 1, 0], [2, 2, 2, 1])),
     "no positions": ((4, 5), ([1, 2], [])),
     "no rows": ((4, 5), ([], [1])),
+    "neighbours": ((4, 9), (ALL, [1, 2, 3, 5, 6, 8])),
+    "neighbours on both axes": ((7, 2, 9), ([2, 3, 4, 0], ALL, [0, 1, 2, 6, 5, 4, 5])),
+    "no element": ((4, 5, 0), (ALL, [1, 2], ALL)),
 }
 
 
+@pytest.mark.parametrize("neighbours", [1, 2, 64])
 @pytest.mark.parametrize("block", [1, 64, 1 << 18])
 @pytest.mark.parametrize("shape, positions", CASES.values(), ids=CASES)
-def test_positions_along_all_axes_agree_with_one_axis_after_the_other(monkeypatch, shape, positions, block):
-    monkeypatch.setattr(gathering, "BLOCK", block)
+def test_positions_along_all_axes_agree_with_one_axis_after_the_other(monkeypatch, shape, positions, block, neighbours):
+    for name, value in {"BLOCK": block, "NEIGHBOURS": neighbours, "LEAST": 0}.items():
+        monkeypatch.setattr(gathering, name, value)
     array = RNG.random(shape, np.float32)
     kept = [None if p is None else np.array(p, np.intp) for p in positions]
     expected = array[np.ix_(*(range(n) if p is None else p for n, p in zip(shape, positions, strict=True)))]
     for layout in (array, np.asfortranarray(array)):
-        copy = gather(layout, kept)
-        assert copy.dtype == array.dtype
-        assert np.array_equal(copy, expected)
+        for copy in (gather(layout, kept), *gather_all([layout], [kept])):
+            assert copy.dtype == array.dtype
+            assert np.array_equal(copy, expected)
 
 
 def test_an_array_of_which_all_is_kept_is_the_same_array():
