@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -16,10 +16,11 @@ from kerassurgery_fn.keras_io.expanding import Selection
 from kerassurgery_fn.keras_io.hidden_state import refuse_hidden_state
 from kerassurgery_fn.keras_io.measuring import add_measured
 from kerassurgery_fn.keras_io.model_records import stable_record
-from kerassurgery_fn.keras_io.optimizer_state import training_of, without_shared_memory
+from kerassurgery_fn.keras_io.optimizer_state import training_of
 from kerassurgery_fn.keras_io.restoring import state_weights, trained_weights
 from kerassurgery_fn.keras_io.saved_groups import add_weight_groups
-from kerassurgery_fn.keras_io.sublayers import layers_of
+from kerassurgery_fn.keras_io.sublayers import PathLayerRecord, layers_of
+from kerassurgery_fn.keras_io.weight_arrays import arrays_of
 from kerassurgery_fn.values.snapshot import Snapshot
 from kerassurgery_fn.values.warning_origin import warn
 
@@ -99,19 +100,20 @@ def complete_record(model: keras.Model, is_recorded: bool = False, measure: tupl
     """The record of a model with the indices of trained weights and the results of measurements. Layers are checked for
     hidden state."""
     record = stable_record(model, is_recorded=is_recorded)
-    for path, layer, layer_record in layers_of(model, record, ""):
+    layers = list(layers_of(model, record, ""))
+    for path, layer, layer_record in layers:
         refuse_hidden_state(path, layer, layer_record)
-    _add_trained_weights(model, record)
-    add_measured(model, record, measure)
-    _warn_of_shared_layers(model, record)
-    _warn_of_weights_outside(model, record)
+    _add_trained_weights(layers)
+    add_measured(model, layers, measure)
+    _warn_of_shared_layers(layers)
+    _warn_of_weights_outside(model, layers)
     return record
 
 
-def _add_trained_weights(model: keras.Model, record: dict[str, Any]) -> None:
+def _add_trained_weights(layers: Sequence[PathLayerRecord]) -> None:
     """Adds to the records of layers which weights are trained, and which never are, if the config does not say it."""
     layer_record: Any
-    for _, layer, layer_record in layers_of(model, record, ""):
+    for _, layer, layer_record in layers:
         if (trained := trained_weights(layer, layer_record)) is not None:
             layer_record[TRAINED] = trained
         if (state := state_weights(layer, layer_record)) is not None:
@@ -119,10 +121,10 @@ def _add_trained_weights(model: keras.Model, record: dict[str, Any]) -> None:
         add_weight_groups(layer, layer_record)
 
 
-def _warn_of_shared_layers(model: keras.Model, record: Record) -> None:
+def _warn_of_shared_layers(layers: Sequence[PathLayerRecord]) -> None:
     """Warns of layers that belong to two models: from a config, Keras creates a separate layer for each model."""
     paths: dict[int, str] = {}
-    for path, layer, _ in layers_of(model, record, ""):
+    for path, layer, _ in layers:
         first_path = paths.setdefault(id(layer), path)
         if layer.weights and first_path != path:
             warn(
@@ -131,9 +133,9 @@ def _warn_of_shared_layers(model: keras.Model, record: Record) -> None:
             )
 
 
-def _warn_of_weights_outside(model: keras.Model, record: Record) -> None:
+def _warn_of_weights_outside(model: keras.Model, layers: Sequence[PathLayerRecord]) -> None:
     """Warns of weights that belong to a model but not to a layer of its graph. A subclass can add such weights."""
-    captured = {id(weight) for _, layer, _ in layers_of(model, record, "") for weight in layer.weights}
+    captured = {id(weight) for _, layer, _ in layers for weight in layer.weights}
     if outside := [weight.path for weight in model.weights if id(weight) not in captured]:
         warn(
             f"model {model.name!r} has weights outside of its graph ({', '.join(outside[:4])}). They are not captured: "
@@ -143,5 +145,5 @@ def _warn_of_weights_outside(model: keras.Model, record: Record) -> None:
 
 def _weights(model: keras.Model, record: Record) -> Iterator[tuple[str, tuple[np.ndarray, ...]]]:
     for path, layer, _ in layers_of(model, record, ""):
-        if layer.weights:
-            yield path, tuple(map(without_shared_memory, layer.get_weights()))
+        if weights := layer.weights:
+            yield path, arrays_of(weights)

@@ -5,7 +5,7 @@ The state is added to the config if Keras reads it from there. Otherwise, an err
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FunctionType
@@ -64,14 +64,15 @@ def _policy_record(name: str) -> dict[str, Any]:
 def refuse_hidden_state(path: str, layer: Any, record: Record) -> None:
     """Raises HiddenState if Keras could not rebuild a layer from its record and its weights."""
     for field, value in record["config"].items():
-        if isinstance(function := getattr(layer, field, None), FunctionType):
+        if isinstance(value, (str, dict)) and isinstance(function := getattr(layer, field, None), FunctionType):
             refuse_function(path, field, value, function)
-    for sublayer in layer._flatten_layers():
+    sublayers = list(layer._flatten_layers())
+    for sublayer in sublayers:
         refuse_float8(path, sublayer)
         refuse_negative_attention_axes(path, sublayer)
         refuse_asset_files(path, sublayer, record)
     refuse_unbuildable(path, record)
-    refuse_adapters(path, layer, record)
+    refuse_adapters(path, layer, record, sublayers)
 
 
 def refuse_function(path: str, field: str, value: Any, function: FunctionType) -> None:
@@ -132,14 +133,14 @@ def refuse_unbuildable(path: str, record: Record) -> None:
         raise HiddenState(f"layer {path!r} ({record['class_name']}) {reason}")
 
 
-def refuse_adapters(path: str, layer: Any, record: Record) -> None:
+def refuse_adapters(path: str, layer: Any, record: Record, sublayers: Sequence[Any]) -> None:
     """Raises HiddenState for LoRA or quantization of sublayers that the config of the layer does not mention."""
     for weights, attribute, field, remedy in (
         ("LoRA weights", "lora_enabled", "lora_rank", "merge them into the kernels first"),
         ("quantized weights", "quantization_mode", "mode", "capture the model before quantize()"),
     ):
-        sublayers = sum(bool(getattr(sublayer, attribute, None)) for sublayer in layer._flatten_layers())
-        if sublayers and sublayers > count_in_config(layer, record, field):
+        adapted = sum(bool(getattr(sublayer, attribute, None)) for sublayer in sublayers)
+        if adapted and adapted > count_in_config(layer, record, field):
             raise HiddenState(
                 f"layer {path!r} ({record['class_name']}) has {weights} in a sublayer, and its config does not mention "
                 f"them, so Keras cannot rebuild the layer; {remedy}"
@@ -161,11 +162,8 @@ def count_in_config(layer: Any, record: Record, field: str) -> int:
 
 def records_in(tree: Any) -> Iterator[Record]:
     """A record and all records inside it, outermost first."""
-    if isinstance(tree, dict):
-        if "class_name" in tree and isinstance(tree.get("config"), dict):
-            yield tree
-        for item in tree.values():
-            yield from records_in(item)
-    elif isinstance(tree, (list, tuple)):
-        for item in tree:
+    if isinstance(tree, dict) and "class_name" in tree and isinstance(tree.get("config"), dict):
+        yield tree
+    for item in tree.values() if isinstance(tree, dict) else tree:
+        if isinstance(item, (dict, list, tuple)):
             yield from records_in(item)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -18,7 +19,7 @@ from kerassurgery_fn.keras_io.hidden_state import records_in
 from kerassurgery_fn.keras_io.layer_calls import LayerCall
 from kerassurgery_fn.keras_io.numpy_arguments import with_operation_configs
 from kerassurgery_fn.keras_io.restoring import NOTE
-from kerassurgery_fn.keras_io.sublayers import Functional, layers_of
+from kerassurgery_fn.keras_io.sublayers import Functional, PathLayerRecord
 from kerassurgery_fn.rules.activations import ACROSS, ELEMENTWISE
 from kerassurgery_fn.rules.measured import CHANNELS_ALIKE, EACH_CHANNEL
 from kerassurgery_fn.rules.registry import RULES, class_key, rule_for
@@ -28,7 +29,7 @@ from kerassurgery_fn.values.frozen import thaw
 COMPARED = {"__init__", "call", "get_config", "from_config"}
 
 
-def add_measured(model: keras.Model, record: Record, selection: tuple[str, ...]) -> None:
+def add_measured(model: keras.Model, layers: Sequence[PathLayerRecord], selection: tuple[str, ...]) -> None:
     """Measures layers of a model for which the library has no rule, and writes the results into their records.
 
     Activation functions and layers that are derived from a class of Keras are always measured; other layers are only
@@ -42,7 +43,7 @@ def add_measured(model: keras.Model, record: Record, selection: tuple[str, ...])
     parents: dict[str, str | None] = {}
     layer_record: Any
     with with_operation_configs(model):
-        for path, layer, layer_record in layers_of(model, record, ""):
+        for path, layer, layer_record in layers:
             measured = _measured(layer, layer_record, parents)
             if rule_for({**layer_record, MEASURED: measured}).channels is None:
                 fitting = {selector for selector in selection if matches(path, layer_record, selector)}
@@ -91,7 +92,8 @@ def elementwise_activations(record: Record) -> list[str]:
 
 def custom_activations(record: Record) -> dict[str, Record]:
     """Name -> record of the user's activation functions in a record for which the library has no rule."""
-    values = [value for inner in records_in(record) for key, value in inner["config"].items() if "activation" in key]
+    records = (record, *records_in(record["config"]))
+    values = [value for inner in records for key, value in inner["config"].items() if "activation" in key]
     functions = [value for value in values if isinstance(value, dict) and value["class_name"] == "function"]
     return {
         function["config"]: function

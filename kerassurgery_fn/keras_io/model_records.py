@@ -34,16 +34,10 @@ def stable_record(model: keras.Model, *, is_recorded: bool = False) -> dict[str,
     Raises:
         NotAGraph: the model has no graph, or Keras cannot save it.
     """
-    record = as_json(record_of(model))
+    record = record_of(model)
     if not is_recorded and not has_numpy_scalars(model):
         return record
     return _revived_record(model, _without_build_config(record) if is_recorded else record) or record
-
-
-def as_json(record: dict[str, Any]) -> dict[str, Any]:
-    """A record after a round trip through JSON. Keras mixes tuples and lists, so records of equal models could
-    differ."""
-    return json.loads(json.dumps(record))
 
 
 def _revived_record(model: keras.Model, record: dict[str, Any]) -> dict[str, Any] | None:
@@ -65,7 +59,7 @@ def _revived_record(model: keras.Model, record: dict[str, Any]) -> dict[str, Any
         with without_weights(), scope_of(custom):
             revived = revive(Snapshot(record, {}), None, safe_mode=False)
             restore(revived, record)
-            stable = as_json(record_of(revived))
+            stable = record_of(revived)
     except Exception:  # for example an unregistered function, which rebuild() gets as custom_objects
         return None
     compile_config = {key: record[key] for key in ("compile_config",) if key in record}
@@ -82,7 +76,7 @@ def _without_build_config(tree: Any) -> Any:
 
 
 def record_of(model: keras.Model) -> dict[str, Any]:
-    """The serialised record of a model. Models that cannot keep their class become plain graphs."""
+    """The serialised record of a model as plain JSON data. Models that cannot keep their class become plain graphs."""
     refuse_without_graph(model)
     warn_of_lost_methods(model)
     record = with_single_tensors(model, _serialize(model))
@@ -138,13 +132,15 @@ def _refuse_unusable_sequential(model: Any) -> None:
 
 
 def _serialize(model: keras.Model) -> dict[str, Any]:
-    """The record of a model as Keras writes it; nested models keep whatever `get_config` returns."""
+    """The record of a model as Keras writes it; nested models keep whatever `get_config` returns.
+
+    The record makes a round trip through JSON: Keras mixes tuples and lists, so records of equal models could differ,
+    and it does not check that the result of `get_config` can be written as JSON.
+    """
     serialize = keras.saving.serialize_keras_object if keeps_class(model) else _serialize_plain
     try:
         with with_operation_configs(model), uncompiled(*filter(is_graph, operations_of(model))):
-            record = serialize(model)
-        json.dumps(record)  # Keras does not check that the result of get_config() can be written as JSON
-        return record
+            return json.loads(json.dumps(serialize(model)))
     except Exception as error:  # get_config() of a user's class can raise any exception
         if not _can_be_saved(model.get_compile_config):
             raise NotAGraph(

@@ -18,6 +18,7 @@ import numpy as np
 
 from kerassurgery_fn.graph import Record
 from kerassurgery_fn.keras_io.sublayers import layers_of
+from kerassurgery_fn.keras_io.weight_arrays import arrays_of
 from kerassurgery_fn.values.snapshot import Snapshot, Training, Weights
 from kerassurgery_fn.values.warning_origin import warn
 
@@ -32,7 +33,7 @@ def training_of(model: keras.Model, record: Record, weights: Weights) -> Trainin
     optimizer = getattr(model, "optimizer", None)
     if optimizer is None or not _has_started(optimizer):
         return None
-    values = tuple(without_shared_memory(keras.ops.convert_to_numpy(variable)) for variable in optimizer.variables)
+    values = arrays_of(optimizer.variables)
     slots, values = _without_frozen(model, record, values)
     # A variable of another shape cannot be cut with its weight. Adafactor, for example, stores averages over rows.
     for owner, value in zip(slots, values, strict=True):
@@ -115,9 +116,3 @@ def restore_training(model: keras.Model, snapshot: Snapshot) -> None:
     for variable, owner in zip(model.optimizer.variables, slots, strict=True):
         if owner in remaining:
             variable.assign(next(remaining[owner]))
-
-
-def without_shared_memory(array: np.ndarray) -> np.ndarray:
-    """The array, copied if it does not own its memory. Some backends return memory that training changes."""
-    array = np.asarray(array)  # get_weights() returns a scalar weight as a NumPy scalar
-    return array if array.flags.owndata else array.copy()

@@ -23,6 +23,7 @@ from kerassurgery_fn.keras_io.reviving import is_in_safe_mode, revive, root_caus
 from kerassurgery_fn.keras_io.saved_groups import in_order_of_weights
 from kerassurgery_fn.keras_io.scopes import without_weights
 from kerassurgery_fn.keras_io.sublayers import layers_of
+from kerassurgery_fn.keras_io.weight_arrays import tensor_of
 from kerassurgery_fn.rules.registry import rule_for
 from kerassurgery_fn.rules.rule_checks import source_of
 from kerassurgery_fn.values.frozen import thaw
@@ -189,7 +190,7 @@ class _ArrayInitializer:
         self.array = array
 
     def __call__(self, shape: Any, dtype: Any = None) -> Any:
-        return keras.ops.convert_to_tensor(self.array, dtype=dtype)
+        return tensor_of(self.array, dtype)
 
 
 def _set_initializer(variable: keras.Variable, array: np.ndarray) -> None:

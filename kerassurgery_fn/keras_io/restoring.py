@@ -54,9 +54,12 @@ def restore_names(model: keras.Model, record: Record) -> None:
 
 def restore_lora_alpha(layer: keras.layers.Layer, record: Record) -> None:
     """Restores `lora_alpha`: some layers of Keras call `enable_lora(rank)` in `build`, which sets it to the rank."""
+    with_lora = [sublayer for sublayer in layer._flatten_layers() if getattr(sublayer, "lora_enabled", False)]
+    if not with_lora:
+        return
     alphas = {config.get("name"): config["lora_alpha"] for config in configs(record) if config.get("lora_alpha")}
-    for sublayer in layer._flatten_layers():
-        if getattr(sublayer, "lora_enabled", False) and sublayer.name in alphas:
+    for sublayer in with_lora:
+        if sublayer.name in alphas:
             sublayer.lora_alpha = alphas[sublayer.name]
 
 
@@ -97,13 +100,16 @@ def trained_weights(layer: keras.layers.Layer, record: Record) -> list[int] | No
 
 def _trainable_by_config(layer: keras.layers.Layer, record: Record) -> set[int]:
     """The ids (`id(weight)`) of the weights that are trainable in a layer freshly built from its config."""
-    frozen_names = {config.get("name") for config in configs(record) if not config.get("trainable", True)}
     weights: set[int] = set()
     for sublayer in layer._flatten_layers():
         weights |= {id(weight) for weight in sublayer._trainable_variables} - _frozen_by_lora(sublayer)
+    inner_layers = list(layer._flatten_layers(include_self=False))
+    if not inner_layers:
+        return weights
     # If the config of a sublayer has trainable=False, `restore_trainable` freezes its weights.
-    for sublayer in layer._flatten_layers():
-        if sublayer is not layer and sublayer.name in frozen_names:
+    frozen_names = {config.get("name") for config in configs(record) if not config.get("trainable", True)}
+    for sublayer in inner_layers:
+        if sublayer.name in frozen_names:
             weights -= {id(weight) for weight in sublayer.weights}
     return weights
 
@@ -136,11 +142,8 @@ def configs(tree: Any) -> Iterator[dict[str, Any]]:
     >>> list(configs({"config": {"name": "a", "layer": {"config": {"name": "b"}}}}))
     [{'name': 'a', 'layer': {'config': {'name': 'b'}}}, {'name': 'b'}]
     """
-    if isinstance(tree, dict):
-        if isinstance(tree.get("config"), dict):
-            yield tree["config"]
-        for item in tree.values():
-            yield from configs(item)
-    elif isinstance(tree, list):
-        for item in tree:
+    if isinstance(tree, dict) and isinstance(tree.get("config"), dict):
+        yield tree["config"]
+    for item in tree.values() if isinstance(tree, dict) else tree:
+        if isinstance(item, (dict, list)):
             yield from configs(item)

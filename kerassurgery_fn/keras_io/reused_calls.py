@@ -14,7 +14,6 @@ from keras.src.ops.function import make_node_key
 from kerassurgery_fn.graph import Record, is_functional, name_of
 from kerassurgery_fn.keras_io.reviving import with_tuples
 from kerassurgery_fn.keras_io.sublayers import members_of
-from kerassurgery_fn.values.frozen import thaw
 
 CALLS = "inbound_nodes"
 Calls = Mapping[str, list[Any]]  # layer name -> the calls of this layer in one model, as Keras nodes
@@ -107,7 +106,7 @@ def _new_call(layer: Any, data: Any, calls: Calls) -> Any:
     """The node of a new call of a layer; for a new layer of inputs, its only node."""
     if data is not None:
         nodes = {name: SimpleNamespace(_inbound_nodes=made) for name, made in calls.items()}
-        args, kwargs = deserialize_node(with_tuples(thaw(data)), nodes)
+        args, kwargs = deserialize_node(with_tuples(data), nodes)
         layer(*args, **kwargs)
     return layer._inbound_nodes[-1]
 

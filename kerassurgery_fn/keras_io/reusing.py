@@ -137,7 +137,7 @@ def _class_of(record: Record, source: Live) -> type | None:
 
 
 def _deserialized(record: Record) -> Any:
-    return deserialize_keras_object(with_tuples(thaw(record)))
+    return deserialize_keras_object(with_tuples(record))
 
 
 def _layers_by_name(source: Live) -> dict[str, Live]:
@@ -193,7 +193,7 @@ def _stacked(cls: Any, record: Record, layers: Mapping[str, Any]) -> keras.Model
         model.add(layer, rebuild=False)
     model.add(last)
     if not model.built and record.get("build_config"):
-        model.build_from_config(with_tuples({"build_config": thaw(record["build_config"])})["build_config"])
+        model.build_from_config(with_tuples({"build_config": record["build_config"]})["build_config"])
     return model
 
 

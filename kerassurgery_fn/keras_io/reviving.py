@@ -7,13 +7,12 @@ from typing import Any
 import keras
 from keras.src.saving.serialization_lib import in_safe_mode
 
-from kerassurgery_fn.values.frozen import thaw
 from kerassurgery_fn.values.snapshot import Snapshot
 
 
 def revive(snapshot: Snapshot, custom_objects: Any, safe_mode: bool) -> keras.Model:
     """The model that Keras creates from a snapshot's record, without the snapshot's weights, not compiled."""
-    record = {key: with_tuples(thaw(value)) for key, value in snapshot.record.items() if key != "compile_config"}
+    record = {key: with_tuples(value) for key, value in snapshot.record.items() if key != "compile_config"}
     return keras.saving.deserialize_keras_object(record, custom_objects=dict(custom_objects or {}), safe_mode=safe_mode)
 
 
@@ -24,19 +23,18 @@ def is_in_safe_mode(safe_mode: bool) -> bool:
 
 
 def with_tuples(record: Any) -> Any:
-    """A record in which build shapes are tuples, because layers compare these shapes with tuples.
+    """A deep copy of a record with ordinary dicts and lists, in which build shapes are tuples, because layers compare
+    these shapes with tuples.
 
     >>> with_tuples({"config": {"axes": [1, 2]}, "build_config": {"input_shape": [[None, 8], [None, 4]]}})
     {'config': {'axes': [1, 2]}, 'build_config': {'input_shape': [(None, 8), (None, 4)]}}
     """
-    match record:
-        case dict():
-            return {
-                key: _shapes_as_tuples(item) if key == "build_config" else with_tuples(item)
-                for key, item in record.items()
-            }
-        case list():
-            return [with_tuples(item) for item in record]
+    if isinstance(record, dict):
+        return {
+            key: _shapes_as_tuples(item) if key == "build_config" else with_tuples(item) for key, item in record.items()
+        }
+    if isinstance(record, list):
+        return [with_tuples(item) for item in record]
     return record
 
 

@@ -9,6 +9,8 @@ import keras
 
 from kerassurgery_fn.graph import Record, is_model, join_path, name_of, wrapped_model
 
+PathLayerRecord = tuple[str, keras.layers.Layer, Record]
+
 # Keras does not export this class: keras.Model(inputs, outputs) creates an instance of it.
 Functional = type(keras.Model(_x := keras.Input((1,)), keras.layers.Identity(name="identity")(_x)))
 
@@ -40,7 +42,7 @@ def unwrap(layer: keras.layers.Layer, record: Record) -> tuple[keras.layers.Laye
     return layer, inner_record
 
 
-def layers_of(model: keras.Model, record: Record, scope: str) -> Iterator[tuple[str, keras.layers.Layer, Record]]:
+def layers_of(model: keras.Model, record: Record, scope: str) -> Iterator[PathLayerRecord]:
     """Path, layer and record of every layer of a model, except models and layers that wrap a model."""
     records = {name_of(layer_record): layer_record for layer_record in record["config"]["layers"]}
     for layer in model.layers:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
-from toolz import valmap
-
 Location = tuple[str | int, ...]
+PLAIN = frozenset({str, int, float, bool, type(None)})  # the types of most values in a record
 
 
 def _refuse(self: object, *_: object, **__: object) -> NoReturn:
@@ -68,10 +67,10 @@ def freeze(value: Any) -> Any:
     >>> freeze({"a": [1, (2, 3)]})
     {'a': [1, [2, 3]]}
     """
-    if isinstance(value, (FrozenDict, FrozenList)):
+    if type(value) in PLAIN or isinstance(value, (FrozenDict, FrozenList)):
         return value
     if isinstance(value, Mapping):
-        return FrozenDict(valmap(freeze, value))
+        return FrozenDict({key: freeze(item) for key, item in value.items()})
     if isinstance(value, (list, tuple)):
         return FrozenList([freeze(item) for item in value])
     return value
@@ -84,7 +83,7 @@ def thaw(value: Any) -> Any:
     <class 'list'>
     """
     if isinstance(value, dict):
-        return valmap(thaw, value)
+        return {key: thaw(item) for key, item in value.items()}
     if isinstance(value, list):
         return [thaw(item) for item in value]
     return value
