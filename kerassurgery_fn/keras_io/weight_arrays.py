@@ -9,7 +9,8 @@ import keras
 import numpy as np
 
 ALIGNMENT = 64  # bytes; TensorFlow only uses memory at a multiple of it, and copies all other memory
-SHAREABLE = ("float16", "float32", "float64")  # dtypes for which NumPy and TensorFlow share memory
+# Dtypes for which NumPy and TensorFlow share memory.
+SHAREABLE = {np.dtype(name): name for name in ("float16", "float32", "float64")}
 
 
 def arrays_of(variables: Iterable[keras.Variable]) -> tuple[np.ndarray, ...]:
@@ -42,7 +43,7 @@ def tensor_of(array: np.ndarray, dtype: str) -> Any:
     TensorFlow copies an array twice if its memory is not aligned, and NumPy does not align it. So the copy is made
     here, and TensorFlow gets its memory.
     """
-    is_shareable = array.dtype.name == dtype in SHAREABLE and array.dtype.isnative and array.size > 0
+    is_shareable = array.size > 0 and SHAREABLE.get(array.dtype) == dtype
     if keras.backend.backend() != "tensorflow" or not is_shareable:
         return keras.ops.convert_to_tensor(array, dtype=dtype)
     import tensorflow as tf
