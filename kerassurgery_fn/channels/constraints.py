@@ -27,7 +27,8 @@ class Constraints:
         self.count = 0
         self.pins: list[Pin] = []
         self.ties: list[Tie] = []
-        self._equalities = Equalities([], [], [])
+        self._equalities = Equalities([], [], [], [])
+        self._whole: dict[int, np.ndarray] = {}  # Python's id of each map of consecutive new ids -> the map
         self._parts: dict[int, tuple[int, ...]] = {}  # an id that a grid split -> its ids on the grid axes
 
     def fresh(self, n: int) -> np.ndarray:
@@ -39,7 +40,10 @@ class Constraints:
         if type(n) is not int or n < 0:
             raise BadValue(f"{n!r} is not a number of channels")
         self.count = bounded(self.count + n)
-        return np.arange(self.count - n, self.count)[None]
+        ids = np.arange(self.count - n, self.count)[None]
+        if n:
+            self._whole[id(ids)] = ids
+        return ids
 
     def pin(self, axis: Axis, reason: Reason, output: bool = False, input: bool = False) -> None:
         """Forbids the deletion of all ids of an axis."""
@@ -56,8 +60,12 @@ class Constraints:
             self.pin(b, reason)
             return
         self.ties.append(Tie(a, b, reason))
-        single_rows = len(a) == len(b) == 1
-        (self._equalities.pairs if single_rows else self._equalities.composite).append((a, b))
+        if id(a) in self._whole and id(b) in self._whole:
+            self._equalities.whole.append((a, b))
+        elif len(a) == len(b) == 1:
+            self._equalities.pairs.append((a, b))
+        else:
+            self._equalities.composite.append((a, b))
 
     def grid(self, axis: Axis, sizes: Sequence[int], reason: Reason) -> list[Axis]:
         """The axes of an axis that is reshaped to a grid, one for each of `sizes`. The product of `sizes` is the size

@@ -17,7 +17,7 @@ head 4 to head 5. A place can then still be deleted alone, but no longer a head.
 
 >>> channels, parts = np.array([0, 1, 2, 3]), np.array([[4, 4, 5, 5], [6, 7, 6, 7]])
 >>> add = (np.array([[0]]), np.array([[2]]))
->>> solve(8, [], [], Equalities([add], [], [(channels, parts)])).table
+>>> solve(8, [], [], Equalities([], [add], [], [(channels, parts)])).table
 array([[ 4,  4,  4,  4,  4,  4,  6,  7, -1],
        [ 6,  7,  6,  7,  4,  4,  6,  7, -1]])
 """
@@ -38,11 +38,13 @@ Pair = tuple[np.ndarray, np.ndarray]
 class Equalities(NamedTuple):
     """The maps that are deleted together, position by position.
 
-    - `pairs`: two maps of one row each;
+    - `whole`: two maps, each with all ids of a kind that one layer creates, which are consecutive;
+    - `pairs`: two other maps of one row each;
     - `composite`: two maps, one of them at least with several rows;
     - `grids`: a row of ids, shape (n,), and the map of their parts.
     """
 
+    whole: list[Pair]
     pairs: list[Pair]
     composite: list[Pair]
     grids: list[Pair]
@@ -80,6 +82,7 @@ class _Solver:
         self.root = np.arange(count + 1)
         self.pins, self.ties = list(pins), ties
         self.parts: dict[int, list[int]] = {}
+        self._unite_whole(equalities.whole)
         self._unite(equalities.pairs)
         # Many positions repeat the same equality (a flattened image has one for each pixel), so duplicates are removed.
         self.equalities = list(dict.fromkeys(self._by_position(equalities)))
@@ -101,6 +104,22 @@ class _Solver:
         for a, b in equalities.composite:
             positions += _equalities(a, b, Reason("it is tied to positions of another grid"))
         return positions
+
+    def _unite_whole(self, pairs: Sequence[Pair]) -> None:
+        """Gives the ids of each pair the same root. No other pair is united yet, and the ids of a map are consecutive,
+        so the first ids of the maps stand for all their ids:
+
+            pairs ([2 3], [0 1]), ([4 5], [2 3])        earlier = {2: 0, 4: 0}, so 2 and 4 -> 0, 3 and 5 -> 1
+        """
+        earlier: dict[int, int] = {}  # the first id of a map -> the first id of an earlier map that is tied to it
+        sizes: dict[int, int] = {}
+        for pair in pairs:
+            low, high = sorted(_end(earlier, int(channel_map[0, 0])) for channel_map in pair)
+            if low < high:
+                earlier[high], sizes[high] = low, pair[0].shape[1]
+        for first, size in sizes.items():
+            low = _end(earlier, first)
+            self.root[first : first + size] = np.arange(low, low + size)
 
     def _unite(self, pairs: Sequence[Pair]) -> None:
         """Gives the ids of each pair the same root. In each pass, the larger root of every pair points to the smaller
@@ -131,9 +150,10 @@ class _Solver:
     def _without_fixed(self, a: np.ndarray, b: np.ndarray) -> Pair:
         """The pairs without `FIXED`. An id that is paired with `FIXED` is pinned."""
         fixed = (a == FIXED) | (b == FIXED)
-        if fixed.any():
-            ids = np.concatenate([a[fixed], b[fixed]])
-            self._pin(ids[ids != FIXED], Reason("it is tied to positions that are not channels"))
+        if not fixed.any():  # nearly always
+            return a, b
+        ids = np.concatenate([a[fixed], b[fixed]])
+        self._pin(ids[ids != FIXED], Reason("it is tied to positions that are not channels"))
         return a[~fixed], b[~fixed]
 
     def _missing_ties(self) -> list[tuple[int, int]]:
@@ -237,12 +257,22 @@ class _Solver:
         """The final ids of every id, shape (k, ids + 1). If an id has fewer than k final ids, the first is repeated."""
         # A repeated id has no effect, because a position is deleted when any of its ids is deleted.
         rows = max(map(len, final_parts.values()), default=1)
-        of_root = np.repeat(self.root[None], rows, axis=0)
-        for root, parts in final_parts.items():
-            of_root[:, root] = [*parts, *parts[:1] * (rows - len(parts))]
-        table = of_root[:, self.root]
+        table = np.repeat(self.root[None], rows, axis=0)
+        if final_parts:
+            for root, parts in final_parts.items():
+                table[:, root] = [*parts, *parts[:1] * (rows - len(parts))]
+            table = table[:, self.root]
         table[:, FIXED] = FIXED
         return table
+
+
+def _end(pointers: dict[int, int], start: int) -> int:
+    """The end of a chain of pointers. Shortens the chain, so that the next walk along it takes fewer steps."""
+    while start in pointers:
+        following = pointers[start]
+        pointers[start] = pointers.get(following, following)
+        start = following
+    return start
 
 
 def _equalities(a: np.ndarray, b: np.ndarray, reason: Reason) -> list[Equality]:

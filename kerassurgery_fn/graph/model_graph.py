@@ -55,8 +55,7 @@ class Graph:
     def models(self) -> dict[str, tuple[Record, Location]]:
         """The nested and wrapped models: key of the layer -> the record of the model, and its place in that of the
         layer."""
-        models = ((key, model_in(layer)) for key, layer in self.layers.items())
-        return {key: model for key, model in models if model}
+        return {key: model for key, layer in self.layers.items() if (model := model_in(layer))}
 
     @cached_property
     def _nodes(self) -> dict[str, list[Node]]:

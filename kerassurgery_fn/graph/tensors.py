@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
-from functools import cached_property
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from kerassurgery_fn.graph.records import leaves, leaves_of
 
 Node = tuple[str, int]  # a call: the key of the layer, and the number of the call
 Shape = tuple[int | None, ...]
+Value = TypeVar("Value")
 
 
 class Port(NamedTuple):
@@ -55,6 +56,18 @@ class Use(NamedTuple):
     spec: Spec | None = None
 
 
+class _Kept(Generic[Value]):
+    """A property that is computed once. Before Python 3.12, `functools.cached_property` takes a lock, which takes
+    longer than the properties of a call."""
+
+    def __init__(self, function: Callable[[Any], Value]) -> None:
+        self.function, self.name = function, function.__name__
+
+    def __get__(self, owner: Any, _: object = None) -> Value:
+        value = owner.__dict__[self.name] = self.function(owner)  # from now on, Python finds it without this method
+        return value
+
+
 class _Arguments(NamedTuple):
     args: list[Any]
     kwargs: dict[str, Any]
@@ -64,12 +77,12 @@ class Arguments(_Arguments):
     """The arguments of a call, with a `Use` for every tensor. They are never changed in place, so the tensors that they
     read are collected once, and shared by all graphs with this call."""
 
-    @cached_property
+    @_Kept
     def uses(self) -> tuple[Use, ...]:
         positional = leaves_of(Use, self.args)
         return tuple(positional + leaves_of(Use, self.kwargs) if self.kwargs else positional)
 
-    @cached_property
+    @_Kept
     def ports(self) -> tuple[Port, ...]:
         """The tensors that the call reads, in the order of its arguments."""
         return tuple([use.port for use in self.uses])

@@ -10,6 +10,7 @@ from kerassurgery_fn.graph.calls import Call, Constant, Inner, ModelCall, Ref, T
 from kerassurgery_fn.graph.model_graph import Graph
 from kerassurgery_fn.graph.reading import nested
 from kerassurgery_fn.graph.records import (
+    Placed,
     Record,
     is_functional,
     is_input,
@@ -70,8 +71,12 @@ class _Frame(NamedTuple):
     def path_of(self, key: str) -> str:
         return f"{self.path}/{key}" if self.path else key
 
-    def place_of(self, key: str) -> Location:
-        return (*self.where, *self.graph.places[key])
+    def placed(self, key: str) -> Placed:
+        """The path and the record of a layer, and the place of the record in that of the whole model."""
+        layer = self.graph.placed[key]
+        if not self.where:  # the whole model
+            return layer
+        return Placed(self.path_of(key), layer.record, (*self.where, *layer.place))
 
 
 class _Tracer:
@@ -103,12 +108,12 @@ class _Tracer:
 
     def input(self, frame: _Frame, key: str, given: Ref | None) -> Ref:
         """The tensor of an InputLayer: a tensor of its own, or the tensor on which a nested model is called."""
-        new = Ref(frame.path_of(key), (*frame.node, 0), 0)
         if key not in frame.graph.layers:  # a Sequential model without an InputLayer
-            return given or new
-        place = frame.place_of(key)
+            return given or Ref(frame.path_of(key), (*frame.node, 0), 0)
+        path, record, place = frame.placed(key)
+        new = Ref(path, (*frame.node, 0), 0)
         if given is None:
-            self.calls.append(Call(new.path, new.node, frame.graph.records[key], place, [], {}))
+            self.calls.append(Call(path, new.node, record, place, [], {}))
         tensor = given or new
         first = self.shapes.setdefault((*place, "config", "batch_shape"), tensor)
         if first != tensor:
@@ -118,8 +123,8 @@ class _Tracer:
     def call(self, frame: _Frame, node: Node) -> None:
         """Adds a call of a layer, or the calls inside the layer if it is a model, and the output tensors."""
         key, number = node
-        record, place = frame.graph.records[key], frame.place_of(key)
-        output = Ref(frame.path_of(key), (*frame.node, number), 0)
+        path, record, place = frame.placed(key)
+        output = Ref(path, (*frame.node, number), 0)
         args, kwargs = self.arguments(frame, node, place)
         inner = nested(frame.graph, key)
         if inner and is_model(record):
@@ -129,9 +134,9 @@ class _Tracer:
             return
         if inner:
             self.inside(inner, record, place, output)
-        self.calls.append(Call(output.path, output.node, record, place, args, kwargs))
+        self.calls.append(Call(path, output.node, record, place, args, kwargs))
         if any(frame.node):
-            self.twins.append((Ref(output.path, (*(0 for _ in frame.node), number), 0), output))
+            self.twins.append((Ref(path, (*(0 for _ in frame.node), number), 0), output))
         frame.computed[key, number, 0] = output
 
     def inside(self, inner: Graph, record: Record, place: Location, output: Ref) -> None:
@@ -154,7 +159,7 @@ class _Tracer:
         at = (*place, "inbound_nodes", node[1])
         return (
             [self.argument(frame, arg, (*at, "args", i)) for i, arg in enumerate(args)],
-            {name: self.argument(frame, arg, (*at, "kwargs", name)) for name, arg in kwargs.items()},
+            {name: self.argument(frame, arg, (*at, "kwargs", name)) for name, arg in kwargs.items()} if kwargs else {},
         )
 
     def argument(self, frame: _Frame, tree: Any, place: Location) -> Any:

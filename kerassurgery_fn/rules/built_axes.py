@@ -36,7 +36,8 @@ def built_axes(
         }
     if not (shape := config.get("input_shape")):
         return {}
-    return {("input_shape",): built_for(shape, next(iter([*args, *kwargs.values()]), None), weighted)}
+    first = args[0] if args else next(iter(kwargs.values()), None)
+    return {("input_shape",): built_for(shape, first, weighted)}
 
 
 def built_for(shape: Any, axes: Any, weighted: Callable[[Axis], bool] = has_ids) -> Any:
@@ -51,9 +52,11 @@ def built_for(shape: Any, axes: Any, weighted: Callable[[Axis], bool] = has_ids)
     >>> built_for([None, 6], (None, 5, 6)), built_for([None, 5, 6], (None, 6)), built_for([None, 6], (None, 6))
     ((None, 6), (None, 5, 6), (None, 6))
     """
-    if isinstance(axes, list) and isinstance(shape, list) and len(shape) == len(axes):
+    if not isinstance(shape, list):
+        return axes
+    if isinstance(axes, list) and len(shape) == len(axes):
         return [built_for(*pair, weighted) for pair in zip(shape, axes, strict=True)]
-    if not (isinstance(axes, tuple) and isinstance(shape, list)) or len(shape) == len(axes) or not (shape and axes):
+    if not isinstance(axes, tuple) or len(shape) == len(axes) or not (shape and axes):
         return axes
     if any(map(weighted, axes[:-1])):
         raise NoRule(f"was built on a tensor of {len(shape)} axes, and reads channels of a tensor of {len(axes)} axes")

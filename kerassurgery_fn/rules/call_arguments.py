@@ -80,10 +80,10 @@ def placed(
     >>> placed(lambda layer, x, **_: x, ((None, 8), (None,)), {})
     (((None, 8),), {}, [(None,)])
     """
-    names, open_ended, *_ = parameters_of(rule)
+    names, open_ended, _, _ = parameters_of(rule)
     if args:
         end = len(names) if open_ended else len(args)
-        return args[:end], kwargs, list(args[end:])
+        return (args, kwargs, []) if end >= len(args) else (args[:end], kwargs, [*args[end:]])
     unknown = (name for name, value in kwargs.items() if name not in names and isinstance(value, (tuple, list, dict)))
     first = names[0] if names and names[0] in kwargs else next(unknown, None)
     if first is None or not names:

@@ -100,7 +100,7 @@ def broadcast(layer: Layer, inputs: Sequence[Tensor]) -> Tensor:
 
 def meet(layer: Layer, axes: Sequence[Axis]) -> Axis:
     """One axis of a broadcast result: the aligned axes with several positions are tied, or all if there are none."""
-    if all(axis is axes[0] for axis in axes):
+    if len(set(map(id, axes))) == 1:
         return axes[0]
     wide = [axis for axis in axes if size(axis) != 1]
     for axis in axes if wide else ():

@@ -207,6 +207,17 @@ def test_ties_one_by_one_or_all_at_once_give_the_same_components(pairs):
 
 
 @settings(thorough)
+@given(PAIRS)
+def test_ties_of_whole_maps_and_of_copies_of_them_give_the_same_table(pairs):
+    whole, copied = Constraints(), Constraints()
+    maps = [(whole.fresh(3), copied.fresh(3).copy()) for _ in range(20)]
+    for a, b in pairs:
+        whole.tie(maps[a][0], maps[b][0], "")
+        copied.tie(maps[a][1], maps[b][1], "")
+    assert whole.solve().table.tolist() == copied.solve().table.tolist()
+
+
+@settings(thorough)
 @given(PAIRS, st.sets(st.integers(0, 19), max_size=3))
 def test_a_pin_pins_exactly_the_ids_that_are_tied_to_it(pairs, held):
     constraints = Constraints()
