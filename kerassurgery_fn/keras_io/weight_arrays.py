@@ -24,9 +24,7 @@ def arrays_of(variables: Iterable[keras.Variable]) -> tuple[np.ndarray, ...]:
     """
     if keras.backend.backend() != "tensorflow":
         return tuple(_without_shared_memory(keras.ops.convert_to_numpy(variable)) for variable in variables)
-    import tensorflow as tf
-
-    tensors = map(tf.convert_to_tensor, variables)
+    tensors = (variable.value.value() for variable in variables)
     # TensorFlow has no array for a scalar, only a number.
     return tuple(np.asarray(tensor if tensor.ndim else tensor.numpy()) for tensor in tensors)
 
