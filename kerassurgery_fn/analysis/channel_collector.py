@@ -19,6 +19,7 @@ from kerassurgery_fn.rules.findings import Findings, Tensor
 from kerassurgery_fn.rules.registry import rule_for
 from kerassurgery_fn.rules.rule_checks import shape_fault, source_of, tensor_fault, weights_fault
 from kerassurgery_fn.values.frozen import Location
+from kerassurgery_fn.values.named_tuples import new
 from kerassurgery_fn.values.snapshot import Weights
 
 UNKNOWN = "reads a tensor of unknown shape"
@@ -62,7 +63,7 @@ class ChannelCollector:
             NoRule: the outputs are not tensors, or the record states more outputs, or other shapes.
         """
         for number, axes in enumerate(outputs):
-            ref = Ref(call.path, call.node, number)
+            ref = new(Ref, (call.path, call.node, number))
             self.tensors[ref] = self.as_recorded(call, ref, axes)
         if self.recorded_outputs.get((call.path, call.node), 0) > len(outputs):
             raise self.defect(call, f"has more outputs than the {len(outputs)} that its rule returns")

@@ -185,11 +185,10 @@ def opened_by(graph: Graph, addresses: Iterable[str], allow_input_change: bool) 
 @computed_once(state=state_of_rules)
 def _analysed(snapshot: Snapshot, opened: frozenset[tuple[tuple[str, str], int]]) -> Flow:
     flow = _flow_of_record(snapshot, opened)
-    misfits = (
-        arrays and path not in flow.opaque and weights_fault(flow.weights.get(path, []), arrays)
-        for path, arrays in snapshot.weights.items()
-    )
-    return _collected(snapshot, snapshot.weights, opened) if any(misfits) else flow
+    for path, arrays in snapshot.weights.items():
+        if arrays and path not in flow.opaque and weights_fault(flow.weights.get(path, []), arrays):
+            return _collected(snapshot, snapshot.weights, opened)
+    return flow
 
 
 @computed_once(with_record, state_of_rules)

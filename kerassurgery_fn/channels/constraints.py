@@ -209,7 +209,9 @@ def matching_runs(olds: Sequence[int | None], news: Sequence[int | None]) -> lis
 
 def _is_line(axis: np.ndarray, sizes: Sequence[int]) -> bool:
     """Whether a map of one row becomes a grid with a single axis that is longer than 1."""
-    return len(axis) == 1 and axis.shape[1] in sizes and axis.shape[1] > 1 and bool((axis != FIXED).any())
+    if len(axis) > 1 or axis.shape[1] not in sizes or axis.shape[1] < 2:
+        return False
+    return bool(axis[0, 0] != FIXED or (axis != FIXED).any())
 
 
 def _varying_axes(row: np.ndarray, sizes: Sequence[int]) -> list[int]:

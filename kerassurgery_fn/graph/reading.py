@@ -20,6 +20,7 @@ from kerassurgery_fn.graph.records import (
 )
 from kerassurgery_fn.graph.tensors import Arguments, Node, Port, Shape, Spec, Use, bound, given_to_model
 from kerassurgery_fn.values.kept_results import computed_once, with_record
+from kerassurgery_fn.values.named_tuples import new
 from kerassurgery_fn.values.snapshot import Snapshot
 
 SIZES = frozenset([int, type(None)])  # the types of the sizes in a shape; None is a variable size
@@ -90,7 +91,7 @@ def read_functional(record: Record) -> Graph:
     records = {name_of(layer): layer for layer in config["layers"]}
     layers = {key: own_record(layer) for key, layer in records.items()}
     calls = {
-        (key, number): Arguments(with_uses(data["args"]), with_uses(data["kwargs"]) if data["kwargs"] else {})
+        (key, number): new(Arguments, (with_uses(data["args"]), with_uses(data["kwargs"]) if data["kwargs"] else {}))
         for key, layer in records.items()
         for number, data in enumerate(layer["inbound_nodes"])
     }
@@ -154,15 +155,14 @@ def own_spec(layer: Record) -> Spec:
 
 def with_uses(tree: Any) -> Any:
     """The arguments of a call with a `Use` in place of every tensor; other serialised objects are unchanged."""
-    if isinstance(tree, list):
-        return [with_uses(item) for item in tree]
-    if not isinstance(tree, dict):
-        return tree
-    class_name = tree.get("class_name")
-    if class_name == "__keras_tensor__":
-        config = tree["config"]
-        return Use(Port(*config["keras_history"]), Spec(as_shape(config["shape"]), config["dtype"]))
-    return tree if class_name is not None else {key: with_uses(item) for key, item in tree.items()}
+    if isinstance(tree, dict):
+        class_name = tree.get("class_name")
+        if class_name == "__keras_tensor__":
+            config = tree["config"]
+            spec = new(Spec, (as_shape(config["shape"]), config["dtype"]))
+            return new(Use, (Port(*config["keras_history"]), spec))
+        return tree if class_name is not None else {key: with_uses(item) for key, item in tree.items()}
+    return [with_uses(item) for item in tree] if isinstance(tree, list) else tree
 
 
 def as_shape(sizes: Any) -> Shape:

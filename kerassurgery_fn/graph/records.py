@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from kerassurgery_fn.errors import BrokenSnapshot, SurgeryError
 from kerassurgery_fn.values.frozen import Location
+from kerassurgery_fn.values.named_tuples import new
 from kerassurgery_fn.values.snapshot import Record as Record
 
 Leaf = TypeVar("Leaf")
@@ -75,7 +76,7 @@ def layers_in(record: Record, place: Location = (), path: str = "") -> Iterator[
     """
     scope = f"{path}/" if path else ""
     layers = [
-        Placed(f"{scope}{name_of(layer)}", layer, (*place, "config", "layers", index))
+        new(Placed, (f"{scope}{name_of(layer)}", layer, (*place, "config", "layers", index)))
         for index, layer in enumerate(record["config"]["layers"])
     ]
     yield from layers

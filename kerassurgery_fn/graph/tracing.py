@@ -13,7 +13,6 @@ from kerassurgery_fn.graph.records import (
     Placed,
     Record,
     is_functional,
-    is_input,
     is_model,
     leaves,
     map_leaves,
@@ -22,6 +21,7 @@ from kerassurgery_fn.graph.records import (
 )
 from kerassurgery_fn.graph.tensors import Node, Port, Use, bound, given_to_model
 from kerassurgery_fn.values.frozen import Location
+from kerassurgery_fn.values.named_tuples import new
 
 
 def trace(graph: Graph) -> Trace:
@@ -33,9 +33,8 @@ def trace(graph: Graph) -> Trace:
     tracer = _Tracer()
     with reading_config():
         outputs = tracer.model(_Frame.of(graph, (), "", ()), None)
-    inputs = [Ref(call.path, call.node, 0) for call in tracer.calls if is_input(call.record)]
     return Trace(
-        graph, tracer.calls, inputs, outputs, tracer.shapes, tracer.structures, tracer.recorded, tracer.twins,
+        graph, tracer.calls, tracer.inputs, outputs, tracer.shapes, tracer.structures, tracer.recorded, tracer.twins,
         tracer.models, tracer.inner,
     )  # fmt: skip
 
@@ -84,6 +83,7 @@ class _Tracer:
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
+        self.inputs: list[Ref] = []
         self.shapes: dict[Location, Ref] = {}
         self.structures: dict[Location, Any] = {}
         self.recorded: dict[Ref, Any] = {}
@@ -114,6 +114,7 @@ class _Tracer:
         new = Ref(path, (*frame.node, 0), 0)
         if given is None:
             self.calls.append(Call(path, new.node, record, place, [], {}))
+            self.inputs.append(new)
         tensor = given or new
         first = self.shapes.setdefault((*place, "config", "batch_shape"), tensor)
         if first != tensor:
@@ -124,7 +125,7 @@ class _Tracer:
         """Adds a call of a layer, or the calls inside the layer if it is a model, and the output tensors."""
         key, number = node
         path, record, place = frame.placed(key)
-        output = Ref(path, (*frame.node, number), 0)
+        output = new(Ref, (path, (*frame.node, number), 0))
         args, kwargs = self.arguments(frame, node, place)
         inner = nested(frame.graph, key)
         if inner and is_model(record):
@@ -134,7 +135,7 @@ class _Tracer:
             return
         if inner:
             self.inside(inner, record, place, output)
-        self.calls.append(Call(path, output.node, record, place, args, kwargs))
+        self.calls.append(new(Call, (path, output.node, record, place, args, kwargs)))
         if any(frame.node):
             self.twins.append((Ref(path, (*(0 for _ in frame.node), number), 0), output))
         frame.computed[key, number, 0] = output

@@ -28,6 +28,7 @@ from kerassurgery_fn.rules.registry import NoRule as NoRule
 from kerassurgery_fn.rules.registry import key_of, rule_for
 from kerassurgery_fn.rules.weight_spelling import spelling
 from kerassurgery_fn.values.frozen import Location, get_in
+from kerassurgery_fn.values.named_tuples import new
 
 __all__ = [
     "ADAPTED", "STATE", "SWITCHES", "Inexact", "Layer", "Producer", "NoRule", "Findings", "Tensor", "Weight", "placed",
@@ -161,7 +162,7 @@ class Layer:
             usual = self._trains and not is_state and not frozen
             trainable = usual if self._trained is None else index in self._trained
             over, bound = None if summed is None else tuple(summed), constraint_of(self.config, name, self._wrapped)
-            known.append(Weight(name, tuple(axes), trainable, root, over, bound))
+            known.append(new(Weight, (name, tuple(axes), trainable, root, over, bound)))
             if bound and not bound.shrinks:
                 self.pin(root, f"would scale its {name}, which its {bound.title} constraint would undo in training")
             self.starts_as(f"{name}_initializer", axes)

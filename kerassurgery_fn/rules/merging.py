@@ -95,16 +95,18 @@ def broadcast(layer: Layer, inputs: Sequence[Tensor]) -> Tensor:
     Aligned axes are tied. An axis of size 1 is broadcast, so it is not tied to a longer axis.
     """
     rank = max(map(len, inputs))
-    return tuple([meet(layer, axes) for axes in zip(*[(1,) * (rank - len(x)) + tuple(x) for x in inputs], strict=True)])
+    of_rank = [(1,) * (rank - len(x)) + tuple(x) for x in inputs]
+    return tuple([meet(layer, axes) for axes in zip(*of_rank, strict=True)])
 
 
 def meet(layer: Layer, axes: Sequence[Axis]) -> Axis:
     """One axis of a broadcast result: the aligned axes with several positions are tied, or all if there are none."""
     if len(set(map(id, axes))) == 1:
         return axes[0]
-    wide = [axis for axis in axes if size(axis) != 1]
-    for axis in axes if wide else ():
-        if size(axis) == 1:
+    sizes = sizes_of(axes)
+    wide = [axis for axis, n in zip(axes, sizes, strict=True) if n != 1]
+    for axis, n in zip(axes, sizes, strict=True) if wide else ():
+        if n == 1:
             layer.narrow(axis)
     return tied(layer, wide or axes)
 
@@ -112,7 +114,7 @@ def meet(layer: Layer, axes: Sequence[Axis]) -> Axis:
 def tied(layer: Layer, axes: Sequence[Axis]) -> Axis:
     """One axis for several axes of the same size, which are tied to each other."""
     known = [axis for axis in axes if axis is not None]
-    first = next(filter(has_ids, known), next(iter(known), None))
+    first = next(filter(has_ids, known), known[0] if known else None)
     for axis in axes:
         layer.tie(first, axis)
     return first

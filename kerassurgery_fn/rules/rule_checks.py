@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ def weights_fault(weights: Sequence[Weight], arrays: Sequence[np.ndarray]) -> st
     if len(weights) != len(arrays):
         names = ", ".join(weight.name for weight in weights) or "none"
         return f"its rule names {len(weights)} weights ({names}), but it has {len(arrays)}, {_shapes(arrays)}"
-    for weight, array in zip_longest(weights, arrays):
+    for weight, array in zip(weights, arrays, strict=True):
         if (sizes := sizes_of(weight.axes)) != array.shape:
             return f"its rule gives weight {weight.name!r} axes of sizes {sizes}, but its shape is {array.shape}"
     return ""
