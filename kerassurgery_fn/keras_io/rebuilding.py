@@ -126,7 +126,7 @@ def _with_weights(snapshot: Snapshot, custom_objects: Any, safe_mode: bool, sour
             raise BrokenSnapshot(f"Keras cannot rebuild {snapshot.name!r}: {_why_not(error)}") from error
     for path, layer, _ in layers_of(model, snapshot.record, ""):
         # Normalization computes its mean from its weights.
-        if path not in shared and layer.weights and hasattr(layer, "finalize_state"):
+        if hasattr(layer, "finalize_state") and path not in shared and layer.weights:
             layer.finalize_state()
     return model
 
@@ -174,12 +174,11 @@ def _initialize(model: keras.Model, variables: Sequence[keras.Variable]) -> None
         for variable in variables:
             register_uninitialized_variable(variable)
         return
-    required = {id(variable) for variable in model.variables}
     for variable in variables:
         try:
             variable._deferred_initialize()
         except Exception:
-            if id(variable) in required:
+            if any(variable is required for required in model.variables):
                 raise
 
 

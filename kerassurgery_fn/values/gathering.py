@@ -103,11 +103,12 @@ def _table(array: np.ndarray, columns: int) -> np.ndarray:
 
 def _in_blocks(copy: np.ndarray, table: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> None:
     """Writes rows and columns of a table, whose elements are arrays, into its copy."""
+    # No position is out of range. Of the modes that need no buffer, "wrap" is the fastest.
     height = max(1, BLOCK // max(1, table[:1].nbytes))
     buffer = np.empty((min(height, len(rows)), *table.shape[1:]), table.dtype)
     for start in range(0, len(rows), height):
         block = rows[start : start + height]
-        wide = np.take(table, block, axis=0, out=buffer[: len(block)], mode="clip")
+        wide = np.take(table, block, axis=0, out=buffer[: len(block)], mode="wrap")
         _copy_columns(copy[start : start + height], wide, columns)
 
 
@@ -119,7 +120,7 @@ def _copy_columns(copy: np.ndarray, table: np.ndarray, columns: np.ndarray) -> N
     """
     bounds = [0, *(np.flatnonzero(np.diff(columns) != 1) + 1).tolist(), len(columns)]
     if table[:1, :1].nbytes > LINE or len(columns) < NEIGHBOURS * (len(bounds) - 1):
-        np.take(table, columns, axis=1, out=copy, mode="clip")
+        np.take(table, columns, axis=1, out=copy, mode="wrap")
     else:
         for start, stop in pairwise(bounds):
             copy[:, start:stop] = table[:, columns[start] : columns[start] + stop - start]
