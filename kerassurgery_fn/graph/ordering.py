@@ -8,6 +8,7 @@ from kerassurgery_fn.errors import BrokenSnapshot
 from kerassurgery_fn.graph.tensors import Node, Port
 
 Reads = Mapping[Node, Sequence[Port]]  # call -> the tensors that it reads; InputLayers are not included
+Reader = tuple[Node, Iterator[Port]]  # a call, and the tensors that it reads and that are not checked yet
 
 
 def by_dependency(sources: Iterable[Node], reads: Reads) -> list[Node]:
@@ -33,16 +34,14 @@ def by_dependency(sources: Iterable[Node], reads: Reads) -> list[Node]:
         BrokenSnapshot: some calls read tensors that no call computes.
     """
     order: dict[Node, None] = dict.fromkeys(sources)
-    unread = {node: [port[:2] for port in ports] for node, ports in reversed([*reads.items()])}
-    waiting: dict[Node, list[Node]] = {}
-    ready = list(unread)
+    ready: list[Reader] = [(node, reversed(ports)) for node, ports in reversed([*reads.items()])]
+    waiting: dict[Node, list[Reader]] = {}
     while ready:
-        node = ready.pop()
-        missing = unread[node]
-        while missing and missing[-1] in order:
-            missing.pop()
-        if missing:
-            waiting.setdefault(missing[-1], []).append(node)
+        node, unchecked = ready.pop()
+        for port in unchecked:
+            if port[:2] not in order:
+                waiting.setdefault(port[:2], []).append((node, unchecked))
+                break
         else:
             order[node] = None
             ready += reversed(waiting.pop(node, ()))
@@ -50,10 +49,10 @@ def by_dependency(sources: Iterable[Node], reads: Reads) -> list[Node]:
     return [node for node in order if node in reads]
 
 
-def refuse_waiting(waiting: Mapping[Node, list[Node]]) -> None:
+def refuse_waiting(waiting: Mapping[Node, list[Reader]]) -> None:
     """Raises BrokenSnapshot if calls still wait for tensors."""
     if waiting:
-        names = ", ".join(sorted({key for nodes in waiting.values() for key, _ in nodes}))
+        names = ", ".join(sorted({key for readers in waiting.values() for (key, _), _ in readers}))
         raise BrokenSnapshot(f"the calls of {names} read tensors that no layer computes; check their inbound_nodes")
 
 

@@ -157,12 +157,13 @@ def line_sums(array: np.ndarray, function: Callable[..., np.ndarray]) -> Lines:
     >>> line_sums(np.array([[1, -2, 3], [-4, 5, 6]]), np.abs)
     (array([ 6., 15.]), array([5., 7., 9.]))
     """
-    if array.ndim == 1 and not is_read_lazily(array):
+    is_lazy = is_read_lazily(array)
+    if array.ndim == 1 and not is_lazy:
         values = np.empty_like(floats := as_floats(array))
         function(floats, values)
         return None, values.astype(np.float64)
     n = array.shape[-1]
-    if 0 < array.size <= BLOCK and not is_read_lazily(array):
+    if 0 < array.size <= BLOCK and not is_lazy:
         table = as_floats(array).reshape(-1, n)
         of_rows, of_columns = _sums_of_block(table, np.empty_like(table), function)
         return of_rows.astype(np.float64).reshape(array.shape[:-1]), of_columns.astype(np.float64)

@@ -24,6 +24,7 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 
+Result = TypeVar("Result")
 Function = TypeVar("Function", bound=Callable[..., Any])
 Results = dict[Hashable, tuple[Hashable, Any]]  # (function, arguments) -> (state, result), see `computed_once`
 
@@ -103,6 +104,21 @@ def computed_once(
 
 
 _NEVER = object()
+
+
+def kept_until_changed(owner: Any, name: str, state: Hashable, compute: Callable[[], Result]) -> Result:
+    """A result that is stored with an owner until it is asked for in another state. Only the last one is stored.
+
+    >>> from types import SimpleNamespace
+    >>> text = SimpleNamespace(value="abc", _results={})
+    >>> [kept_until_changed(text, "last", n, lambda: text.value[-n:]) for n in (1, 1, 2)], len(text._results)
+    (['c', 'c', 'bc'], 1)
+    """
+    before, result = owner._results.get(name, (_NEVER, None))
+    if before != state:
+        result = compute()
+        owner._results[name] = state, result
+    return result
 
 
 def store(function: Any, owner: Any, result: Any) -> None:

@@ -25,6 +25,7 @@ from kerassurgery_fn.graph import Record
 from kerassurgery_fn.rules.layer import Tensor, Weight
 from kerassurgery_fn.values.frozen import FrozenList, Location, get_in, set_all
 from kerassurgery_fn.values.gathering import gather, gather_all
+from kerassurgery_fn.values.kept_results import kept_until_changed
 from kerassurgery_fn.values.mapped_arrays import elementwise
 from kerassurgery_fn.values.snapshot import Snapshot, Training, Weights
 
@@ -54,7 +55,7 @@ def copied_arrays(snapshot: Snapshot, flow: Flow, sources: Sources) -> tuple[Wei
 
 def keeper(flow: Flow, dead: np.ndarray, before: np.ndarray | None = None) -> Sources:
     """The sources of a deletion: axis -> the kept positions, None if all positions are kept. The result is computed
-    once for each axis.
+    once for each axis, and kept until the next deletion, because a plan is checked with the sources of its cut.
 
     Args:
         flow: the channels of the model.
@@ -62,6 +63,11 @@ def keeper(flow: Flow, dead: np.ndarray, before: np.ndarray | None = None) -> So
         before: boolean mask over the final ids that earlier deletions have deleted. Positions are counted among those
             that the earlier deletions left.
     """
+    state = dead.tobytes(), None if before is None else before.tobytes()
+    return kept_until_changed(flow, "keeper", state, lambda: _keeper(flow, dead, before))
+
+
+def _keeper(flow: Flow, dead: np.ndarray, before: np.ndarray | None) -> Sources:
     kept_ids = flow.solution.kept_ids(dead)
     left_ids = np.ones_like(kept_ids) if before is None else flow.solution.kept_ids(before)
     rows = rows_of(flow)
@@ -148,7 +154,7 @@ def reshaped(shape: list[Any], axes: Tensor, keep: Sources) -> FrozenList:
     """
     sizes = list(shape)
     for i, axis in enumerate(axes[: len(shape)]):
-        if sizes[i] is not None and (kept := keep(axis)) is not None:
+        if isinstance(axis, np.ndarray) and sizes[i] is not None and (kept := keep(axis)) is not None:
             sizes[i] = len(kept)
     return FrozenList(sizes)
 

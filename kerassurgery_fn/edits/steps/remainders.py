@@ -78,7 +78,7 @@ def hand_on(smaller: Snapshot, remainder: Remainder, least: int) -> None:
 def is_constant(flow: Flow) -> bool:
     """Whether rules state the same of a smaller model. The rules of users can depend on anything, a grid depends on the
     sizes of its axes, and the channels of inputs have ids in some analyses only."""
-    rules = (rule_for(call.record).channels for call in flow.trace.all_calls)
+    rules = {rule_for(call.record).channels for call in flow.trace.all_calls}
     return not flow.opened and len(flow.solution.table) == 1 and all(rule is None or is_own(rule) for rule in rules)
 
 
