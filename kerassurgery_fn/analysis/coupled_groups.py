@@ -241,6 +241,8 @@ def _drafts(flow: Flow, parts: Mapping[int, Mapping[int, np.ndarray]]) -> dict[i
     for path, weights in flow.weights.items():
         for slot, weight in enumerate(weights):
             for number, axis in enumerate(weight.axes):
+                if not has_ids(axis):
+                    continue
                 for label, positions in parts.get(id(axis), {}).items():
                     drafts[label].carried.append(Carrier(path, slot, weight.name, number, positions))
     return drafts

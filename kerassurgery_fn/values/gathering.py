@@ -118,7 +118,8 @@ def _copy_columns(copy: np.ndarray, table: np.ndarray, columns: np.ndarray) -> N
     columns  0 1 2 4 5 6 7 8
     copies   [0-2] [4-8]
     """
-    bounds = [0, *(np.flatnonzero(np.diff(columns) != 1) + 1).tolist(), len(columns)]
+    gaps = (columns[1:] != columns[:-1] + 1).nonzero()[0]
+    bounds = [0, *(gaps + 1).tolist(), len(columns)]
     if table[:1, :1].nbytes > LINE or len(columns) < NEIGHBOURS * (len(bounds) - 1):
         np.take(table, columns, axis=1, out=copy, mode="wrap")
     else:

@@ -55,9 +55,11 @@ def map_bytes(file: IO[bytes], start: int, count: int) -> np.ndarray:
 def mapping_of(array: np.ndarray) -> MappedBytes | None:
     """The mapping that an array is a view of, None for other arrays."""
     owner: Any = _source(array)
-    while isinstance(owner, np.ndarray) and not isinstance(owner, MappedBytes):
+    while isinstance(owner, np.ndarray):
+        if type(owner) is MappedBytes:
+            return owner
         owner = owner.base
-    return owner if isinstance(owner, MappedBytes) else None
+    return None
 
 
 def is_read_lazily(array: np.ndarray) -> bool:
@@ -92,10 +94,11 @@ def release(array: np.ndarray) -> None:
 
     Other arrays are left as they are: a mapping that was written to would lose what was written.
     """
-    source, mapping = _source(array), mapping_of(array)
+    mapping = mapping_of(array)
     pages: Any = None if mapping is None else mapping.base
     if mapping is None or not isinstance(pages, mmap.mmap) or not hasattr(mmap, "MADV_DONTNEED"):
         return
+    source = _source(array)
     start = _address(source) - _address(mapping) + mapping.offset % mmap.ALLOCATIONGRANULARITY
     first, end = -(-start // mmap.PAGESIZE), (start + source.nbytes) // mmap.PAGESIZE
     if first < end:
@@ -114,7 +117,7 @@ def take(array: np.ndarray, positions: np.ndarray, axis: int) -> np.ndarray:
            [6, 4]])
     """
     if (selected := _selected(array)) is None:
-        return np.take(array, positions, axis=axis, mode="clip")
+        return array.take(positions, axis, mode="clip")
     return selected.taken(np.clip(positions, 0, array.shape[axis] - 1), axis)  # type: ignore[return-value]
 
 

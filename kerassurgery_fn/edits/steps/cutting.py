@@ -76,7 +76,7 @@ def _keeper(flow: Flow, dead: np.ndarray, before: np.ndarray | None) -> Sources:
     for number in np.flatnonzero(np.logical_or.reduceat(kept != left, rows.starts)) if rows.maps else ():
         axis, start = rows.maps[number], rows.starts[number]
         part = slice(start, start + axis.size)
-        known[id(axis)] = axis, np.flatnonzero(kept[part][left[part]])
+        known[id(axis)] = axis, kept[part][left[part]].nonzero()[0]
 
     def keep(axis: Axis) -> np.ndarray | None:
         if (found := known.get(id(axis))) is None:
