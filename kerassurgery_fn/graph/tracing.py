@@ -111,11 +111,11 @@ class _Tracer:
         if key not in frame.graph.layers:  # a Sequential model without an InputLayer
             return given or Ref(frame.path_of(key), (*frame.node, 0), 0)
         path, record, place = frame.placed(key)
-        new = Ref(path, (*frame.node, 0), 0)
+        own = Ref(path, (*frame.node, 0), 0)
         if given is None:
-            self.calls.append(Call(path, new.node, record, place, [], {}))
-            self.inputs.append(new)
-        tensor = given or new
+            self.calls.append(Call(path, own.node, record, place, [], {}))
+            self.inputs.append(own)
+        tensor = given or own
         first = self.shapes.setdefault((*place, "config", "batch_shape"), tensor)
         if first != tensor:
             self.twins.append((first, tensor))

@@ -283,11 +283,9 @@ class Layer:
         outputs = rule(self, *args, **kwargs)
         if self._kernel:
             self.adapters(self["lora_rank"])
-        if "build_config" in self.record:
-            built = (*self.where, "build_config")
-            if built not in self.findings.builds:  # the first call builds the layer
-                config = self.record["build_config"] or {}
-                self.findings.builds[built] = built_axes(config, rule, args, kwargs, self.is_weighted)
+        if "build_config" in self.record and (built := (*self.where, "build_config")) not in self.findings.builds:
+            config = self.record["build_config"] or {}  # the first call builds the layer
+            self.findings.builds[built] = built_axes(config, rule, args, kwargs, self.is_weighted)
         return outputs
 
     def is_weighted(self, axis: Axis) -> bool:

@@ -1,5 +1,6 @@
 """The laws find what is wrong: rules and edits with a mistake in them do not pass."""
 
+import ctypes
 import doctest
 from dataclasses import replace
 
@@ -140,10 +141,8 @@ def other_channels(snapshot):
 
 def written_in_place(snapshot):
     array = snapshot.weights["a"][0]
-    owner = array if array.base is None else array.base
-    owner.flags.writeable = True
-    owner[...] *= 2
-    owner.flags.writeable = False
+    doubled = 2 * array
+    ctypes.memmove(array.ctypes.data, doubled.ctypes.data, array.nbytes)  # no flag keeps it from the memory
     return DeleteChannels("a", [1, 3])(snapshot)
 
 
