@@ -168,12 +168,10 @@ def growth(sizes: Sequence[int], times: Mapping[int, Times]) -> float:
 
 
 def measure(kind: str, sizes: Sequence[int], make: Callable[[int], Snapshot], settings: Settings) -> str:
-    """A table: the time of each subject at each size, and the exponents of the growth of its time, of its time between
-    the two largest sizes, and of its calls.
+    """A table: the time of each subject at each size, and the exponents of the growth of its time and of its calls.
 
-    They are fitted to all sizes of at least a tenth of the largest: at small sizes, fixed costs hide the growth. Where
-    the caches of the processor hold the smallest of these models only, the last sizes show the growth without the step
-    between. Of the times, the fastest turns count.
+    The exponent of the time is fitted to all sizes, and to those of at least a tenth of the largest, as that of the
+    calls: at small sizes, fixed costs hide the growth. Of the times, the fastest turns count.
     """
     times: dict[str, dict[int, Times]] = {}
     counts: dict[str, dict[int, Times]] = {}
@@ -190,13 +188,13 @@ def measure(kind: str, sizes: Sequence[int], make: Callable[[int], Snapshot], se
         [
             name,
             *(figure(median(found[n]) * 1000) for n in sizes),
+            f"{growth(sizes, found):.2f}",
             f"{growth(large, found):.2f}",
-            f"{growth(large[-2:], found):.2f}",
             f"{growth(large, counts[name]):.2f}",
         ]
         for name, found in times.items()
     ]
-    return markdown([f"{kind}, ms", *(f"{n:,}" for n in sizes), "exponent", "at last", "of calls"], rows)
+    return markdown([f"{kind}, ms", *(f"{n:,}" for n in sizes), "exponent", f"from {large[0]:,} on", "of calls"], rows)
 
 
 def main(settings: Settings) -> Iterator[str]:
