@@ -139,11 +139,14 @@ def located(draft: Draft, name: str) -> tuple[str, Port]:
     """The path of the model that contains a tensor, and the port of the tensor in that model.
 
     Raises:
+        UnknownLayer, AmbiguousLayer: there is no such layer, or another edit has replaced it; or several have the name.
         UnknownCall: the layer has no such call.
     """
     layer, *numbers = name.split(":") if name not in draft.before.places else [name]
     path = find_layer(draft.before, layer)
     scope, key = parted(path)
+    if key not in draft.graph(scope).layers:
+        draft.present([path])
     nodes = draft.graph(scope).nodes(key)
     call, output = [*numbers, "0", "0"][:2]
     if len(numbers) > 2 or not (call.removeprefix("-").isdigit() and output.isdigit()):

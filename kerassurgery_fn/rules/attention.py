@@ -23,7 +23,7 @@ from kerassurgery_fn.rules.equations import letters_of
 from kerassurgery_fn.rules.layer import Layer, Tensor
 from kerassurgery_fn.rules.mask_rules import attention_masks, passed
 from kerassurgery_fn.rules.product_macs import additive_attention_macs, attention_macs, einsum_dense_macs, macs_of_heads
-from kerassurgery_fn.rules.registry import rule
+from kerassurgery_fn.rules.registry import NoRule, rule
 from kerassurgery_fn.rules.rule_fields import Config
 from kerassurgery_fn.rules.weight_groups import in_projections
 from kerassurgery_fn.values.frozen import Location
@@ -222,6 +222,8 @@ def stated_by_einsum(config: Config, shape: Shape) -> Shape:
 )  # fmt: skip
 def einsum_dense(layer: Layer, inputs: Tensor, **_: Any) -> Tensor:
     ins, kernel, out = letters_of(layer["equation"], [len(inputs), None])
+    if len(ins) != len(inputs):
+        raise NoRule(f"has an equation for tensors of {len(ins)} axes, and reads a tensor of {len(inputs)} axes")
     axes: dict[str, Axis] = dict(zip(ins, inputs, strict=True))
     for i, letter in enumerate(out):
         place = output_place(layer, i, len(out))

@@ -469,6 +469,13 @@ def test_a_class_without_a_rule_pins_its_inputs_and_outputs():
     assert pinned(flow, "b") == []
 
 
+def test_an_einsum_of_another_rank_is_opaque():
+    """An edit can put the layer there, before its shapes are checked."""
+    einsum = layer("EinsumDense", "e", equation="bc,cd->bd", output_shape=[4], bias_axes=None)
+    flow = flow_of(functional("net", {"x": (None, 3, 5)}, call(einsum, "x", out=(None, 3, 4)), outputs="e"))
+    assert flow.opaque == {"e": "has an equation for tensors of 2 axes, and reads a tensor of 3 axes"}
+
+
 def test_an_opaque_layer_is_opaque_at_every_place():
     layers = [dense("a"), layer("ReLU", "r"), dense("b"), layer("Dropout", "d"), dense("c"), dense("e")]
     for at in range(1, len(layers)):

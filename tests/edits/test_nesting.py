@@ -16,6 +16,7 @@ from kerassurgery_fn import (
     NestLayers,
     Plan,
     RenameLayer,
+    SetOutputs,
     SetTrainable,
     capture,
     rebuild,
@@ -209,6 +210,10 @@ REFUSED = {
     "no layer": (FlattenModel("cc"), TWICE, UnknownLayer, "'cc'"),
     "twice": (
         Plan.at_once(FlattenModel("bb"), DeleteLayer("bb/a")), TWICE, UnknownLayer, "another edit of the same plan",
+    ),
+    "as an output": (
+        Plan.at_once(FlattenModel("bb"), SetOutputs(["bb", "z"])), TWICE, UnknownLayer,
+        "'bb' no longer exists: another edit of the same plan",
     ),
     "several inputs": (NestLayers(["a", "sum"], "bb"), skip(), BadValue, "read 'x', 'b' of the other.* one input"),
     "a layer between": (NestLayers(["a", "z"], "bb"), FLAT, BadValue, "'x', 'b'"),
