@@ -70,10 +70,11 @@ def gather_into(output: np.ndarray, array: np.ndarray, positions: Positions) -> 
     axes = [axis for axis, kept in enumerate(positions) if kept is not None]
     last, columns = axes[-1], np.asarray(positions[axes[-1]])
     table, copy = _table(array, last), _table(output, last)
+    bounds = _bounds_of_neighbours(columns)
     if len(axes) == 1:
-        _copy_columns(copy, table, columns)
+        _copy_columns(copy, table, columns, bounds)
     else:
-        _in_blocks(copy, table, _flat(array.shape[:last], positions[:last]), columns)
+        _in_blocks(copy, table, _flat(array.shape[:last], positions[:last]), columns, bounds)
 
 
 def gather(array: np.ndarray, positions: Positions) -> np.ndarray:
@@ -101,7 +102,19 @@ def _table(array: np.ndarray, columns: int) -> np.ndarray:
     return array.reshape(prod(shape[:columns]), shape[columns], prod(shape[columns + 1 :]))
 
 
-def _in_blocks(copy: np.ndarray, table: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> None:
+def _bounds_of_neighbours(columns: np.ndarray) -> list[int]:
+    """Where the runs of neighbouring columns start, and where the last one ends.
+
+    >>> _bounds_of_neighbours(np.array([0, 1, 2, 4, 5]))
+    [0, 3, 5]
+    """
+    gaps = (columns[1:] != columns[:-1] + 1).nonzero()[0]
+    return [0, *(gaps + 1).tolist(), len(columns)]
+
+
+def _in_blocks(
+    copy: np.ndarray, table: np.ndarray, rows: np.ndarray, columns: np.ndarray, bounds: Sequence[int]
+) -> None:
     """Writes rows and columns of a table, whose elements are arrays, into its copy."""
     # No position is out of range. Of the modes that need no buffer, "wrap" is the fastest.
     height = max(1, BLOCK // max(1, table[:1].nbytes))
@@ -109,17 +122,11 @@ def _in_blocks(copy: np.ndarray, table: np.ndarray, rows: np.ndarray, columns: n
     for start in range(0, len(rows), height):
         block = rows[start : start + height]
         wide = np.take(table, block, axis=0, out=buffer[: len(block)], mode="wrap")
-        _copy_columns(copy[start : start + height], wide, columns)
+        _copy_columns(copy[start : start + height], wide, columns, bounds)
 
 
-def _copy_columns(copy: np.ndarray, table: np.ndarray, columns: np.ndarray) -> None:
-    """Writes columns of a table into its copy: neighbours at once, if there are many of them and they are small.
-
-    columns  0 1 2 4 5 6 7 8
-    copies   [0-2] [4-8]
-    """
-    gaps = (columns[1:] != columns[:-1] + 1).nonzero()[0]
-    bounds = [0, *(gaps + 1).tolist(), len(columns)]
+def _copy_columns(copy: np.ndarray, table: np.ndarray, columns: np.ndarray, bounds: Sequence[int]) -> None:
+    """Writes columns of a table into its copy: neighbours at once, if there are many of them and they are small."""
     if table[:1, :1].nbytes > LINE or len(columns) < NEIGHBOURS * (len(bounds) - 1):
         np.take(table, columns, axis=1, out=copy, mode="wrap")
     else:

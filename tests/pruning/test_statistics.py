@@ -313,3 +313,10 @@ def test_an_unknown_kind_or_layer_is_refused():
 def test_records_have_arrays_of_equal_shape(record):
     values = record(*(np.arange(3) for _ in fields(record)))
     assert {array.shape for array in astuple(values + values)} == {(3,)}
+
+
+def test_sums_of_ranks_have_the_shapes_of_their_parts():
+    values = ranks_of(np.ones((4, 3), int), np.array([0, 1, 0, 2]), samples=4)
+    shapes = [array.shape for array in astuple(values)]
+    assert shapes == [(3,), (3, LEVELS), (3, LEVELS)]
+    assert [array.shape for array in astuple(values + values)] == shapes
